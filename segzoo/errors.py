@@ -1,0 +1,44 @@
+"""Errors that a user can act on: each message says what was wrong, where, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SegzooError(Exception):
+    """Base of all errors raised on purpose; the command line prints one as a paragraph, without a traceback."""
+
+
+class ConfigError(SegzooError):
+    """A configuration file, key, value or override that cannot be used."""
+
+
+class DataError(SegzooError):
+    """Images, masks or labels that cannot be used."""
+
+
+class WeightsError(SegzooError):
+    """Weights that are missing, unreadable or made for another network."""
+
+
+class RunError(SegzooError):
+    """A run folder that cannot be used, or a training run that had to stop."""
+
+
+class UnknownNameError(SegzooError, ValueError):
+    """A name that no registry entry, class or level has."""
+
+
+def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
+    """Return an error that names the nearest known names and lists all of them.
+
+    Args:
+        kind: what the name was meant to be, in the singular ("backbone").
+        name: what was asked for.
+        known: the names that exist.
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.6)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    return UnknownNameError(f"Unknown {kind} {str(name)!r}.{hint} Known: {', '.join(names)}.")
