@@ -10,7 +10,18 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = ("backbones", "config", "data", "decoders", "export", "inference", "layers", "losses", "metrics", "training")
+_SUBPACKAGES = (
+    "backbones",
+    "config",
+    "data",
+    "decoders",
+    "export",
+    "inference",
+    "layers",
+    "losses",
+    "metrics",
+    "training",
+)
 _OBJECTS = {
     "build_model": "segzoo.model",
     "load_config": "segzoo.config",
@@ -19,8 +30,24 @@ _OBJECTS = {
     "SegzooError": "segzoo.errors",
 }
 
-__all__ = ["SegzooError", "__version__", "backbones", "build_model", "config", "data", "decoders", "export", "inference",
-           "layers", "load_config", "load_run", "losses", "metrics", "train", "training"]
+__all__ = [
+    "SegzooError",
+    "__version__",
+    "backbones",
+    "build_model",
+    "config",
+    "data",
+    "decoders",
+    "export",
+    "inference",
+    "layers",
+    "load_config",
+    "load_run",
+    "losses",
+    "metrics",
+    "train",
+    "training",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,152 @@
+"""DeepLabV3 and DeepLabV3+: atrous spatial pyramid pooling on a dilated backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import keras
+from keras import ops
+
+from segzoo.decoders.base import Decoder, deepest
+from segzoo.layers import ASPP, ConvBlock, ResizeTo, SeparableConvBlock
+
+# (6, 12, 18) at output stride 16, doubled at 8 (Chen et al., 2017, section 4.1).
+_RATES_AT_STRIDE_16 = (6, 12, 18)
+
+
+class _DeepLab(Decoder):
+    """What both versions share: their options and the rates that follow from the deepest level."""
+
+    default_output_stride: ClassVar[int] = 16
+
+    def __init__(
+        self,
+        channels: int = 256,
+        rates: Sequence[int] | None = None,
+        dropout: float = 0.5,
+        normalization: str | None = "batch",
+        activation: str | None = "relu",
+        **kwargs: Any,
+    ):
+        super().__init__(normalization, activation, **kwargs)
+        self.channels = channels
+        self.rates = None if rates is None else tuple(rates)
+        self.dropout = dropout
+
+    def _make_aspp(self, features_shape: dict[str, tuple], separable: bool) -> ASPP:
+        level = deepest(features_shape)
+        stride = 2 ** int(level[1:])
+        rates = self.rates or tuple(max(1, rate * 16 // stride) for rate in _RATES_AT_STRIDE_16)
+        aspp = ASPP(rates, self.channels, separable, self.dropout, name="aspp", **self.block_options)
+        aspp.build(features_shape[level])
+        return aspp
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        return {
+            **super().get_config(),
+            "channels": self.channels,
+            "rates": None if self.rates is None else list(self.rates),
+            "dropout": self.dropout,
+        }
+
+
+@keras.saving.register_keras_serializable("segzoo")
+class DeepLabV3(_DeepLab):
+    """DeepLabV3 (Chen et al., "Rethinking Atrous Convolution", 2017): `(B, H/stride, W/stride, channels)`.
+
+    ASPP on the deepest level, then a 3x3 convolution.
+
+    Args:
+        channels: of ASPP and of the output.
+        rates: of the atrous branches; by default (6, 12, 18) at output stride 16, (12, 24, 36) at 8.
+        dropout: rate after ASPP's projection.
+        normalization: "batch", "group", "layer" or "none".
+        activation: any Keras activation name.
+    """
+
+    @classmethod
+    def levels(cls, output_stride: int) -> tuple[str, ...]:
+        """The deepest level only."""
+        return super().levels(output_stride)[-1:]
+
+    def build(self, features_shape: dict[str, tuple]) -> None:
+        """Create the weights for features of these shapes."""
+        self.aspp = self._make_aspp(features_shape, separable=False)
+        self.conv = ConvBlock(self.channels, 3, name="conv", **self.block_options)
+        self.conv.build((None, None, None, self.channels))
+        self.built = True
+
+    def call(self, features: dict[str, Any], training: bool | None = None) -> Any:
+        """Decode the deepest level."""
+        return self.conv(self.aspp(features[deepest(features)], training=training), training=training)
+
+    def compute_output_shape(self, features_shape: dict[str, tuple]) -> tuple:
+        """Shape of the deepest level with `channels` channels."""
+        return (*features_shape[deepest(features_shape)][:3], self.channels)
+
+
+@keras.saving.register_keras_serializable("segzoo")
+class DeepLabV3Plus(_DeepLab):
+    """DeepLabV3+ (Chen et al., "Encoder-Decoder with Atrous Separable Convolution", 2018): `(B, H/4, W/4, channels)`.
+
+    Separable ASPP on the deepest level, upsampled and joined with P2 reduced to a few channels, then one separable
+    convolution (two give nothing, says the paper's table 2; the count is segmentation_models.pytorch's).
+
+    Args:
+        channels: of ASPP and of the output.
+        low_level_channels: P2 is reduced to these.
+        rates: of the atrous branches; by default (6, 12, 18) at output stride 16, (12, 24, 36) at 8.
+        dropout: rate after ASPP's projection.
+        normalization: "batch", "group", "layer" or "none".
+        activation: any Keras activation name.
+    """
+
+    def __init__(
+        self,
+        channels: int = 256,
+        low_level_channels: int = 48,
+        rates: Sequence[int] | None = None,
+        dropout: float = 0.5,
+        normalization: str | None = "batch",
+        activation: str | None = "relu",
+        **kwargs: Any,
+    ):
+        super().__init__(channels, rates, dropout, normalization, activation, **kwargs)
+        self.low_level_channels = low_level_channels
+        self.resize = ResizeTo("bilinear", dtype=self.dtype_policy, name="resize")
+
+    @classmethod
+    def levels(cls, output_stride: int) -> tuple[str, ...]:
+        """P2 and the deepest level."""
+        return ("P2", super().levels(output_stride)[-1])
+
+    def build(self, features_shape: dict[str, tuple]) -> None:
+        """Create the weights for features of these shapes."""
+        self.require(features_shape, "P2")
+        options = self.block_options
+        self.aspp = self._make_aspp(features_shape, separable=True)
+        self.after_aspp = SeparableConvBlock(self.channels, 3, name="after_aspp", **options)
+        self.after_aspp.build((None, None, None, self.channels))
+        self.low_level = ConvBlock(self.low_level_channels, 1, name="low_level", **options)
+        self.low_level.build(features_shape["P2"])
+        self.fuse = SeparableConvBlock(self.channels, 3, name="fuse", **options)
+        self.fuse.build((None, None, None, self.channels + self.low_level_channels))
+        self.built = True
+
+    def call(self, features: dict[str, Any], training: bool | None = None) -> Any:
+        """Decode the deepest level and join it with P2."""
+        x = self.aspp(features[deepest(features)], training=training)
+        x = self.after_aspp(x, training=training)
+        low_level = self.low_level(features["P2"], training=training)
+        x = ops.concatenate([self.resize(x, low_level), low_level], axis=-1)
+        return self.fuse(x, training=training)
+
+    def compute_output_shape(self, features_shape: dict[str, tuple]) -> tuple:
+        """Shape of P2 with `channels` channels."""
+        return (*features_shape["P2"][:3], self.channels)
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        return {**super().get_config(), "low_level_channels": self.low_level_channels}

@@ -1,0 +1,110 @@
+"""Convolution, normalisation and activation as one block, plain and depthwise separable."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from segzoo.layers.normalization import normalization_layer
+
+
+@keras.saving.register_keras_serializable("segzoo")
+class ConvBlock(keras.layers.Layer):
+    """Convolution, normalisation, activation: `(B, H, W, C)` to `(B, H, W, channels)`, "same" padding.
+
+    Args:
+        channels: output channels.
+        kernel_size: height and width of the kernel.
+        dilation_rate: spacing of the kernel's points.
+        normalization: "batch", "group", "layer" or "none"; without one the convolution has a bias.
+        activation: any Keras activation name, or None.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int = 3,
+        dilation_rate: int = 1,
+        normalization: str | None = "batch",
+        activation: str | None = "relu",
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.channels = channels
+        self.kernel_size = kernel_size
+        self.dilation_rate = dilation_rate
+        self.normalization = normalization
+        self.activation = activation
+        self.convolutions = self._make_convolutions()
+        self.norm = normalization_layer(normalization, channels, dtype=self.dtype_policy, name="norm")
+        self.activate = keras.layers.Activation(activation, dtype=self.dtype_policy, name="activation")
+
+    def _make_convolutions(self) -> list[keras.layers.Layer]:
+        return [self._convolution(self.kernel_size, self.dilation_rate, bias=self._has_bias, name="conv")]
+
+    @property
+    def _has_bias(self) -> bool:
+        return self.normalization in (None, "none")
+
+    def _convolution(self, kernel_size: int, dilation_rate: int, bias: bool, name: str) -> keras.layers.Layer:
+        return keras.layers.Conv2D(
+            self.channels,
+            kernel_size,
+            padding="same",
+            dilation_rate=dilation_rate,
+            use_bias=bias,
+            kernel_initializer="he_uniform",
+            dtype=self.dtype_policy,
+            name=name,
+        )
+
+    def build(self, input_shape: tuple) -> None:
+        """Create the weights for `(B, H, W, C)` inputs."""
+        shape = tuple(input_shape)
+        for convolution in self.convolutions:
+            convolution.build(shape)
+            shape = convolution.compute_output_shape(shape)
+        if self.norm is not None:
+            self.norm.build(shape)
+        self.built = True
+
+    def call(self, x: Any, training: bool | None = None) -> Any:
+        """Apply the block."""
+        for convolution in self.convolutions:
+            x = convolution(x)
+        if self.norm is not None:
+            x = self.norm(x, training=training)
+        return self.activate(x)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        """Shape `(B, H, W, channels)`."""
+        return (*input_shape[:3], self.channels)
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        return {
+            **super().get_config(),
+            "channels": self.channels,
+            "kernel_size": self.kernel_size,
+            "dilation_rate": self.dilation_rate,
+            "normalization": self.normalization,
+            "activation": self.activation,
+        }
+
+
+@keras.saving.register_keras_serializable("segzoo")
+class SeparableConvBlock(ConvBlock):
+    """A ConvBlock whose convolution is depthwise, then pointwise (Chollet, 2017); arguments as in ConvBlock."""
+
+    def _make_convolutions(self) -> list[keras.layers.Layer]:
+        depthwise = keras.layers.DepthwiseConv2D(
+            self.kernel_size,
+            padding="same",
+            dilation_rate=self.dilation_rate,
+            use_bias=False,
+            depthwise_initializer="he_uniform",
+            dtype=self.dtype_policy,
+            name="depthwise",
+        )
+        return [depthwise, self._convolution(1, 1, bias=self._has_bias, name="pointwise")]

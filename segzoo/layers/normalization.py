@@ -1,0 +1,131 @@
+"""Normalisation of pixels and of activations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("segzoo")
+class PixelNormalization(keras.layers.Layer):
+    """Turn pixels 0..255 into what a backbone was trained on: `(x * scale - mean) / std` per channel.
+
+    Unlike `keras.layers.Normalization` it holds no state: its constants are part of the graph, so an exported model
+    needs no further inputs, and they cannot be overwritten by a weight file. Computed in float32.
+
+    Args:
+        scale: factor on the pixel values, e.g. 1/255.
+        mean: per channel, in scaled units.
+        std: per channel, in scaled units.
+    """
+
+    def __init__(self, scale: float, mean: Sequence[float], std: Sequence[float], **kwargs: Any):
+        super().__init__(**kwargs)
+        if len(mean) != len(std):
+            raise ValueError(f"mean has {len(mean)} channels and std {len(std)}; they must be equal.")
+        self.scale = float(scale)
+        self.mean = [float(value) for value in mean]
+        self.std = [float(value) for value in std]
+
+    def call(self, x: Any) -> Any:
+        """Normalise `(B, H, W, C)` pixels."""
+        factor = [self.scale / std for std in self.std]
+        offset = [-mean / std for mean, std in zip(self.mean, self.std, strict=True)]
+        x = ops.cast(x, "float32")
+        x = x * ops.convert_to_tensor(factor, dtype="float32") + ops.convert_to_tensor(
+            offset, dtype="float32"
+        )
+        return ops.cast(x, self.compute_dtype)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        """Shape of the input."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        return {**super().get_config(), "scale": self.scale, "mean": self.mean, "std": self.std}
+
+
+@keras.saving.register_keras_serializable("segzoo")
+class BatchNormalization(keras.layers.BatchNormalization):
+    """Batch normalisation (Ioffe and Szegedy, 2015) over all but the last axis, with TensorFlow's fused kernel.
+
+    Three differences from `keras.layers.BatchNormalization`, whose weights and inference results are the same:
+
+    - The default momentum is 0.9, PyTorch's, so that the moving statistics follow within tens of steps. With 0.99, 13 %
+      of the initial value is left after 200 steps and a short run evaluates far worse than it trains.
+    - On TensorFlow one fused kernel takes the place of a dozen operations; in bfloat16 and float16 it keeps half the
+      activations in memory, with float32 statistics. (Other backends compile the plain form well.)
+    - Normalising a single value per channel (a pooled branch at batch size 1) would return the offset alone and stop
+      every gradient; there the moving statistics are used instead.
+    """
+
+    def __init__(self, axis: int = -1, momentum: float = 0.9, epsilon: float = 1e-3, **kwargs: Any):
+        super().__init__(axis=axis, momentum=momentum, epsilon=epsilon, **kwargs)
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Normalise `(B, H, W, C)`."""
+        last = self.axis in (-1, len(inputs.shape) - 1)
+        if len(inputs.shape) != 4 or not last or mask is not None or self.synchronized:
+            return super().call(inputs, training=training, mask=mask)
+        if training and self.trainable and tuple(inputs.shape[1:3]) == (1, 1):
+            return self._normalize_pooled(inputs)
+        if keras.backend.backend() == "tensorflow":
+            return self._normalize_fused(inputs, bool(training and self.trainable))
+        return super().call(inputs, training=training)
+
+    def _normalize_fused(self, inputs: Any, training: bool) -> Any:
+        import tensorflow as tf
+
+        ones, zeros = tf.ones(self.moving_mean.shape), tf.zeros(self.moving_mean.shape)
+        outputs = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=tf.cast(self.gamma, "float32") if self.scale else ones,
+            offset=tf.cast(self.beta, "float32") if self.center else zeros,
+            mean=tf.constant([], "float32") if training else tf.cast(self.moving_mean, "float32"),
+            variance=tf.constant([], "float32") if training else tf.cast(self.moving_variance, "float32"),
+            epsilon=self.epsilon,
+            is_training=training,
+        )
+        if training:
+            # The kernel returns the unbiased variance n/(n-1); Keras's moving variance is the biased one.
+            count = tf.cast(tf.size(inputs) / inputs.shape[-1], "float32")
+            self._update_statistics(outputs.batch_mean, outputs.batch_variance * ((count - 1.0) / count))
+        return outputs.y
+
+    def _normalize_pooled(self, inputs: Any) -> Any:
+        x = ops.cast(inputs, "float32")
+        mean, variance = ops.moments(x, axes=[0, 1, 2])
+        several = ops.shape(x)[0] > 1
+        mean = ops.where(several, mean, self.moving_mean)
+        variance = ops.where(several, variance, self.moving_variance)
+        self._update_statistics(mean, variance)
+        x = ops.batch_normalization(
+            x, mean, variance, axis=-1, offset=self.beta, scale=self.gamma, epsilon=self.epsilon
+        )
+        return ops.cast(x, self.compute_dtype)
+
+    def _update_statistics(self, mean: Any, variance: Any) -> None:
+        for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + ops.cast(value, moving.dtype) * (1.0 - self.momentum))
+
+
+def normalization_layer(kind: str | None, channels: int, **kwargs: Any) -> keras.layers.Layer | None:
+    """Return the normalisation layer named "batch", "group" (up to 32 groups), "layer" or None.
+
+    Raises:
+        ValueError: any other name.
+    """
+    if kind is None or kind == "none":
+        return None
+    if kind == "batch":
+        return BatchNormalization(epsilon=1e-5, **kwargs)
+    if kind == "group":
+        groups = next(groups for groups in (32, 16, 8, 4, 2, 1) if channels % groups == 0)
+        return keras.layers.GroupNormalization(groups=groups, epsilon=1e-5, **kwargs)
+    if kind == "layer":
+        return keras.layers.LayerNormalization(epsilon=1e-6, **kwargs)
+    raise ValueError(f"normalization must be 'batch', 'group', 'layer' or 'none', got {kind!r}.")

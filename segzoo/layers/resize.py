@@ -1,0 +1,71 @@
+"""Resizing to the height and width of a reference tensor, so that every input size works."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("segzoo")
+class ResizeTo(keras.layers.Layer):
+    """Resize `(B, h, w, C)` to the height and width of a reference `(B, H, W, ...)`: returns `(B, H, W, C)`.
+
+    Half-pixel centres, as `tf.image.resize` and PyTorch's `align_corners=False`. The interpolation itself runs in
+    float32: a bilinear resize after an activation fails to compile under XLA in half precision (keras#20931).
+
+    Args:
+        interpolation: "bilinear" or "nearest".
+    """
+
+    def __init__(self, interpolation: str = "bilinear", **kwargs: Any):
+        super().__init__(**kwargs)
+        if interpolation not in ("bilinear", "nearest"):
+            raise ValueError(f"interpolation must be 'bilinear' or 'nearest', got {interpolation!r}.")
+        self.interpolation = interpolation
+
+    def call(self, x: Any, reference: Any) -> Any:
+        """Return `x` at the height and width of `reference`."""
+        height, width = x.shape[1], x.shape[2]
+        target_height, target_width = reference.shape[1], reference.shape[2]
+        static = None not in (height, width, target_height, target_width)
+        if static and (height, width) == (target_height, target_width):
+            return x
+        if (
+            self.interpolation == "nearest"
+            and static
+            and (target_height, target_width) == (2 * height, 2 * width)
+        ):
+            return _repeat_twice(x)
+        if self.interpolation == "nearest":
+            return _resize(x, reference, "nearest")
+        return ops.cast(_resize(ops.cast(x, "float32"), reference, "bilinear"), self.compute_dtype)
+
+    def compute_output_shape(self, x_shape: tuple, reference_shape: tuple) -> tuple:
+        """Shape `(B, H, W, C)`: the reference's height and width, the input's channels."""
+        return (x_shape[0], reference_shape[1], reference_shape[2], x_shape[3])
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        return {**super().get_config(), "interpolation": self.interpolation}
+
+
+def _repeat_twice(x: Any) -> Any:
+    # Nearest doubling as a broadcast: its gradient is a plain sum over axes, which runs on all cores, while the
+    # gradient of TensorFlow's nearest resize is a serial scatter.
+    height, width, channels = x.shape[1:]
+    x = ops.reshape(x, (-1, height, 1, width, 1, channels))
+    x = ops.broadcast_to(x, (ops.shape(x)[0], height, 2, width, 2, channels))
+    return ops.reshape(x, (-1, 2 * height, 2 * width, channels))
+
+
+def _resize(x: Any, reference: Any, method: str) -> Any:
+    if keras.backend.backend() == "tensorflow":
+        # keras.ops.image.resize raises in a TensorFlow graph when height or width is dynamic (Keras 3.15.1).
+        import tensorflow as tf
+
+        return tf.image.resize(x, tf.shape(reference)[1:3], method=method)
+    return ops.image.resize(
+        x, ops.shape(reference)[1:3], interpolation=method, data_format="channels_last", antialias=False
+    )

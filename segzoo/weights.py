@@ -1,0 +1,220 @@
+"""Where a model's weights come from: ImageNet, a file, or nowhere; and a report of what was loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+
+from segzoo.backbones.contract import Variant
+from segzoo.errors import WeightsError
+
+_NAMED = ("auto", "imagenet", "none")
+_SIGNATURE = "segzoo_graph"
+
+
+@dataclass
+class WeightsReport:
+    """What loading did; tensor names are paths of layers with an index, shapes are appended where they matter.
+
+    Attributes:
+        source: "none", "imagenet" or the file.
+        loaded: tensors taken over.
+        skipped: tensors of the file that were not taken, each with the reason.
+        missing: tensors of the model that keep their initial values.
+        note: a sentence for the log where something is to be said.
+    """
+
+    source: str
+    loaded: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    note: str = ""
+
+    def __str__(self) -> str:
+        """One line of counts, then the note."""
+        counts = f"{len(self.loaded)} loaded, {len(self.skipped)} skipped, {len(self.missing)} missing"
+        return f"weights {self.source}: " + (self.note or counts)
+
+
+def is_path(weights: str) -> bool:
+    """Whether a `weights` value names a file rather than a policy."""
+    return weights not in _NAMED
+
+
+def apply_weights(model: keras.Model, weights: str, backbone: Variant | None = None) -> None:
+    """Give `model` its weights and leave the report as `model.weights_report`.
+
+    Args:
+        model: a backbone or a whole model.
+        weights: "none": keep the initial values. "imagenet": get them or fail. "auto": imagenet where they are cached
+            or can be reached, else keep the initial values and warn. Else the path of a `.weights.h5` file.
+        backbone: the variant whose ImageNet weights are meant; needed for "imagenet" and "auto".
+
+    Raises:
+        WeightsError: ImageNet weights that cannot be had, a file that cannot be read or was made for another graph.
+    """
+    if weights == "none":
+        model.weights_report = WeightsReport("none", note="random initial values, as asked for")
+    elif is_path(weights):
+        model.weights_report = load_file(model, Path(weights))
+    elif backbone is None:
+        raise WeightsError(
+            f"weights={weights!r} belongs to a backbone; a whole model takes 'none' or a file."
+        )
+    else:
+        model.weights_report = _load_imagenet(model, backbone, required=weights == "imagenet")
+
+
+def _load_imagenet(model: keras.Model, variant: Variant, required: bool) -> WeightsReport:
+    try:
+        # "imagenet" must be said to the constructor: EfficientNet's graph depends on it.
+        reference = getattr(keras.applications, variant.constructor)(include_top=False, weights="imagenet")
+    except Exception as error:
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        if required:
+            raise WeightsError(
+                f"ImageNet weights of {variant.name} could not be had: {reason}. Connect to the network once, or put "
+                f"the file that keras.applications names into ~/.keras/models, or choose weights: none."
+            ) from error
+        note = f"ImageNet weights of {variant.name} could not be reached ({reason}); training starts from random values"
+        warnings.warn(note + ". weights: none says so on purpose.", stacklevel=4)
+        return WeightsReport("none", note=note)
+    _check_preprocessing(reference, model, variant)
+    report = WeightsReport("imagenet")
+    for layer in model.layers:
+        if not layer.weights:
+            continue
+        layer.set_weights(reference.get_layer(layer.name).get_weights())
+        report.loaded += [weight.path for weight in layer.weights]
+    return report
+
+
+def _check_preprocessing(reference: keras.Model, model: keras.Model, variant: Variant) -> None:
+    """Compare the reference's own preprocessing, as loaded, with ours: weights fit only the pixels they were made for."""
+    first = next(layer for layer in reference.layers if isinstance(layer, keras.layers.Conv2D))
+    before = first.input
+    while isinstance(producer := before._keras_history.operation, keras.layers.ZeroPadding2D):
+        before = producer.input
+    pixels = np.linspace(0, 255, 32 * 32 * 3, dtype="float32").reshape(1, 32, 32, 3)
+    theirs = keras.ops.convert_to_numpy(keras.Model(reference.input, before)(pixels))
+    ours = keras.ops.convert_to_numpy(model.get_layer("preprocessing")(pixels))
+    difference = float(np.abs(theirs - np.asarray(ours, "float32")).max())
+    # Half precision rounds pixels on purpose; a wrong constant is off by far more than that.
+    if difference > (1e-4 if model.get_layer("preprocessing").compute_dtype == "float32" else 0.05):
+        raise WeightsError(
+            f"The ImageNet weights of {variant.name} were made for other pixel values than segzoo's preprocessing "
+            f"gives (largest difference {difference:.3g}). The downloaded file or the Keras version is not the one "
+            f"segzoo was tested with; please report it, and use weights: none meanwhile."
+        )
+
+
+def save_file(model: keras.Model, path: Path) -> None:
+    """Write `model.save_weights`'s file with the signature of the graph, whole or not at all (temp file, replace)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".weights-") as folder:
+        temporary = Path(folder) / "new.weights.h5"
+        model.save_weights(temporary)
+        with h5py.File(temporary, "r+") as file:
+            file.attrs[_SIGNATURE] = json.dumps(_signature(model))
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+
+
+def _signature(model: keras.Model) -> dict[str, Any]:
+    """What a graph must share with the one that weights were made for, beyond the shapes of its tensors."""
+    config = model.get_layer("preprocessing").get_config()
+    return {"model": model.name, "preprocessing": {key: config[key] for key in ("scale", "mean", "std")}}
+
+
+def load_file(model: keras.Model, path: Path) -> WeightsReport:
+    """Load what fits by name and shape from a `.weights.h5` file and report the rest.
+
+    Raises:
+        WeightsError: no such file, not a weights file, made for other pixels or another backbone, or nothing fits.
+    """
+    if not path.is_file():
+        raise WeightsError(f"Weights file {path} does not exist (weights: auto, imagenet, none or a file).")
+    if not path.name.endswith(".weights.h5"):
+        raise WeightsError(
+            f"{path} is not a .weights.h5 file. Whole models and pickles can run code when read, so segzoo loads "
+            "weights only: save them with model.save_weights('name.weights.h5')."
+        )
+    theirs, signature = _read(path)
+    if signature and signature["preprocessing"] != _signature(model)["preprocessing"]:
+        raise WeightsError(
+            f"{path} was made for {signature['model']}, whose pixels are normalised differently from those of "
+            f"{model.name}; its weights would load and give wrong results."
+        )
+    report = WeightsReport(str(path))
+    with tempfile.TemporaryDirectory() as folder:
+        # The model's own file is the template: Keras's layout stays Keras's affair.
+        template = Path(folder) / "template.weights.h5"
+        model.save_weights(template)
+        with h5py.File(template, "r+") as file:
+            for name, dataset in _named_datasets(file):
+                if name not in theirs:
+                    report.missing.append(name)
+                elif theirs[name].shape != dataset.shape:
+                    shapes = f"{theirs[name].shape} in the file, {dataset.shape} in the model"
+                    report.skipped.append(f"{name}: {shapes}")
+                    report.missing.append(name)
+                else:
+                    dataset[...] = theirs[name]
+                    report.loaded.append(name)
+            ours = {name for name, _ in _named_datasets(file)}
+        _refuse_another_backbone(model, path, report)
+        model.load_weights(template)
+    report.skipped += [f"{name}: the model has no such tensor" for name in theirs if name not in ours]
+    report.note = f"{len(report.loaded)} tensors loaded, {len(report.skipped)} skipped, {len(report.missing)} kept as they were"
+    return report
+
+
+def _refuse_another_backbone(model: keras.Model, path: Path, report: WeightsReport) -> None:
+    wrong = [line for line in report.skipped if not line.startswith(("decoder/", "head/"))]
+    if wrong:
+        raise WeightsError(
+            f"{path} was made for another network than {model.name}: {len(wrong)} tensors of the same name differ in "
+            f"shape, first {wrong[0]}."
+        )
+    if not report.loaded:
+        raise WeightsError(f"{path} holds no tensor that {model.name} has; it was made for another network.")
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any] | None]:
+    try:
+        with h5py.File(path, "r") as file:
+            signature = json.loads(file.attrs[_SIGNATURE]) if _SIGNATURE in file.attrs else None
+            return {name: dataset[...] for name, dataset in _named_datasets(file)}, signature
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read as an HDF5 weights file: {error}") from error
+
+
+def _named_datasets(file: h5py.File) -> list[tuple[str, h5py.Dataset]]:
+    """Datasets by the names of their layers ("decoder/aspp/project/conv/0"), which Keras keeps as attributes.
+
+    Keras's own paths count classes ("conv2d_3") and shift when a layer is added, so they cannot be matched.
+    """
+    found = []
+
+    def walk(group: h5py.Group, names: tuple[str, ...]) -> None:
+        own = group.get("vars")
+        if own is not None and "name" in own.attrs and group.name != "/":
+            names = (*names, str(own.attrs["name"]))
+        for key, item in group.items():
+            if key == "vars":
+                found.extend((("/".join((*names, index))), dataset) for index, dataset in item.items())
+            elif isinstance(item, h5py.Group):
+                walk(item, names)
+
+    walk(file, ())
+    return found
