@@ -1,0 +1,218 @@
+"""Augmentation from a list in YAML: albumentations by name, seeded per sample, its borders marked as ignored."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import os
+import random
+import threading
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+
+from segzoo.errors import ConfigError, DataError, unknown_name
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise the import asks a server for its newest version
+import albumentations as A
+
+# One (name, arguments) pair per transform, with nested lists under "transforms".
+Specification = tuple[str, dict[str, Any]]
+
+_ABSTRACT = {
+    "BaseCompose", "BasicTransform", "Compose", "DualTransform", "ImageOnlyTransform", "Lambda", "NoOp",
+    "ReplayCompose", "Transform3D",
+}  # fmt: skip
+_EXAMPLE = "Write `- HorizontalFlip` or `- RandomCrop: {height: 256, width: 256}`."
+
+
+class Augmentation:
+    """A chain of transforms applied to image and mask alike.
+
+    Pixels that a geometric transform brings in from outside the image get `ignore_index` in the mask, unless the
+    specification sets `fill_mask`; dropout transforms (CoarseDropout, ...) leave the mask as it is.
+
+    Args:
+        transforms: see `validate_transforms`.
+        ignore_index: the label for pixels from outside the image.
+
+    Raises:
+        ConfigError, UnknownNameError: as `validate_transforms`.
+    """
+
+    def __init__(self, transforms: Sequence[Any], ignore_index: int):
+        self.ignore_index = ignore_index
+        self._specifications = [_parse(entry, f"transform {n}") for n, entry in enumerate(_as_list(transforms), 1)]
+        self._local = threading.local()  # a Compose keeps state while it runs, so each thread has its own
+        self._local.chain = self._build()
+
+    def __call__(self, image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the augmented image and mask, a pure function of the arguments and safe in any thread.
+
+        Args:
+            image: (H, W, 3) uint8.
+            mask: (H, W) integers.
+            seed: at least 0.
+
+        Returns:
+            image (H', W', 3) uint8, and mask (H', W') of the dtype that `mask` had, wide enough for the ignore index.
+
+        Raises:
+            DataError: a transform failed on this image, or returned something other than a uint8 RGB image.
+        """
+        if not self._specifications:
+            return image, mask
+        chain = getattr(self._local, "chain", None)
+        if chain is None:
+            chain = self._local.chain = self._build()
+        # Not set_random_seed: it starts every transform from the same stream, so that all transforms with p=0.5
+        # would be applied together or not at all. Here one stream runs through the whole chain.
+        chain.set_random_state(np.random.default_rng(seed), random.Random(seed))
+        dtype = np.result_type(mask.dtype, np.min_scalar_type(self.ignore_index))
+        # uint8, uint16 and int16 pass through OpenCV as they are; float32 holds any other label exactly (to 2**24)
+        carried = mask if mask.dtype == dtype and dtype.itemsize <= 2 else mask.astype(np.float32)
+        try:
+            result = chain(image=image, mask=carried)
+        except (ValueError, TypeError, KeyError, IndexError, RuntimeError, NotImplementedError, cv2.error) as error:
+            height, width = image.shape[:2]
+            raise DataError(
+                f"data.augment failed on an image of {width} x {height} (width x height): "
+                f"{type(error).__name__}: {error}. A crop larger than the image needs PadIfNeeded or Resize before it."
+            ) from error
+        new_image, new_mask = result["image"], result["mask"]
+        if new_image.dtype != np.uint8 or new_image.ndim != 3 or new_image.shape[2] != 3:
+            raise DataError(
+                f"data.augment returned an image of shape {new_image.shape} and type {new_image.dtype} instead of "
+                "(H, W, 3) uint8. Leave out transforms that normalise or convert (Normalize, ToFloat, ToTensorV2): "
+                "the model scales its input itself."
+            )
+        return np.ascontiguousarray(new_image), np.ascontiguousarray(new_mask, dtype=dtype)
+
+    def _build(self) -> A.Compose:
+        return A.Compose([_instance(s, self.ignore_index) for s in self._specifications])
+
+
+def validate_transforms(transforms: Sequence[Any]) -> None:
+    """Check an augmentation list without using it.
+
+    Each entry is the name of an albumentations transform, or a mapping of one name to its arguments. OneOf, SomeOf,
+    RandomOrder and Sequential take the argument `transforms`, such a list again. An argument written "cv2.NAME" is
+    that OpenCV constant.
+
+        - RandomScale: {scale_limit: [-0.3, 0.5], p: 1.0}
+        - PadIfNeeded: {min_height: 320, min_width: 320}
+        - HorizontalFlip
+        - OneOf: {transforms: [GaussianBlur, {RandomGamma: {p: 0.3}}], p: 0.5}
+
+    Raises:
+        UnknownNameError: no such transform; the message names the nearest.
+        ConfigError: an entry of another form, an unknown, missing or unusable argument (albumentations itself only
+            warns of unknown ones and goes on with defaults); the message names the transform, the argument and the
+            arguments there are.
+    """
+    Augmentation(transforms, ignore_index=255)
+
+
+def _as_list(transforms: Any) -> Sequence[Any]:
+    if isinstance(transforms, (str, Mapping)) or not isinstance(transforms, Sequence):
+        raise ConfigError(f"data.augment must be a list of transforms, not {transforms!r}. {_EXAMPLE}")
+    return transforms
+
+
+def _parse(entry: Any, where: str) -> Specification:
+    """Turn one entry into (name, arguments), with nested transforms parsed."""
+    if isinstance(entry, Mapping) and len(entry) == 1:
+        name, arguments = next(iter(entry.items()))
+        arguments = {} if arguments is None else arguments
+    else:
+        name, arguments = entry, {}
+    if not isinstance(name, str) or not isinstance(arguments, Mapping):
+        raise ConfigError(f"data.augment, {where}: {entry!r} is not a transform. {_EXAMPLE}")
+    kind = _known().get(name)
+    if kind is None:
+        raise unknown_name("transform in data.augment", name, _known())
+    allowed = _arguments(kind)
+    for argument in arguments:
+        if argument not in allowed:
+            near = difflib.get_close_matches(str(argument), allowed, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise ConfigError(
+                f"data.augment, {where}: {name} has no argument {argument!r}.{hint} "
+                f"Its arguments: {', '.join(allowed)}."
+            )
+    values = {str(key): _constant(value, f"{where}, {name}") for key, value in arguments.items()}
+    if issubclass(kind, A.BaseCompose):
+        if not values.get("transforms"):
+            raise ConfigError(f"data.augment, {where}: {name} needs the argument transforms, a list that is not empty.")
+        nested = _as_list(values["transforms"])
+        values["transforms"] = [_parse(item, f"{where}, {name}, transform {n}") for n, item in enumerate(nested, 1)]
+    else:
+        _instance((name, values), 255, where)
+    return name, values
+
+
+def _instance(specification: Specification, ignore_index: int, where: str = "") -> Any:
+    """Build a transform; an argument that it refuses is a ConfigError."""
+    name, arguments = specification
+    kind = _known()[name]
+    if issubclass(kind, A.BaseCompose):
+        nested = [_instance(item, ignore_index) for item in arguments["transforms"]]
+        return _construct(kind, {**arguments, "transforms": nested}, where)
+    fill = inspect.signature(kind).parameters.get("fill_mask")
+    if fill is not None and fill.default is not None:  # None, in the dropout transforms, leaves the mask untouched
+        arguments = {"fill_mask": ignore_index, **arguments}
+    # strict: without it, albumentations turns some unusable values into a warning and all-default arguments
+    return _construct(kind, {**arguments, "strict": True}, where)
+
+
+def _construct(kind: type, arguments: dict[str, Any], where: str) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # advice such as "a special case of Affine"
+            return kind(**arguments)
+    except (ValueError, TypeError) as error:
+        allowed = ", ".join(_arguments(kind))
+        raise ConfigError(
+            f"data.augment, {where}: {kind.__name__} refuses its arguments: {_reason(error)}. Its arguments: {allowed}."
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return pydantic's findings in one line each, without addresses of web pages."""
+    details = getattr(error.__cause__, "errors", None)
+    if details is None:
+        return str(error)
+    found: dict[str, str] = {}
+    for item in details():
+        given = "" if item["type"] == "missing" else f", not {item['input']!r}"
+        found.setdefault(str(item["loc"][0]) if item["loc"] else "arguments", f"{item['msg']}{given}")
+    return "; ".join(f"{key}: {message}" for key, message in found.items())
+
+
+def _constant(value: Any, where: str) -> Any:
+    """Turn "cv2.BORDER_REFLECT" into its number."""
+    if isinstance(value, str) and value.startswith("cv2."):
+        number = getattr(cv2, value.removeprefix("cv2."), None)
+        if not isinstance(number, int):
+            raise ConfigError(f"data.augment, {where}: OpenCV has no constant {value}.")
+        return number
+    return value
+
+
+def _arguments(kind: type) -> list[str]:
+    return [name for name in inspect.signature(kind).parameters if name != "strict"]
+
+
+def _known() -> dict[str, type]:
+    """Return every albumentations transform and composition by name."""
+    if not _KNOWN:
+        for name, kind in vars(A).items():
+            if inspect.isclass(kind) and issubclass(kind, (A.BasicTransform, A.BaseCompose)) and name not in _ABSTRACT:
+                _KNOWN[name] = kind
+    return _KNOWN
+
+
+_KNOWN: dict[str, type] = {}

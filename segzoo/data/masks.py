@@ -1,0 +1,94 @@
+"""What the pixel values of a mask mean: reading index masks, and refusing labels that are no class."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from segzoo.errors import DataError
+
+# Pillow stretches 2- and 4-bit grey PNGs to 0..255 when it unpacks them; dividing gives the stored indices back.
+_GREY_STRETCH = {"L;2": 85, "L;4": 17}
+
+
+def read_index_mask(path: Path, max_pixels: int) -> np.ndarray:
+    """Read a PNG of class indices: grey (1 to 16 bits) or palette, whose palette is not applied.
+
+    Pillow does it because OpenCV and TensorFlow expand palette entries to grey levels, and TensorFlow cuts 16 bits
+    to the upper 8. An EXIF orientation is not applied, as with images.
+
+    Returns:
+        (H, W), uint8, or uint16 for 16-bit files.
+
+    Raises:
+        DataError: the file is unreadable, truncated, has colours instead of indices, or more than `max_pixels` pixels.
+    """
+    try:
+        with Image.open(io.BytesIO(path.read_bytes())) as picture:
+            if picture.width * picture.height > max_pixels:
+                raise too_many_pixels(path, picture.size, max_pixels)
+            if picture.mode not in ("L", "P", "1", "I", "I;16", "I;16B"):
+                raise DataError(
+                    f"{path}: a mask must hold class indices, but this one is a colour picture (mode {picture.mode}). "
+                    "Convert it to an 8-bit grey or palette PNG whose pixel values are class indices."
+                )
+            stretch = _GREY_STRETCH.get(_raw_mode(picture), 1)
+            mask = np.asarray(picture)
+    except DataError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: cannot be read as a mask ({error}). Write the file again or remove it.") from error
+    if mask.dtype == bool:
+        return mask.astype(np.uint8)
+    if mask.dtype == np.int32:  # 16-bit files in older Pillow
+        return mask.astype(np.uint16)
+    return mask // np.uint8(stretch) if stretch > 1 else mask
+
+
+def check_labels(mask: np.ndarray, classes: int, ignore_index: int, name: object) -> None:
+    """Raise DataError unless every label is in 0..classes-1 or is the ignore index.
+
+    Args:
+        mask: integers of any shape.
+        classes: how many classes there are.
+        ignore_index: the one label outside them that is allowed.
+        name: what the message calls the mask: its file.
+    """
+    if mask.dtype == np.uint8 and mask.ndim == 2:  # a table lookup: a third of the time of np.unique or bincount
+        allowed = np.zeros(256, np.uint8)
+        allowed[:classes] = 1
+        if 0 <= ignore_index <= 255:
+            allowed[ignore_index] = 1
+        if cv2.countNonZero(cv2.LUT(mask, allowed)) == mask.size:
+            return
+    wrong = mask[((mask < 0) | (mask >= classes)) & (mask != ignore_index)]
+    if wrong.size == 0:
+        return
+    values, counts = np.unique(wrong, return_counts=True)
+    shown = ", ".join(f"{v} ({n} pixels)" for v, n in zip(values[:8], counts[:8], strict=True))
+    more = f" and {len(values) - 8} more values" if len(values) > 8 else ""
+    raise DataError(
+        f"{name}: label {shown}{more} is neither a class (there are {classes}: 0..{classes - 1}) nor the ignore "
+        f"index ({ignore_index}). Correct the mask, or the list of classes (data.classes), or set "
+        "data.ignore_index to the label that marks unlabelled pixels."
+    )
+
+
+def too_many_pixels(path: Path, size: tuple[int, int], max_pixels: int) -> DataError:
+    """Return the error for a picture of (width, height) `size` that is over the limit."""
+    width, height = size
+    return DataError(
+        f"{path}: {width} x {height} is {width * height} pixels, over the limit of {max_pixels} that guards memory. "
+        "Cut the picture into tiles, or raise max_pixels."
+    )
+
+
+def _raw_mode(picture: Image.Image) -> str:
+    """Return how a freshly opened picture's pixels are packed in its file ("L;4"), or ""."""
+    tiles = getattr(picture, "tile", None)
+    arguments = tiles[0][3] if tiles else ""
+    return arguments if isinstance(arguments, str) else str(arguments[0]) if arguments else ""

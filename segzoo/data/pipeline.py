@@ -1,0 +1,174 @@
+"""From samples to batches of NumPy arrays, read and augmented by threads, in an order that never depends on them.
+
+Beneath is grain: it needs no deep-learning framework, so the same batches feed TensorFlow, JAX and torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import cv2
+import grain
+import numpy as np
+
+from segzoo.data.augmentation import Augmentation
+from segzoo.data.sources import Sample, Source
+from segzoo.errors import DataError
+
+_ENDLESS = 2**62  # the length of a data set that repeats for ever
+_EVAL_SEED = 0  # evaluation transforms should not be random; if they are, they are the same every time
+
+
+class TrainBatches:
+    """Endless shuffled, augmented batches, the same whatever the number of workers and wherever they start.
+
+    The order is a function of (seed, epoch), the augmentation of (seed, epoch, sample). The samples left over at the
+    end of an epoch are dropped (others in every epoch); a source smaller than one batch is repeated to fill it.
+
+    Args:
+        source: where samples come from.
+        batch_size: samples per batch.
+        seed: at least 0.
+        augmentation: applied to every sample; it must bring all to one size.
+        workers: threads that make batches ahead; 0 makes each when it is asked for.
+
+    Attributes:
+        steps_per_epoch: batches in one epoch, at least 1.
+
+    Raises:
+        DataError: an empty source, or a batch size below 1.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        batch_size: int,
+        seed: int = 0,
+        augmentation: Augmentation | None = None,
+        workers: int = 2,
+    ):
+        if len(source) == 0 or batch_size < 1:
+            raise DataError(f"batches of {batch_size} from {len(source)} sample(s): both must be at least 1.")
+        self.source = source
+        self.batch_size = batch_size
+        self.seed = seed
+        self.augmentation = augmentation
+        self.workers = workers
+        self.steps_per_epoch = max(1, len(source) // batch_size)
+        self._last_order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
+
+    def batches(self, start_step: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Iterate for ever over (images (B, H, W, 3) uint8, masks (B, H, W) integers), from step `start_step`.
+
+        Step s belongs to epoch s // steps_per_epoch. Starting at s gives what iterating to s would have given.
+
+        Raises:
+            DataError: when a sample cannot be read, or those of one batch differ in size (message with the cure).
+        """
+        return _in_order(lambda step: self.batch(start_step + step), _ENDLESS, self.workers)
+
+    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Make the batch of one step (0, 1, ...) in this thread: (B, H, W, 3) uint8 and (B, H, W) integers."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        order = self._order(epoch)
+        first = position * self.batch_size
+        samples = []
+        for place in range(first, first + self.batch_size):
+            sample = self.source[int(order[place])]
+            if self.augmentation is not None:
+                copy = place // len(self.source)  # 0, unless a small source is repeated within the batch
+                state = np.random.SeedSequence([self.seed, epoch, int(order[place]), copy]).generate_state(1, np.uint64)
+                sample = _augment(sample, self.augmentation, int(state[0]))
+            samples.append(sample)
+        _check_sizes(samples)
+        return np.stack([s.image for s in samples]), np.stack([s.mask for s in samples])
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """Return the sample indices of an epoch; threads may compute it twice, never differently."""
+        known, order = self._last_order
+        if known != epoch:
+            rng = np.random.default_rng([self.seed, epoch])
+            rounds = math.ceil(self.batch_size / len(self.source))
+            order = np.concatenate([rng.permutation(len(self.source)) for _ in range(rounds)])
+            self._last_order = (epoch, order)
+        return order
+
+
+class EvalBatches:
+    """Every sample once, in the source's order; neighbours of one size share a batch, so batches can be smaller.
+
+    Args:
+        source: where samples come from.
+        batch_size: most samples per batch.
+        workers: threads that read ahead; 0 reads each sample when it is asked for.
+        augmentation: applied to every sample; meant for what is not random, such as Resize.
+
+    Raises:
+        DataError: a batch size below 1.
+    """
+
+    def __init__(
+        self, source: Source, batch_size: int = 1, workers: int = 2, augmentation: Augmentation | None = None
+    ):
+        if batch_size < 1:
+            raise DataError(f"batch_size={batch_size} must be at least 1.")
+        self.source = source
+        self.batch_size = batch_size
+        self.workers = workers
+        self.augmentation = augmentation
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray, list[str]]]:
+        """Iterate over (images (B, H, W, 3) uint8, masks (B, H, W) integers, ids); DataError as the source raises."""
+        waiting: list[Sample] = []
+        for sample in _in_order(self._read, len(self.source), self.workers):
+            if waiting and (len(waiting) == self.batch_size or sample.image.shape != waiting[0].image.shape):
+                yield _stack(waiting)
+                waiting = []
+            waiting.append(sample)
+        if waiting:
+            yield _stack(waiting)
+
+    def _read(self, index: int) -> Sample:
+        sample = self.source[index]
+        return sample if self.augmentation is None else _augment(sample, self.augmentation, _EVAL_SEED)
+
+
+def _in_order(make: Callable[[int], Any], count: int, workers: int) -> Iterator[Any]:
+    """Yield make(0), make(1), ... make(count - 1), computed ahead by `workers` threads.
+
+    An exception in a thread is raised here, at the place of its item. OpenCV's own threads are switched off: with
+    several workers they only contend for the same cores.
+    """
+    if workers < 1:
+        yield from (make(index) for index in range(count))
+        return
+    cv2.setNumThreads(0)
+    options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=2 * workers)
+    yield from grain.MapDataset.range(count).map(make).to_iter_dataset(options)
+
+
+def _augment(sample: Sample, augmentation: Augmentation, seed: int) -> Sample:
+    try:
+        image, mask = augmentation(sample.image, sample.mask, seed)
+    except DataError as error:
+        raise DataError(f"sample {sample.id}: {error}") from error
+    return Sample(image, mask, sample.id)
+
+
+def _stack(samples: list[Sample]) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    return np.stack([s.image for s in samples]), np.stack([s.mask for s in samples]), [s.id for s in samples]
+
+
+def _check_sizes(samples: list[Sample]) -> None:
+    """Raise DataError unless all samples of a batch have one size."""
+    by_size: dict[tuple[int, ...], str] = {}
+    for sample in samples:
+        by_size.setdefault(sample.image.shape[:2], sample.id)
+    if len(by_size) > 1:
+        sizes = ", ".join(f"{name} is {shape[1]} x {shape[0]}" for shape, name in by_size.items())
+        raise DataError(
+            f"The samples of one batch differ in size (width x height): {sizes}. Bring all to one size in "
+            "data.augment: PadIfNeeded and RandomCrop, or Resize."
+        )

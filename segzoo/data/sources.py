@@ -1,0 +1,48 @@
+"""What a sample is, and what every source of samples offers."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+
+class Sample(NamedTuple):
+    """One image with its labels.
+
+    Attributes:
+        image: (H, W, 3) uint8, RGB, 0..255.
+        mask: (H, W) integers (uint8, uint16 or int32); each is an index into the source's classes or its ignore index.
+        id: a name that is unique within the source and stable between runs.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray
+    id: str
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A finite, random-access collection of samples; reading is safe from several threads at once.
+
+    Attributes:
+        ids: one name per sample, in order.
+        classes: class names; the index of a name is its label.
+        ignore_index: the label of pixels that count in no loss and no metric.
+    """
+
+    ids: list[str]
+    classes: list[str]
+    ignore_index: int
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        ...
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read sample `index`; IndexError outside 0..len-1, DataError where its files cannot be used."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Return a sha256 (hex) that changes when the samples do; it is cheap, so it reads no pixels."""
+        ...
