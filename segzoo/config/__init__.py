@@ -1,0 +1,37 @@
+"""Configurations: one YAML file, one schema, and messages that name file, line and the nearest valid name."""
+
+from __future__ import annotations
+
+from segzoo.config.editor import json_schema, write_json_schema
+from segzoo.config.loader import dump_config, find_config, load_config, recipe_names
+from segzoo.config.schema import (
+    Config,
+    DataConfig,
+    EarlyStoppingConfig,
+    FolderData,
+    GeneratedData,
+    ModelConfig,
+    OptimizerConfig,
+    OutputConfig,
+    ScheduleConfig,
+    TrainingConfig,
+)
+
+__all__ = [
+    "Config",
+    "DataConfig",
+    "EarlyStoppingConfig",
+    "FolderData",
+    "GeneratedData",
+    "ModelConfig",
+    "OptimizerConfig",
+    "OutputConfig",
+    "ScheduleConfig",
+    "TrainingConfig",
+    "dump_config",
+    "find_config",
+    "json_schema",
+    "load_config",
+    "recipe_names",
+    "write_json_schema",
+]

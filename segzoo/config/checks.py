@@ -1,0 +1,182 @@
+"""Checks that no type expresses: names by registry, arguments by signature, labels by the list of classes.
+
+The registries are imported inside the functions: validating a configuration loads a framework only where a
+decoder or a loss is given arguments of its own, because only then is its signature needed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from segzoo.errors import SegzooError
+
+# What every Keras layer or loss takes, or what segzoo fills in from the rest of the configuration.
+_FILLED_IN = frozenset({"self", "name", "dtype", "trainable", "ignore_index", "num_classes", "reduction"})
+
+
+class ProblemAt(ValueError):
+    """A mistake below the value under validation.
+
+    Args:
+        at: keys that lead from the validated value to the mistake.
+        message: what is wrong and what is allowed.
+    """
+
+    def __init__(self, at: tuple[str | int, ...], message: str):
+        super().__init__(message)
+        self.at = at
+
+
+def decoder_name(name: str) -> str:
+    """Return `name` if a decoder is called so; ValueError lists the decoders."""
+    from segzoo.decoders import DECODERS
+
+    DECODERS.check(name)
+    return name
+
+
+def backbone_name(name: str) -> str:
+    """Return `name` if a backbone is called so; ValueError lists the backbones."""
+    from segzoo.backbones import BACKBONES
+
+    BACKBONES.check(name)
+    return name
+
+
+def loss_name(name: str) -> str:
+    """Return `name` if a loss is called so; ValueError lists the losses."""
+    from segzoo.losses import LOSSES
+
+    LOSSES.check(name)
+    return name
+
+
+def decoder_options(decoder: str, options: Mapping[str, Any]) -> None:
+    """Check `model.options` against the decoder's constructor; ProblemAt names the one not taken."""
+    if not options:
+        return
+    from segzoo.decoders import DECODERS
+
+    known = _parameters(DECODERS[decoder])
+    for option in options:
+        if option not in known:
+            raise ProblemAt(("options", option), not_among(f"option of the decoder {decoder}", option, known))
+
+
+def loss_arguments(loss: Mapping[str, float | dict[str, Any]]) -> None:
+    """Check the arguments of each loss against its constructor; ProblemAt names the one not taken."""
+    for name, term in loss.items():
+        arguments = [key for key in term if key != "weight"] if isinstance(term, dict) else []
+        if not arguments:
+            continue
+        from segzoo.losses import LOSSES
+
+        known = ["weight", *_parameters(LOSSES[name])]
+        for argument in arguments:
+            if argument not in known:
+                raise ProblemAt((name, argument), not_among(f"argument of the loss {name}", argument, known))
+
+
+def _parameters(cls: type) -> list[str]:
+    # Of __init__ and not of the class: Keras layers have a __new__ that hides their arguments.
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
+    return [p.name for p in parameters if p.kind in kinds and p.name not in _FILLED_IN]
+
+
+def loss_term(value: object) -> object:
+    """Check a weight or {weight: ..., **arguments}; ProblemAt says what is wrong."""
+    if isinstance(value, dict):
+        return {**value, "weight": _loss_weight(value.get("weight", 1.0), ("weight",))}
+    return _loss_weight(value, ())
+
+
+def _loss_weight(value: object, at: tuple[str, ...]) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        shape = "a number" if at else "a number or {weight: number, argument: value}"
+        raise ProblemAt(at, f"expected {shape}, got {given(value)}")
+    if not 0 < value < math.inf:
+        raise ProblemAt(at, f"a weight is above 0, got {given(value)}; leave out a loss that is not wanted")
+    return float(value)
+
+
+def transform(value: object) -> object:
+    """Check one transform of `data.augment` or `data.val_transforms`; ValueError says what is wrong."""
+    from segzoo.data.augmentation import validate_transforms
+
+    try:
+        validate_transforms([value])
+    except SegzooError as error:
+        # The place is already named, with the index in the list and the key, which may be val_transforms.
+        raise ValueError(str(error).removeprefix("data.augment, transform 1: ")) from error
+    return value
+
+
+def auto_or_open_fraction(value: object) -> object:
+    """Check "auto" or a number strictly between 0 and 1."""
+    if value == "auto":
+        return value
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0.0 < value < 1.0:  # type: ignore[operator]
+        raise ValueError(f"expected auto or a number between 0 and 1, got {given(value)}")
+    return value
+
+
+def no_repeats(kind: str, values: Sequence[Any]) -> None:
+    """Raise ProblemAt for the second occurrence of a value."""
+    for index, value in enumerate(values):
+        first = values.index(value)
+        if first != index:
+            raise ProblemAt((index,), f"the {kind} {value!r} stands here and at position {first} already")
+
+
+def ignore_index_is_no_generated_class(ignore_index: int) -> None:
+    """Raise ProblemAt where the ignored label is also the label of a class of the generated samples."""
+    from segzoo.data.generated import CLASSES
+
+    ignore_index_is_no_class(ignore_index, CLASSES)
+
+
+def ignore_index_is_no_class(ignore_index: int, classes: Sequence[str]) -> None:
+    """Raise ProblemAt where the ignored label is also the label of a class."""
+    if ignore_index < len(classes):
+        raise ProblemAt(
+            ("ignore_index",),
+            f"{ignore_index} is the label of the class {classes[ignore_index]!r}; "
+            f"{len(classes)} classes use 0 to {len(classes) - 1}, so take a value from {len(classes)} up",
+        )
+
+
+def one_color_per_class(palette: Sequence[Any] | None, classes: Sequence[str]) -> None:
+    """Raise ProblemAt where the palette is longer or shorter than the list of classes."""
+    if palette is not None and len(palette) != len(classes):
+        raise ProblemAt(
+            ("palette",),
+            f"{len(palette)} colours for {len(classes)} classes; give one [red, green, blue] per class",
+        )
+
+
+def not_among(kind: str, name: str, known: Iterable[str]) -> str:
+    """Return a message that `name` is no such thing, with the nearest known name and all of them."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    hint = f"; did you mean {near[0]}?" if near else "."
+    listed = f"Known: {', '.join(names)}." if names else "There are none."
+    return f"{name!r} is no {kind}{hint} {listed}"
+
+
+def given(value: object) -> str:
+    """Return a value as the user wrote it, shortened, with its kind where that is the mistake."""
+    if value is None:
+        return "nothing (null)"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return f"a mapping with the keys {', '.join(map(str, value))}"[:80] if value else "an empty mapping"
+    text = repr(value)
+    text = text if len(text) <= 60 else text[:57] + "..."
+    return f"the text {text}" if isinstance(value, str) else text

@@ -1,0 +1,35 @@
+"""The JSON Schema of a configuration, for completion and checks in an editor."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from segzoo.config.schema import Config
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a configuration; names of decoders, backbones and losses are enums."""
+    from segzoo.backbones import BACKBONES
+    from segzoo.decoders import DECODERS
+    from segzoo.losses import LOSSES
+
+    schema = Config.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "segzoo configuration"
+    model = schema["$defs"]["ModelConfig"]["properties"]
+    model["decoder"]["enum"] = sorted(DECODERS)
+    model["backbone"]["enum"] = sorted(BACKBONES)
+    schema["properties"]["loss"]["propertyNames"] = {"enum": sorted(LOSSES)}
+    for data in ("FolderData", "GeneratedData"):
+        # With a default, the key that tells the two kinds of data apart would pass for optional.
+        section = schema["$defs"][data]
+        section["required"] = sorted({*section.get("required", ()), "source"})
+    return schema
+
+
+def write_json_schema(path: str | os.PathLike[str]) -> None:
+    """Write `json_schema()` to a file, for a first line `# yaml-language-server: $schema=<path>`."""
+    Path(path).write_text(json.dumps(json_schema(), indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,150 @@
+"""From a YAML file and overrides to a checked Config, and back to YAML."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.resources
+import io
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedSeq
+from ruamel.yaml.representer import RoundTripRepresenter
+
+from segzoo.config.document import read_document
+from segzoo.config.messages import config_error
+from segzoo.config.overrides import apply_overrides
+from segzoo.config.schema import Config
+from segzoo.errors import ConfigError
+
+_ENDINGS = (".yaml", ".yml")
+
+
+def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
+    """Read, complete and check a configuration.
+
+    Args:
+        path: a YAML file, or the name of a recipe as `find_config` takes it.
+        overrides: changes such as "training.epochs=3", applied in order; the value is read as YAML 1.2.
+
+    Returns:
+        The configuration with every default filled in; `name` is the file's stem where neither the file
+        nor an override sets it.
+
+    Raises:
+        ConfigError: the file, a key, a value or an override cannot be used. The message has one line per
+            problem: the file and line or the override, the key, the value, and what is allowed.
+    """
+    found = find_config(path)
+    document = read_document(found)
+    origins = apply_overrides(document.data, overrides)
+    if document.data.get("name") is None:
+        document.data["name"] = found.stem
+    try:
+        return Config.model_validate(document.data)
+    except ValidationError as error:
+        raise config_error(error, document, origins) from None
+
+
+def find_config(name: str | os.PathLike[str]) -> Path:
+    """Find a configuration file by path or by the name of a recipe.
+
+    `name` is looked up as a path from the working directory, then in ./configs/, then among the recipes that
+    come with segzoo; the ending .yaml may be left out.
+
+    Raises:
+        ConfigError: there is no such file; the message lists the places and the nearest recipes.
+    """
+    wanted = Path(name).expanduser()
+    packaged = _packaged_recipes()
+    folders = [Path(), *([] if wanted.is_absolute() else [Path("configs"), packaged])]
+    candidates = [candidate for folder in folders for candidate in _spellings(folder / wanted)]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    for candidate in candidates:
+        if candidate.exists():  # a folder or a device: reading it says what it is
+            return candidate
+    recipes = recipe_names()
+    near = difflib.get_close_matches(wanted.stem, recipes, n=3, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    listed = f" Recipes: {', '.join(recipes)}." if recipes else ""
+    endings = "" if wanted.suffix in _ENDINGS else f", also with {' and '.join(_ENDINGS)},"
+    places = ", ".join(str(folder / wanted) for folder in folders)
+    raise ConfigError(f"There is no configuration {os.fspath(name)!r}.{hint} Looked{endings} for {places}.{listed}")
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the recipes in ./configs/ and of those that come with segzoo, sorted."""
+    folders = (Path("configs"), _packaged_recipes())
+    return sorted({file.stem for folder in folders for ending in _ENDINGS for file in folder.glob(f"*{ending}")})
+
+
+def _packaged_recipes() -> Path:
+    package = Path(str(importlib.resources.files("segzoo")))
+    installed = package / "recipes"
+    # A source checkout has the same files in configs/; the wheel build copies them into the package.
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def _spellings(path: Path) -> list[Path]:
+    if path.suffix in _ENDINGS:
+        return [path]
+    # Not with_suffix: in "unet.v2" the last part is no ending.
+    return [path, *(path.parent / (path.name + ending) for ending in _ENDINGS)]
+
+
+class _Representer(RoundTripRepresenter):
+    """Writes null as a word; ruamel leaves the place after the colon empty."""
+
+
+_Representer.add_representer(type(None), lambda self, value: self.represent_scalar("tag:yaml.org,2002:null", "null"))
+
+
+def _flow_rows(value: Any) -> Any:
+    """Return `value` with short lists of numbers ([128, 64, 0]) marked to stand in one line."""
+    if isinstance(value, dict):
+        return {key: _flow_rows(entry) for key, entry in value.items()}
+    if not isinstance(value, list):
+        return value
+    sequence = CommentedSeq(_flow_rows(entry) for entry in value)
+    if len(value) <= 8 and all(isinstance(entry, int | float) for entry in value):
+        sequence.fa.set_flow_style()
+    return sequence
+
+
+def dump_config(config: Config, path: str | os.PathLike[str]) -> None:
+    """Write the configuration with every default spelled out; `load_config` reads an equal one back.
+
+    The file appears whole or not at all.
+
+    Raises:
+        ConfigError: the folder does not exist or cannot be written.
+    """
+    yaml = YAML(typ="rt", pure=True)
+    yaml.Representer = _Representer
+    yaml.default_flow_style = False
+    yaml.width = 120
+    text = io.StringIO()
+    text.write("# The complete configuration of a segzoo run: every default is spelled out.\n")
+    yaml.dump(_flow_rows(config.model_dump(mode="json")), text)
+    target = Path(path)
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}.", delete=False
+        ) as file:
+            temporary = Path(file.name)
+            file.write(text.getvalue())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise ConfigError(f"{target}: cannot be written: {error.strerror}.") from None
