@@ -126,6 +126,13 @@ def auto_or_open_fraction(value: object) -> object:
     return value
 
 
+def no_fraction(value: object) -> object:
+    """Refuse 8.0 where 8 is meant: a Literal compares with ==, and so would accept it."""
+    if isinstance(value, float):
+        raise ValueError(f"expected a whole number, got {value}")
+    return value
+
+
 def no_repeats(kind: str, values: Sequence[Any]) -> None:
     """Raise ProblemAt for the second occurrence of a value."""
     for index, value in enumerate(values):

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq, TaggedScalar
-from ruamel.yaml.constructor import DuplicateKeyError, RoundTripConstructor
+from ruamel.yaml.constructor import ConstructorError, DuplicateKeyError, RoundTripConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.reader import ReaderError
 
@@ -26,6 +26,13 @@ MAX_VALUES = 100_000
 
 class _Constructor(RoundTripConstructor):
     """Builds the core schema of YAML 1.2, which has no dates: `name: 2026-01-31` is text."""
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        """Build a node; an alias inside the value that it repeats, which ruamel would read as null, is refused."""
+        if node in self.recursive_objects:
+            problem = "an alias (*name) stands inside the value that it repeats"
+            raise ConstructorError(None, None, problem, node.start_mark)
+        return super().construct_object(node, deep=deep)
 
 
 _Constructor.add_constructor("tag:yaml.org,2002:timestamp", lambda self, node: node.value)

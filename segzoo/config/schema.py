@@ -52,12 +52,14 @@ class ModelConfig(Section):
         default=None,
         description="Which backbone layers feed the decoder; null: the default of the backbone's family.",
     )
-    output_stride: Literal[8, 16, 32] | None = Field(
+    output_stride: Annotated[Literal[8, 16, 32], BeforeValidator(checks.no_fraction)] | None = Field(
         default=None,
         description="Input pixels per pixel of the deepest feature; null: the decoder's default.",
     )
     weights: Text = Field(default="auto", description="auto, imagenet, none, or the path of a weights file.")
-    input_channels: Literal[3] = Field(default=3, description="Channels of an input image; for now 3.")
+    input_channels: Annotated[Literal[3], BeforeValidator(checks.no_fraction)] = Field(
+        default=3, description="Channels of an input image; for now 3."
+    )
     drop_path: Fraction = Field(
         default=0.2, description="Stochastic depth of the backbone: the drop rate of its last block, 0 to 1."
     )
