@@ -1,0 +1,79 @@
+"""Losses on integer masks and logits; each knows the ignore index and works in a plain `model.compile`."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from segzoo.errors import ConfigError, unknown_name
+from segzoo.registry import Registry
+
+if TYPE_CHECKING:
+    import keras
+
+LOSSES = Registry(
+    "loss",
+    {
+        "cross_entropy": "segzoo.losses.cross_entropy:CrossEntropy",
+        "dice": "segzoo.losses.dice:Dice",
+    },
+)
+
+_CLASSES = {
+    "CrossEntropy": "segzoo.losses.cross_entropy",
+    "Dice": "segzoo.losses.dice",
+    "PixelLoss": "segzoo.losses.base",
+    "WeightedSum": "segzoo.losses.weighted_sum",
+}
+
+__all__ = ["LOSSES", "CrossEntropy", "Dice", "PixelLoss", "WeightedSum", "create"]
+
+
+def create(spec: Mapping[str, float | Mapping[str, Any]], ignore_index: int | None = None) -> keras.losses.Loss:
+    """Build the loss that a specification describes.
+
+    Args:
+        spec: name to weight, or name to a mapping of `weight` (default 1) and the loss's own options:
+            `{"cross_entropy": 1.0, "dice": {"weight": 0.5, "per_image": True}}`.
+        ignore_index: label of the pixels that take no part, for every loss in the sum.
+
+    Returns:
+        The loss itself where there is one of weight 1, otherwise a `WeightedSum`.
+
+    Raises:
+        UnknownNameError: a loss or an option that does not exist.
+        ConfigError: an empty specification, or a weight or an option's value that cannot be used.
+    """
+    if not spec:
+        raise ConfigError(f"The loss is empty; name at least one of: {', '.join(LOSSES)}.")
+    losses, weights = [], []
+    for name, entry in spec.items():
+        options = dict(entry) if isinstance(entry, Mapping) else {"weight": entry}
+        weight = options.pop("weight", 1.0)
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
+            raise ConfigError(f"The weight of loss {name!r} must be a positive number, not {weight!r}.")
+        cls = LOSSES[name]
+        known = set(inspect.signature(cls).parameters) - {"ignore_index", "name", "dtype"}
+        for option in options:
+            if option not in known:
+                raise unknown_name(f"option of loss {name!r}", option, known | {"weight"})
+        try:
+            losses.append(cls(ignore_index=ignore_index, **options))
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"Loss {name!r}: {error}") from error
+        weights.append(float(weight))
+    if weights == [1.0]:
+        return losses[0]
+    from segzoo.losses.weighted_sum import WeightedSum
+
+    return WeightedSum(losses, weights)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a loss class on first use (PEP 562), so that listing names imports no framework."""
+    if name in _CLASSES:
+        return getattr(importlib.import_module(_CLASSES[name]), name)
+    raise AttributeError(f"module 'segzoo.losses' has no attribute {name!r}")

@@ -1,0 +1,162 @@
+"""The confusion matrix of a whole dataset, in NumPy, and the figures that are read off it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from segzoo.errors import DataError
+
+
+class ConfusionMatrix:
+    """Pixel counts by target class (rows) and predicted class (columns), exact in int64.
+
+    Per-class figures are float64 arrays (C,) in which NaN means n/a: the figure has no pixels to be about. A
+    class absent from both target and prediction is n/a in all of them, and means leave it out; counting it as
+    1 or 0 would reward or punish a model for what a dataset happens to lack. A class that is only predicted
+    has IoU and Dice 0, precision 0 and recall n/a; a class that is only in the target has IoU, Dice and
+    recall 0 and precision n/a.
+
+    Args:
+        classes: number of classes C, at least 2.
+        ignore_index: label of the target pixels that are not counted, or None.
+        counts: integer (C, C) to begin from, copied; zeros unless given.
+
+    Attributes:
+        counts: int64 (C, C).
+
+    Raises:
+        ValueError: fewer than 2 classes, or counts of another shape.
+    """
+
+    def __init__(self, classes: int, ignore_index: int | None = None, counts: Any = None):
+        if classes < 2:
+            raise ValueError(f"A confusion matrix needs at least 2 classes, not {classes}.")
+        self.classes = int(classes)
+        self.ignore_index = None if ignore_index is None else int(ignore_index)
+        shape = (self.classes, self.classes)
+        self.counts = np.zeros(shape, np.int64) if counts is None else np.array(counts, np.int64)
+        if self.counts.shape != shape:
+            raise ValueError(f"Counts must be {shape}, not {self.counts.shape}.")
+
+    def update(self, y_true: Any, y_pred: Any) -> None:
+        """Count pixels.
+
+        Args:
+            y_true: integer labels, any shape.
+            y_pred: integer class map of the same shape.
+
+        Raises: DataError: a target label that is neither a class nor the ignore index, or a prediction at a
+            counted
+                pixel that is no class; nothing is counted then.
+            ValueError: shapes that differ, or values that are not integers (logits, say).
+        """
+        y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
+        if y_true.shape != y_pred.shape:
+            raise ValueError(f"Target {y_true.shape} and prediction {y_pred.shape} must have the same shape.")
+        for what, array in (("Target", y_true), ("Prediction", y_pred)):
+            if array.dtype.kind not in "iu":
+                raise ValueError(f"{what} must hold integer class indices, not {array.dtype}.")
+        if self.ignore_index is None:
+            y_true, y_pred = y_true.ravel(), y_pred.ravel()
+        else:
+            counted = y_true != self.ignore_index
+            y_true, y_pred = y_true[counted], y_pred[counted]
+        self._check_range("target", y_true)
+        self._check_range("prediction", y_pred)
+        # bincount wants intp; an index in the labels' own dtype would wrap (uint8: 20 * 21 > 255).
+        index = y_true.astype(np.intp)
+        index *= self.classes
+        index += y_pred.astype(np.intp, copy=False)
+        counts = np.bincount(index, minlength=self.classes**2)
+        self.counts += counts.reshape(self.counts.shape)
+
+    def merge(self, other: ConfusionMatrix) -> None:
+        """Add another matrix's counts: those of another worker, or of another part of the dataset.
+
+        Raises:
+            ValueError: another number of classes or another ignore index.
+        """
+        if (other.classes, other.ignore_index) != (self.classes, self.ignore_index):
+            raise ValueError(
+                f"Cannot merge {other.classes} classes with ignore index {other.ignore_index} into "
+                f"{self.classes} classes with ignore index {self.ignore_index}."
+            )
+        self.counts += other.counts
+
+    def iou(self) -> np.ndarray:
+        """Return intersection over union per class (C,)."""
+        hits = self.counts.diagonal()
+        return _ratio(hits, self.counts.sum(0) + self.counts.sum(1) - hits)
+
+    def dice(self) -> np.ndarray:
+        """Return the Dice coefficient, also called F1, per class (C,)."""
+        return _ratio(2 * self.counts.diagonal(), self.counts.sum(0) + self.counts.sum(1))
+
+    def precision(self) -> np.ndarray:
+        """Return the share of each class's predicted pixels that are right (C,); n/a if it has none."""
+        return _ratio(self.counts.diagonal(), self.counts.sum(0))
+
+    def recall(self) -> np.ndarray:
+        """Return the share of each class's target pixels that are found (C,); n/a if it has none."""
+        return _ratio(self.counts.diagonal(), self.counts.sum(1))
+
+    def mean_iou(self) -> float:
+        """Return the mean IoU over the classes that occur in target or prediction; NaN where none does."""
+        iou = self.iou()
+        return float(iou[~np.isnan(iou)].mean()) if not np.isnan(iou).all() else float("nan")
+
+    def pixel_accuracy(self) -> float:
+        """Return the share of counted pixels that are right; NaN where none was counted."""
+        return float(_ratio(np.trace(self.counts), self.counts.sum()))
+
+    def table(self, names: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """Return one row per class as plain Python values, fit for JSON and CSV; n/a is None.
+
+        Args:
+            names: the classes' names; "0", "1", ... unless given.
+
+        Returns:
+            Rows with the keys class, iou, dice, precision, recall, pixels (target pixels of the class).
+
+        Raises:
+            ValueError: a number of names that is not the number of classes.
+        """
+        names = [str(index) for index in range(self.classes)] if names is None else list(names)
+        if len(names) != self.classes:
+            raise ValueError(f"{len(names)} names for {self.classes} classes.")
+        figures = {
+            "iou": self.iou(),
+            "dice": self.dice(),
+            "precision": self.precision(),
+            "recall": self.recall(),
+        }
+        pixels = self.counts.sum(1)
+        return [
+            {
+                "class": name,
+                **{key: None if np.isnan(values[i]) else float(values[i]) for key, values in figures.items()},
+                "pixels": int(pixels[i]),
+            }
+            for i, name in enumerate(names)
+        ]
+
+    def _check_range(self, what: str, labels: np.ndarray) -> None:
+        """Raise DataError where 1-D `labels` holds a value outside 0 .. C-1."""
+        if labels.size == 0 or (labels.min() >= 0 and labels.max() < self.classes):
+            return
+        values, pixels = np.unique(labels[(labels < 0) | (labels >= self.classes)], return_counts=True)
+        found = ", ".join(f"{value} ({count} px)" for value, count in zip(values[:8], pixels[:8], strict=True))
+        more = f" and {len(values) - 8} more values" if len(values) > 8 else ""
+        allowed = f"0 to {self.classes - 1}"
+        if what == "target" and self.ignore_index is not None:
+            allowed += f" or the ignore index {self.ignore_index}"
+        raise DataError(f"The {what} holds labels that are no class: {found}{more}. Allowed: {allowed}.")
+
+
+def _ratio(numerator: Any, denominator: Any) -> np.ndarray:
+    """Divide in float64; 0 / 0 is NaN, which stands for n/a."""
+    with np.errstate(invalid="ignore"):
+        return np.divide(numerator, denominator, dtype=np.float64)
