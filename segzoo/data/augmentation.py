@@ -22,9 +22,10 @@ import albumentations as A
 # One (name, arguments) pair per transform, with nested lists under "transforms".
 Specification = tuple[str, dict[str, Any]]
 
-_ABSTRACT = {
-    "BaseCompose", "BasicTransform", "Compose", "DualTransform", "ImageOnlyTransform", "Lambda", "NoOp",
-    "ReplayCompose", "Transform3D",
+# Base classes, what only code can use, and two for spectrograms that write label 0 into masks.
+_LEFT_OUT = {
+    "BaseCompose", "BasicTransform", "Compose", "DualTransform", "FrequencyMasking", "ImageOnlyTransform", "Lambda",
+    "NoOp", "ReplayCompose", "TimeMasking", "Transform3D",
 }  # fmt: skip
 _EXAMPLE = "Write `- HorizontalFlip` or `- RandomCrop: {height: 256, width: 256}`."
 
@@ -58,7 +59,8 @@ class Augmentation:
             seed: at least 0.
 
         Returns:
-            image (H', W', 3) uint8, and mask (H', W') of the dtype that `mask` had, wide enough for the ignore index.
+            image (H', W', 3) uint8, and mask (H', W') of the dtype that `mask` had, wide enough for the ignore index;
+            both may be views.
 
         Raises:
             DataError: a transform failed on this image, or returned something other than a uint8 RGB image.
@@ -76,7 +78,7 @@ class Augmentation:
         carried = mask if mask.dtype == dtype and dtype.itemsize <= 2 else mask.astype(np.float32)
         try:
             result = chain(image=image, mask=carried)
-        except (ValueError, TypeError, KeyError, IndexError, RuntimeError, NotImplementedError, cv2.error) as error:
+        except Exception as error:  # its transforms raise classes of their own, OpenCV its own
             height, width = image.shape[:2]
             raise DataError(
                 f"data.augment failed on an image of {width} x {height} (width x height): "
@@ -89,7 +91,7 @@ class Augmentation:
                 "(H, W, 3) uint8. Leave out transforms that normalise or convert (Normalize, ToFloat, ToTensorV2): "
                 "the model scales its input itself."
             )
-        return np.ascontiguousarray(new_image), np.ascontiguousarray(new_mask, dtype=dtype)
+        return new_image, new_mask.astype(dtype, copy=False)
 
     def _build(self) -> A.Compose:
         return A.Compose([_instance(s, self.ignore_index) for s in self._specifications])
@@ -207,10 +209,12 @@ def _arguments(kind: type) -> list[str]:
 
 
 def _known() -> dict[str, type]:
-    """Return every albumentations transform and composition by name."""
+    """Return the albumentations transforms for images, and the compositions, by name."""
     if not _KNOWN:
         for name, kind in vars(A).items():
-            if inspect.isclass(kind) and issubclass(kind, (A.BasicTransform, A.BaseCompose)) and name not in _ABSTRACT:
+            if not inspect.isclass(kind) or name in _LEFT_OUT or issubclass(kind, A.Transform3D):
+                continue
+            if issubclass(kind, (A.BasicTransform, A.BaseCompose)):
                 _KNOWN[name] = kind
     return _KNOWN
 

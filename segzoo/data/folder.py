@@ -116,12 +116,12 @@ def _check_partners(images: dict[str, Path], masks: dict[str, Path], image_dir: 
     """Raise DataError when an image has no mask or a mask no image."""
     problems = []
     for kind, partner, lonely, where in (
-        ("image", "mask", sorted(images.keys() - masks.keys()), mask_dir),
-        ("mask", "image", sorted(masks.keys() - images.keys()), image_dir),
+        ("image", "a mask", sorted(images.keys() - masks.keys()), mask_dir),
+        ("mask", "an image", sorted(masks.keys() - images.keys()), image_dir),
     ):
         if lonely:
             names = ", ".join(lonely[:5]) + (", ..." if len(lonely) > 5 else "")
-            problems.append(f"{len(lonely)} {kind}(s) without a {partner} of the same stem in {where}: {names}.")
+            problems.append(f"{len(lonely)} {kind}(s) without {partner} of the same stem in {where}: {names}.")
     if problems:
         raise DataError(
             " ".join(problems) + " Images and masks are paired by file name without its ending "

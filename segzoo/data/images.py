@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from segzoo.data.masks import too_many_pixels
+from segzoo.data.masks import PNG_END, too_many_pixels
 from segzoo.errors import DataError
 
 _EXIF_ORIENTATION = 0x0112
 # The bytes that end a whole file. Entropy-coded JPEG data cannot contain its end marker, so a cut file has none.
-_LAST_BYTES = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+_LAST_BYTES = {"JPEG": b"\xff\xd9", "PNG": PNG_END}
 
 
 def read_image(path: Path, max_pixels: int) -> np.ndarray:

@@ -13,13 +13,14 @@ from segzoo.errors import DataError
 
 # Pillow stretches 2- and 4-bit grey PNGs to 0..255 when it unpacks them; dividing gives the stored indices back.
 _GREY_STRETCH = {"L;2": 85, "L;4": 17}
+PNG_END = b"IEND\xaeB`\x82"  # the chunk that ends every complete PNG, with its checksum
 
 
 def read_index_mask(path: Path, max_pixels: int) -> np.ndarray:
     """Read a PNG of class indices: grey (1 to 16 bits) or palette, whose palette is not applied.
 
-    Pillow does it because OpenCV and TensorFlow expand palette entries to grey levels, and TensorFlow cuts 16 bits
-    to the upper 8. An EXIF orientation is not applied, as with images.
+    OpenCV and TensorFlow expand palette entries to grey levels and TensorFlow cuts 16 bits to the upper 8, so Pillow
+    says what is stored and decodes all but plain grey files. An EXIF orientation is not applied, as with images.
 
     Returns:
         (H, W), uint8, or uint16 for 16-bit files.
@@ -28,7 +29,8 @@ def read_index_mask(path: Path, max_pixels: int) -> np.ndarray:
         DataError: the file is unreadable, truncated, has colours instead of indices, or more than `max_pixels` pixels.
     """
     try:
-        with Image.open(io.BytesIO(path.read_bytes())) as picture:
+        data = path.read_bytes()
+        with Image.open(io.BytesIO(data)) as picture:  # reads the header only
             if picture.width * picture.height > max_pixels:
                 raise too_many_pixels(path, picture.size, max_pixels)
             if picture.mode not in ("L", "P", "1", "I", "I;16", "I;16B"):
@@ -37,6 +39,11 @@ def read_index_mask(path: Path, max_pixels: int) -> np.ndarray:
                     "Convert it to an 8-bit grey or palette PNG whose pixel values are class indices."
                 )
             stretch = _GREY_STRETCH.get(_raw_mode(picture), 1)
+            # Pillow decodes while it holds Python's lock; plain grey OpenCV reads alike, and beside other threads
+            if picture.mode in ("L", "I;16") and stretch == 1 and data.endswith(PNG_END):
+                mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+                if mask is not None and mask.shape == (picture.height, picture.width):
+                    return mask
             mask = np.asarray(picture)
     except DataError:
         raise

@@ -5,17 +5,24 @@ Beneath is grain: it needs no deep-learning framework, so the same batches feed 
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import cv2
-import grain
 import numpy as np
 
 from segzoo.data.augmentation import Augmentation
 from segzoo.data.sources import Sample, Source
 from segzoo.errors import DataError
+
+_absl = logging.getLogger("absl")
+_level = _absl.level
+_absl.setLevel(logging.ERROR)  # grain warns on import that it cannot profile where there is no JAX
+import grain  # noqa: E402
+
+_absl.setLevel(_level)
 
 _ENDLESS = 2**62  # the length of a data set that repeats for ever
 _EVAL_SEED = 0  # evaluation transforms should not be random; if they are, they are the same every time

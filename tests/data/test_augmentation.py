@@ -1,0 +1,201 @@
+import concurrent.futures
+
+import albumentations as A
+import numpy as np
+import pytest
+
+from segzoo.data import Augmentation, validate_transforms
+from segzoo.data.augmentation import _known
+from segzoo.errors import ConfigError, DataError, UnknownNameError
+
+IGNORE = 200
+
+
+@pytest.fixture(scope="module")
+def image():
+    return np.random.default_rng(0).integers(0, 256, (72, 96, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def mask():
+    return np.random.default_rng(1).choice(np.array([3, 7, 11], np.uint8), (72, 96))
+
+
+MIXED = [
+    {"RandomScale": {"scale_limit": [-0.3, 0.5], "p": 1.0}},
+    {"PadIfNeeded": {"min_height": 64, "min_width": 64}},
+    {"RandomCrop": {"height": 64, "width": 64}},
+    "HorizontalFlip",
+    {"OneOf": {"transforms": [{"Rotate": {"limit": 40}}, {"ElasticTransform": None}], "p": 0.7}},
+    {"SomeOf": {"transforms": ["GaussNoise", "ColorJitter", {"CoarseDropout": {"p": 1.0}}], "n": 2}},
+]
+
+# Every geometric transform of albumentations with the arguments that make it show pixels from outside the image.
+BORDERS = {
+    "Affine": {"rotate": [30, 40], "p": 1.0},
+    "Rotate": {"limit": [30, 40], "p": 1.0},
+    "SafeRotate": {"limit": [30, 40], "p": 1.0},
+    "ShiftScaleRotate": {"rotate_limit": [30, 40], "p": 1.0},
+    "PadIfNeeded": {"min_height": 128, "min_width": 128},
+    "Pad": {"padding": 9, "p": 1.0},
+    "CropAndPad": {"px": 9, "p": 1.0},
+    "RandomCrop": {"height": 100, "width": 100, "pad_if_needed": True},
+    "CenterCrop": {"height": 100, "width": 100, "pad_if_needed": True},
+    "Crop": {"x_max": 120, "y_max": 120, "pad_if_needed": True},
+    "GridDistortion": {"distort_limit": [0.4, 0.5], "normalized": False, "p": 1.0},
+    "Perspective": {"scale": [0.3, 0.3], "fit_output": True, "p": 1.0},
+    "ElasticTransform": {"alpha": 300, "sigma": 8, "p": 1.0},
+    "OpticalDistortion": {"distort_limit": [0.9, 0.9], "p": 1.0},
+    "ThinPlateSpline": {"scale_range": [0.4, 0.4], "p": 1.0},
+}
+
+
+@pytest.mark.parametrize("name", BORDERS)
+def test_pixels_from_outside_the_image_are_ignored(name, image, mask):
+    augmentation = Augmentation([{name: BORDERS[name]}], IGNORE)
+    found = [augmentation(image, mask, seed)[1] for seed in range(8)]
+    assert set(np.unique(np.concatenate([m.ravel() for m in found]))) == {3, 7, 11, IGNORE}
+
+
+def test_no_geometric_transform_invents_a_label(image, mask):
+    """Over every dual transform that needs no further argument, whatever albumentations adds to them."""
+    tried = []
+    for name, kind in _known().items():
+        if issubclass(kind, A.BaseCompose) or not issubclass(kind, A.DualTransform):
+            continue
+        try:
+            augmentation = Augmentation([{name: {"p": 1.0}}], IGNORE)
+            found = [augmentation(image, mask, seed)[1] for seed in range(3)]
+        except (ConfigError, DataError):  # needs arguments (a size) or data (boxes) that this loop does not know
+            continue
+        tried.append(name)
+        labels = set(np.unique(np.concatenate([m.ravel() for m in found])))
+        assert labels <= {3, 7, 11, IGNORE}, name
+    assert {"Affine", "D4", "PiecewiseAffine", "Morphological", "RandomScale", "Transpose"} <= set(tried)
+
+
+def test_fill_mask_given_by_the_user_wins(image, mask):
+    augmentation = Augmentation([{"Pad": {"padding": 4, "fill_mask": 3, "p": 1.0}}], IGNORE)
+    assert (augmentation(image, mask, 0)[1][:4] == 3).all()
+
+
+def test_borders_are_ignored_inside_nested_transforms(image, mask):
+    pad = {"Pad": {"padding": 5, "p": 1.0}}
+    nested = {"Sequential": {"transforms": [{"OneOf": {"transforms": [pad], "p": 1.0}}], "p": 1.0}}
+    assert (Augmentation([nested], IGNORE)(image, mask, 0)[1][:5] == IGNORE).all()
+
+
+def test_dropout_leaves_the_mask_alone(image, mask):
+    dropped, kept = Augmentation([{"CoarseDropout": {"p": 1.0}}], IGNORE)(image, mask, 0)
+    assert (dropped != image).any()
+    np.testing.assert_array_equal(kept, mask)
+
+
+def test_the_result_depends_on_the_arguments_only(image, mask):
+    one, two = Augmentation(MIXED, IGNORE), Augmentation(MIXED, IGNORE)
+    expected = [one(image, mask, seed) for seed in range(30)]
+    np.random.seed(0)  # noqa: NPY002  the global state must not matter
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda seed: two(image, mask, seed), reversed(range(30))))[::-1]
+    for (image_a, mask_a), (image_b, mask_b) in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(image_a, image_b)
+        np.testing.assert_array_equal(mask_a, mask_b)
+    assert len({image_a.tobytes() for image_a, _ in expected}) == 30
+
+
+def test_the_inputs_are_not_changed(image, mask):
+    before = image.copy(), mask.copy()
+    for seed in range(10):
+        Augmentation(MIXED, IGNORE)(image, mask, seed)
+    np.testing.assert_array_equal(image, before[0])
+    np.testing.assert_array_equal(mask, before[1])
+
+
+def test_transforms_are_drawn_independently(image, mask):
+    """albumentations' own set_random_seed gives every transform one stream: both flips would happen together."""
+    augmentation = Augmentation([{"HorizontalFlip": {"p": 0.5}}, {"VerticalFlip": {"p": 0.5}}], IGNORE)
+    kinds = [mask, mask[:, ::-1], mask[::-1], mask[::-1, ::-1]]
+    found = [augmentation(image, mask, seed)[1] for seed in range(400)]
+    counts = [sum(np.array_equal(result, kind) for result in found) for kind in kinds]
+    assert sum(counts) == 400 and all(60 < count < 140 for count in counts)
+
+
+def test_image_and_mask_move_together():
+    mask = np.random.default_rng(2).choice(np.array([0, 100], np.uint8), (9, 12)).repeat(8, 0).repeat(8, 1)
+    image = np.repeat(mask[..., None], 3, axis=2)
+    chain = [{"Rotate": {"limit": 45, "p": 1.0}}, {"RandomScale": {"p": 1.0}}, "HorizontalFlip", "Transpose"]
+    for seed in range(10):
+        moved, labels = Augmentation(chain, IGNORE)(image, mask, seed)
+        inside = labels != IGNORE
+        agree = np.abs(moved[..., 0].astype(int) - labels)[inside] < 50
+        assert agree.mean() > 0.9
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.int32, np.int64])
+@pytest.mark.parametrize("name", ["Affine", "ElasticTransform", "PadIfNeeded", "Perspective", "RandomScale"])
+def test_every_integer_type_of_mask_passes_unharmed(dtype, name, image, mask):
+    labels = mask.astype(dtype) * (1 if dtype == np.uint8 else 100)
+    _, found = Augmentation([{name: BORDERS.get(name, {"p": 1.0})}], IGNORE)(image, labels, 1)
+    assert found.dtype == dtype and set(np.unique(found)) <= {*np.unique(labels), IGNORE}
+
+
+def test_an_ignore_index_that_the_mask_cannot_hold_widens_it(image, mask):
+    for ignore_index in (-1, 65535, 100000):
+        _, found = Augmentation([{"Pad": {"padding": 2, "p": 1.0}}], ignore_index)(image, mask, 0)
+        assert set(np.unique(found)) == {3, 7, 11, ignore_index}
+
+
+def test_an_empty_list_changes_nothing(image, mask):
+    found = Augmentation([], IGNORE)(image, mask, 0)
+    assert found[0] is image and found[1] is mask
+
+
+def test_opencv_constants_can_be_named(image, mask):
+    chain = [{"Pad": {"padding": 6, "border_mode": "cv2.BORDER_REFLECT_101", "p": 1.0}}]
+    np.testing.assert_array_equal(Augmentation(chain, IGNORE)(image, mask, 0)[1][5], np.pad(mask[1], 6, "reflect"))
+
+
+@pytest.mark.parametrize(
+    ("entry", "error", "message"),
+    [
+        ("HorizontalFlp", UnknownNameError, "Did you mean HorizontalFlip"),
+        ("Compose", UnknownNameError, "transform in data.augment 'Compose'"),
+        ({"RandomScale": {"scale_limt": 0.1}}, ConfigError, "RandomScale has no argument 'scale_limt'. Did you mean "
+         "scale_limit.* arguments: scale_limit, interpolation"),
+        ({"RandomScale": {"scale_limit": "much"}}, ConfigError, "transform 1: RandomScale refuses.*scale_limit.*'much'"),
+        ({"HorizontalFlip": {"p": 1.5}}, ConfigError, "HorizontalFlip refuses.*p: "),
+        ("RandomCrop", ConfigError, "height: Field required; width: Field required"),
+        ({"OneOf": {"transforms": ["Blur", {"GaussianBlur": {"x": 2}}]}}, ConfigError,
+         "transform 1, OneOf, transform 2: GaussianBlur has no argument 'x'"),
+        ({"OneOf": {}}, ConfigError, "OneOf needs the argument transforms"),
+        ({"OneOf": {"transforms": "Blur"}}, ConfigError, "must be a list"),
+        ({"SomeOf": {"transforms": ["Blur"], "k": 2}}, ConfigError, "SomeOf has no argument 'k'"),
+        ({"Pad": {"border_mode": "cv2.BORDER_X"}}, ConfigError, "no constant cv2.BORDER_X"),
+        ({"Blur": 3}, ConfigError, "is not a transform"),
+        ({"Blur": {}, "Pad": {}}, ConfigError, "is not a transform"),
+        (7, ConfigError, "7 is not a transform"),
+    ],
+)  # fmt: skip
+@pytest.mark.filterwarnings("error")
+def test_unusable_entries_are_refused_when_validated(entry, error, message):
+    with pytest.raises(error, match=message):
+        validate_transforms([entry])
+
+
+def test_validation_takes_lists_only_and_accepts_what_is_right():
+    for wrong in ("Blur", {"Blur": {}}, None, 3):
+        with pytest.raises(ConfigError, match="must be a list"):
+            validate_transforms(wrong)
+    validate_transforms(MIXED)
+    validate_transforms([])
+
+
+def test_a_crop_larger_than_the_image_says_what_to_do(image, mask):
+    with pytest.raises(DataError, match=r"96 x 72.*PadIfNeeded or Resize"):
+        Augmentation([{"RandomCrop": {"height": 100, "width": 100}}], IGNORE)(image, mask, 0)
+
+
+@pytest.mark.parametrize("name", ["Normalize", "ToFloat"])
+def test_transforms_that_leave_uint8_are_refused(name, image, mask):
+    with pytest.raises(DataError, match=r"float32 instead of .*Leave out transforms that normalise"):
+        Augmentation([{name: {"p": 1.0}}], IGNORE)(image, mask, 0)

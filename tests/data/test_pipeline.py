@@ -1,0 +1,188 @@
+import itertools
+import subprocess
+import sys
+import traceback
+
+import numpy as np
+import pytest
+
+from segzoo.data import Augmentation, EvalBatches, FolderSource, GeneratedShapes, Sample, TrainBatches
+from segzoo.errors import DataError
+
+CHAIN = [{"RandomScale": {"p": 1.0}}, {"PadIfNeeded": {"min_height": 40, "min_width": 40}},
+         {"RandomCrop": {"height": 40, "width": 40}}, "HorizontalFlip", "ColorJitter"]  # fmt: skip
+
+
+class Numbered:
+    """A source whose sample n is filled with n, of the size that `sizes` gives; `broken` samples raise."""
+
+    def __init__(self, sizes: list[tuple[int, int]], broken: frozenset[int] = frozenset()):
+        self.sizes, self.broken = sizes, broken
+        self.ids = [f"s{n}" for n in range(len(sizes))]
+        self.classes, self.ignore_index = ["a"], 255
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        if index in self.broken:
+            raise DataError(f"file_{index}.png: broken")
+        size = self.sizes[index]
+        return Sample(np.full((*size, 3), index, np.uint8), np.zeros(size, np.uint8), self.ids[index])
+
+    def fingerprint(self) -> str:
+        return ""
+
+
+def numbers(batches, count):
+    """The sample numbers in each of the next `count` batches."""
+    return [images[:, 0, 0, 0].tolist() for images, _ in itertools.islice(batches, count)]
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return list(itertools.islice(make(0).batches(), 12))
+
+
+def make(workers: int, seed: int = 5) -> TrainBatches:
+    return TrainBatches(GeneratedShapes("train", 19, (48, 48)), 4, seed, Augmentation(CHAIN, 255), workers)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2, 4])
+@pytest.mark.parametrize("start", [0, 1, 3, 4, 7, 9])
+def test_batches_depend_on_neither_workers_nor_where_they_start(workers, start, reference):
+    found = itertools.islice(make(workers).batches(start), 12 - start)
+    for (images, masks), (true_images, true_masks) in zip(found, reference[start:], strict=True):
+        np.testing.assert_array_equal(images, true_images)
+        np.testing.assert_array_equal(masks, true_masks)
+        assert images.shape == (4, 40, 40, 3) and images.dtype == np.uint8
+        assert masks.shape == (4, 40, 40) and masks.dtype == np.uint8
+
+
+def test_another_seed_and_another_epoch_give_other_batches(reference):
+    assert make(0).steps_per_epoch == 4
+    assert (make(0, seed=6).batch(0)[0] != reference[0][0]).any()
+    assert (reference[4][0] != reference[0][0]).any()
+
+
+def test_an_epoch_shows_each_sample_once_and_drops_the_remainder():
+    batches = TrainBatches(Numbered([(8, 8)] * 10), 3, seed=1)
+    assert batches.steps_per_epoch == 3
+    orders = [[n for one in numbers(batches.batches(3 * epoch), 3) for n in one] for epoch in range(20)]
+    assert all(len(set(order)) == 9 for order in orders)
+    assert len({tuple(order) for order in orders}) == 20
+    assert set(range(10)) == set(orders[0] + orders[1] + orders[2] + orders[3]), "the dropped sample changes"
+
+
+def test_the_augmentation_of_a_sample_changes_with_the_epoch():
+    source = GeneratedShapes("train", 1, (48, 48))
+    batches = TrainBatches(source, 1, 0, Augmentation(CHAIN, 255), workers=0)
+    assert len({batches.batch(step)[0].tobytes() for step in range(8)}) == 8
+
+
+@pytest.mark.parametrize(("count", "batch"), [(1, 4), (3, 8), (5, 8), (4, 4)])
+def test_a_small_source_is_repeated_evenly_to_fill_a_batch(count, batch):
+    batches = TrainBatches(Numbered([(8, 8)] * count), batch)
+    assert batches.steps_per_epoch == 1
+    for found in numbers(batches.batches(), 3):
+        times = np.bincount(found, minlength=count)
+        assert len(found) == batch and times.max() - times.min() <= 1
+
+
+def test_repeated_samples_are_augmented_differently():
+    batches = TrainBatches(GeneratedShapes("train", 1, (48, 48)), 4, 0, Augmentation(CHAIN, 255))
+    images, _ = batches.batch(0)
+    assert len({image.tobytes() for image in images}) == 4
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_sizes_that_differ_within_a_batch_are_named_with_the_cure(workers):
+    batches = TrainBatches(Numbered([(8, 8), (9, 7)]), 2, workers=workers)
+    with pytest.raises(DataError, match=r"s0 is 8 x 8.*RandomCrop, or Resize") as caught:
+        next(batches.batches())
+    assert "s1 is 7 x 9" in str(caught.value)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2, 4])
+def test_an_error_in_a_worker_reaches_the_caller_as_it_was(workers):
+    batches = TrainBatches(Numbered([(8, 8)] * 6, broken=frozenset({2})), 6, workers=workers)
+    with pytest.raises(DataError) as caught:
+        next(batches.batches())
+    assert str(caught.value) == "file_2.png: broken"
+    assert len(traceback.format_exception(caught.value)) < 40
+
+
+def test_an_error_of_a_transform_names_the_sample():
+    crop = Augmentation([{"RandomCrop": {"height": 50, "width": 50}}], 255)
+    with pytest.raises(DataError, match=r"sample s0: data.augment failed on an image of 8 x 8"):
+        next(TrainBatches(Numbered([(8, 8)]), 1, augmentation=crop).batches())
+    with pytest.raises(DataError, match="sample s0"):
+        list(EvalBatches(Numbered([(8, 8)]), 1, augmentation=crop))
+
+
+def test_batches_before_an_error_are_delivered():
+    found = EvalBatches(Numbered([(8, 8)] * 6, broken=frozenset({4})), 2, workers=2)
+    seen = []
+    with pytest.raises(DataError, match="file_4"):
+        for _, _, ids in found:
+            seen += ids
+    assert seen == ["s0", "s1"]  # s2 and s3 wait for s4, which shows whether their batch is full
+
+
+def test_nothing_to_read_and_a_batch_of_nothing_are_refused():
+    with pytest.raises(DataError, match="at least 1"):
+        TrainBatches(Numbered([]), 2)
+    with pytest.raises(DataError, match="at least 1"):
+        TrainBatches(Numbered([(8, 8)]), 0)
+    with pytest.raises(DataError, match="at least 1"):
+        EvalBatches(Numbered([(8, 8)]), 0)
+    assert list(EvalBatches(Numbered([]), 2)) == []
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2, 4])
+def test_evaluation_shows_every_sample_once_in_order_grouped_by_size(workers):
+    a, b = (8, 8), (8, 9)
+    source = Numbered([a, a, a, b, b, a, a, a, a])
+    found = list(EvalBatches(source, 2, workers=workers))
+    assert [ids for _, _, ids in found] == [["s0", "s1"], ["s2"], ["s3", "s4"], ["s5", "s6"], ["s7", "s8"]]
+    for images, masks, ids in found:
+        assert images.shape == (len(ids), *masks.shape[1:], 3)
+        assert [f"s{n}" for n in images[:, 0, 0, 0]] == ids
+
+
+def test_evaluation_can_be_repeated_and_resized():
+    resize = Augmentation([{"Resize": {"height": 16, "width": 24}}], 255)
+    batches = EvalBatches(Numbered([(8, 8), (9, 9), (10, 4)]), 8, augmentation=resize)
+    for _ in range(2):
+        ((images, masks, ids),) = batches
+        assert images.shape == (3, 16, 24, 3) and masks.shape == (3, 16, 24) and ids == ["s0", "s1", "s2"]
+
+
+def test_the_data_package_imports_no_framework():
+    code = (
+        "import sys, segzoo.data, segzoo.data.pipeline, segzoo.data.checks, segzoo.data.folder, segzoo.data.generated;"
+        "print([m for m in ('tensorflow', 'keras', 'torch', 'jax', 'segzoo.config') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]" and result.stderr == ""
+
+
+def test_listing_sources_imports_not_even_opencv():
+    code = "import sys; from segzoo.data import SOURCES; print(list(SOURCES), 'cv2' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "['generated', 'folder'] False"
+
+
+def test_camvid_batches_are_equal_for_any_number_of_workers(camvid):
+    chain = [
+        {"RandomScale": {"scale_limit": [-0.3, 0.5], "p": 1.0}},
+        {"PadIfNeeded": {"min_height": 320, "min_width": 320}},
+        {"RandomCrop": {"height": 320, "width": 320}},
+        "HorizontalFlip",
+        "ColorJitter",
+    ]
+    source = FolderSource(camvid, "train", [str(n) for n in range(11)], ignore_index=11)
+    made = [TrainBatches(source, 8, 0, Augmentation(chain, 11), workers).batches(44) for workers in (0, 3)]
+    for (images, masks), (images_2, masks_2) in itertools.islice(zip(*made, strict=True), 4):
+        np.testing.assert_array_equal(images, images_2)
+        np.testing.assert_array_equal(masks, masks_2)
