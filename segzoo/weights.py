@@ -21,6 +21,10 @@ _NAMED = ("auto", "imagenet", "none")
 _SIGNATURE = "segzoo_graph"
 
 
+class WeightsWarning(UserWarning):
+    """Pretrained weights were wished for and could not be had."""
+
+
 @dataclass
 class WeightsReport:
     """What loading did; tensor names are paths of layers with an index, shapes are appended where they matter.
@@ -67,9 +71,7 @@ def apply_weights(model: keras.Model, weights: str, backbone: Variant | None = N
     elif is_path(weights):
         model.weights_report = load_file(model, Path(weights))
     elif backbone is None:
-        raise WeightsError(
-            f"weights={weights!r} belongs to a backbone; a whole model takes 'none' or a file."
-        )
+        raise WeightsError(f"weights={weights!r} belongs to a backbone; a whole model takes 'none' or a file.")
     else:
         model.weights_report = _load_imagenet(model, backbone, required=weights == "imagenet")
 
@@ -86,7 +88,7 @@ def _load_imagenet(model: keras.Model, variant: Variant, required: bool) -> Weig
                 f"the file that keras.applications names into ~/.keras/models, or choose weights: none."
             ) from error
         note = f"ImageNet weights of {variant.name} could not be reached ({reason}); training starts from random values"
-        warnings.warn(note + ". weights: none says so on purpose.", stacklevel=4)
+        warnings.warn(note + ". weights: none says so on purpose.", WeightsWarning, stacklevel=4)
         return WeightsReport("none", note=note)
     _check_preprocessing(reference, model, variant)
     report = WeightsReport("imagenet")
@@ -117,12 +119,17 @@ def _check_preprocessing(reference: keras.Model, model: keras.Model, variant: Va
         )
 
 
+def bare(model: keras.Model) -> keras.Model:
+    """The same network, layers and weights without optimizer and loss, whose state triples a file's size."""
+    return keras.Model(model.input, model.output, name=model.name)
+
+
 def save_file(model: keras.Model, path: Path) -> None:
     """Write `model.save_weights`'s file with the signature of the graph, whole or not at all (temp file, replace)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".weights-") as folder:
         temporary = Path(folder) / "new.weights.h5"
-        model.save_weights(temporary)
+        bare(model).save_weights(temporary)
         with h5py.File(temporary, "r+") as file:
             file.attrs[_SIGNATURE] = json.dumps(_signature(model))
         with temporary.open("rb") as stream:
@@ -159,7 +166,8 @@ def load_file(model: keras.Model, path: Path) -> WeightsReport:
     with tempfile.TemporaryDirectory() as folder:
         # The model's own file is the template: Keras's layout stays Keras's affair.
         template = Path(folder) / "template.weights.h5"
-        model.save_weights(template)
+        network = bare(model)
+        network.save_weights(template)
         with h5py.File(template, "r+") as file:
             for name, dataset in _named_datasets(file):
                 if name not in theirs:
@@ -173,9 +181,11 @@ def load_file(model: keras.Model, path: Path) -> WeightsReport:
                     report.loaded.append(name)
             ours = {name for name, _ in _named_datasets(file)}
         _refuse_another_backbone(model, path, report)
-        model.load_weights(template)
+        network.load_weights(template)
     report.skipped += [f"{name}: the model has no such tensor" for name in theirs if name not in ours]
-    report.note = f"{len(report.loaded)} tensors loaded, {len(report.skipped)} skipped, {len(report.missing)} kept as they were"
+    report.note = (
+        f"{len(report.loaded)} tensors loaded, {len(report.skipped)} skipped, {len(report.missing)} kept as they were"
+    )
     return report
 
 

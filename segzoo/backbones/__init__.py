@@ -18,9 +18,7 @@ BACKBONES = Registry(
     "backbone",
     {name: f"{_EFFICIENTNET}[{name}]" for name in _V1 + _V2},
     absent={
-        f"efficientnetv2_b{size}": "EfficientNetV2's B variants end at B3. What exists: "
-        + ", ".join(_V2)
-        + "."
+        f"efficientnetv2_b{size}": "EfficientNetV2's B variants end at B3. What exists: " + ", ".join(_V2) + "."
         for size in range(4, 8)
     },
 )

@@ -70,9 +70,7 @@ def create(
 def _adapt(reference: keras.Model, variant: Variant, output_stride: int, drop_path: float) -> keras.Model:
     """Copy the reference's graph with own preprocessing and normalisation, "same" padding and dilation."""
     size = reference.input.shape[1]
-    padded = {
-        id(layer.output): layer for layer in reference.layers if isinstance(layer, keras.layers.ZeroPadding2D)
-    }
+    padded = {id(layer.output): layer for layer in reference.layers if isinstance(layer, keras.layers.ZeroPadding2D)}
     removed = (keras.layers.Normalization, keras.layers.ZeroPadding2D)
 
     def renew(layer: keras.layers.Layer) -> keras.layers.Layer:
@@ -99,9 +97,7 @@ def _adapt(reference: keras.Model, variant: Variant, output_stride: int, drop_pa
         return args[0] if skip else layer(*args, **kwargs)
 
     images = keras.Input((None, None, 3), name="image")
-    model = keras.models.clone_model(
-        reference, input_tensors=images, clone_function=renew, call_function=call
-    )
+    model = keras.models.clone_model(reference, input_tensors=images, clone_function=renew, call_function=call)
     # Outputs must be a dict by level again: the clone keeps the structure of the reference's outputs.
     return keras.Model(images, model.output, name=variant.name)
 

@@ -86,9 +86,7 @@ class SegmentationHead(keras.layers.Layer):
             raise ValueError(f"classes must be at least 1, got {classes}.")
         self.classes = classes
         self.kernel_size = kernel_size
-        self.conv = keras.layers.Conv2D(
-            classes, kernel_size, padding="same", dtype=self.dtype_policy, name="conv"
-        )
+        self.conv = keras.layers.Conv2D(classes, kernel_size, padding="same", dtype=self.dtype_policy, name="conv")
         self.resize = ResizeTo("bilinear", dtype="float32", name="resize")
 
     def build(self, x_shape: tuple, images_shape: tuple) -> None:

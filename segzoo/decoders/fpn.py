@@ -61,9 +61,7 @@ class FPN(Decoder):
         self.laterals = {}
         self.branches = {}
         for level in used:
-            lateral = keras.layers.Conv2D(
-                self.pyramid_channels, 1, dtype=self.dtype_policy, name=f"lateral_{level}"
-            )
+            lateral = keras.layers.Conv2D(self.pyramid_channels, 1, dtype=self.dtype_policy, name=f"lateral_{level}")
             lateral.build(features_shape[level])
             self.laterals[level] = lateral
             branch, below = [], self.pyramid_channels

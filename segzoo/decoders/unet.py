@@ -10,6 +10,7 @@ from keras import ops
 
 from segzoo.decoders.base import Decoder, deepest
 from segzoo.layers import ConvBlock, ResizeTo
+from segzoo.layers.resize import double
 
 
 @keras.saving.register_keras_serializable("segzoo")
@@ -40,9 +41,6 @@ class UNet(Decoder):
         self.channels = tuple(channels)
         self.upsampling = upsampling
         self.resize = ResizeTo(upsampling, dtype=self.dtype_policy, name="resize")
-        self.double = keras.layers.UpSampling2D(
-            2, interpolation="nearest", dtype=self.dtype_policy, name="double"
-        )
 
     def build(self, features_shape: dict[str, tuple]) -> None:
         """Create the blocks for features of these shapes."""
@@ -58,8 +56,7 @@ class UNet(Decoder):
         for index, width in enumerate(self.channels):
             skip = features_shape[levels[-2 - index]][3] if index < len(levels) - 1 else 0
             pair = [
-                ConvBlock(width, 3, name=f"block{index + 1}_conv{number}", **self.block_options)
-                for number in (1, 2)
+                ConvBlock(width, 3, name=f"block{index + 1}_conv{number}", **self.block_options) for number in (1, 2)
             ]
             pair[0].build((None, None, None, below + skip))
             pair[1].build((None, None, None, width))
@@ -77,20 +74,14 @@ class UNet(Decoder):
         x = features[levels[0]]
         for pair, level in zip(self.blocks, [*levels[1:], None], strict=True):
             if level is None:
-                x = self._double(x)
+                # There is no feature at full size to resize to; for odd images the head resizes by one pixel.
+                x = double(x)
             else:
                 skip = features[level]
                 x = ops.concatenate([self.resize(x, skip), skip], axis=-1)
             for block in pair:
                 x = block(x, training=training)
         return x
-
-    def _double(self, x: Any) -> Any:
-        # There is no feature at full size to resize to; for odd images the head cuts the last row and column.
-        height, width = x.shape[1:3]
-        if height is None or width is None:
-            return self.double(x)
-        return self.resize(x, keras.KerasTensor((x.shape[0], 2 * height, 2 * width, x.shape[3])))
 
     def compute_output_shape(self, features_shape: dict[str, tuple]) -> tuple:
         """Shape `(B, H, W, channels[-1])`."""

@@ -48,9 +48,7 @@ class ASPP(keras.layers.Layer):
         common = {"normalization": normalization, "activation": activation, "dtype": self.dtype_policy}
         branch = SeparableConvBlock if separable else ConvBlock
         self.branches = [ConvBlock(channels, 1, name="branch_1x1", **common)]
-        self.branches += [
-            branch(channels, 3, rate, name=f"branch_rate{rate}", **common) for rate in self.rates
-        ]
+        self.branches += [branch(channels, 3, rate, name=f"branch_rate{rate}", **common) for rate in self.rates]
         self.pooled = ConvBlock(channels, 1, name="branch_pooled", **common)
         self.project = ConvBlock(channels, 1, name="project", **common)
         self.drop = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")

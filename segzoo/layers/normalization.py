@@ -35,9 +35,7 @@ class PixelNormalization(keras.layers.Layer):
         factor = [self.scale / std for std in self.std]
         offset = [-mean / std for mean, std in zip(self.mean, self.std, strict=True)]
         x = ops.cast(x, "float32")
-        x = x * ops.convert_to_tensor(factor, dtype="float32") + ops.convert_to_tensor(
-            offset, dtype="float32"
-        )
+        x = x * ops.convert_to_tensor(factor, dtype="float32") + ops.convert_to_tensor(offset, dtype="float32")
         return ops.cast(x, self.compute_dtype)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:

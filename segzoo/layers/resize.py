@@ -32,12 +32,8 @@ class ResizeTo(keras.layers.Layer):
         static = None not in (height, width, target_height, target_width)
         if static and (height, width) == (target_height, target_width):
             return x
-        if (
-            self.interpolation == "nearest"
-            and static
-            and (target_height, target_width) == (2 * height, 2 * width)
-        ):
-            return _repeat_twice(x)
+        if self.interpolation == "nearest" and static and (target_height, target_width) == (2 * height, 2 * width):
+            return double(x)
         if self.interpolation == "nearest":
             return _resize(x, reference, "nearest")
         return ops.cast(_resize(ops.cast(x, "float32"), reference, "bilinear"), self.compute_dtype)
@@ -51,13 +47,16 @@ class ResizeTo(keras.layers.Layer):
         return {**super().get_config(), "interpolation": self.interpolation}
 
 
-def _repeat_twice(x: Any) -> Any:
-    # Nearest doubling as a broadcast: its gradient is a plain sum over axes, which runs on all cores, while the
-    # gradient of TensorFlow's nearest resize is a serial scatter.
-    height, width, channels = x.shape[1:]
-    x = ops.reshape(x, (-1, height, 1, width, 1, channels))
-    x = ops.broadcast_to(x, (ops.shape(x)[0], height, 2, width, 2, channels))
-    return ops.reshape(x, (-1, 2 * height, 2 * width, channels))
+def double(x: Any) -> Any:
+    """Repeat every pixel of `(B, H, W, C)` twice in both directions: `(B, 2H, 2W, C)`, any H and W.
+
+    Nearest upsampling as a broadcast: its gradient is a plain sum over axes, which runs on all cores, while the
+    gradient of TensorFlow's nearest resize is a serial scatter.
+    """
+    batch, height, width, channels = ops.shape(x)
+    x = ops.reshape(x, (batch, height, 1, width, 1, channels))
+    x = ops.broadcast_to(x, (batch, height, 2, width, 2, channels))
+    return ops.reshape(x, (batch, 2 * height, 2 * width, channels))
 
 
 def _resize(x: Any, reference: Any, method: str) -> Any:

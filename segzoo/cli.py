@@ -1,0 +1,253 @@
+"""The command line: `segzoo train | evaluate | predict | export | check-data | backbones | decoders | schema`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from segzoo import __version__
+from segzoo.errors import SegzooError
+from segzoo.quiet import start_backend
+
+app = typer.Typer(
+    help="Segmentation models in Keras 3: train from one YAML file, evaluate, predict, export.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ConfigOption = Annotated[str, typer.Option("--config", "-c", help="YAML file, or the name of a recipe.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override one key: a.b=value. May be repeated.")]
+RunArgument = Annotated[Path, typer.Argument(help="A run folder, as train prints it.")]
+WeightsOption = Annotated[str, typer.Option(help="Which weights of the run: best or last.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; errors that a user can act on are printed as one paragraph, with exit code 1."""
+    # TensorFlow's start-up chatter hides the messages that matter; whoever wants it sets the variable.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        app(list(arguments) if arguments is not None else None)
+    except SegzooError as error:
+        Console(stderr=True).print(f"[bold red]Error:[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+
+
+@app.command()
+def train(
+    config: ConfigOption,
+    overrides: SetOption = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last whole epoch of the run.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that the folder holds.")] = False,
+) -> None:
+    """Train a model; ends with a table of per-class figures and the path of the run folder."""
+    from segzoo.config import load_config
+
+    resolved = load_config(config, overrides or ())
+    start_backend()
+    from segzoo.training import train as run
+
+    run(resolved, resume=resume, overwrite=overwrite, console=_console())
+
+
+@app.command()
+def evaluate(
+    run: RunArgument,
+    split: Annotated[str, typer.Option(help="Which split: train or val.")] = "val",
+    weights: WeightsOption = "best",
+    overrides: SetOption = None,
+) -> None:
+    """Evaluate a run's model on a split; prints the table and writes it as JSON into the run folder."""
+    _check_choice("--split", split, ("train", "val"))
+    _check_choice("--weights", weights, ("best", "last"))
+    start_backend()
+    from segzoo.files import replacing
+    from segzoo.training import assemble, load_run
+    from segzoo.training.evaluation import evaluate as measure
+    from segzoo.training.screen import class_table
+
+    opened = load_run(run, overrides or ())
+    batches = assemble.eval_batches(opened.config, assemble.build_source(opened.config, split))
+    loss = assemble.build_loss(opened.config)
+    model = opened.model(weights)
+    found = measure(model, batches, len(opened.classes), opened.config.data.ignore_index, loss=loss)
+    _console().print(class_table(found.confusion, opened.classes, f"{split} split, {weights} weights"))
+    report = {
+        "split": split,
+        "weights": weights,
+        "loss": found.loss,
+        "mean_iou": found.confusion.mean_iou(),
+        "pixel_accuracy": found.confusion.pixel_accuracy(),
+        "classes": found.confusion.table(opened.classes),
+        "confusion_matrix": found.confusion.counts.tolist(),
+    }
+    path = opened.folder.path / f"evaluation_{split}_{weights}.json"
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    _console().print(f"Report: {path}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def predict(
+    run: RunArgument,
+    images: Annotated[Path, typer.Argument(help="An image or a folder of images.")],
+    out: Annotated[Path, typer.Option(help="Folder for the class maps and overlays.")],
+    weights: WeightsOption = "best",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that are there.")] = False,
+) -> None:
+    """Predict new images: for each a PNG of class indices and a coloured overlay."""
+    _check_choice("--weights", weights, ("best", "last"))
+    start_backend()
+    from segzoo.inference.predictor import Predictor, find_images
+    from segzoo.training import load_run
+
+    opened = load_run(run)
+    paths = find_images(images)
+    predictor = Predictor(opened.model(weights))
+    summary = predictor.predict_files(paths, out, opened.palette, overwrite=overwrite)
+    _console().print(str(summary), highlight=False, soft_wrap=True)
+    if summary.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    run: RunArgument,
+    format: Annotated[str, typer.Option("--format", help="onnx, litert or saved_model.")],
+    out: Annotated[Path | None, typer.Option(help="Where to; by default export/ in the run folder.")] = None,
+    output: Annotated[str, typer.Option(help="What the exported model returns: logits or classes.")] = "logits",
+    size: Annotated[str | None, typer.Option(help="Fixed input size, as HEIGHTxWIDTH in pixels.")] = None,
+    weights: WeightsOption = "best",
+) -> None:
+    """Export a run's model (raw pixels 0..255 in); done only when it agrees with the Keras model."""
+    _check_choice("--weights", weights, ("best", "last"))
+    from segzoo.export import FORMATS, export_model
+
+    FORMATS.check(format)
+    start_backend()
+    from segzoo.training import load_run
+
+    opened = load_run(run)
+    report = export_model(
+        opened.model(weights), out or opened.folder.path / "export", format, output=output, image_size=_size(size)
+    )
+    _console().print(str(report), highlight=False, soft_wrap=True)
+
+
+@app.command("check-data")
+def check_data(config: ConfigOption, overrides: SetOption = None) -> None:
+    """Read every sample of both splits once and list what is wrong; exit code 1 where something is."""
+    from segzoo.config import load_config
+    from segzoo.data import check_source
+    from segzoo.training import assemble
+
+    resolved = load_config(config, overrides or ())
+    console, bad = _console(), False
+    for split in ("train", "val"):
+        source = assemble.build_source(resolved, split)
+        report = check_source(source, workers=max(1, resolved.data.workers))
+        bad = bad or not report.ok
+        table = Table(title=f"{split}: {report.samples} samples, {len(report.problems)} problems", title_justify="left")
+        table.add_column("class")
+        table.add_column("samples", justify="right")
+        table.add_column("pixels", justify="right")
+        for name, pixels in report.pixels.items():
+            table.add_row(name, f"{report.images[name]:,}", f"{pixels:,}")
+        table.add_row("ignored", "", f"{report.ignored:,}")
+        console.print(table)
+        for problem in report.problems:
+            console.print(problem.message, highlight=False, soft_wrap=True, markup=False)
+    if bad:
+        raise typer.Exit(1)
+
+
+@app.command()
+def backbones(name: Annotated[str | None, typer.Argument(help="Show this backbone's taps.")] = None) -> None:
+    """List the backbones, or the documented taps of one."""
+    from segzoo.backbones import BACKBONES
+    from segzoo.backbones import names as backbone_names
+
+    if name is None:
+        _console().print("\n".join(backbone_names()), highlight=False)
+        return
+    for kind, taps in BACKBONES[name].tables.items():
+        table = Table(title=f"{name}, {kind} taps", title_justify="left")
+        for heading in ("level", "stride", "channels", "layer", "what it is"):
+            table.add_column(heading)
+        for tap in taps:
+            table.add_row(tap.level or "", str(tap.stride), str(tap.channels), tap.layer, tap.reason)
+        _console().print(table)
+
+
+@app.command()
+def decoders() -> None:
+    """List the decoders with their options and defaults."""
+    import inspect
+
+    from segzoo.decoders import DECODERS
+
+    table = Table()
+    for heading in ("decoder", "options", "source"):
+        table.add_column(heading)
+    for name in DECODERS:
+        decoder = DECODERS[name]
+        parameters = inspect.signature(decoder.__init__).parameters.values()
+        options = ", ".join(f"{p.name}={p.default!r}" for p in parameters if p.name not in ("self", "kwargs"))
+        table.add_row(name, options, (decoder.__doc__ or "").partition(":")[0])
+    _console().print(table)
+
+
+@app.command()
+def schema(
+    out: Annotated[Path | None, typer.Option(help="File to write; by default the standard output.")] = None,
+) -> None:
+    """Write the JSON Schema of configurations, for editors that complete and check YAML."""
+    from segzoo.config import json_schema, write_json_schema
+
+    if out is None:
+        print(json.dumps(json_schema(), indent=2))
+    else:
+        write_json_schema(out)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def _console() -> Console:
+    return Console()
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _check_choice(option: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise SegzooError(f"{option} must be {' or '.join(known)}, got {value!r}.")
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    height, _, width = text.lower().partition("x")
+    if not (height.isdigit() and width.isdigit()):
+        raise SegzooError(f"--size must be HEIGHTxWIDTH in pixels, such as 512x768, got {text!r}.")
+    return int(height), int(width)
+
+
+if __name__ == "__main__":
+    main()

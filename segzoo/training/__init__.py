@@ -1,0 +1,21 @@
+"""Training from a Config: the loop, its run folder, and what is rebuilt from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from segzoo.training.loop import train as train
+    from segzoo.training.run import load_run as load_run
+
+_NAMES = {"train": "segzoo.training.loop", "load_run": "segzoo.training.run"}
+
+__all__ = ["load_run", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:  # the modules import keras, so only when they are asked for
+        import importlib
+
+        return getattr(importlib.import_module(_NAMES[name]), name)
+    raise AttributeError(f"module 'segzoo.training' has no attribute {name!r}")

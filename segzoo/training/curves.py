@@ -1,0 +1,102 @@
+"""The course of a training run as one picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from segzoo.files import replacing
+
+_TRAIN, _VALIDATION, _QUIET = "#0072b2", "#d55e00", "#777777"
+
+
+def plot_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write a PNG with the loss, the validation mIoU with its best marked, and the learning rate where it is known.
+
+    Args:
+        rows: figures in order of time with any of the keys step, epoch, loss, val_loss, val_mean_iou (0..1),
+            learning_rate; a key that is missing, None or not finite in a row leaves that point out. The horizontal
+            axis is the epoch where every row has one, else the step, else the number of the row.
+        path: the PNG to write, replaced as a whole; its folder is made.
+    """
+    unit = next((key for key in ("epoch", "step") if rows and all(key in row for row in rows)), "row")
+    places = [float(row.get(unit, index)) for index, row in enumerate(rows, 1)]
+
+    def points(key: str, scale: float = 1.0) -> tuple[list[float], list[float]]:
+        found = [(x, scale * float(row[key])) for x, row in zip(places, rows, strict=True) if _is_number(row.get(key))]
+        return [x for x, _ in found], [y for _, y in found]
+
+    # Figure and canvas without pyplot, which keeps figures alive and picks a backend for the whole process.
+    rate = points("learning_rate")
+    figure = Figure(figsize=(11, 5.4 if rate[0] else 4.2), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(2, 2, height_ratios=(4, 1)) if rate[0] else figure.add_gridspec(1, 2)
+
+    losses = figure.add_subplot(grid[0, 0])
+    _line(losses, *points("loss"), _TRAIN, "train")
+    _line(losses, *points("val_loss"), _VALIDATION, "validation")
+    _finish(losses, "loss", unit)
+    if losses.lines:
+        losses.set_ylim(bottom=min(0.0, losses.get_ylim()[0]))
+        losses.legend(frameon=False)
+
+    scores = figure.add_subplot(grid[0, 1])
+    xs, ys = points("val_mean_iou", 100.0)
+    _line(scores, xs, ys, _VALIDATION, "validation")
+    _finish(scores, "validation mIoU in %", unit)
+    if xs:
+        scores.set_ylim(0, min(100.0, 1.18 * max(ys) + 1))
+        _mark_best(scores, xs, ys, unit)
+
+    if rate[0]:
+        rates = figure.add_subplot(grid[1, :])
+        _line(rates, *rate, _QUIET, "learning rate")
+        _finish(rates, "learning rate", unit)
+        rates.set_ylim(bottom=0)
+        rates.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
+
+    with replacing(Path(path)) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def _line(axes: Axes, xs: list[float], ys: list[float], colour: str, label: str) -> None:
+    """Draw a series; its points too while there are few, so that a single one is seen."""
+    if xs:
+        axes.plot(xs, ys, color=colour, label=label, linewidth=1.8, marker="o" if len(xs) <= 25 else "", markersize=3.5)
+
+
+def _finish(axes: Axes, title: str, unit: str) -> None:
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.set_xlabel(unit)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    if not axes.lines:
+        axes.text(0.5, 0.5, "no figures yet", transform=axes.transAxes, ha="center", va="center", color=_QUIET)
+        axes.set_yticks([])
+
+
+def _mark_best(axes: Axes, xs: list[float], ys: list[float], unit: str) -> None:
+    """Mark the highest point, the first of equals, and write its value where there is room."""
+    best = ys.index(max(ys))
+    axes.plot(xs[best], ys[best], marker="o", markersize=8, color="none", markeredgecolor="black", markeredgewidth=1.6)
+    to_the_left = len(xs) > 1 and xs[best] > (xs[0] + xs[-1]) / 2
+    axes.annotate(
+        f"best {ys[best]:.1f} % ({unit} {xs[best]:g})",
+        (xs[best], ys[best]),
+        xytext=(0, 10),
+        textcoords="offset points",
+        ha="right" if to_the_left else "left",
+        fontsize=10,
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

@@ -1,0 +1,63 @@
+"""Handing NumPy batches to `keras.Model.fit`, with the errors of the reading threads intact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from segzoo.errors import DataError
+
+Batch = tuple[np.ndarray, np.ndarray]
+
+
+class Feed:
+    """Endless batches for `fit`, started anew at any step.
+
+    Args:
+        batches: function of a step that returns the endless batches from there on.
+    """
+
+    def __init__(self, batches: Callable[[int], Iterator[Batch]]):
+        self._batches = batches
+        self._shape: tuple | None = None
+        self.error: Exception | None = None
+
+    def from_step(self, step: int) -> Any:
+        """What `fit` takes: batches of images uint8 `(B, H, W, C)` and masks int32 `(B, H, W)` from `step` on."""
+        if keras.backend.backend() != "tensorflow":
+            return self._guarded(step)
+        import tensorflow as tf
+
+        shape = self._static_shape()
+        signature = (tf.TensorSpec(shape, tf.uint8), tf.TensorSpec(shape[:3], tf.int32))
+        dataset = tf.data.Dataset.from_generator(lambda: self._guarded(step), output_signature=signature)
+        return dataset.prefetch(2)
+
+    def _static_shape(self) -> tuple:
+        # Static shapes let the network skip resizes and TensorFlow choose faster kernels, so they are worth two
+        # batches read ahead; sizes that vary from batch to batch stay dynamic.
+        if self._shape is None:
+            reader = self._guarded(0)
+            first, second = next(reader)[0].shape, next(reader)[0].shape
+            reader.close()
+            self._shape = first if first == second else (first[0], None, None, first[3])
+        return self._shape
+
+    def _guarded(self, step: int) -> Iterator[Batch]:
+        try:
+            for images, masks in self._batches(step):
+                expected = self._shape
+                if expected is not None and None not in expected and images.shape != expected:
+                    raise DataError(
+                        f"The first training batches are {expected[1]}x{expected[2]} pixels, a later one is "
+                        f"{images.shape[1]}x{images.shape[2]}. Give all samples one size: add Resize or "
+                        "PadIfNeeded and RandomCrop to data.augment."
+                    )
+                yield images, masks.astype("int32", copy=False)
+        except Exception as error:
+            # TensorFlow would turn it into a wall of text; the loop raises the original instead.
+            self.error = error
+            raise
