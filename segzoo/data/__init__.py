@@ -21,6 +21,7 @@ SOURCES = Registry(
 
 _LAZY = {
     "Augmentation": "segzoo.data.augmentation",
+    "CachedSource": "segzoo.data.cache",
     "EvalBatches": "segzoo.data.pipeline",
     "FolderSource": "segzoo.data.folder",
     "GeneratedShapes": "segzoo.data.generated",

@@ -162,7 +162,7 @@ def test_opencv_constants_can_be_named(image, mask):
         ("Compose", UnknownNameError, "transform in data.augment 'Compose'"),
         ({"RandomScale": {"scale_limt": 0.1}}, ConfigError, "RandomScale has no argument 'scale_limt'. Did you mean "
          "scale_limit.* arguments: scale_limit, interpolation"),
-        ({"RandomScale": {"scale_limit": "much"}}, ConfigError, "transform 1: RandomScale refuses.*scale_limit.*'much'"),
+        ({"RandomScale": {"scale_limit": "much"}}, ConfigError, "1: RandomScale refuses.*scale_limit.*'much'"),
         ({"HorizontalFlip": {"p": 1.5}}, ConfigError, "HorizontalFlip refuses.*p: "),
         ("RandomCrop", ConfigError, "height: Field required; width: Field required"),
         ({"OneOf": {"transforms": ["Blur", {"GaussianBlur": {"x": 2}}]}}, ConfigError,
