@@ -44,7 +44,7 @@ def plot_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     _line(losses, *points("val_loss"), _VALIDATION, "validation")
     _finish(losses, "loss", unit)
     if losses.lines:
-        losses.set_ylim(bottom=min(0.0, losses.get_ylim()[0]))
+        losses.set_ylim(min(0.0, losses.get_ylim()[0]), losses.dataLim.y1 * 1.05 or 1.0)
         losses.legend(frameon=False)
 
     scores = figure.add_subplot(grid[0, 1])
@@ -52,15 +52,15 @@ def plot_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     _line(scores, xs, ys, _VALIDATION, "validation")
     _finish(scores, "validation mIoU in %", unit)
     if xs:
-        scores.set_ylim(0, min(100.0, 1.18 * max(ys) + 1))
+        scores.set_ylim(0, min(108.0, 1.18 * max(ys) + 1))  # room for the label above the best
         _mark_best(scores, xs, ys, unit)
 
     if rate[0]:
         rates = figure.add_subplot(grid[1, :])
         _line(rates, *rate, _QUIET, "learning rate")
         _finish(rates, "learning rate", unit)
-        rates.set_ylim(bottom=0)
-        rates.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
+        rates.set_ylim(0, 1.1 * max(rate[1]) or 1.0)
+        rates.yaxis.set_major_formatter("{x:g}")
 
     with replacing(Path(path)) as temporary:
         figure.savefig(temporary, format="png")
@@ -75,12 +75,17 @@ def _line(axes: Axes, xs: list[float], ys: list[float], colour: str, label: str)
 def _finish(axes: Axes, title: str, unit: str) -> None:
     axes.set_title(title, loc="left", fontsize=11)
     axes.set_xlabel(unit)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     if not axes.lines:
         axes.text(0.5, 0.5, "no figures yet", transform=axes.transAxes, ha="center", va="center", color=_QUIET)
+        axes.set_xticks([])
         axes.set_yticks([])
+    elif axes.dataLim.width:
+        axes.set_xlim(axes.dataLim.x0 - 0.03 * axes.dataLim.width, axes.dataLim.x1 + 0.03 * axes.dataLim.width)
+    else:
+        axes.set_xlim(axes.dataLim.x0 - 1, axes.dataLim.x0 + 1)
 
 
 def _mark_best(axes: Axes, xs: list[float], ys: list[float], unit: str) -> None:

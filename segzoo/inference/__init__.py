@@ -1,0 +1,22 @@
+"""Inference: class maps from images, and pictures of them. Names are imported when they are first used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_OBJECTS = {
+    "PredictionSummary": "segzoo.inference.outputs",
+    "Predictor": "segzoo.inference.predictor",
+    "find_images": "segzoo.inference.outputs",
+    "overlay": "segzoo.inference.pictures",
+    "palette": "segzoo.inference.pictures",
+}
+
+__all__ = list(_OBJECTS)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _OBJECTS:
+        return getattr(importlib.import_module(_OBJECTS[name]), name)
+    raise AttributeError(f"module 'segzoo.inference' has no attribute {name!r}")

@@ -1,0 +1,274 @@
+"""Class maps as pictures: distinct colours, overlays, and the sheet of predictions beside the truth."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from segzoo.files import replacing
+
+IGNORED = (128, 128, 128)
+CORRECT = (226, 226, 226)
+WRONG = (214, 20, 40)
+
+# The first colours, chosen by hand to be pleasant and distinct also with red-green blindness: after Okabe and Ito
+# 2008 (https://jfly.uni-koeln.de/color/) without their black, and with a violet, a red and a dark blue.
+_FIRST = (
+    (0, 114, 178),
+    (230, 159, 0),
+    (0, 158, 115),
+    (204, 121, 167),
+    (240, 228, 66),
+    (86, 180, 233),
+    (213, 94, 0),
+    (106, 61, 154),
+    (160, 20, 40),
+    (20, 40, 110),
+)
+
+# A sheet's measures in pixels.
+_PANEL_WIDTH, _PANEL_HEIGHT = 300, 300
+_GAP, _LINE, _SWATCH = 8, 22, 14
+_COLUMNS = ("image", "truth", "prediction", "errors")
+_INK, _PALE_INK, _PAPER = (30, 30, 30), (110, 110, 110), (255, 255, 255)
+
+
+def palette(n: int) -> np.ndarray:
+    """Return n distinct colours, always the same ones, uint8 (n, 3) RGB.
+
+    Ten are chosen by hand; each further one is the colour of a grid that is farthest, in CIELAB, from all before it
+    and from black, white and the grey of ignored pixels. So `palette(a)` is the beginning of `palette(b)`.
+
+    Args:
+        n: number of colours, 0 to 512.
+
+    Raises:
+        ValueError: n outside this range.
+    """
+    if not 0 <= n <= 512:
+        raise ValueError(f"A palette has 0 to 512 colours, not {n}.")
+    return _distinct_colours(n).copy()
+
+
+@functools.lru_cache(maxsize=8)
+def _distinct_colours(n: int) -> np.ndarray:
+    steps = np.linspace(0, 255, 12).astype(np.uint8)
+    grid = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
+    grid_lab, taken = _lab(grid), _lab(np.array([(0, 0, 0), (255, 255, 255), IGNORED, *_FIRST], np.uint8))
+    distance = np.linalg.norm(grid_lab[:, None] - taken[None], axis=-1).min(1)
+    chosen = [np.array(colour, np.uint8) for colour in _FIRST[:n]]
+    while len(chosen) < n:
+        best = int(distance.argmax())
+        chosen.append(grid[best])
+        distance = np.minimum(distance, np.linalg.norm(grid_lab - grid_lab[best], axis=-1))
+    return np.array(chosen, np.uint8).reshape(n, 3)
+
+
+def _lab(colours: np.ndarray) -> np.ndarray:
+    """Return uint8 RGB (n, 3) as CIELAB (n, 3)."""
+    return cv2.cvtColor((colours[None] / 255).astype(np.float32), cv2.COLOR_RGB2LAB)[0]
+
+
+def overlay(
+    image: np.ndarray,
+    class_map: np.ndarray,
+    colours: np.ndarray,
+    alpha: float = 0.5,
+    ignore_index: int | None = None,
+) -> np.ndarray:
+    """Lay the classes' colours over an image.
+
+    Args:
+        image: (H, W), (H, W, 1) or (H, W, C) of any number dtype; of more than three channels the first three are
+            shown, of two the first, and values outside 0..255 are stretched to that range.
+        class_map: integer classes (H, W).
+        colours: one colour per class, 0..255 (C, 3).
+        alpha: how much of the colour is seen, 0 (only the image) to 1 (only the colours).
+        ignore_index: label of the pixels that stay as they are, or None.
+
+    Returns:
+        uint8 (H, W, 3).
+
+    Raises:
+        ValueError: sizes that differ, or a class without a colour.
+    """
+    picture = _as_rgb(image)
+    if picture.shape[:2] != class_map.shape:
+        raise ValueError(f"The image is {picture.shape[:2]} and the class map {class_map.shape}.")
+    painted = _paint(class_map, colours, ignore_index)
+    mixed = cv2.addWeighted(picture, 1 - alpha, painted, alpha, 0)
+    if ignore_index is not None:
+        ignored = class_map == ignore_index
+        mixed[ignored] = picture[ignored]
+    return mixed
+
+
+def prediction_sheet(
+    samples: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, str]],
+    classes: Sequence[str],
+    colours: np.ndarray,
+    ignore_index: int | None,
+    path: Path,
+) -> None:
+    """Write a PNG with a row per sample: image, truth, prediction, errors; below, what the colours mean.
+
+    The legend names the classes that occur in the sheet. The file is replaced as a whole.
+
+    Args:
+        samples: (image (H, W, C), truth (H, W), prediction (H, W), title) of each; sizes may differ between samples.
+        classes: names of the classes.
+        colours: one colour per class, 0..255 (C, 3).
+        ignore_index: label of the pixels without a truth, or None.
+        path: the PNG to write; its folder is made.
+
+    Raises:
+        ValueError: no samples, sizes that differ within one, or a class without a colour.
+    """
+    if not samples:
+        raise ValueError("A sheet of predictions needs at least one sample.")
+    rows = [(_panels(*sample[:3], colours, ignore_index), *sample[1:]) for sample in samples]
+    entries = list(_legend(samples, classes, colours, ignore_index))
+    bold, font, small = _font(14, bold=True), _font(13), _font(12)
+
+    width = len(_COLUMNS) * (_PANEL_WIDTH + _GAP) + _GAP
+    places, legend_height = _flow([font.getlength(name) for name, _ in entries], width)
+    heights = [panels[0].shape[0] + _LINE + _GAP for panels, *_ in rows]
+    sheet = Image.new("RGB", (width, _LINE + 2 * _GAP + sum(heights) + legend_height + _GAP), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+
+    for column, name in enumerate(_COLUMNS):
+        left = _GAP + column * (_PANEL_WIDTH + _GAP)
+        draw.text((left, _GAP + _LINE / 2), name, font=bold, fill=_INK, anchor="lm")
+    _entry(draw, int(left + _PANEL_WIDTH / 2), _GAP, "wrong", WRONG)
+    _entry(draw, int(left + _PANEL_WIDTH * 3 / 4), _GAP, "correct", CORRECT)
+    top = _LINE + 2 * _GAP
+    for (panels, truth, prediction, title), height in zip(rows, heights, strict=True):
+        note = _share_wrong(truth, prediction, ignore_index)
+        room = width - 3 * _GAP - small.getlength(note)
+        middle = top + _LINE / 2
+        draw.text((_GAP, middle), _shortened(title, font, room), font=font, fill=_INK, anchor="lm")
+        draw.text((width - _GAP, middle), note, font=small, fill=_PALE_INK, anchor="rm")
+        for column, panel in enumerate(panels):
+            centred = (_PANEL_WIDTH - panel.shape[1]) // 2
+            left = _GAP + column * (_PANEL_WIDTH + _GAP) + centred
+            sheet.paste(Image.fromarray(panel), (left, top + _LINE))
+        top += height
+    for (name, colour), (x, y) in zip(entries, places, strict=True):
+        _entry(draw, x, top + y, name, colour)
+
+    with replacing(Path(path)) as temporary:
+        sheet.save(temporary, format="PNG", optimize=True)
+
+
+def _panels(
+    image: np.ndarray, truth: np.ndarray, prediction: np.ndarray, colours: np.ndarray, ignore_index: int | None
+) -> list[np.ndarray]:
+    """Return the four pictures of a row, uint8 (h, w, 3), scaled to fit a panel."""
+    picture = _as_rgb(image)
+    if not picture.shape[:2] == truth.shape == prediction.shape:
+        raise ValueError(f"Image {picture.shape[:2]}, truth {truth.shape} and prediction {prediction.shape} differ.")
+    grey = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    verdict = np.array([WRONG, CORRECT], np.uint8)[(truth == prediction).astype(int)]
+    # Errors have to catch the eye: what is right fades to a pale picture.
+    errors = cv2.addWeighted(grey, 0.2, verdict, 0.8, 0)
+    if ignore_index is not None:
+        errors[truth == ignore_index] = IGNORED
+    maps = [_paint(truth, colours, ignore_index), _paint(prediction, colours, None)]
+    return [_fitted(picture, smooth=True), *(_fitted(part, smooth=False) for part in (*maps, errors))]
+
+
+def _fitted(picture: np.ndarray, smooth: bool) -> np.ndarray:
+    """Scale to the largest size that fits a panel; colours of classes are not mixed unless `smooth`."""
+    height, width = picture.shape[:2]
+    scale = min(_PANEL_WIDTH / width, _PANEL_HEIGHT / height)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    shrink = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return cv2.resize(picture, size, interpolation=shrink if smooth else cv2.INTER_NEAREST_EXACT)
+
+
+def _paint(class_map: np.ndarray, colours: np.ndarray, ignore_index: int | None) -> np.ndarray:
+    """Return the colours of a class map, uint8 (H, W, 3), ignored pixels grey."""
+    colours = np.asarray(colours, np.uint8)
+    ignored = np.zeros(class_map.shape, bool) if ignore_index is None else class_map == ignore_index
+    known = np.where(ignored, 0, class_map)
+    if known.size and (known.min() < 0 or known.max() >= len(colours)):
+        raise ValueError(f"Classes {known.min()} to {known.max()}, but {len(colours)} colours.")
+    painted = colours[known]
+    painted[ignored] = IGNORED
+    return painted
+
+
+def _as_rgb(image: np.ndarray) -> np.ndarray:
+    """Return an image of any number dtype as uint8 (H, W, 3) for the eye."""
+    image = image[..., None] if image.ndim == 2 else image
+    image = np.repeat(image[..., :1], 3, axis=2) if image.shape[2] < 3 else image[..., :3]
+    if image.dtype == np.uint8:
+        return np.ascontiguousarray(image)
+    values = np.nan_to_num(image.astype(np.float32))
+    low, high = float(values.min(initial=0)), float(values.max(initial=0))
+    if low < 0 or high > 255:
+        values = (values - low) * (255 / (high - low))
+    return np.ascontiguousarray(np.rint(values).astype(np.uint8))
+
+
+def _share_wrong(truth: np.ndarray, prediction: np.ndarray, ignore_index: int | None) -> str:
+    """Return the share of wrong pixels as text; n/a where no pixel has a truth."""
+    counted = np.ones(truth.shape, bool) if ignore_index is None else truth != ignore_index
+    if not counted.any():
+        return "no labelled pixel"
+    return f"{100 * (truth != prediction)[counted].mean():.1f} % of pixels wrong"
+
+
+def _legend(
+    samples: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, str]],
+    classes: Sequence[str],
+    colours: np.ndarray,
+    ignore_index: int | None,
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield name and colour of each class that occurs, then of ignored pixels."""
+    seen = {int(label) for sample in samples for class_map in sample[1:3] for label in np.unique(class_map)}
+    for label, name in enumerate(classes):
+        if label in seen and label != ignore_index:
+            yield name, tuple(int(channel) for channel in colours[label])
+    if ignore_index in seen:
+        yield "ignored", IGNORED
+
+
+def _entry(draw: ImageDraw.ImageDraw, left: int, top: int, name: str, colour: tuple[int, ...]) -> None:
+    """Draw a swatch and its name on a line that begins at (left, top)."""
+    middle = top + _LINE // 2
+    box = (left, middle - _SWATCH // 2, left + _SWATCH, middle + _SWATCH // 2)
+    draw.rectangle(box, fill=colour, outline=_PALE_INK)
+    draw.text((left + _SWATCH + 6, middle), name, font=_font(13), fill=_INK, anchor="lm")
+
+
+def _flow(text_widths: Sequence[float], width: int) -> tuple[list[tuple[int, int]], int]:
+    """Return the corner of each legend entry, in columns across `width`, and the height of all."""
+    column = int(max(text_widths)) + _SWATCH + 6 + 2 * _GAP
+    per_row = max(1, (width - _GAP) // column)
+    places = [(_GAP + i % per_row * column, i // per_row * _LINE) for i in range(len(text_widths))]
+    return places, -(-len(text_widths) // per_row) * _LINE
+
+
+def _shortened(text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
+    """Cut text from the left to fit: the end of a path says more than its beginning."""
+    text = text.replace("\n", " ")
+    if font.getlength(text) <= room:
+        return text
+    while text and font.getlength("…" + text) > room:
+        text = text[1:]
+    return "…" + text
+
+
+@functools.cache
+def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    # Matplotlib ships DejaVu, which also has the Greek and Cyrillic that Pillow's own font lacks.
+    import matplotlib
+
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
