@@ -26,7 +26,7 @@ from segzoo.training.feed import Feed
 from segzoo.training.logs import TensorBoardLog, write_csv
 from segzoo.training.run import RunFolder, run_folder
 from segzoo.training.screen import Screen, class_table
-from segzoo.training.state import Progress, load_progress, load_state, save_state
+from segzoo.training.state import Progress, load_state, save_state
 from segzoo.weights import WeightsWarning, bare, load_file, save_file
 
 if TYPE_CHECKING:

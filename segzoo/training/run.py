@@ -250,7 +250,7 @@ def _differences(before: Any, now: Any, key: str = "") -> list[str]:
 
 
 def _git_commit() -> str | None:
-    """Commit of the source tree that segzoo runs from, with "+changes" where it was edited; None where there is none."""
+    """Commit of the source tree that segzoo runs from, "+changes" where it was edited; None where there is no tree."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None

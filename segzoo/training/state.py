@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,5 +102,5 @@ def _open(path: Path) -> Any:
         raise RunError(f"There is no run state at {path}: nothing was trained there, or not to the end of an epoch.")
     try:
         return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise RunError(f"The run state {path} cannot be read: {error}. Start again in a new run folder.") from error
