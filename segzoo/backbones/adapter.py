@@ -84,9 +84,12 @@ def _adapt(reference: keras.Model, variant: Variant, output_stride: int, drop_pa
         if isinstance(layer, keras.layers.Dropout):
             config["rate"] *= drop_path / _REFERENCE_DROP_PATH
         if isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
-            stride = size // layer.input.shape[1] if layer.input.shape[1] > 1 else 1
+            pad = padded.get(id(layer.input))
+            # Explicit padding enlarges the map: its stride can be told from the size before it only.
+            height = (pad or layer).input.shape[1]
+            stride = size // height if height > 1 else 1
             config.update(_dilated(config, stride, output_stride))
-            if id(layer.input) in padded:
+            if pad is not None:
                 # Explicit padding before a "valid" convolution is right for even sizes only; "same" is equal to it
                 # there, and right for odd sizes too.
                 config["padding"] = "same"

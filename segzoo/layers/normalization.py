@@ -23,7 +23,8 @@ class PixelNormalization(keras.layers.Layer):
     """
 
     def __init__(self, scale: float, mean: Sequence[float], std: Sequence[float], **kwargs: Any):
-        super().__init__(**kwargs)
+        # Keras would round the pixels to half precision before they are scaled.
+        super().__init__(autocast=False, **kwargs)
         if len(mean) != len(std):
             raise ValueError(f"mean has {len(mean)} channels and std {len(std)}; they must be equal.")
         self.scale = float(scale)
@@ -71,7 +72,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
             return super().call(inputs, training=training, mask=mask)
         if training and self.trainable and tuple(inputs.shape[1:3]) == (1, 1):
             return self._normalize_pooled(inputs)
-        if keras.backend.backend() == "tensorflow":
+        # The kernel has no double precision.
+        if keras.backend.backend() == "tensorflow" and inputs.dtype != "float64":
             return self._normalize_fused(inputs, bool(training and self.trainable))
         return super().call(inputs, training=training)
 

@@ -1,0 +1,86 @@
+"""Dilated backbones: strides taken out, and what follows sampled as if they were still there (a trous)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import pytest
+
+from segzoo import backbones
+
+NAMES = ["efficientnet_b0", "efficientnetv2_b0"]
+CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
+
+
+@pytest.fixture(scope="module")
+def network(shake) -> Callable[..., keras.Model]:
+    """Backbones that share weights, their squeeze-and-excitation made independent of the grid it averages over."""
+    built: dict[tuple[str, int], keras.Model] = {}
+
+    def network(name: str, output_stride: int = 32) -> keras.Model:
+        if (name, output_stride) not in built:
+            model = backbones.create(name, weights="none", output_stride=output_stride)
+            if output_stride == 32:
+                shake(model)
+                for layer in model.layers:
+                    if layer.name.endswith("se_expand"):
+                        layer.kernel.assign(0 * layer.kernel)
+            else:
+                model.set_weights(network(name).get_weights())
+            built[name, output_stride] = model
+        return built[name, output_stride]
+
+    return network
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("output_stride", "deepest"), [(16, "P4"), (8, "P3")])
+def test_levels_end_at_the_output_stride(name: str, output_stride: int, deepest: str, network, pixels) -> None:
+    features = network(name, output_stride)(pixels(128, 96), training=False)
+    assert max(features) == deepest
+    for level, feature in features.items():
+        stride = 2 ** int(level[1:])
+        assert tuple(feature.shape[1:3]) == (128 // stride, 96 // stride)
+    # The deepest level carries the network's last features, not those that served this level before.
+    assert features[deepest].shape[3] == network(name).output["P5"].shape[3]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("output_stride", [16, 8])
+def test_dilation_replaces_strides_and_changes_no_weight(name: str, output_stride: int, network) -> None:
+    plain, dilated = network(name), network(name, output_stride)
+    assert [(w.path, w.shape) for w in plain.weights] == [(w.path, w.shape) for w in dilated.weights]
+    stride = 1
+    for layer in plain.layers:
+        if not isinstance(layer, CONVOLUTIONS) or "_se_" in layer.name:
+            continue
+        twin = dilated.get_layer(layer.name)
+        rate = max(1, stride // output_stride)
+        stride *= layer.strides[0]
+        # A removed stride widens what comes after it: the convolution itself still sees its own input's grid.
+        assert twin.dilation_rate == (rate, rate), layer.name
+        assert twin.strides == ((1, 1) if stride > output_stride else layer.strides), layer.name
+    assert stride == 32
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("output_stride", [16, 8])
+def test_subsampled_dilated_features_are_the_strided_ones(name: str, output_stride: int, network, pixels) -> None:
+    """On even sizes TensorFlow's "same" padding centres output i of a stride-2 convolution on input 2i + 1.
+
+    So the strided grid is every other pixel of the dense one from 1 on, and after two removed strides every fourth
+    from 3 on; zero padding makes that hold at the borders too.
+    """
+    images = pixels(128, 128)
+    step = 32 // output_stride
+    deepest = {16: "P4", 8: "P3"}[output_stride]
+    strided = np.asarray(network(name)(images, training=False)["P5"])
+    dense = np.asarray(network(name, output_stride)(images, training=False)[deepest])
+    assert dense.shape[1] == step * strided.shape[1]
+    assert strided.std() > 0.01
+    tolerance = 1e-4 * np.abs(strided).max()
+    np.testing.assert_allclose(dense[:, step - 1 :: step, step - 1 :: step], strided, atol=tolerance)
+    # And the dense pixels in between are new information, not copies.
+    assert np.abs(dense[:, ::step, ::step] - strided).max() > 100 * tolerance

@@ -1,0 +1,138 @@
+"""The documented taps against the networks of keras.applications, the only judge of where a layer lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import pytest
+
+from segzoo import backbones
+from segzoo.backbones import BACKBONES
+from segzoo.errors import SegzooError, UnknownNameError
+
+SKIPS = Path(__file__).parents[3] / "shared" / "skips.yaml"
+SIZE = 512
+
+
+pytestmark = pytest.mark.usefixtures("zero_weights")
+
+
+@pytest.fixture(scope="module")
+def skips() -> dict:
+    if not SKIPS.is_file():
+        pytest.skip("no ../shared/skips.yaml beside the repository")
+    ruamel = pytest.importorskip("ruamel.yaml")
+    return ruamel.YAML(typ="safe").load(SKIPS)
+
+
+@pytest.mark.parametrize("name", backbones.names())
+def test_taps_are_where_the_tables_say(name: str) -> None:
+    variant = BACKBONES[name]
+    network = getattr(keras.applications, variant.constructor)(
+        include_top=False, weights=None, input_shape=(SIZE, SIZE, 3)
+    )
+    assert list(variant.tables) == ["expansion", "output"]  # the first is the default
+    for kind, table in variant.tables.items():
+        for tap in table:
+            _, height, width, channels = network.get_layer(tap.layer).output.shape
+            assert (SIZE / height, SIZE / width, channels) == (tap.stride, tap.stride, tap.channels), (kind, tap)
+        assert [(tap.level, tap.stride) for tap in table if tap.level] == [
+            ("P1", 2), ("P2", 4), ("P3", 8), ("P4", 16), ("P5", 32),
+        ]  # fmt: skip
+        assert all(tap.reason for tap in table)
+    # "output" is SMP's choice: the stem, then the last block of each stride.
+    ends = [layer.name for layer in network.layers if layer.name.endswith(("_add", "project_bn"))]
+    last = {SIZE // network.get_layer(end).output.shape[1]: end for end in ends}
+    output = {tap.stride: tap.layer for tap in variant.tap_table("output")}
+    assert output == {**last, 2: "stem_activation"}
+
+
+@pytest.mark.parametrize("name", backbones.names())
+def test_expansion_taps_are_the_golden_ones(name: str, skips: dict) -> None:
+    golden = skips[BACKBONES[name].constructor]
+    table = backbones.taps(name)
+    assert [(tap.layer, tap.stride, tap.channels) for tap in table] == [
+        (tap["layer"], tap["stride"], tap["channels"]) for tap in golden["taps"]
+    ]
+    assert {tap.stride: tap.layer for tap in table if tap.level} == golden["pyramid"]
+
+
+def test_every_golden_variant_is_registered(skips: dict) -> None:
+    golden = {name for name in skips if "_at_" not in name}
+    assert golden == {BACKBONES[name].constructor for name in backbones.names()}
+
+
+@pytest.fixture(scope="module")
+def b3() -> keras.Model:
+    return backbones.create("efficientnet_b3", weights="none")
+
+
+def test_b3_shapes_at_1120x768(b3: keras.Model, skips: dict) -> None:
+    golden = skips["EfficientNetB3_at_1120x768"]
+    features = b3.compute_output_spec(keras.KerasTensor((1, 1120, 768, 3)))
+    taps = {tap.level: tap.layer for tap in backbones.taps("efficientnet_b3") if tap.level}
+    assert {level: list(feature.shape[1:]) for level, feature in features.items()} == {
+        level: golden[layer] for level, layer in taps.items()
+    }
+    # The documented taps that serve no level lie in the same graph.
+    for layer, shape in golden.items():
+        network = keras.Model(b3.input, b3.get_layer(layer).output)
+        assert list(network.compute_output_spec(keras.KerasTensor((1, 1120, 768, 3))).shape[1:]) == shape
+
+
+def test_odd_sizes_round_up(b3: keras.Model) -> None:
+    features = b3.compute_output_spec(keras.KerasTensor((2, 193, 255, 3)))
+    assert {level: tuple(feature.shape[:3]) for level, feature in features.items()} == {
+        "P1": (2, 97, 128), "P2": (2, 49, 64), "P3": (2, 25, 32), "P4": (2, 13, 16), "P5": (2, 7, 8),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [4, 5, 6, 7])
+def test_large_v2_b_variants_do_not_exist(size: int) -> None:
+    with pytest.raises(UnknownNameError) as error:
+        backbones.create(f"efficientnetv2_b{size}", weights="none")
+    for name in ("b0", "b1", "b2", "b3", "s", "m", "l"):
+        assert f"efficientnetv2_{name}" in str(error.value)
+    assert "end at B3" in str(error.value)
+
+
+def test_unknown_names_suggest_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match=r"Did you mean .*efficientnet_b3"):
+        backbones.create("efficientnetb3")
+    with pytest.raises(UnknownNameError, match="expansion, output"):
+        backbones.taps("efficientnet_b0", "skip")
+    with pytest.raises(UnknownNameError, match="expansion"):
+        backbones.create("efficientnet_b0", taps="expansions", weights="none")
+
+
+def test_values_that_no_backbone_takes() -> None:
+    with pytest.raises(SegzooError, match="8, 16 or 32"):
+        backbones.create("efficientnet_b0", output_stride=4, weights="none")
+    with pytest.raises(SegzooError, match="must be 3"):
+        backbones.create("efficientnet_b0", input_channels=4, weights="none")
+    with pytest.raises(SegzooError, match="drop_path"):
+        backbones.create("efficientnet_b0", drop_path=1.0, weights="none")
+    with pytest.raises(UnknownNameError, match=r"level of efficientnet_b0 at output stride 16.*P1, P2, P3, P4"):
+        backbones.create("efficientnet_b0", levels=("P5",), output_stride=16, weights="none")
+
+
+@pytest.fixture(scope="module")
+def b0() -> keras.Model:
+    return backbones.create("efficientnet_b0", weights="none")
+
+
+def test_cut_at_the_deepest_tap_in_use(b0: keras.Model) -> None:
+    """A block that nothing reads would hold weights without a gradient."""
+    cut = backbones.create("efficientnet_b0", taps="output", levels=("P2", "P3"), weights="none")
+    assert sorted(cut.output) == ["P2", "P3"]
+    assert cut.layers[-1].name == "block3b_add"
+    assert {layer.name for layer in cut.layers} < {layer.name for layer in b0.layers}
+
+
+def test_layers_keep_their_names_and_come_out_equal_twice(b0: keras.Model) -> None:
+    """Names counted up over a process would make a file written by one build unreadable for the next."""
+    again = backbones.create("efficientnet_b0", weights="none")
+    assert [w.path for w in b0.weights] == [w.path for w in again.weights]
+    assert [layer.name for layer in b0.layers] == [layer.name for layer in again.layers]
+    assert len({layer.name for layer in b0.layers}) == len(b0.layers)

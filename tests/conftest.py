@@ -1,0 +1,101 @@
+"""Fixtures for all tests. It imports no framework itself, so that tests without one start at once."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+CAMVID = Path(__file__).parents[2] / "shared" / "data" / "camvid"
+
+
+@pytest.fixture(scope="session")
+def camvid() -> Path:
+    """The CamVid folder beside the repository; tests on real photographs need it."""
+    if not CAMVID.is_dir():
+        pytest.skip("no ../shared/data/camvid beside the repository")
+    return CAMVID
+
+
+@pytest.fixture(scope="session")
+def model_of() -> Callable[..., Any]:
+    """Build a model of three classes with random weights, once for all tests of a process: do not change its weights.
+
+    Without stochastic depth, which would take the gradient from a block's weights in some steps.
+    """
+    from segzoo.model import build_model
+
+    @functools.cache
+    def model_of(decoder: str, backbone: str = "efficientnet_b0") -> Any:
+        return build_model(decoder, backbone, 3, weights="none", drop_path=0.0)
+
+    return model_of
+
+
+@pytest.fixture(scope="session")
+def pixels() -> Callable[..., np.ndarray]:
+    """Random images `(B, H, W, 3)`, float32, pixels 0..255; the same for the same arguments."""
+
+    def pixels(height: int, width: int, batch: int = 1, seed: int = 0) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        return rng.uniform(0, 255, (batch, height, width, 3)).astype("float32")
+
+    return pixels
+
+
+@pytest.fixture
+def dtype_policy() -> Iterator[Callable[[str], None]]:
+    """Set Keras's global dtype policy, and float32 again after the test."""
+    import keras
+
+    yield keras.config.set_dtype_policy
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture(scope="session")
+def shake(pixels: Callable[..., np.ndarray]) -> Callable[..., Any]:
+    """Give every tensor of a model random values, so that equal outputs mean equal weights.
+
+    The moving statistics are those of one batch: with any others activations grow from block to block, and with them
+    the rounding that a comparison has to allow for.
+    """
+    import keras
+
+    def shake(model: Any) -> Any:
+        rng = np.random.default_rng(0)
+        norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+        for weight in model.trainable_weights:
+            if len(weight.shape) > 1:
+                weight.assign(rng.standard_normal(weight.shape) / np.sqrt(np.prod(weight.shape[:-1])))
+            elif weight.name == "gamma":
+                # Small residual branches: a deep network of random ones is chaotic, and magnifies rounding.
+                size = 0.3 if "project_bn" in weight.path else 1.0
+                weight.assign(rng.uniform(0.8 * size, 1.2 * size, weight.shape))
+            else:
+                weight.assign(rng.normal(0, 0.2, weight.shape))
+        momenta = [layer.momentum for layer in norms]
+        for layer in norms:
+            layer.momentum = 0.0
+        model(pixels(128, 128, batch=2, seed=1), training=True)
+        for layer, momentum in zip(norms, momenta, strict=True):
+            layer.momentum = momentum
+        return model
+
+    return shake
+
+
+@pytest.fixture
+def zero_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start kernels at zero: drawing random numbers is much of a large network's build, and shapes do not need them."""
+    import keras
+
+    def zeros(self, shape, dtype=None):
+        return keras.ops.zeros(shape, dtype)
+
+    monkeypatch.setattr(keras.initializers.VarianceScaling, "__call__", zeros)
