@@ -112,7 +112,8 @@ def predict(
     opened = load_run(run)
     paths = find_images(images)
     predictor = Predictor(opened.model(weights))
-    summary = predictor.predict_files(paths, out, opened.palette, overwrite=overwrite)
+    root = images if images.is_dir() else None
+    summary = predictor.predict_files(paths, out, opened.palette, opened.classes, root=root, overwrite=overwrite)
     _console().print(str(summary), highlight=False, soft_wrap=True)
     if summary.failed:
         raise typer.Exit(1)
@@ -121,7 +122,7 @@ def predict(
 @app.command()
 def export(
     run: RunArgument,
-    format: Annotated[str, typer.Option("--format", help="onnx, litert or saved_model.")],
+    format: Annotated[str, typer.Option("--format", help="onnx, litert, saved_model or openvino.")],
     out: Annotated[Path | None, typer.Option(help="Where to; by default export/ in the run folder.")] = None,
     output: Annotated[str, typer.Option(help="What the exported model returns: logits or classes.")] = "logits",
     size: Annotated[str | None, typer.Option(help="Fixed input size, as HEIGHTxWIDTH in pixels.")] = None,
@@ -143,7 +144,10 @@ def export(
 
 
 @app.command("check-data")
-def check_data(config: ConfigOption, overrides: SetOption = None) -> None:
+def check_data(
+    config: Annotated[str, typer.Argument(help="YAML file, or the name of a recipe.")],
+    overrides: SetOption = None,
+) -> None:
     """Read every sample of both splits once and list what is wrong; exit code 1 where something is."""
     from segzoo.config import load_config
     from segzoo.data import check_source

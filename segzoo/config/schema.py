@@ -91,6 +91,11 @@ class DataConfig(Section):
     workers: int = Field(
         default=2, ge=0, description="Threads that read and augment, 0 or more; 0 works in the main thread."
     )
+    cache_mb: int = Field(
+        default=1024,
+        ge=0,
+        description="Memory for decoded training samples, in MiB, so that files are read once; 0: none.",
+    )
     augment: list[Transform] = Field(
         default_factory=list,
         description="albumentations transforms of training samples, in order, with their own arguments.",

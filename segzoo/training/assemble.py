@@ -58,6 +58,8 @@ def colours(config: Config) -> np.ndarray:
 def train_batches(config: Config, source: Source) -> data.TrainBatches:  # type: ignore[name-defined]
     """Endless augmented batches of the training split."""
     section = config.data
+    if section.cache_mb:
+        source = data.CachedSource(source, section.cache_mb * 2**20)
     augmentation = data.Augmentation(section.augment, section.ignore_index) if section.augment else None
     return data.TrainBatches(
         source, section.batch_size, config.seed, augmentation=augmentation, workers=section.workers

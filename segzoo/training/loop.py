@@ -67,7 +67,7 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False, cons
         WeightsError: weights that cannot be had.
     """
     console = console or Console()
-    _prepare_backend()
+    prepare_backend()
     folder = run_folder(config)
     # The sources come first: bad data should leave no run folder behind.
     sources = {split: assemble.build_source(config, split) for split in ("train", "val")}
@@ -290,7 +290,7 @@ def _use_xla() -> bool | str:
     return "auto" if tf.config.list_physical_devices("GPU") else False
 
 
-def _prepare_backend() -> None:
+def prepare_backend() -> None:
     """Settings that shorten the way to the first step."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
