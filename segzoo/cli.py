@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -27,7 +27,7 @@ app = typer.Typer(
 ConfigOption = Annotated[str, typer.Option("--config", "-c", help="YAML file, or the name of a recipe.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override one key: a.b=value. May be repeated.")]
 RunArgument = Annotated[Path, typer.Argument(help="A run folder, as train prints it.")]
-WeightsOption = Annotated[str, typer.Option(help="Which weights of the run: best or last.")]
+WeightsOption = Annotated[Literal["best", "last"], typer.Option(help="Which weights of the run.")]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -61,13 +61,11 @@ def train(
 @app.command()
 def evaluate(
     run: RunArgument,
-    split: Annotated[str, typer.Option(help="Which split: train or val.")] = "val",
+    split: Annotated[Literal["train", "val"], typer.Option(help="Which split to evaluate on.")] = "val",
     weights: WeightsOption = "best",
     overrides: SetOption = None,
 ) -> None:
     """Evaluate a run's model on a split; prints the table and writes it as JSON into the run folder."""
-    _check_choice("--split", split, ("train", "val"))
-    _check_choice("--weights", weights, ("best", "last"))
     start_backend()
     from segzoo.files import replacing
     from segzoo.training import assemble, load_run
@@ -104,7 +102,6 @@ def predict(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that are there.")] = False,
 ) -> None:
     """Predict new images: for each a PNG of class indices and a coloured overlay."""
-    _check_choice("--weights", weights, ("best", "last"))
     start_backend()
     from segzoo.inference.predictor import Predictor, find_images
     from segzoo.training import load_run
@@ -124,12 +121,13 @@ def export(
     run: RunArgument,
     format: Annotated[str, typer.Option("--format", help="onnx, litert, saved_model or openvino.")],
     out: Annotated[Path | None, typer.Option(help="Where to; by default export/ in the run folder.")] = None,
-    output: Annotated[str, typer.Option(help="What the exported model returns: logits or classes.")] = "logits",
+    output: Annotated[
+        Literal["logits", "classes"], typer.Option(help="What the exported model returns: logits or classes.")
+    ] = "logits",
     size: Annotated[str | None, typer.Option(help="Fixed input size, as HEIGHTxWIDTH in pixels.")] = None,
     weights: WeightsOption = "best",
 ) -> None:
     """Export a run's model (raw pixels 0..255 in); done only when it agrees with the Keras model."""
-    _check_choice("--weights", weights, ("best", "last"))
     from segzoo.export import FORMATS, export_model
 
     FORMATS.check(format)
@@ -198,6 +196,8 @@ def decoders() -> None:
 
     from segzoo.decoders import DECODERS
 
+    start_backend()
+
     table = Table()
     for heading in ("decoder", "options", "source"):
         table.add_column(heading)
@@ -237,11 +237,6 @@ def _escape(text: str) -> str:
     from rich.markup import escape
 
     return escape(text)
-
-
-def _check_choice(option: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise SegzooError(f"{option} must be {' or '.join(known)}, got {value!r}.")
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -13,7 +13,7 @@ from segzoo.layers import ConvBlock, ResizeTo
 
 @keras.saving.register_keras_serializable("segzoo")
 class FPN(Decoder):
-    """Semantic FPN (Kirillov et al., "Panoptic Feature Pyramid Networks", 2019): `(B, H/4, W/4, segmentation_channels)`.
+    """Semantic FPN (Kirillov et al., "Panoptic FPN", 2019): returns `(B, H/4, W/4, segmentation_channels)`.
 
     A top-down pyramid (Lin et al., 2017) over P2 and above; each level is convolved and upsampled to stride 4, and
     the levels are added. Defaults are those of segmentation_models.pytorch.

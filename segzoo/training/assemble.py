@@ -55,7 +55,7 @@ def colours(config: Config) -> np.ndarray:
     return palette(len(class_names(config)))
 
 
-def train_batches(config: Config, source: Source) -> data.TrainBatches:  # type: ignore[name-defined]
+def train_batches(config: Config, source: Source) -> data.TrainBatches:
     """Endless augmented batches of the training split."""
     section = config.data
     if section.cache_mb:
@@ -66,7 +66,7 @@ def train_batches(config: Config, source: Source) -> data.TrainBatches:  # type:
     )
 
 
-def eval_batches(config: Config, source: Source) -> data.EvalBatches:  # type: ignore[name-defined]
+def eval_batches(config: Config, source: Source) -> data.EvalBatches:
     """Every sample once, in order."""
     section = config.data
     transforms = data.Augmentation(section.val_transforms, section.ignore_index) if section.val_transforms else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import keras
@@ -46,7 +46,7 @@ class Feed:
             self._shape = first if first == second else (first[0], None, None, first[3])
         return self._shape
 
-    def _guarded(self, step: int) -> Iterator[Batch]:
+    def _guarded(self, step: int) -> Generator[Batch, None, None]:
         try:
             for images, masks in self._batches(step):
                 expected = self._shape

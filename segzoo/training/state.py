@@ -46,7 +46,7 @@ class Progress:
 
 def save_state(path: Path, model: keras.Model, progress: Progress) -> None:
     """Write progress, all variables of the model (seed generators too) and of its optimizer to one `.npz` file."""
-    arrays = {key: np.asarray(variable.numpy()) for key, variable in _variables(model)}
+    arrays: dict[str, Any] = {key: keras.ops.convert_to_numpy(variable) for key, variable in _variables(model)}
     meta = {"format": _FORMAT, **vars(progress)}
     with replacing(path) as temporary, temporary.open("wb") as stream:
         np.savez(stream, meta=np.array(json.dumps(meta)), **arrays)

@@ -154,7 +154,7 @@ def test_the_feed_raises_what_reading_raised():
     model = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(2, 1)])
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     feed = Feed(batches)
-    with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever TensorFlow makes of it, the feed keeps it
+    with pytest.raises(Exception) as caught:  # whatever TensorFlow makes of it, the feed keeps it
         model.fit(feed.from_step(0), steps_per_epoch=4, verbose=0)
     assert caught.type is not None
     assert isinstance(feed.error, DataError) and "broken.png" in str(feed.error)
