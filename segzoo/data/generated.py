@@ -19,10 +19,10 @@ _SUBPIXEL_BITS = 4  # cv2 draws polygons on a grid of 1/16 pixel
 class GeneratedShapes:
     """Textured discs, rings, triangles, boxes and crosses on a textured ground.
 
-    Every object and the ground mix two colours that come from one distribution, in about equal parts, so the colour of
-    a pixel says nothing about its class; what does is the outline and the texture (stripes, circles, checks, dots,
-    grain, each belonging to one class). Objects vary in size, rotation and texture period, and overlap. A contour one
-    pixel wide around each object carries the ignore index, as in Pascal VOC.
+    Every object and the ground mix a dark and a light colour of any hue in about equal parts, so the colour of a pixel
+    says nothing about its class; what does is the outline and the texture (wide or fine stripes or checks, or grain,
+    each belonging to one class). Objects vary in size, rotation and texture period, and overlap. A contour one pixel
+    wide around each object carries the ignore index, as in Pascal VOC.
 
     A sample is a pure function of (seed, split, index, size).
 
@@ -68,15 +68,15 @@ class GeneratedShapes:
 
     def fingerprint(self) -> str:
         """Return a sha256 (hex) over the parameters."""
-        parameters = ("generated-1", self._split, len(self), self._size, self._seed, self.ignore_index)
+        parameters = ("generated-2", self._split, len(self), self._size, self._seed, self.ignore_index)
         return hashlib.sha256(repr(parameters).encode()).hexdigest()
 
 
 def _places(size: tuple[int, int], rng: np.random.Generator) -> list[tuple[int, tuple[float, float], float]]:
     """Choose (label, centre, radius) of each object; centres keep apart, so overlaps leave most of each visible."""
     short = min(size)
-    low, high = max(8.0, 0.11 * short), max(10.0, 0.21 * short)
-    wanted = int(rng.integers(4, 8)) * max(1, round(size[0] * size[1] / short**2))
+    low, high = max(8.0, 0.14 * short), max(10.0, 0.24 * short)
+    wanted = int(rng.integers(3, 7)) * max(1, round(size[0] * size[1] / short**2))
     places: list[tuple[int, tuple[float, float], float]] = []
     for _ in range(4 * wanted):
         radius = rng.uniform(low, high)
@@ -134,40 +134,40 @@ def _fill_outline(canvas: np.ndarray, name: str, y: float, x: float, radius: flo
 
 
 def _texture(name: str, shape: tuple[int, ...], y: float, x: float, rng: np.random.Generator) -> np.ndarray:
-    """Return a boolean pattern of `shape`, about half True: which of the object's two colours each pixel has."""
-    period = rng.uniform(5.0, 8.0)
-    angle = rng.uniform(0, math.pi)
+    """Return which of the object's two colours each pixel has: a boolean pattern of `shape`, about half True.
+
+    Discs have wide stripes, rings fine circles, boxes wide checks, crosses fine checks, triangles grain.
+    """
+    if name == "triangle":
+        grains = rng.random((shape[0] // 2 + 1, shape[1] // 2 + 1), dtype=np.float32) > 0.5
+        return grains.repeat(2, axis=0).repeat(2, axis=1)[: shape[0], : shape[1]]
+    # Coarse and fine lie an octave apart, so the two kinds of stripes and of checks are told apart when scaled too.
+    wave = 2 * math.pi / (rng.uniform(4.0, 5.0) if name in ("ring", "cross") else rng.uniform(9.0, 11.0))
+    phase = rng.uniform(0, 2 * math.pi)
     rows = np.arange(shape[0], dtype=np.float32)[:, None] - y
     columns = np.arange(shape[1], dtype=np.float32)[None, :] - x
-    wave = 2 * math.pi / period
-    if name == "disc":  # stripes
-        return np.sin(wave * (math.cos(angle) * columns + math.sin(angle) * rows) + angle) > 0
-    if name == "ring":  # circles around its centre
-        return np.sin(wave * np.sqrt(rows * rows + columns * columns) + 2 * angle) > 0
-    if name == "triangle":  # grain
-        return rng.random(shape, dtype=np.float32) > 0.5
-    u = wave * (math.cos(angle) * columns + math.sin(angle) * rows)
-    v = wave * (math.cos(angle) * rows - math.sin(angle) * columns)
-    if name == "box":  # checks
-        return (np.sin(0.8 * u) > 0) ^ (np.sin(0.8 * v) > 0)
-    return np.sin(u + 1.6 * np.sin(0.7 * v)) > 0  # cross: wavy stripes
+    if name == "ring":
+        return np.sin(wave * np.sqrt(rows * rows + columns * columns) + phase) > 0
+    u = wave * (math.cos(phase) * columns + math.sin(phase) * rows)
+    v = wave * (math.cos(phase) * rows - math.sin(phase) * columns)
+    if name == "disc":
+        return np.sin(u + phase) > 0
+    return (np.sin(u) > 0) ^ (np.sin(v) > 0)  # box, cross
 
 
 def _ground(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """Return the ground, (H, W, 3) uint8: soft patches of two colours."""
-    coarse = rng.standard_normal((max(4, size[0] // 10), max(4, size[1] // 10)), dtype=np.float32)
+    coarse = rng.standard_normal((max(3, size[0] // 18), max(3, size[1] // 18)), dtype=np.float32)
     field = cv2.resize(coarse, (size[1], size[0]), interpolation=cv2.INTER_CUBIC)
     first, second = _two_colours(rng)
     return np.where(field[..., None] > 0, first, second)
 
 
 def _two_colours(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draw two colours, uniform in RGB but far enough apart to see the pattern they make."""
-    first = rng.integers(20, 236, 3)
-    second = rng.integers(20, 236, 3)
-    while np.abs(first - second).sum() < 150:
-        second = rng.integers(20, 236, 3)
-    return first.astype(np.uint8), second.astype(np.uint8)
+    """Draw a dark and a light colour of any hue, in random order; (3,) uint8 each."""
+    dark, light = rng.integers(10, 120, 3), rng.integers(136, 246, 3)
+    pair = (dark.astype(np.uint8), light.astype(np.uint8))
+    return pair if rng.random() < 0.5 else pair[::-1]
 
 
 def _expose(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
