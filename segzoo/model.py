@@ -53,7 +53,7 @@ def build_model(
     check_options(decoder, options)
     if classes < 1:
         raise SegzooError(f"classes must be at least 1, got {classes}.")
-    stride = output_stride or decoder_class.default_output_stride
+    stride = decoder_class.default_output_stride if output_stride is None else output_stride
     encoder = backbones.create(
         backbone,
         taps=taps,

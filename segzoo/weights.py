@@ -6,14 +6,16 @@ import json
 import os
 import tempfile
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import keras
 import numpy as np
 
+from segzoo.backbones import BACKBONES
 from segzoo.backbones.contract import Variant
 from segzoo.errors import WeightsError
 
@@ -101,7 +103,7 @@ def _load_imagenet(model: keras.Model, variant: Variant, required: bool) -> Weig
 
 
 def _check_preprocessing(reference: keras.Model, model: keras.Model, variant: Variant) -> None:
-    """Compare the reference's own preprocessing, as loaded, with ours: weights fit only the pixels they were made for."""
+    """Compare the reference's preprocessing, as loaded, with ours: weights fit only the pixels they were made for."""
     first = next(layer for layer in reference.layers if isinstance(layer, keras.layers.Conv2D))
     before = first.input
     while isinstance(producer := before._keras_history.operation, keras.layers.ZeroPadding2D):
@@ -140,7 +142,13 @@ def save_file(model: keras.Model, path: Path) -> None:
 def _signature(model: keras.Model) -> dict[str, Any]:
     """What a graph must share with the one that weights were made for, beyond the shapes of its tensors."""
     config = model.get_layer("preprocessing").get_config()
-    return {"model": model.name, "preprocessing": {key: config[key] for key in ("scale", "mean", "std")}}
+    # A larger variant may differ in its number of blocks only, so that all tensors of the smaller one fit.
+    known = (name for name in BACKBONES if model.name == name or model.name.endswith(f"_{name}"))
+    return {
+        "model": model.name,
+        "backbone": next(known, None),
+        "preprocessing": {key: config[key] for key in ("scale", "mean", "std")},
+    }
 
 
 def load_file(model: keras.Model, path: Path) -> WeightsReport:
@@ -156,37 +164,54 @@ def load_file(model: keras.Model, path: Path) -> WeightsReport:
             f"{path} is not a .weights.h5 file. Whole models and pickles can run code when read, so segzoo loads "
             "weights only: save them with model.save_weights('name.weights.h5')."
         )
-    theirs, signature = _read(path)
-    if signature and signature["preprocessing"] != _signature(model)["preprocessing"]:
-        raise WeightsError(
-            f"{path} was made for {signature['model']}, whose pixels are normalised differently from those of "
-            f"{model.name}; its weights would load and give wrong results."
-        )
     report = WeightsReport(str(path))
+    network = bare(model)
     with tempfile.TemporaryDirectory() as folder:
         # The model's own file is the template: Keras's layout stays Keras's affair.
         template = Path(folder) / "template.weights.h5"
-        network = bare(model)
         network.save_weights(template)
         with h5py.File(template, "r+") as file:
-            for name, dataset in _named_datasets(file):
-                if name not in theirs:
-                    report.missing.append(name)
-                elif theirs[name].shape != dataset.shape:
-                    shapes = f"{theirs[name].shape} in the file, {dataset.shape} in the model"
-                    report.skipped.append(f"{name}: {shapes}")
-                    report.missing.append(name)
-                else:
-                    dataset[...] = theirs[name]
+            ours = dict(_named_datasets(file))
+            theirs = _read(path, {name: dataset.shape for name, dataset in ours.items()})
+            _refuse_another_graph(model, path, theirs)
+            for name, dataset in ours.items():
+                if name in theirs.values:
+                    dataset[...] = theirs.values[name]
                     report.loaded.append(name)
-            ours = {name for name, _ in _named_datasets(file)}
+                else:
+                    report.missing.append(name)
+                    if name in theirs.shapes:
+                        shapes = f"{theirs.shapes[name]} in the file, {dataset.shape} in the model"
+                        report.skipped.append(f"{name}: {shapes}")
         _refuse_another_backbone(model, path, report)
         network.load_weights(template)
-    report.skipped += [f"{name}: the model has no such tensor" for name in theirs if name not in ours]
+    report.skipped += [f"{name}: the model has no such tensor" for name in theirs.shapes if name not in ours]
     report.note = (
         f"{len(report.loaded)} tensors loaded, {len(report.skipped)} skipped, {len(report.missing)} kept as they were"
     )
     return report
+
+
+class _Content(NamedTuple):
+    """What a weights file holds: all shapes, but only the values that fit, and the signature where it has one."""
+
+    shapes: dict[str, tuple[int, ...]]
+    values: dict[str, np.ndarray]
+    signature: dict[str, Any] | None
+
+
+def _refuse_another_graph(model: keras.Model, path: Path, theirs: _Content) -> None:
+    if theirs.signature is None:
+        return
+    ours = _signature(model)
+    if theirs.signature["preprocessing"] != ours["preprocessing"]:
+        raise WeightsError(
+            f"{path} was made for {theirs.signature['model']}, whose pixels are normalised differently from those of "
+            f"{model.name}; its weights would load and give wrong results."
+        )
+    backbones = theirs.signature["backbone"], ours["backbone"]
+    if None not in backbones and backbones[0] != backbones[1]:
+        raise WeightsError(f"{path} was made for the backbone {backbones[0]}, but {model.name} has {backbones[1]}.")
 
 
 def _refuse_another_backbone(model: keras.Model, path: Path, report: WeightsReport) -> None:
@@ -200,12 +225,17 @@ def _refuse_another_backbone(model: keras.Model, path: Path, report: WeightsRepo
         raise WeightsError(f"{path} holds no tensor that {model.name} has; it was made for another network.")
 
 
-def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any] | None]:
+def _read(path: Path, wanted: Mapping[str, tuple[int, ...]]) -> _Content:
     try:
         with h5py.File(path, "r") as file:
             signature = json.loads(file.attrs[_SIGNATURE]) if _SIGNATURE in file.attrs else None
-            return {name: dataset[...] for name, dataset in _named_datasets(file)}, signature
-    except OSError as error:
+            datasets = dict(_named_datasets(file))
+            shapes = {name: dataset.shape for name, dataset in datasets.items()}
+            # A small file may claim a tensor of any size; only those of the model's own sizes are read.
+            fitting = {name for name, shape in shapes.items() if shape == wanted.get(name)}
+            values = {name: np.asarray(datasets[name][...], "float32") for name in fitting}
+            return _Content(shapes, values, signature)
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise WeightsError(f"{path} cannot be read as an HDF5 weights file: {error}") from error
 
 
@@ -220,10 +250,17 @@ def _named_datasets(file: h5py.File) -> list[tuple[str, h5py.Dataset]]:
         own = group.get("vars")
         if own is not None and "name" in own.attrs and group.name != "/":
             names = (*names, str(own.attrs["name"]))
-        for key, item in group.items():
-            if key == "vars":
-                found.extend((("/".join((*names, index))), dataset) for index, dataset in item.items())
-            elif isinstance(item, h5py.Group):
+        for key in group:
+            # Links and external storage would read other files of this machine as if they were weights.
+            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+                raise OSError(f"{group.name}/{key} is a link")
+            item = group[key]
+            if isinstance(item, h5py.Dataset):
+                if item.external or item.is_virtual:
+                    raise OSError(f"{item.name} lies in another file")
+                if group.name.endswith("/vars"):
+                    found.append(("/".join((*names, key)), item))
+            else:
                 walk(item, names)
 
     walk(file, ())

@@ -99,3 +99,25 @@ def zero_weights(monkeypatch: pytest.MonkeyPatch) -> None:
         return keras.ops.zeros(shape, dtype)
 
     monkeypatch.setattr(keras.initializers.VarianceScaling, "__call__", zeros)
+
+
+@pytest.fixture
+def small_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network of four layers in place of a backbone and decoder: training and the command line cost seconds less."""
+    import keras
+
+    from segzoo.decoders import SegmentationHead
+    from segzoo.layers import ConvBlock, PixelNormalization
+    from segzoo.training import assemble
+    from segzoo.weights import WeightsReport
+
+    def build(config: Any, weights: str | None = None) -> Any:
+        inputs = keras.Input((None, None, 3), name="image")
+        x = PixelNormalization(1 / 255, [0.5] * 3, [0.25] * 3, name="preprocessing")(inputs)
+        x = keras.layers.Dropout(0.1, name="dropout")(ConvBlock(8, name="conv")(x))
+        classes = len(assemble.class_names(config))
+        model = keras.Model(inputs, SegmentationHead(classes, name="head")(x, inputs), name="small")
+        model.weights_report = WeightsReport("none", note="random initial values")
+        return model
+
+    monkeypatch.setattr(assemble, "build_network", build)

@@ -36,9 +36,10 @@ class Decoder(keras.layers.Layer):
 
     @classmethod
     def levels(cls, output_stride: int) -> tuple[str, ...]:
-        """Levels that the decoder needs from a backbone with this output stride."""
-        deepest = {8: 3, 16: 4, 32: 5}[output_stride]
-        return LEVELS[:deepest]
+        """Levels that the decoder needs from a backbone with this output stride; SegzooError unless 8, 16 or 32."""
+        if output_stride not in (8, 16, 32):
+            raise SegzooError(f"output_stride must be 8, 16 or 32, got {output_stride!r}.")
+        return LEVELS[: {8: 3, 16: 4, 32: 5}[output_stride]]
 
     @property
     def block_options(self) -> dict[str, Any]:

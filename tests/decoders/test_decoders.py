@@ -1,0 +1,211 @@
+"""What holds for every decoder of the registry, on small random features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from segzoo import decoders
+from segzoo.decoders import DECODERS, SegmentationHead
+from segzoo.errors import SegzooError
+
+SMALL = {
+    "unet": {"channels": (10, 8, 6, 4, 4)},
+    "fpn": {"pyramid_channels": 16, "segmentation_channels": 8},
+    "deeplabv3": {"channels": 8},
+    "deeplabv3plus": {"channels": 8, "low_level_channels": 4},
+}
+# Options other than the defaults, all at once, for the round trips.
+UNUSUAL = {
+    "unet": {"channels": [4, 4, 4, 4, 4], "upsampling": "bilinear", "normalization": "group", "activation": "gelu"},
+    "fpn": {
+        "pyramid_channels": 8, "segmentation_channels": 6, "merge": "concat", "dropout": 0.1,
+        "normalization": "layer", "activation": "swish",
+    },
+    "deeplabv3": {
+        "channels": 6, "rates": [2, 3], "dropout": 0.1, "normalization": "none", "activation": "relu6",
+    },
+    "deeplabv3plus": {
+        "channels": 6, "low_level_channels": 3, "rates": [1], "dropout": 0.0, "normalization": "group",
+        "activation": "elu",
+    },
+}  # fmt: skip
+SIZES = [(32, 32), (33, 47), (64, 96), (65, 129)]
+NAMES = decoders.names()
+
+
+def make(name: str, **options) -> keras.layers.Layer:
+    return DECODERS[name](name="decoder", **{**SMALL[name], **options})
+
+
+def used(name: str, output_stride: int | None = None) -> tuple[str, ...]:
+    return DECODERS[name].levels(output_stride or DECODERS[name].default_output_stride)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("output_stride", [32, 16, 8])
+def test_logits_have_the_size_of_the_image(name: str, size: tuple[int, int], output_stride: int, features) -> None:
+    levels = used(name, output_stride)
+    options = {"channels": (8, 6, 4, 4, 4)[-int(levels[-1][1:]) :]} if name == "unet" else {}
+    decoder = make(name, **options)
+    image = np.zeros((1, *size, 3), "float32")
+    decoded = decoder(features(*size, levels))
+    assert decoded.shape == decoder.compute_output_shape({k: v.shape for k, v in features(*size, levels).items()})
+    logits = SegmentationHead(5, decoder.head_kernel)(decoded, image)
+    assert logits.shape == (1, *size, 5)
+    assert np.asarray(logits).std() > 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_graph_of_unknown_sizes_equals_the_eager_result(name: str, features, inputs) -> None:
+    """Static sizes take shortcuts (doubling, no resize): they must not change the result."""
+    decoder = make(name)
+    widths = {level: f.shape[3] for level, f in features(32, 32, used(name)).items()}
+    symbolic = inputs(widths)
+    model = keras.Model(symbolic, decoder(symbolic))
+    for size in SIZES:
+        arrays = features(*size, used(name))
+        np.testing.assert_allclose(model.predict_on_batch(arrays), decoder(arrays), atol=1e-4)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("name", NAMES)
+def test_mixed_precision_gives_float32_logits(name: str, policy: str, features, dtype_policy) -> None:
+    arrays, image = features(33, 47, used(name)), np.zeros((1, 33, 47, 3), "float32")
+    decoder, head = make(name), SegmentationHead(5, DECODERS[name].head_kernel)
+    expected = np.asarray(head(decoder(arrays), image))
+    dtype_policy(policy)
+    half, half_head = make(name), SegmentationHead(5, DECODERS[name].head_kernel)
+    decoded = half(arrays)
+    assert keras.backend.standardize_dtype(decoded.dtype) == policy.removeprefix("mixed_")
+    logits = half_head(decoded, image)
+    half.set_weights(decoder.get_weights())
+    half_head.set_weights(head.get_weights())
+    logits = half_head(half(arrays), image)
+    assert keras.backend.standardize_dtype(logits.dtype) == "float32"
+    assert np.corrcoef(np.ravel(logits), np.ravel(expected))[0, 1] > 0.99
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"), [("unet", "P1"), ("unet", "P3"), ("fpn", "P2"), ("fpn", "P4"), ("deeplabv3plus", "P2")]
+)
+def test_a_missing_level_names_what_there_is(name: str, missing: str, features) -> None:
+    arrays = features(64, 64, used(name))
+    del arrays[missing]
+    there = ", ".join(arrays)
+    with pytest.raises(SegzooError, match=f"needs .*{missing}, but the features hold {there}"):
+        make(name)(arrays)
+
+
+def test_levels_follow_the_output_stride() -> None:
+    assert DECODERS["unet"].levels(16) == ("P1", "P2", "P3", "P4")
+    assert DECODERS["fpn"].levels(32) == ("P2", "P3", "P4", "P5")
+    assert DECODERS["deeplabv3"].levels(8) == ("P3",)
+    assert DECODERS["deeplabv3plus"].levels(16) == ("P2", "P4")
+    for name in NAMES:
+        with pytest.raises(SegzooError, match="output_stride must be 8, 16 or 32, got 12"):
+            DECODERS[name].levels(12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("normalization", ["batch", "group", "layer", "none"])
+def test_convolutions_before_a_normalization_have_no_bias(name: str, normalization: str, features) -> None:
+    """The normalisation would cancel it; without one it is needed."""
+    decoder = make(name, normalization=normalization)
+    decoder(features(32, 32, used(name)))
+    biases = [w.path for w in decoder.trainable_weights if w.path.endswith("bias") and "lateral" not in w.path]
+    assert bool(biases) == (normalization == "none")
+    norms = [layer for layer in decoder._flatten_layers() if layer.name == "norm"]
+    assert bool(norms) == (normalization != "none")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bad_options_are_errors(name: str, features) -> None:
+    arrays = features(32, 32, used(name))
+    with pytest.raises(ValueError, match="'batch', 'group', 'layer' or 'none'"):
+        make(name, normalization="instance")(arrays)
+    with pytest.raises(ValueError, match="activation"):
+        make(name, activation="rulu")(arrays)
+
+
+def test_bad_options_of_one_decoder(features) -> None:
+    with pytest.raises(ValueError, match=r"UNet got 2 channels \(8, 4\) for the 5 levels P1, P2, P3, P4, P5"):
+        make("unet", channels=(8, 4))(features(32, 32))
+    with pytest.raises(ValueError, match="'bilinear' or 'nearest'"):
+        make("unet", upsampling="cubic")
+    with pytest.raises(ValueError, match="'add' or 'concat'"):
+        make("fpn", merge="mul")
+    with pytest.raises(ValueError, match="at least 1"):
+        SegmentationHead(0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_config_and_keras_file_round_trip(name: str, features, inputs, tmp_path: Path) -> None:
+    decoder = DECODERS[name](name="decoder", **UNUSUAL[name])
+    config = decoder.get_config()
+    assert {key: config[key] for key in UNUSUAL[name]} == UNUSUAL[name]
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(decoder))
+    assert type(again) is type(decoder)
+    assert again.get_config() == config
+
+    arrays = features(33, 47, used(name))
+    symbolic = inputs({level: array.shape[3] for level, array in arrays.items()})
+    image = keras.Input((None, None, 3), name="image")
+    model = keras.Model([symbolic, image], SegmentationHead(2, 3, name="head")(decoder(symbolic), image))
+    model.save(tmp_path / "decoder.keras")
+    loaded = keras.models.load_model(tmp_path / "decoder.keras")
+    data = [arrays, np.zeros((1, 33, 47, 3), "float32")]
+    np.testing.assert_allclose(loaded(data), model(data), atol=1e-6)
+    assert loaded.get_layer("decoder").get_config() == config
+    assert [weight.path for weight in loaded.weights] == [weight.path for weight in model.weights]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weight_names_are_unique_and_equal_in_every_build(name: str, features) -> None:
+    paths = []
+    for _ in range(2):
+        decoder = make(name)
+        decoder(features(32, 32, used(name)))
+        paths.append([weight.path for weight in decoder.weights])
+    assert paths[0] == paths[1]
+    assert len(set(paths[0])) == len(paths[0])
+
+
+def test_the_atrous_rates_follow_the_output_stride(features) -> None:
+    """(6, 12, 18) at output stride 16 and doubled at 8 (Chen et al., 2017); the field of view in pixels is the same."""
+    for name in ("deeplabv3", "deeplabv3plus"):
+        for stride, rates in {32: (3, 6, 9), 16: (6, 12, 18), 8: (12, 24, 36)}.items():
+            decoder = make(name)
+            decoder(features(64, 64, used(name, stride)))
+            assert decoder.aspp.rates == rates
+        decoder = make(name, rates=(1, 2))
+        decoder(features(64, 64, used(name, 16)))
+        assert decoder.aspp.rates == (1, 2)
+
+
+def test_the_pooled_branch_sees_the_whole_map(features) -> None:
+    """A change in one corner reaches the opposite one only through image pooling."""
+    decoder = make("deeplabv3", rates=(1,))
+    arrays = features(512, 512, ("P4",))
+    before = np.asarray(decoder(arrays))
+    arrays["P4"][:, 0, 0] += 100
+    after = np.asarray(decoder(arrays))
+    assert np.abs(after - before)[:, -1, -1].max() > 1e-4
+
+
+def test_fpn_adds_a_coarser_level_to_a_finer_one(features) -> None:
+    """P5 lies above P2 in the pyramid: it must reach stride 4 by the top-down path as well as by its own branch."""
+    decoder = make("fpn", normalization="none")
+    arrays = features(64, 64, used("fpn"))
+    decoder(arrays)
+    for level in ("P3", "P4", "P5"):  # silence the other branches
+        for block in decoder.branches[level]:
+            for weight in block.weights:
+                weight.assign(0 * weight)
+    before = np.asarray(decoder(arrays))
+    arrays["P5"] = arrays["P5"] + 1
+    assert np.abs(np.asarray(decoder(arrays)) - before).max() > 1e-4

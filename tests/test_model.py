@@ -1,0 +1,147 @@
+"""Whole models: backbone, decoder and head as one functional Keras model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import segzoo
+from segzoo import decoders
+from segzoo.errors import SegzooError, UnknownNameError, WeightsError
+
+NAMES = decoders.names()
+needs_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="gradients by tf.GradientTape")
+
+
+def gradients(model: keras.Model, images: np.ndarray) -> tuple[float, dict[str, np.ndarray | None]]:
+    """Loss of one training step on random labels, and the gradient of every trainable weight by its path."""
+    import tensorflow as tf
+
+    labels = np.random.default_rng(2).integers(0, model.output.shape[-1], images.shape[:3])
+    statistics = [np.asarray(weight) for weight in model.non_trainable_weights]
+    with tf.GradientTape() as tape:
+        logits = model(images, training=True)
+        loss = tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True))
+    found = tape.gradient(loss, [weight.value for weight in model.trainable_weights])
+    for weight, value in zip(model.non_trainable_weights, statistics, strict=True):
+        weight.assign(value)  # the models are shared by all tests
+    return float(loss), {
+        weight.path: None if gradient is None else np.asarray(gradient)
+        for weight, gradient in zip(model.trainable_weights, found, strict=True)
+    }
+
+
+@pytest.mark.parametrize("decoder", NAMES)
+@pytest.mark.parametrize("size", [(32, 32), (65, 129)], ids=str)
+def test_logits_have_exactly_the_size_of_the_image(decoder: str, size: tuple[int, int], model_of, pixels) -> None:
+    model = model_of(decoder)
+    assert model.output.shape == (None, None, None, 3)
+    assert model.output.dtype == "float32"
+    logits = np.asarray(model(pixels(*size), training=False))
+    assert logits.shape == (1, *size, 3)
+    assert logits.dtype == np.float32
+    assert logits.std() > 0
+    assert np.isfinite(logits).all()
+
+
+@needs_tensorflow
+@pytest.mark.parametrize(("backbone", "batch"), [("efficientnet_b0", 2), ("efficientnetv2_b0", 1)])
+@pytest.mark.parametrize("decoder", NAMES)
+def test_every_weight_learns(decoder: str, backbone: str, batch: int, model_of, pixels) -> None:
+    """SMP leaves 4.5 % of U-Net/EfficientNet-B3 without a gradient; here the network is cut where nothing reads.
+
+    A batch of one is harder: the pooled branch of ASPP must neither divide by zero nor lose its gradient.
+    """
+    loss, found = gradients(model_of(decoder, backbone), pixels(64, 64, batch))
+    assert 0 < loss < 20
+    assert [path for path, gradient in found.items() if gradient is None] == []
+    assert [path for path, gradient in found.items() if not np.isfinite(gradient).all()] == []
+    assert [path for path, gradient in found.items() if not gradient.any()] == []
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_trains_with_float32_logits_and_weights(policy: str, pixels, dtype_policy) -> None:
+    """`fit` scales the float16 loss by itself; all weights must be finite and most must have moved after a step."""
+    dtype_policy(policy)
+    model = segzoo.build_model("deeplabv3plus", "efficientnet_b0", 3, weights="none", taps="output")
+    assert model.output.dtype == "float32"
+    assert {weight.dtype for weight in model.trainable_weights} == {"float32"}
+    before = model.get_weights()
+    # Eagerly: tracing would take most of a minute and test nothing more.
+    model.compile("adamw", keras.losses.SparseCategoricalCrossentropy(from_logits=True), run_eagerly=True)
+    labels = np.random.default_rng(0).integers(0, 3, (2, 64, 64))
+    loss = model.train_on_batch(pixels(64, 64, batch=2), labels)
+    assert np.isfinite(loss)
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+    if policy == "mixed_bfloat16":  # float16 skips steps until its loss scale fits
+        assert np.mean([(a != b).any() for a, b in zip(before, model.get_weights(), strict=True)]) > 0.9
+
+
+def test_keras_file_round_trip(model_of, pixels, tmp_path: Path) -> None:
+    """The other decoders' round trips are in decoders/."""
+    model = model_of("unet")
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    images = pixels(33, 47)
+    np.testing.assert_allclose(again(images, training=False), model(images, training=False), atol=1e-6)
+    assert again.name == model.name == "unet_efficientnet_b0"
+    assert [weight.path for weight in again.weights] == [weight.path for weight in model.weights]
+
+
+def test_names_are_unique_and_equal_in_every_build(model_of) -> None:
+    first = model_of("unet")
+    second = segzoo.build_model("unet", "efficientnet_b0", 3, weights="none", drop_path=0.0)
+    paths = [weight.path for weight in first.weights]
+    assert len(set(paths)) == len(paths)
+    assert [weight.path for weight in second.weights] == paths
+    assert [layer.name for layer in second.layers] == [layer.name for layer in first.layers]
+
+
+@pytest.mark.parametrize(
+    ("decoder", "levels", "deepest"),
+    [("unet", 5, 32), ("fpn", 4, 32), ("deeplabv3", 1, 16), ("deeplabv3plus", 2, 16)],
+)
+def test_the_decoder_chooses_levels_and_output_stride(decoder: str, levels: int, deepest: int, model_of) -> None:
+    model = model_of(decoder)
+    features = keras.tree.flatten(model.get_layer("decoder").input)
+    assert len(features) == levels
+    shapes = keras.Model(model.input, features).compute_output_spec(keras.KerasTensor((1, 256, 256, 3)))
+    assert max(256 // feature.shape[1] for feature in shapes) == deepest
+
+
+def test_output_stride_and_options_reach_their_parts(pixels) -> None:
+    model = segzoo.build_model(
+        "fpn", "efficientnetv2_b0", 2, weights="none", output_stride=8, pyramid_channels=16, segmentation_channels=8
+    )
+    assert sorted(model.get_layer("decoder").laterals) == ["P2", "P3"]
+    assert model.get_layer("decoder").pyramid_channels == 16
+    assert model(pixels(35, 41)).shape == (1, 35, 41, 2)
+    assert model.weights_report.source == "none"
+
+
+@pytest.mark.usefixtures("zero_weights")
+def test_what_cannot_be_built_is_explained(tmp_path: Path) -> None:
+    def build(decoder: str = "unet", backbone: str = "efficientnet_b0", classes: int = 2, **options):
+        return segzoo.build_model(decoder, backbone, classes, **{"weights": "none", **options})
+
+    with pytest.raises(UnknownNameError, match=r"decoder 'unett'.*mean unet"):
+        build("unett")
+    with pytest.raises(UnknownNameError, match=r"backbone 'efficientnet_b9'.*efficientnet_b"):
+        build(backbone="efficientnet_b9")
+    with pytest.raises(UnknownNameError, match=r"option of decoder 'unet' 'chanels'.*mean channels"):
+        build(chanels=(1, 2))
+    with pytest.raises(SegzooError, match="classes must be at least 1"):
+        build(classes=0)
+    with pytest.raises(SegzooError, match="8, 16 or 32"):
+        build("fpn", output_stride=0)
+    with pytest.raises(SegzooError, match="8, 16 or 32"):
+        build("fpn", output_stride=12)
+    with pytest.raises(SegzooError, match=r"'unet' cannot be built with .*2 channels \(8, 4\) for the 5 levels"):
+        build(channels=(8, 4))
+    with pytest.raises(SegzooError, match="normalization must be"):
+        build("deeplabv3plus", normalization="instance")
+    with pytest.raises(WeightsError, match="does not exist"):
+        build("fpn", weights=str(tmp_path / "gone.weights.h5"))

@@ -1,0 +1,94 @@
+"""The registry, and that names can be listed without any framework."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from segzoo.errors import SegzooError, UnknownNameError, unknown_name
+from segzoo.registry import Registry
+
+TABLE = {"one": 1, "two": 2}
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry(
+        "thing",
+        {"first": "fractions:Fraction", "second": f"{__name__}:TABLE[two]", "broken": "no_such_module:x"},
+        absent={"third": "there are two."},
+    )
+
+
+def test_entries_are_imported_when_asked_for(registry: Registry) -> None:
+    import fractions
+
+    assert registry["first"] is fractions.Fraction
+    assert registry["second"] == 2
+    assert list(registry) == ["first", "second", "broken"]
+    assert len(registry) == 3
+    assert "first" in registry
+    assert "third" not in registry
+    with pytest.raises(ModuleNotFoundError):  # listed, and imported only now
+        registry["broken"]
+
+
+def test_unknown_and_absent_names(registry: Registry) -> None:
+    with pytest.raises(UnknownNameError, match=r"Unknown thing 'secnd'. Did you mean second\? Known: broken, first, s"):
+        registry["secnd"]
+    with pytest.raises(UnknownNameError, match="There is no thing 'third': there are two"):
+        registry.check("third")
+    assert issubclass(UnknownNameError, SegzooError)
+    assert issubclass(UnknownNameError, ValueError)
+
+
+def test_no_hint_where_nothing_is_near() -> None:
+    assert str(unknown_name("level", "xyz", ["P2", "P1"])) == "Unknown level 'xyz'. Known: P1, P2."
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "segzoo.__version__",
+        "assert len(segzoo.backbones.names()) == 15",
+        "assert 'unet' in segzoo.decoders.names()",
+        "assert segzoo.backbones.taps('efficientnet_b3')[-1].channels == 1536",
+        "assert issubclass(segzoo.SegzooError, Exception); dir(segzoo)",
+    ],
+)
+def test_names_need_no_framework(statement: str) -> None:
+    """A command line that lists names or prints help must not wait seconds for TensorFlow."""
+    code = f"""
+import sys, segzoo
+{statement}
+loaded = {{"tensorflow", "keras", "torch", "jax", "numpy", "cv2"}} & set(sys.modules)
+assert not loaded, loaded
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_every_public_name_exists() -> None:
+    """An entry of the lazy table that points nowhere is found by users otherwise."""
+    import segzoo
+
+    for name in ("build_model", "SegzooError", "backbones", "decoders", "layers"):
+        assert getattr(segzoo, name) is not None
+    with pytest.raises(AttributeError, match="no_such"):
+        segzoo.no_such  # noqa: B018
+    with pytest.raises(AttributeError, match="no_such"):
+        segzoo.decoders.no_such  # noqa: B018
+    for package in (segzoo.backbones, segzoo.decoders):
+        for name in package.__all__:
+            assert getattr(package, name) is not None
+
+
+def test_every_registered_name_resolves() -> None:
+    from segzoo.backbones import BACKBONES
+    from segzoo.decoders import DECODERS
+
+    for name in BACKBONES:
+        assert BACKBONES[name].name == name
+    classes = [DECODERS[name] for name in DECODERS]
+    assert len(set(classes)) == len(classes)

@@ -1,0 +1,246 @@
+"""Weight files: what is loaded, what is refused, and that a failing save destroys nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from segzoo import backbones
+from segzoo.errors import WeightsError
+from segzoo.model import build_model
+from segzoo.weights import WeightsReport, load_file, save_file
+
+
+def build(decoder: str = "fpn", backbone: str = "efficientnet_b0", classes: int = 3) -> keras.Model:
+    return build_model(decoder, backbone, classes, weights="none", taps="output")
+
+
+def perturb(model: keras.Model) -> keras.Model:
+    """Move every tensor from its initial value, biases and moving statistics too."""
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        weight.assign(np.asarray(weight) + rng.uniform(0.01, 0.1, weight.shape))
+    return model
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> tuple[keras.Model, Path]:
+    model = perturb(build())
+    path = tmp_path_factory.mktemp("saved") / "model.weights.h5"
+    save_file(model, path)
+    return model, path
+
+
+@pytest.fixture(scope="module")
+def other() -> keras.Model:
+    """The same network with other initial values."""
+    return build()
+
+
+@pytest.fixture
+def copy(saved, tmp_path: Path) -> Path:
+    path = tmp_path / "copy.weights.h5"
+    path.write_bytes(saved[1].read_bytes())
+    return path
+
+
+def test_round_trip(saved, other: keras.Model, pixels) -> None:
+    model, path = saved
+    images = pixels(32, 48)
+    assert np.abs(other(images) - model(images)).max() > 1e-3
+    report = load_file(other, path)
+    np.testing.assert_array_equal(other(images), model(images))
+    for weight, expected in zip(other.weights, model.weights, strict=True):
+        np.testing.assert_array_equal(weight, expected, err_msg=weight.path)
+    assert len(report.loaded) == len(model.weights) == len(set(report.loaded))
+    assert report.skipped == report.missing == []
+    assert f"{len(model.weights)} tensors loaded, 0 skipped, 0 kept" in str(report)
+
+
+def test_a_plain_keras_file_loads_too(saved, other: keras.Model, tmp_path: Path, pixels) -> None:
+    """`model.save_weights` writes no signature; shapes still have to fit."""
+    saved[0].save_weights(tmp_path / "plain.weights.h5")
+    load_file(other, tmp_path / "plain.weights.h5")
+    np.testing.assert_array_equal(other(pixels(32, 32)), saved[0](pixels(32, 32)))
+
+
+def test_another_class_count_skips_the_head(saved) -> None:
+    model, path = saved
+    five = build_model("fpn", "efficientnet_b0", 5, weights=str(path), taps="output")
+    report = five.weights_report
+    assert report.source == str(path)
+    assert report.skipped == [
+        "head/conv/0: (1, 1, 128, 3) in the file, (1, 1, 128, 5) in the model",
+        "head/conv/1: (3,) in the file, (5,) in the model",
+    ]
+    assert report.missing == ["head/conv/0", "head/conv/1"]
+    assert len(report.loaded) == len(five.weights) - 2
+    np.testing.assert_array_equal(five.get_layer("stem_conv").kernel, model.get_layer("stem_conv").kernel)
+
+
+def test_a_backbone_alone_and_another_decoder(saved, tmp_path: Path) -> None:
+    """Only what the file has is taken, and the rest of the model keeps its values."""
+    backbone = perturb(backbones.create("efficientnet_b0", weights="none", taps="output"))
+    save_file(backbone, tmp_path / "backbone.weights.h5")
+    unet = build("unet")
+    before = [np.asarray(weight) for weight in unet.get_layer("decoder").weights]
+    report = load_file(unet, tmp_path / "backbone.weights.h5")
+    assert len(report.loaded) == len(backbone.weights)
+    assert all(name.startswith(("decoder/", "head/")) for name in report.missing)
+    for weight, old in zip(unet.get_layer("decoder").weights, before, strict=True):
+        np.testing.assert_array_equal(weight, old)
+    for layer in backbone.layers:
+        for weight, expected in zip(unet.get_layer(layer.name).weights, layer.weights, strict=True):
+            np.testing.assert_array_equal(weight, expected, err_msg=weight.path)
+
+    report = load_file(unet, saved[1])  # FPN's pyramid has no place in a U-Net
+    taken = {name for name in report.loaded if not name.startswith("head/")}
+    assert len(taken) == len(backbone.weights)
+    assert "decoder/lateral_P2/0: the model has no such tensor" in report.skipped
+
+
+@pytest.mark.usefixtures("zero_weights")
+def test_another_backbone_is_refused(saved) -> None:
+    """All of B0's tensors fit into B1, which only has more blocks: shapes alone would not tell."""
+    b1 = backbones.create("efficientnet_b1", weights="none", taps="output")
+    with pytest.raises(WeightsError, match="for the backbone efficientnet_b0, but efficientnet_b1 has efficientnet_b1"):
+        load_file(b1, saved[1])
+
+
+@pytest.mark.usefixtures("zero_weights")
+def test_another_backbone_is_refused_by_shape_where_the_file_has_no_signature(copy: Path) -> None:
+    with h5py.File(copy, "r+") as file:
+        del file.attrs["segzoo_graph"]
+    model = backbones.create("efficientnet_b3", weights="none", taps="output", levels=("P2",))
+    before = model.get_weights()
+    with pytest.raises(WeightsError, match=r"made for another network than efficientnet_b3.*stem_"):
+        load_file(model, copy)
+    for weight, old in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, old)  # a refused file leaves no trace
+
+
+@pytest.mark.usefixtures("zero_weights")
+def test_other_pixels_are_refused(saved) -> None:
+    """V2-S wants -1..1: its weights must not be fed with standardised pixels, whatever fits."""
+    small = backbones.create("efficientnetv2_s", weights="none", levels=("P1",))
+    with pytest.raises(WeightsError, match="fpn_efficientnet_b0, whose pixels are normalised differently"):
+        load_file(small, saved[1])
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _no_hdf5(path: Path) -> None:
+    path.write_bytes(b"not a weights file at all" * 100)
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _text(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        parent = file["layers/conv2d/vars"]
+        shape = parent["0"].shape
+        del parent["0"]
+        parent.create_dataset("0", data=np.full(shape, b"text"))
+
+
+def _broken_signature(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file.attrs["segzoo_graph"] = "{"
+
+
+def _link(path: Path) -> None:
+    path.with_name("secret.h5").write_bytes(path.read_bytes())
+    with h5py.File(path, "r+") as file:
+        del file["layers/conv2d/vars/0"]
+        file["layers/conv2d/vars/0"] = h5py.ExternalLink("secret.h5", "layers/conv2d/vars/0")
+
+
+def _external(path: Path) -> None:
+    secret = path.with_name("secret.bin")
+    with h5py.File(path, "r+") as file:
+        kernel = file["layers/conv2d/vars/0"][...]
+        secret.write_bytes(kernel.tobytes())
+        del file["layers/conv2d/vars/0"]
+        file.create_dataset(
+            "layers/conv2d/vars/0", kernel.shape, kernel.dtype, external=[(str(secret), 0, kernel.nbytes)]
+        )
+
+
+@pytest.mark.parametrize("spoil", [_truncate, _no_hdf5, _empty, _text, _broken_signature, _link, _external])
+def test_unreadable_files_are_named(spoil: Callable[[Path], None], copy: Path, other: keras.Model) -> None:
+    """Links and external storage would read another file of the machine (compare CVE-2026-1669)."""
+    spoil(copy)
+    with pytest.raises(WeightsError, match=re.escape(f"{copy} cannot be read as an HDF5 weights file")):
+        load_file(other, copy)
+
+
+def test_a_claimed_size_is_not_read(copy: Path, saved, other: keras.Model) -> None:
+    """A few bytes of HDF5 may claim a tensor of terabytes; it does not fit, so it is reported and not read."""
+    with h5py.File(copy, "r+") as file:
+        head = next(group for group in file["layers"].values() if group.name.endswith("segmentation_head"))
+        del head["conv/vars/0"]
+        head["conv/vars"].create_dataset("0", (1, 1, 128, 2**36), "float32", chunks=(1, 1, 128, 64))
+    report = load_file(other, copy)
+    assert report.skipped == ["head/conv/0: (1, 1, 128, 68719476736) in the file, (1, 1, 128, 3) in the model"]
+
+
+@pytest.mark.parametrize("name", ["model.h5", "model.keras", "weights.pt"])
+def test_whole_models_and_pickles_are_not_read(name: str, tmp_path: Path, other: keras.Model) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"anything")
+    with pytest.raises(WeightsError, match=rf"{name} is not a \.weights\.h5 file.*can run code"):
+        load_file(other, path)
+
+
+def test_a_whole_model_under_a_weight_files_name_holds_nothing_that_fits(tmp_path: Path, other: keras.Model) -> None:
+    path = tmp_path / "whole.weights.h5"
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    model.save(tmp_path / "whole.h5")
+    (tmp_path / "whole.h5").rename(path)
+    with pytest.raises(WeightsError, match="holds no tensor"):
+        load_file(other, path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "none-here.weights.h5"
+    with pytest.raises(WeightsError, match=f"{re.escape(str(path))} does not exist"):
+        backbones.create("efficientnet_b0", weights=str(path), levels=("P1",))
+
+
+def test_a_failing_save_leaves_the_old_file(saved, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = copy.read_bytes()
+
+    def fail(self, path, *args, **kwargs):
+        Path(path).write_bytes(b"half a fi")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(keras.Model, "save_weights", fail)
+    with pytest.raises(OSError, match="No space left"):
+        save_file(saved[0], copy)
+    assert copy.read_bytes() == before
+    assert [path.name for path in copy.parent.iterdir()] == [copy.name]  # and no litter
+
+
+def test_an_optimizers_state_is_not_saved(saved, tmp_path: Path) -> None:
+    """Adam would triple the file."""
+    model, path = saved
+    twin = keras.Model(model.input, model.output, name=model.name)
+    twin.compile("adam", "mse")
+    twin.optimizer.build(twin.trainable_variables)
+    save_file(twin, tmp_path / "new" / "twin.weights.h5")  # the folder is made
+    assert (tmp_path / "new" / "twin.weights.h5").stat().st_size == path.stat().st_size
+
+
+def test_the_report_counts_or_says_why() -> None:
+    assert str(WeightsReport("a.weights.h5", loaded=["x"])) == "weights a.weights.h5: 1 loaded, 0 skipped, 0 missing"
+    assert str(WeightsReport("none", note="random")) == "weights none: random"
