@@ -183,7 +183,7 @@ def backbones(name: Annotated[str | None, typer.Argument(help="Show this backbon
     for kind, taps in BACKBONES[name].tables.items():
         table = Table(title=f"{name}, {kind} taps", title_justify="left")
         for heading in ("level", "stride", "channels", "layer", "what it is"):
-            table.add_column(heading)
+            table.add_column(heading, no_wrap=heading == "layer")
         for tap in taps:
             table.add_row(tap.level or "", str(tap.stride), str(tap.channels), tap.layer, tap.reason)
         _console().print(table)

@@ -10,12 +10,9 @@ import pytest
 from rich.console import Console
 
 from segzoo.config import load_config
-from segzoo.decoders import SegmentationHead
 from segzoo.errors import RunError
-from segzoo.layers import ConvBlock, PixelNormalization
 from segzoo.training import assemble, load_run, train
 from segzoo.training.state import load_progress
-from segzoo.weights import WeightsReport
 
 RECIPE = """
 name: tiny
@@ -23,21 +20,6 @@ model: {decoder: fpn, backbone: efficientnet_b0, taps: output, weights: none, op
 data: {source: generated, size: [32, 32], train_count: 8, val_count: 5, batch_size: 4, eval_batch_size: 4}
 training: {epochs: 3, schedule: {name: poly, warmup_steps: 1}}
 """
-
-
-@pytest.fixture
-def small_network(monkeypatch):
-    """A network of four layers in place of a backbone: the loop is what is tested here, and it costs seconds less."""
-
-    def build(config, weights=None):
-        inputs = keras.Input((None, None, 3), name="image")
-        x = PixelNormalization(1 / 255, [0.5] * 3, [0.25] * 3, name="preprocessing")(inputs)
-        x = keras.layers.Dropout(0.1, name="dropout")(ConvBlock(8, name="conv")(x))
-        model = keras.Model(inputs, SegmentationHead(6, name="head")(x, inputs), name="small")
-        model.weights_report = WeightsReport("none", note="random initial values")
-        return model
-
-    monkeypatch.setattr(assemble, "build_network", build)
 
 
 @pytest.fixture

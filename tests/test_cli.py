@@ -1,0 +1,152 @@
+"""The command line as a user meets it: what is printed, what is written, and one paragraph for each error."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segzoo.cli import main
+
+RECIPE = """
+model: {decoder: fpn, backbone: efficientnet_b0, taps: output, weights: none}
+data: {source: generated, size: [32, 32], train_count: 8, val_count: 5, batch_size: 4, eval_batch_size: 4}
+training: {epochs: 2, schedule: {name: poly, warmup_steps: 1}}
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty working directory with one recipe in it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(RECIPE)
+    return tmp_path
+
+
+@pytest.fixture
+def run(here, small_network, capsys):
+    """A finished run of the small network."""
+    main_quietly("train", "--config", "tiny.yaml")
+    capsys.readouterr()
+    return here / "runs" / "tiny"
+
+
+def main_quietly(*arguments):
+    """Run a command that should succeed."""
+    with pytest.raises(SystemExit) as stop:
+        main(list(arguments))
+    assert stop.value.code == 0
+
+
+def refused(capsys, *arguments):
+    """Run a command that should fail with one paragraph on the standard error; returns the paragraph."""
+    with pytest.raises(SystemExit) as stop:
+        main(list(arguments))
+    assert stop.value.code == 1
+    message = capsys.readouterr().err
+    assert message.startswith("Error: ") and "Traceback" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (
+            "model: {decoder: unet, backbone: efficientnet_b0}\ndataa: {source: generated}\n",
+            r"bad\.yaml:2.*dataa.*data",
+        ),
+        (RECIPE.replace("epochs: 2", "epochs: two"), r"bad\.yaml:4.*training\.epochs"),
+        (RECIPE + "seed: 1\nseed: 2\n", r"bad\.yaml:\d+.*seed"),
+        (RECIPE.replace("efficientnet_b0", "efficientnetv2_b4"), r"efficientnetv2_b3"),
+        (RECIPE.replace("fpn", "unett"), r"unet"),
+    ],
+)
+def test_a_bad_config_is_one_paragraph(here, capsys, content, expected):
+    (here / "bad.yaml").write_text(content)
+    assert re.search(expected, refused(capsys, "train", "--config", "bad.yaml"))
+    assert not (here / "runs").exists()
+
+
+def test_a_missing_config_names_the_places_and_the_recipes(here, capsys):
+    message = refused(capsys, "train", "--config", "unet_b33.yaml")
+    assert "unet_b33.yaml" in message and "unet_b3" in message
+
+
+def test_bad_data_leaves_no_run_folder(here, capsys):
+    data = "{source: folder, root: nowhere, classes: [a, b]}"
+    (here / "bad.yaml").write_text(re.sub(r"data: \{.*\}", f"data: {data}", RECIPE))
+    assert "nowhere" in refused(capsys, "train", "--config", "bad.yaml")
+    assert not (here / "runs").exists()
+
+
+def test_a_folder_with_a_run_is_refused_on_the_command_line(run, capsys):
+    assert "--resume" in refused(capsys, "train", "--config", "tiny.yaml")
+
+
+def test_evaluate_finds_what_training_found(run, capsys):
+    main_quietly("evaluate", str(run))
+    assert "mean IoU" in capsys.readouterr().out
+    report = json.loads((run / "evaluation_val_best.json").read_text())
+    finish = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
+    assert report["mean_iou"] == pytest.approx(finish["val_mean_iou"], abs=1e-6)
+    assert np.array(report["confusion_matrix"]).shape == (6, 6)
+    assert "is not a run folder" in refused(capsys, "evaluate", str(run.parent))
+
+
+def test_predict_writes_a_class_map_and_an_overlay_for_each_image(run, here, capsys):
+    photos = here / "photos" / "sub"
+    photos.mkdir(parents=True)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 41, 3), dtype=np.uint8)).save(photos / "one.png")
+    main_quietly("predict", str(run), "photos", "--out", "out")
+    class_map = np.asarray(Image.open(here / "out" / "classes" / "sub" / "one.png"))
+    assert class_map.shape == (50, 41) and class_map.max() < 6
+    assert (here / "out" / "overlays" / "sub" / "one.jpg").is_file()
+    assert "overwrite" in refused(capsys, "predict", str(run), "photos", "--out", "out")
+    (photos / "two.jpg").write_bytes(b"no image")
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", str(run), "photos", "--out", "again"])
+    assert stop.value.code == 1
+    assert "1 failed" in capsys.readouterr().out
+    assert (here / "again" / "classes" / "sub" / "one.png").is_file()
+
+
+def test_export_says_how_far_it_agrees(run, capsys):
+    main_quietly("export", str(run), "--format", "saved_model")
+    assert re.search(r"logits differ by at most .*100\.00 % of pixels", capsys.readouterr().out, re.DOTALL)
+    assert (run / "export" / "saved_model").is_dir()
+    assert "litert" in refused(capsys, "export", str(run), "--format", "tflite")
+    assert "512x768" in refused(capsys, "export", str(run), "--format", "saved_model", "--size", "512")
+
+
+def test_check_data_lists_every_problem(here, capsys):
+    for split in ("train", "val"):
+        for kind in ("images", "masks"):
+            (here / "set" / split / kind).mkdir(parents=True)
+        for name in ("a", "b"):
+            Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(here / "set" / split / "images" / f"{name}.png")
+            Image.fromarray(np.zeros((8, 8), np.uint8)).save(here / "set" / split / "masks" / f"{name}.png")
+    data = "{source: folder, root: set, classes: [sky, road]}"
+    (here / "mine.yaml").write_text(re.sub(r"data: \{.*\}", f"data: {data}", RECIPE))
+    main_quietly("check-data", "mine.yaml")
+    capsys.readouterr()
+    bad = np.zeros((8, 8), np.uint8)
+    bad[:2, :3] = 7
+    Image.fromarray(bad).save(here / "set" / "val" / "masks" / "a.png")
+    Image.fromarray(np.zeros((9, 8), np.uint8)).save(here / "set" / "val" / "masks" / "b.png")
+    with pytest.raises(SystemExit) as stop:
+        main(["check-data", "mine.yaml"])
+    assert stop.value.code == 1
+    printed = capsys.readouterr().out
+    assert "a.png" in printed and "6 pixel" in printed and "b.png" in printed
+
+
+def test_lists_and_schema(here, capsys):
+    main_quietly("backbones")
+    assert len(capsys.readouterr().out.split()) == 15
+    main_quietly("backbones", "efficientnet_b3")
+    assert "block6a_expand_activation" in capsys.readouterr().out
+    main_quietly("decoders")
+    assert "deeplabv3plus" in capsys.readouterr().out
+    main_quietly("schema")
+    assert "efficientnetv2_s" in capsys.readouterr().out
