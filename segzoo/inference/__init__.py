@@ -11,6 +11,7 @@ _OBJECTS = {
     "find_images": "segzoo.inference.outputs",
     "overlay": "segzoo.inference.pictures",
     "palette": "segzoo.inference.pictures",
+    "prediction_sheet": "segzoo.inference.pictures",
 }
 
 __all__ = list(_OBJECTS)

@@ -1,0 +1,42 @@
+"""Export: a trained model as a file for another runtime, compared with the Keras model before it counts as done.
+
+Every format takes raw pixels, float32 `(B, H, W, 3)`, RGB 0..255, under the name "image", and returns "logits",
+float32 `(B, H, W, classes)`, or "classes", int32 `(B, H, W)`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from segzoo.registry import Registry
+
+if TYPE_CHECKING:
+    from segzoo.export.exporter import export_model as export_model
+    from segzoo.export.parity import ExportReport as ExportReport
+    from segzoo.export.precision import in_float32 as in_float32
+
+FORMATS = Registry(
+    "export format",
+    {
+        "saved_model": "segzoo.export.saved_model:FORMAT",
+        "onnx": "segzoo.export.onnx:FORMAT",
+        "litert": "segzoo.export.litert:FORMAT",
+        "openvino": "segzoo.export.openvino:FORMAT",
+    },
+    absent={"tflite": "TensorFlow Lite is called LiteRT now; use litert."},
+)
+_OBJECTS = {
+    "ExportReport": "segzoo.export.parity",
+    "export_model": "segzoo.export.exporter",
+    "in_float32": "segzoo.export.precision",
+}
+
+__all__ = ["FORMATS", "ExportReport", "export_model", "in_float32"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _OBJECTS:  # the modules import frameworks, so only when a name is asked for
+        import importlib
+
+        return getattr(importlib.import_module(_OBJECTS[name]), name)
+    raise AttributeError(f"module 'segzoo.export' has no attribute {name!r}")

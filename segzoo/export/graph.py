@@ -1,0 +1,100 @@
+"""A Keras model as a TensorFlow graph with its weights as constants: what every format is made from."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+
+from segzoo.errors import SegzooError
+
+Output = Literal["logits", "classes"]
+INPUT = "image"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A traced model.
+
+    Attributes:
+        serve: a tf.function from `image` to {output: tensor}.
+        output: "logits" or "classes".
+        input_shape: `(None, None, None, 3)`, or `(1, H, W, 3)` for a fixed size.
+        saved_model: a folder with the same graph as a SavedModel.
+    """
+
+    serve: Callable[..., dict[str, Any]]
+    output: Output
+    input_shape: tuple[int | None, int | None, int | None, int]
+    saved_model: Path
+
+
+@contextmanager
+def traced(model: keras.Model, output: Output, image_size: tuple[int, int] | None) -> Iterator[Graph]:
+    """Trace a float32 model and fold its weights into the graph; the SavedModel goes when the block ends.
+
+    Constants rather than variables, because converters then fuse batch normalisation into convolutions, and the
+    LiteRT converter leaves weights that are variables out of the file. Without XLA, whose operations no other
+    runtime has.
+
+    Args:
+        model: from images `(B, H, W, 3)` to logits, all in float32.
+        output: "logits" or "classes".
+        image_size: height and width to fix together with a batch of one; None: all free.
+    """
+    import tensorflow as tf
+
+    # There is no public function for this; TensorFlow's own Lite converter uses it.
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    shape = (1, *image_size, 3) if image_size else (None, None, None, 3)
+    signature = [tf.TensorSpec(shape, tf.float32, name=INPUT)]
+
+    @tf.function(input_signature=signature, autograph=False, jit_compile=False)
+    def forward(image: Any) -> Any:
+        logits = model(image, training=False)
+        return tf.argmax(logits, axis=-1, output_type=tf.int32) if output == "classes" else logits
+
+    frozen = convert_variables_to_constants_v2(forward.get_concrete_function())
+    nodes = frozen.graph.as_graph_def()
+    for node in nodes.node:
+        # Gradients of an inference graph are of no use. Those of swish take longer to save than all the rest, and
+        # without them every load would warn.
+        node.attr.pop("_gradient_op_type", None)
+    # A function of its own, called from `serve` and the signature: in both their bodies it would be stored twice.
+    imported = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(nodes, name=""), [])
+    constant = imported.prune(frozen.inputs[0].name, frozen.outputs[0].name)
+
+    class Served(tf.Module):
+        @tf.function(input_signature=signature, autograph=False, jit_compile=False)
+        def serve(self, image: Any) -> dict[str, Any]:
+            return {output: tf.identity(constant(image), name=output)}
+
+    served = Served()
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(served, folder, signatures={"serving_default": served.serve.get_concrete_function()})
+        yield Graph(served.serve, output, shape, Path(folder))
+
+
+def check_model(model: Any, image_size: tuple[int, int] | None) -> None:
+    """Raise SegzooError unless the model can be exported with this size."""
+    if keras.backend.backend() != "tensorflow":
+        raise SegzooError(
+            f"Export needs Keras on TensorFlow, not on {keras.backend.backend()}: set KERAS_BACKEND=tensorflow, build "
+            "the model and load its weights there."
+        )
+    if not isinstance(model, keras.Model):
+        raise SegzooError(f"Only a keras.Model, or a function that builds one, can be exported, not {model!r}.")
+    shape = model.output_shape
+    if not isinstance(shape, tuple) or len(shape) != 4 or len(model.inputs) != 1 or model.input_shape[3] != 3:
+        raise SegzooError(
+            f"The model must take one batch of RGB images and return logits (B, H, W, classes); it takes "
+            f"{model.input_shape} and returns {shape}."
+        )
+    if image_size and min(image_size) < 32:
+        raise SegzooError(f"image_size must be at least 32 x 32, got {image_size[0]} x {image_size[1]}.")

@@ -1,0 +1,62 @@
+"""LiteRT (formerly TensorFlow Lite): for phones and embedded devices."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segzoo.errors import SegzooError
+from segzoo.export.contract import Format, Run
+from segzoo.export.graph import Graph
+
+
+def _write(graph: Graph, path: Path) -> None:
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(graph.saved_model))
+    # Built-in operations only, so that the plain runtime without TensorFlow's own kernels runs the file.
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    path.write_bytes(converter.convert())
+
+
+def _load(path: Path) -> Run:
+    interpreter = _interpreter()(model_content=path.read_bytes())
+    given, returned = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+
+    def run(images: np.ndarray) -> np.ndarray:
+        # strict: an axis that the file fixes must not be resized.
+        interpreter.resize_tensor_input(given["index"], images.shape, strict=True)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(given["index"], images)
+        interpreter.invoke()
+        return interpreter.get_tensor(returned["index"])
+
+    return run
+
+
+def _interpreter() -> Any:
+    """LiteRT's own interpreter where it is installed, else the one that TensorFlow still brings along."""
+    if importlib.util.find_spec("ai_edge_litert") is not None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        return Interpreter
+    import tensorflow as tf
+
+    if not hasattr(tf.lite, "Interpreter"):
+        raise SegzooError(
+            "This TensorFlow brings no LiteRT interpreter to check the export with: pip install ai-edge-litert"
+        )
+
+    def interpreter(**arguments: Any) -> Any:
+        with warnings.catch_warnings():  # of its deprecation, which the fallback above answers
+            warnings.simplefilter("ignore", UserWarning)
+            return tf.lite.Interpreter(**arguments)
+
+    return interpreter
+
+
+FORMAT = Format("model.tflite", _write, _load)

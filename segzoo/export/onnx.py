@@ -1,0 +1,101 @@
+"""ONNX: for ONNX Runtime and most other inference engines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segzoo.export.contract import Format, Run
+from segzoo.export.graph import Graph
+
+_OPSET = 18  # the highest that tf2onnx 1.17 writes
+_AXES = ("batch", "height", "width")
+
+
+def _write(graph: Graph, path: Path) -> None:
+    import onnx
+    import tensorflow as tf
+    import tf2onnx
+
+    signature = [tf.TensorSpec(graph.input_shape, tf.float32, name="image")]
+    model, _ = tf2onnx.convert.from_function(graph.serve, input_signature=signature, opset=_OPSET)
+    _name_axes(model)
+    _standard_resize(model)
+    _exact_sizes(model)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+
+
+def _name_axes(model: Any) -> None:
+    """Call free axes batch, height and width: tf2onnx numbers them, so input and output seem unrelated."""
+    for value in (*model.graph.input, *model.graph.output):
+        for axis, dimension in zip(_AXES, value.type.tensor_type.shape.dim, strict=False):
+            if not dimension.HasField("dim_value"):
+                dimension.dim_param = axis
+
+
+def _standard_resize(model: Any) -> None:
+    """Write nearest resizing as opset 13 and later have it.
+
+    tf2onnx says "tf_half_pixel_for_nn", floor((x + 0.5) * scale), which newer opsets lack and many engines refuse;
+    half-pixel centres rounded upwards are the same numbers.
+    """
+    for node in model.graph.node:
+        attributes = {attribute.name: attribute for attribute in node.attribute}
+        mode = attributes.get("coordinate_transformation_mode")
+        if node.op_type == "Resize" and mode is not None and mode.s == b"tf_half_pixel_for_nn":
+            mode.s = b"half_pixel"
+            attributes["nearest_mode"].s = b"round_prefer_ceil"
+
+
+def _exact_sizes(model: Any) -> None:
+    """Give resizes of a fixed-size graph their output sizes in place of scales.
+
+    tf2onnx writes 12 -> 23 as the float 1.9166666, and the standard's floor(12 * 1.9166666) is 22: whether an engine
+    loses a row depends on how it rounds.
+    """
+    import onnx
+
+    constants = {constant.name: constant for constant in model.graph.initializer}
+    for index, node in enumerate(model.graph.node):  # in topological order: sizes before it are exact by then
+        if node.op_type != "Resize" or len(node.input) < 3 or node.input[2] not in constants:
+            continue
+        scales = onnx.numpy_helper.to_array(constants[node.input[2]])
+        shape = _shape(model, node.input[0]) if scales.size else None
+        if shape is None:
+            continue
+        sizes = np.rint(np.multiply(shape, scales, dtype=np.float64)).astype(np.int64)
+        name = f"resize_{index}_sizes"
+        model.graph.initializer.append(onnx.numpy_helper.from_array(sizes, name))
+        node.input[:] = [node.input[0], "", "", name]
+    used = {name for node in model.graph.node for name in node.input}
+    for constant in constants.values():
+        if constant.name not in used:
+            model.graph.initializer.remove(constant)
+
+
+def _shape(model: Any, name: str) -> list[int] | None:
+    import onnx
+
+    for value in onnx.shape_inference.infer_shapes(model).graph.value_info:
+        if value.name == name:
+            shape = [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
+            return shape if all(shape) else None
+    return None
+
+
+def _load(path: Path) -> Run:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+
+    def run(images: np.ndarray) -> np.ndarray:
+        return session.run(None, {given.name: images})[0]
+
+    return run
+
+
+FORMAT = Format("model.onnx", _write, _load, packages=("tf2onnx", "onnx", "onnxruntime"))

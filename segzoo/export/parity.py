@@ -1,0 +1,179 @@
+"""Whether an exported model gives what the Keras model gives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import keras
+import numpy as np
+
+from segzoo.errors import SegzooError
+from segzoo.export.contract import Run
+from segzoo.export.graph import Output
+
+# Largest difference of logits, as a fraction of the largest logit. Other kernels sum in another order: 1e-6 to 1e-5
+# is seen. Half precision would be off by 1e-2, a resize by half a pixel by 1e-1.
+TOLERANCE = 1e-3
+# An even and an odd size, neither square nor a multiple of 32.
+_SIZES = ((2, 64, 96), (1, 75, 109))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One batch through both models.
+
+    Attributes:
+        shape: `(B, H, W)` of the images.
+        difference: largest absolute difference of logits; None where the export returns classes.
+        relative: the same as a fraction of the largest absolute logit; None as above.
+        agreement: fraction of pixels of the same class, 0..1.
+    """
+
+    shape: tuple[int, int, int]
+    difference: float | None
+    relative: float | None
+    agreement: float
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was exported, and how it compared with the Keras model in float32.
+
+    Attributes:
+        format: name of the format.
+        path: the file or folder.
+        output: "logits" or "classes".
+        input_shape: `(None, None, None, 3)`, or `(1, H, W, 3)` for a fixed size.
+        megabytes: size on disk, in 10^6 bytes.
+        comparisons: one for each batch.
+        from_half: whether the model computes in half precision and was rebuilt in float32 for the export.
+    """
+
+    format: str
+    path: Path
+    output: Output
+    input_shape: tuple[int | None, ...]
+    megabytes: float
+    comparisons: tuple[Comparison, ...]
+    from_half: bool
+
+    @property
+    def difference(self) -> float | None:
+        """Largest absolute difference of logits over all batches; None where the export returns classes."""
+        values = [comparison.difference for comparison in self.comparisons if comparison.difference is not None]
+        return max(values) if values else None
+
+    @property
+    def agreement(self) -> float:
+        """Smallest fraction of pixels of the same class, 0..1."""
+        return min(comparison.agreement for comparison in self.comparisons)
+
+    def __str__(self) -> str:
+        """The path, then the comparison in a sentence."""
+        sizes = ", ".join(f"{batch} x {height}x{width}" for batch, height, width in _shapes(self.comparisons))
+        logits = "" if self.difference is None else f"logits differ by at most {self.difference:.2g}, "
+        note = " (the model computes in half precision; the export, and this comparison, are float32)"
+        return (
+            f"{self.format}: {self.path} ({self.megabytes:.1f} MB)\n"
+            f"  {logits}{100 * self.agreement:.2f} % of pixels have the same class; compared with Keras on {sizes}"
+            f"{note if self.from_half else ''}"
+        )
+
+
+def _shapes(comparisons: Sequence[Comparison]) -> list[tuple[int, int, int]]:
+    return [comparison.shape for comparison in comparisons]
+
+
+def comparison_batches(samples: Sequence[np.ndarray] | None, image_size: tuple[int, int] | None) -> list[np.ndarray]:
+    """Images to compare on, float32 `(B, H, W, 3)`, 0..255.
+
+    Args:
+        samples: images `(H, W, 3)`, 0..255; None: smooth random ones. For a free size each is taken as it is and
+            once more without its last row and column, which makes an even size odd; for a fixed size it is resized.
+        image_size: the fixed height and width, or None.
+
+    Raises:
+        SegzooError: samples that are no images of 33 x 33 pixels or more.
+    """
+    if samples is None:
+        sizes = [(1, *image_size)] * 2 if image_size else _SIZES
+        return [_smooth(shape, seed) for seed, shape in enumerate(sizes)]
+    batches = []
+    for sample in samples:
+        image = np.asarray(sample, np.float32)
+        if image.ndim != 3 or image.shape[2] != 3 or min(image.shape[:2]) < 33:
+            raise SegzooError(f"samples must be images (H, W, 3) of 33 x 33 pixels or more, got {image.shape}.")
+        if image_size:
+            batches.append(cv2.resize(image, image_size[::-1], interpolation=cv2.INTER_AREA)[None])
+        else:
+            batches += [image[None], image[None, :-1, :-1]]
+    if not batches:
+        raise SegzooError("samples is empty; leave it out to compare on random images.")
+    return batches
+
+
+def _smooth(shape: tuple[int, int, int], seed: int) -> np.ndarray:
+    """Coloured blobs with some noise: nearer to photographs than noise alone, which a network averages away."""
+    batch, height, width = shape
+    rng = np.random.default_rng(seed)
+    blobs = [cv2.resize(rng.uniform(0, 255, (6, 8, 3)), (width, height)) for _ in range(batch)]
+    noise = rng.normal(0, 12, (batch, height, width, 3))
+    return np.clip(np.stack(blobs) + noise, 0, 255).astype(np.float32)
+
+
+def compare(model: keras.Model, run: Run, output: Output, batches: Sequence[np.ndarray]) -> tuple[Comparison, ...]:
+    """Compare an exported model with the Keras model it was made from, both on the CPU.
+
+    Args:
+        model: the Keras model, in float32.
+        run: the exported model.
+        output: what it returns.
+        batches: images.
+
+    Raises:
+        SegzooError: another shape or type, logits off by more than the tolerance, or another class where the two
+            largest logits are farther apart than that.
+    """
+    import tensorflow as tf
+
+    comparisons = []
+    for images in batches:
+        # On a GPU TensorFlow rounds convolutions to TF32; the CPU does not.
+        with tf.device("CPU:0"):
+            expected = keras.ops.convert_to_numpy(model(images, training=False))
+            found = np.asarray(run(images))
+        comparisons.append(_compare_batch(expected, found, output, images.shape[:3]))
+    return tuple(comparisons)
+
+
+def _compare_batch(expected: np.ndarray, found: np.ndarray, output: Output, shape: tuple) -> Comparison:
+    size = "{} x {}x{}".format(*shape)
+    if not np.isfinite(expected).all():
+        raise SegzooError(f"The Keras model itself returns NaN or infinity on an image of {size} pixels.")
+    scale = float(np.abs(expected).max())
+    dtype, wanted = (np.float32, expected.shape) if output == "logits" else (np.int32, expected.shape[:3])
+    if found.dtype != dtype or found.shape != wanted:
+        raise SegzooError(
+            f"the exported model returns {found.dtype} {found.shape} on an image of {size} pixels, where "
+            f"{np.dtype(dtype)} {wanted} is due."
+        )
+    classes = expected.argmax(axis=-1)
+    if output == "classes":
+        second, first = np.moveaxis(np.partition(expected, -2, axis=-1)[..., -2:], -1, 0)
+        # Two logits that are equal but for rounding may change places.
+        wrong = int(((found != classes) & (first - second > 2 * TOLERANCE * scale)).sum())
+        if wrong:
+            raise SegzooError(f"{wrong} pixels of {classes.size} got another class on an image of {size} pixels.")
+        return Comparison(shape, None, None, float((found == classes).mean()))
+    difference = float(np.abs(found - expected).max())
+    if not difference <= TOLERANCE * scale:  # so that NaN is refused
+        raise SegzooError(
+            f"logits differ by up to {difference:.3g} on an image of {size} pixels, where the largest logit is "
+            f"{scale:.3g} and {TOLERANCE:g} of it is allowed."
+        )
+    return Comparison(
+        shape, difference, difference / scale if scale else 0.0, float((found.argmax(-1) == classes).mean())
+    )

@@ -1,0 +1,32 @@
+"""TensorFlow's SavedModel: for TensorFlow Serving, TensorFlow in other languages, and `tf.saved_model.load`."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from segzoo.export.contract import Format, Run
+from segzoo.export.graph import INPUT, Graph
+
+
+def _write(graph: Graph, path: Path) -> None:
+    shutil.copytree(graph.saved_model, path)
+
+
+def _load(path: Path) -> Run:
+    import tensorflow as tf
+
+    module = tf.saved_model.load(str(path))
+    serve = module.signatures["serving_default"]
+
+    def run(images: np.ndarray) -> np.ndarray:
+        (result,) = serve(**{INPUT: tf.constant(images)}).values()
+        return result.numpy()
+
+    run.module = module  # type: ignore[attr-defined]  # the signature alone does not keep the module alive
+    return run
+
+
+FORMAT = Format("saved_model", _write, _load, marker="saved_model.pb")

@@ -1,0 +1,239 @@
+"""From images to class maps: arrays, files and folders of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from segzoo.data.folder import MAX_PIXELS
+from segzoo.data.images import read_image
+from segzoo.errors import DataError, SegzooError
+from segzoo.inference import outputs
+from segzoo.inference.outputs import Job, PredictionSummary, find_images
+from segzoo.inference.tiling import ALIGNMENT, tiled_class_map
+
+__all__ = ["PredictionSummary", "Predictor", "find_images"]
+
+_SMALLEST = 32  # below it the deepest features of a stride-32 network are a single padded pixel
+
+
+class Predictor:
+    """Class maps from a segmentation model; the class of a pixel is the one with the largest logit.
+
+    On TensorFlow one graph, traced once with free batch, height and width, serves images of all sizes, without XLA,
+    which would compile anew for each. JAX compiles once for each size.
+
+    Args:
+        model: from images `(B, H, W, 3)`, pixels 0..255, any H and W, to logits `(B, H, W, classes)`.
+        tile: height and width of the tiles of a large image, a multiple of 32; None: never tile. Decoders that pool
+            over the whole image (ASPP) see the tile in its place, so results differ a little from one pass.
+        overlap: pixels that neighbouring tiles share, a multiple of 32; by default a quarter of `tile`.
+        tile_above: images with more pixels than this are tiled. One pass of U-Net on EfficientNet-B0 takes
+            0.5 GB per million pixels.
+
+    Raises:
+        SegzooError: a model of another kind, or tile sizes that do not fit.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        *,
+        tile: int | None = 1024,
+        overlap: int | None = None,
+        tile_above: int = 2048 * 2048,
+    ):
+        self.classes = _count_classes(model)
+        self.dtype = np.uint8 if self.classes <= 256 else np.uint16
+        self._tile = tile
+        self._tile_above = tile_above
+        if tile is not None:
+            self._overlap = tile // (4 * ALIGNMENT) * ALIGNMENT if overlap is None else overlap
+            _check_tiles(tile, self._overlap)
+        self._logits, self._class_map = _compile(model)
+
+    def predict(self, image: np.ndarray) -> np.ndarray:
+        """The class map of one image.
+
+        Args:
+            image: `(H, W, 3)` uint8, RGB. Below 32 pixels it is extended by reflection and the result cut.
+
+        Returns:
+            `(H, W)` class indices, uint8, or uint16 for more than 256 classes.
+
+        Raises:
+            DataError: an array of another shape or type.
+        """
+        if np.ndim(image) != 3:
+            raise DataError(f"An image must be (H, W, 3), got an array of shape {np.shape(image)}.")
+        return self.predict_batch(np.asarray(image)[None])[0]
+
+    def predict_batch(self, images: np.ndarray) -> np.ndarray:
+        """Class maps `(B, H, W)` of images of one size `(B, H, W, 3)`; see `predict`."""
+        if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8 or 0 in images.shape:
+            raise DataError(
+                f"Images must be (B, H, W, 3) uint8, RGB 0..255, got {images.shape} {images.dtype}. "
+                "segzoo.data.images.read_image gives them so."
+            )
+        height, width = images.shape[1:3]
+        if self._tiles(height, width):
+            return np.stack([self._predict_tiled(image) for image in images])
+        below, beside = max(0, _SMALLEST - height), max(0, _SMALLEST - width)
+        padded = np.pad(images, ((0, 0), (0, below), (0, beside), (0, 0)), mode="reflect")
+        return self._class_map(padded)[:, :height, :width].astype(self.dtype)
+
+    def predict_files(
+        self,
+        paths: Iterable[str | Path],
+        out: str | Path,
+        colours: np.ndarray | None = None,
+        class_names: Sequence[str] | None = None,
+        *,
+        root: str | Path | None = None,
+        overlays: bool = True,
+        alpha: float = 0.5,
+        overwrite: bool = False,
+        batch_size: int = 1,
+        max_pixels: int = MAX_PIXELS,
+    ) -> PredictionSummary:
+        """Predict image files; an image that cannot be read is reported and the rest goes on.
+
+        For `<root>/a/1.jpg` come a PNG of class indices, `<out>/classes/a/1.png`, and the image under the classes'
+        colours, `<out>/overlays/a/1.jpg`; with `class_names` also a legend, `<out>/classes.json`. Each is written
+        whole or not at all. As with training data an EXIF orientation is not applied: a class map lies on the pixel
+        grid that its image file stores.
+
+        Args:
+            paths: image files; `find_images` lists those of a folder.
+            out: folder for the results; made if it does not exist.
+            colours: `(classes, 3)` uint8; by default distinct colours.
+            class_names: one for each class.
+            root: folder whose sub-folders are kept in `out`; by default the deepest that holds all images.
+            overlays: whether to write overlays too.
+            alpha: opacity of the colours in overlays, 0..1.
+            overwrite: whether results that exist may be replaced.
+            batch_size: most images in one pass; only neighbours of the same size share one.
+            max_pixels: an image with more pixels is refused before it is decoded.
+
+        Raises:
+            DataError: no images, images outside `root`, among the results, or sharing a result file.
+            SegzooError: results exist and `overwrite` is False; colours or names that are not one for each class.
+        """
+        from segzoo.inference.pictures import overlay, palette
+
+        if colours is None:  # there are 512 distinct colours; beyond them they repeat
+            colours = np.resize(palette(min(self.classes, 512)), (self.classes, 3))
+        colours = np.asarray(colours, np.uint8)
+        if len(colours) != self.classes or (class_names is not None and len(class_names) != self.classes):
+            raise SegzooError(f"The model has {self.classes} classes; give one colour and one name for each.")
+        out = Path(out)
+        jobs = outputs.plan(paths, out, Path(root) if root else None, overlays, overwrite)
+        if class_names is not None:
+            outputs.write_legend(out, colours, class_names, overwrite)
+        summary = PredictionSummary(out)
+        for batch in self._batches(jobs, batch_size, max_pixels, summary):
+            class_maps = self.predict_batch(np.stack([image for _, image in batch]))
+            for (job, image), class_map in zip(batch, class_maps, strict=True):
+                outputs.write_class_map(job.class_map, class_map, colours)
+                if overlays:
+                    outputs.write_overlay(job.overlay, overlay(image, class_map, colours, alpha=alpha))
+                summary.written.append(job.class_map)
+        return summary
+
+    def predict_folder(
+        self,
+        folder: str | Path,
+        out: str | Path,
+        colours: np.ndarray | None = None,
+        class_names: Sequence[str] | None = None,
+        **options: object,
+    ) -> PredictionSummary:
+        """Predict all images of a folder and its sub-folders (see `find_images`); options as in `predict_files`."""
+        return self.predict_files(
+            find_images(folder),
+            out,
+            colours,
+            class_names,
+            **{"root": folder, **options},  # type: ignore[arg-type]
+        )
+
+    def _tiles(self, height: int, width: int) -> bool:
+        return self._tile is not None and height * width > self._tile_above and max(height, width) > self._tile
+
+    def _predict_tiled(self, image: np.ndarray) -> np.ndarray:
+        assert self._tile is not None
+
+        def logits(part: np.ndarray) -> np.ndarray:
+            # A strip thinner than the smallest input can only be as thin as the image itself.
+            height, width = part.shape[:2]
+            padding = ((0, max(0, _SMALLEST - height)), (0, max(0, _SMALLEST - width)), (0, 0))
+            return self._logits(np.pad(part, padding, mode="reflect")[None])[0, :height, :width]
+
+        return tiled_class_map(logits, image, self.classes, self._tile, self._overlap, self.dtype)
+
+    def _batches(
+        self, jobs: list[Job], batch_size: int, max_pixels: int, summary: PredictionSummary
+    ) -> Iterator[list[tuple[Job, np.ndarray]]]:
+        """Read images and gather neighbours of the same size; failures go into the summary."""
+        batch: list[tuple[Job, np.ndarray]] = []
+        for job in jobs:
+            try:
+                image = read_image(job.image, max_pixels)
+            except DataError as error:
+                summary.failed[job.image] = str(error)
+                continue
+            if batch and (batch[0][1].shape != image.shape or len(batch) >= batch_size):
+                yield batch
+                batch = []
+            batch.append((job, image))
+        if batch:
+            yield batch
+
+
+def _count_classes(model: keras.Model) -> int:
+    given, returned = model.input_shape, model.output_shape
+    if not (isinstance(returned, tuple) and len(returned) == 4 and isinstance(returned[3], int) and returned[3] > 1):
+        raise SegzooError(f"The model must return logits (B, H, W, classes) of two classes or more, not {returned}.")
+    if not (isinstance(given, tuple) and len(given) == 4 and given[1:] == (None, None, 3)):
+        raise SegzooError(f"The model must take images (B, H, W, 3) of any height and width, not {given}.")
+    return returned[3]
+
+
+def _check_tiles(tile: int, overlap: int) -> None:
+    if tile < ALIGNMENT or tile % ALIGNMENT or overlap % ALIGNMENT or not 0 <= overlap <= tile // 2:
+        raise SegzooError(
+            f"tile and overlap must be multiples of {ALIGNMENT}, and overlap at most half of tile; got tile {tile} "
+            f"and overlap {overlap}."
+        )
+
+
+_Run = Callable[[np.ndarray], np.ndarray]
+
+
+def _compile(model: keras.Model) -> tuple[_Run, _Run]:
+    """Functions from uint8 images to float32 logits, and to class indices."""
+    if keras.backend.backend() != "tensorflow":
+
+        def logits(images: np.ndarray) -> np.ndarray:
+            return np.asarray(model.predict_on_batch(images.astype(np.float32)), np.float32)
+
+        return logits, lambda images: logits(images).argmax(axis=-1)
+
+    import tensorflow as tf
+
+    def forward(images: tf.Tensor) -> tf.Tensor:
+        return tf.cast(model(tf.cast(images, tf.float32), training=False), tf.float32)
+
+    def classes(images: tf.Tensor) -> tf.Tensor:
+        return tf.argmax(forward(images), axis=-1, output_type=tf.int32)
+
+    def compiled(function: Callable[[tf.Tensor], tf.Tensor]) -> _Run:
+        # uint8 in and classes out: the device gets and gives a fraction of the bytes that floats would take.
+        signature = [tf.TensorSpec((None, None, None, 3), tf.uint8)]
+        graph = tf.function(function, input_signature=signature, autograph=False, jit_compile=False)
+        return lambda images: graph(images).numpy()
+
+    return compiled(forward), compiled(classes)

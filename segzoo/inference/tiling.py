@@ -1,0 +1,90 @@
+"""Class maps of images that are too large for one pass: overlapping tiles whose logits are blended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+# Tiles start at multiples of the deepest stride, so that a strided network samples the same pixels as in one pass.
+ALIGNMENT = 32
+
+
+def tile_spans(length: int, tile: int, overlap: int) -> list[tuple[int, int]]:
+    """Cut 0..length into spans (start, stop) of at most `tile`, neighbours sharing at least `overlap`, in pixels.
+
+    Starts are multiples of 32; to keep them so, the last span may be up to 31 pixels shorter than the others.
+
+    Args:
+        length: pixels along one axis.
+        tile: a multiple of 32.
+        overlap: a multiple of 32, below `tile`.
+    """
+    if length <= tile:
+        return [(0, length)]
+    last = -(-(length - tile) // ALIGNMENT) * ALIGNMENT
+    starts = [*range(0, last, tile - overlap), last]
+    return [(start, min(start + tile, length)) for start in starts]
+
+
+def blend_weights(spans: list[tuple[int, int]], length: int, overlap: int) -> list[np.ndarray]:
+    """For each span, the float32 weight of its pixels along the axis; at every pixel all weights add up to 1.
+
+    Inside an overlap a weight rises linearly. The outermost quarter of the overlap counts nothing: there the
+    network has seen padding where the image goes on. The image's own borders are not faded.
+    """
+    margin = overlap // 4
+    weights = []
+    for start, stop in spans:
+        centres = np.arange(stop - start) + 0.5
+        before = centres if start > 0 else np.inf
+        after = centres[::-1] if stop < length else np.inf
+        distance = np.minimum(before, after) * np.ones(stop - start)
+        ramp = (distance - margin) / (overlap - 2 * margin) if overlap else distance + 1
+        weights.append(np.clip(ramp, 0.0, 1.0))
+    total = np.zeros(length)
+    for (start, stop), weight in zip(spans, weights, strict=True):
+        total[start:stop] += weight
+    return [
+        (weight / total[start:stop]).astype(np.float32) for (start, stop), weight in zip(spans, weights, strict=True)
+    ]
+
+
+def tiled_class_map(
+    logits: Callable[[np.ndarray], np.ndarray],
+    image: np.ndarray,
+    classes: int,
+    tile: int,
+    overlap: int,
+    dtype: type[np.unsignedinteger],
+) -> np.ndarray:
+    """The class map `(H, W)` of `image` `(H, W, 3)` from tiles, one row of tiles at a time.
+
+    Logits are held for one row of tiles only, `tile x W x classes` float32: with 21 classes, tiles of 1024 and
+    images 8192 pixels wide 700 MB, where the logits of a square image would take 5.6 GB.
+
+    Args:
+        logits: from `(h, w, 3)` to `(h, w, classes)`.
+        image: pixels.
+        classes: number of classes.
+        tile: height and width of a tile, a multiple of 32.
+        overlap: of neighbouring tiles, a multiple of 32.
+        dtype: of the result.
+    """
+    height, width = image.shape[:2]
+    rows, columns = tile_spans(height, tile, overlap), tile_spans(width, tile, overlap)
+    row_weights = blend_weights(rows, height, overlap)
+    column_weights = blend_weights(columns, width, overlap)
+    result = np.empty((height, width), dtype)
+    band = np.zeros((min(tile, height), width, classes), np.float32)
+    next_tops = [top for top, _ in rows[1:]] + [height]
+    for (top, bottom), next_top, row_weight in zip(rows, next_tops, row_weights, strict=True):
+        for (left, right), column_weight in zip(columns, column_weights, strict=True):
+            weight = row_weight[:, None, None] * column_weight[None, :, None]
+            band[: bottom - top, left:right] += logits(image[top:bottom, left:right]) * weight
+        done = next_top - top  # no later tile reaches these rows
+        result[top:next_top] = band[:done].argmax(axis=-1)
+        kept = len(band) - done
+        band[:kept] = band[done:].copy()
+        band[kept:] = 0
+    return result
