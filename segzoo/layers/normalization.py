@@ -100,8 +100,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         x = ops.cast(inputs, "float32")
         mean, variance = ops.moments(x, axes=[0, 1, 2])
         several = ops.shape(x)[0] > 1
-        mean = ops.where(several, mean, self.moving_mean)
-        variance = ops.where(several, variance, self.moving_variance)
+        mean = ops.where(several, mean, ops.convert_to_tensor(self.moving_mean))
+        variance = ops.where(several, variance, ops.convert_to_tensor(self.moving_variance))
         self._update_statistics(mean, variance)
         x = ops.batch_normalization(
             x, mean, variance, axis=-1, offset=self.beta, scale=self.gamma, epsilon=self.epsilon

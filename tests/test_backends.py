@@ -1,0 +1,87 @@
+"""One set of weights gives the same logits on TensorFlow, JAX and torch, whichever are installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+BACKENDS = ("tensorflow", "jax", "torch")
+INSTALLED = [name for name in BACKENDS if importlib.util.find_spec(name)]
+DECODERS = ("fpn", "unet", "deeplabv3plus")
+
+# Each backend runs in a process of its own, since Keras binds to one when it is imported; the others are hidden from
+# it, so that nothing leans on TensorFlow by accident. The first process writes the weights, the others read them.
+SCRIPT = """
+import sys
+from pathlib import Path
+folder, backend, *decoders = sys.argv[1:]
+for other in {"tensorflow", "jax", "torch"} - {backend}:
+    sys.modules[other] = None
+import numpy as np
+import keras
+import segzoo
+from segzoo.weights import load_file, save_file
+
+assert keras.backend.backend() == backend
+folder, results = Path(folder), {}
+images = np.random.default_rng(0).uniform(0, 255, (2, 33, 47, 3)).astype("float32")
+for decoder in decoders:
+    # No dropout of any kind: it draws other numbers on every backend.
+    options = {} if decoder == "unet" else {"dropout": 0.0}
+    model = segzoo.build_model(
+        decoder, "efficientnet_b0", 3, weights="none", taps="output", drop_path=0.0, **options
+    )
+    path = folder / f"{decoder}.weights.h5"
+    if path.exists():
+        report = load_file(model, path)
+        assert len(report.loaded) == len(model.weights) and not report.skipped, report
+    else:
+        save_file(model, path)
+    results[decoder] = model(images, training=False)
+    if decoder == "deeplabv3plus":  # batch normalisation in training, the pooled branch of one image too
+        results["trained on two"] = model(images, training=True)
+        results["trained on one"] = model(images[:1], training=True)
+        moved = [keras.ops.reshape(weight, (-1,)) for weight in model.non_trainable_weights]
+        results["statistics"] = keras.ops.concatenate(moved)
+np.savez(folder / f"{backend}.npz", **{key: keras.ops.convert_to_numpy(value) for key, value in results.items()})
+"""
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory) -> tuple[Path, str]:
+    """Folder and name of the first installed backend, after it has run."""
+    if len(INSTALLED) < 2:
+        pytest.skip(f"compares backends, and only {', '.join(INSTALLED) or 'none'} is installed")
+    folder = tmp_path_factory.mktemp("backends")
+    run(INSTALLED[0], folder)
+    return folder, INSTALLED[0]
+
+
+def run(backend: str, folder: Path) -> None:
+    environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-c", SCRIPT, str(folder), backend, *DECODERS]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_logits_are_the_same_on_every_backend(backend: str, reference: tuple[Path, str]) -> None:
+    folder, first = reference
+    if backend == first:
+        pytest.skip(f"{backend} is the one that the others are compared with")
+    if backend not in INSTALLED:
+        pytest.skip(f"{backend} is not installed")
+    run(backend, folder)
+    expected, found = np.load(folder / f"{first}.npz"), np.load(folder / f"{backend}.npz")
+    assert set(found) == set(expected) > set(DECODERS)
+    for name in expected:
+        assert expected[name].std() > 1e-3, name
+        scale = max(1.0, np.abs(expected[name]).max())
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-4 * scale, err_msg=name)
