@@ -68,7 +68,7 @@ class GeneratedShapes:
 
     def fingerprint(self) -> str:
         """Return a sha256 (hex) over the parameters."""
-        parameters = ("generated-2", self._split, len(self), self._size, self._seed, self.ignore_index)
+        parameters = ("generated-3", self._split, len(self), self._size, self._seed, self.ignore_index)
         return hashlib.sha256(repr(parameters).encode()).hexdigest()
 
 
