@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ import numpy as np
 from segzoo.backbones import BACKBONES
 from segzoo.backbones.contract import Variant
 from segzoo.errors import WeightsError
+from segzoo.files import replacing
 
 _NAMED = ("auto", "imagenet", "none")
 _SIGNATURE = "segzoo_graph"
@@ -127,16 +127,11 @@ def bare(model: keras.Model) -> keras.Model:
 
 
 def save_file(model: keras.Model, path: Path) -> None:
-    """Write `model.save_weights`'s file with the signature of the graph, whole or not at all (temp file, replace)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".weights-") as folder:
-        temporary = Path(folder) / "new.weights.h5"
+    """Write `model.save_weights`'s file with the signature of the graph, whole or not at all."""
+    with replacing(path) as temporary:
         bare(model).save_weights(temporary)
         with h5py.File(temporary, "r+") as file:
             file.attrs[_SIGNATURE] = json.dumps(_signature(model))
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        temporary.replace(path)
 
 
 def _signature(model: keras.Model) -> dict[str, Any]:

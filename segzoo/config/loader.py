@@ -6,7 +6,6 @@ import difflib
 import importlib.resources
 import io
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from segzoo.config.messages import config_error
 from segzoo.config.overrides import apply_overrides
 from segzoo.config.schema import Config
 from segzoo.errors import ConfigError
+from segzoo.files import replacing
 
 _ENDINGS = (".yaml", ".yml")
 
@@ -124,7 +124,7 @@ def dump_config(config: Config, path: str | os.PathLike[str]) -> None:
     The file appears whole or not at all.
 
     Raises:
-        ConfigError: the folder does not exist or cannot be written.
+        ConfigError: the file cannot be written.
     """
     yaml = YAML(typ="rt", pure=True)
     yaml.Representer = _Representer
@@ -134,17 +134,8 @@ def dump_config(config: Config, path: str | os.PathLike[str]) -> None:
     text.write("# The complete configuration of a segzoo run: every default is spelled out.\n")
     yaml.dump(_flow_rows(config.model_dump(mode="json")), text)
     target = Path(path)
-    temporary = None
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}.", delete=False
-        ) as file:
-            temporary = Path(file.name)
-            file.write(text.getvalue())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
+        with replacing(target) as temporary:
+            temporary.write_text(text.getvalue(), encoding="utf-8")
     except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
         raise ConfigError(f"{target}: cannot be written: {error.strerror}.") from None

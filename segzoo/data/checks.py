@@ -58,9 +58,7 @@ class Report:
             lines = [f"- {problem.message}" for problem in self.problems[:most]]
             if len(self.problems) > most:
                 lines.append(f"- and {len(self.problems) - most} more")
-            raise DataError(
-                f"{len(self.problems)} of {self.samples} samples cannot be used:\n" + "\n".join(lines)
-            )
+            raise DataError(f"{len(self.problems)} of {self.samples} samples cannot be used:\n" + "\n".join(lines))
 
 
 def check_source(source: Source, workers: int = 2, progress: Callable[[int], None] | None = None) -> Report:

@@ -119,9 +119,7 @@ class EvalBatches:
         DataError: a batch size below 1.
     """
 
-    def __init__(
-        self, source: Source, batch_size: int = 1, workers: int = 2, augmentation: Augmentation | None = None
-    ):
+    def __init__(self, source: Source, batch_size: int = 1, workers: int = 2, augmentation: Augmentation | None = None):
         if batch_size < 1:
             raise DataError(f"batch_size={batch_size} must be at least 1.")
         self.source = source

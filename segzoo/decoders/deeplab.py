@@ -124,7 +124,7 @@ class DeepLabV3Plus(_DeepLab):
 
     def build(self, features_shape: dict[str, tuple]) -> None:
         """Create the weights for features of these shapes."""
-        self.require(features_shape, "P2")
+        self.require(features_shape, "P2", *([] if len(features_shape) > 1 else ["P4"]))
         options = self.block_options
         self.aspp = self._make_aspp(features_shape, separable=True)
         self.after_aspp = SeparableConvBlock(self.channels, 3, name="after_aspp", **options)

@@ -99,7 +99,7 @@ def test_a_dump_that_cannot_be_written_leaves_the_old_file(write, monkeypatch):
     assert Path("resolved.yaml").read_bytes() == before
     assert len(list(Path().iterdir())) == 2
     with pytest.raises(ConfigError, match="cannot be written"):
-        dump_config(config, "nowhere/resolved.yaml")
+        dump_config(config, "resolved.yaml/inside_a_file.yaml")
 
 
 def test_a_config_is_found_by_path_then_in_configs_then_among_the_recipes(write):
@@ -136,8 +136,8 @@ def test_every_recipe_loads_and_opens_with_command_result_and_time(path):
     assert config.name == path.stem
     opening = path.read_text(encoding="utf-8").split("\n\n", 1)[0]
     assert all(line.startswith("#") for line in opening.splitlines())
-    command = path.stem if path.stem != "custom_masks" else "my_data.yaml"
-    assert re.search(rf"^#   segzoo train {re.escape(command)}\b", opening, re.MULTILINE)
+    command = path.name if path.stem != "custom_masks" else "my_data.yaml"
+    assert re.search(rf"^#   python train.py --config {re.escape(command)}\b", opening, re.MULTILINE)
     assert "\n# Should reach: " in opening
     assert "\n# Time: " in opening
 

@@ -4,16 +4,6 @@ import cv2
 import numpy as np
 import pytest
 
-CAMVID = Path(__file__).parents[3] / "shared" / "data" / "camvid"
-
-
-@pytest.fixture(scope="session")
-def camvid() -> Path:
-    """The CamVid folder beside the repository; tests on real photographs need it."""
-    if not CAMVID.is_dir():
-        pytest.skip("no ../shared/data/camvid beside the repository")
-    return CAMVID
-
 
 class Folder:
     """Writes a small data set of photographs-like noise and index masks under `root`/train."""
