@@ -155,7 +155,7 @@ class _Run:
         """Train one epoch; returns its row of figures."""
         started = time.perf_counter()
         screen.epoch(progress.epoch + 1, self.config.training.epochs, progress.step)
-        watch = _Watch(progress.step, screen, self.folder)
+        watch = _Watch(progress.step, screen, self.folder, is_first_epoch=self.network.train_function is None)
         try:
             history = self.network.fit(
                 feed.from_step(progress.step), steps_per_epoch=self.steps, callbacks=[watch], verbose=0, shuffle=False
@@ -265,9 +265,10 @@ class _NotFiniteError(Exception):
 class _Watch(keras.callbacks.Callback):
     """Looks at every step's loss: shows it, logs it, and stops at once when it is not finite."""
 
-    def __init__(self, step: int, screen: Screen, folder: RunFolder):
+    def __init__(self, step: int, screen: Screen, folder: RunFolder, is_first_epoch: bool):
         super().__init__()
         self.step = step
+        self.is_first_epoch = is_first_epoch  # of this process: the one that traces the graph
         self.screen = screen
         self.folder = folder
 
@@ -278,6 +279,8 @@ class _Watch(keras.callbacks.Callback):
         if not math.isfinite(loss):
             self.folder.write_log("not_finite", step=self.step, loss=str(loss))
             raise _NotFiniteError(self.step, loss)
+        if batch == 0 and self.is_first_epoch:
+            self.folder.write_log("first_step", step=self.step, loss=loss)
         self.screen.step(self.step, loss)
 
 

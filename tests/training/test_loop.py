@@ -61,7 +61,7 @@ def test_a_run_leaves_all_that_the_contract_names(config, console, tmp_path):
     assert any((result.folder / "tensorboard").iterdir())
     assert [row["epoch"] for row in rows(result.folder)] == ["1", "2", "3"]
     events = [json.loads(line)["event"] for line in (result.folder / "log.jsonl").read_text().splitlines()]
-    assert events == ["start", "epoch", "epoch", "epoch", "finish"]
+    assert events == ["start", "first_step", "epoch", "epoch", "epoch", "finish"]
     environment = json.loads((result.folder / "environment.json").read_text())
     assert environment["seed"] == 0 and "keras" in environment["packages"]
     assert set(environment["data_fingerprints"]) == {"train", "val"}
