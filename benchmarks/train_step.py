@@ -45,6 +45,7 @@ def segzoo_step(precision: str) -> Callable[[], float]:
     keras.config.set_dtype_policy({"fp32": "float32", "bf16": "mixed_bfloat16"}[precision])
     model = segzoo.build_model("unet", "efficientnet_b3", CLASSES, taps="output", weights="none")
     model.compile(AdamW(1e-3), losses.create({"cross_entropy": 1.0}, 255), jit_compile=False)
+    model.optimizer.build(model.trainable_variables)  # as segzoo.train does
     images, masks = batch()
     iterator = iter(tf.data.Dataset.from_tensors((images, masks)).repeat())
     model.make_train_function()

@@ -10,7 +10,7 @@ import keras
 from segzoo.backbones import BACKBONES
 from segzoo.backbones.contract import Variant
 from segzoo.errors import SegzooError, unknown_name
-from segzoo.layers import BatchNormalization, PixelNormalization
+from segzoo.layers import BatchNormalization, DepthwiseConv2D, PixelNormalization
 from segzoo.weights import apply_weights
 
 # The reference is built at a size that every stride divides, so that its shapes tell each layer's stride.
@@ -93,7 +93,8 @@ def _adapt(reference: keras.Model, variant: Variant, output_stride: int, drop_pa
                 # Explicit padding before a "valid" convolution is right for even sizes only; "same" is equal to it
                 # there, and right for odd sizes too.
                 config["padding"] = "same"
-        return layer.__class__.from_config(config)
+        kind = DepthwiseConv2D if isinstance(layer, keras.layers.DepthwiseConv2D) else type(layer)
+        return kind.from_config(config)
 
     def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
         skip = isinstance(layer, removed) or (isinstance(layer, keras.layers.Dropout) and layer.rate == 0)

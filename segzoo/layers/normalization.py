@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -80,19 +81,23 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def _normalize_fused(self, inputs: Any, training: bool) -> Any:
         import tensorflow as tf
 
-        ones, zeros = tf.ones(self.moving_mean.shape), tf.zeros(self.moving_mean.shape)
+        # Few graph operations: with a hundred of these layers each one costs time before the first step.
+        unused = tf.constant([], "float32")
         outputs = tf.raw_ops.FusedBatchNormV3(
             x=inputs,
-            scale=tf.cast(self.gamma, "float32") if self.scale else ones,
-            offset=tf.cast(self.beta, "float32") if self.center else zeros,
-            mean=tf.constant([], "float32") if training else tf.cast(self.moving_mean, "float32"),
-            variance=tf.constant([], "float32") if training else tf.cast(self.moving_variance, "float32"),
+            scale=tf.cast(self.gamma, "float32") if self.scale else tf.ones(self.moving_mean.shape),
+            offset=tf.cast(self.beta, "float32") if self.center else tf.zeros(self.moving_mean.shape),
+            mean=unused if training else tf.cast(self.moving_mean, "float32"),
+            variance=unused if training else tf.cast(self.moving_variance, "float32"),
             epsilon=self.epsilon,
             is_training=training,
         )
         if training:
             # The kernel returns the unbiased variance n/(n-1); Keras's moving variance is the biased one.
-            count = tf.cast(tf.size(inputs) / inputs.shape[-1], "float32")
+            if None in inputs.shape:
+                count = tf.cast(tf.size(inputs) / inputs.shape[-1], "float32")
+            else:
+                count = float(math.prod(inputs.shape[:-1]))
             self._update_statistics(outputs.batch_mean, outputs.batch_variance * ((count - 1.0) / count))
         return outputs.y
 
@@ -110,7 +115,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     def _update_statistics(self, mean: Any, variance: Any) -> None:
         for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            moving.assign(moving * self.momentum + ops.cast(value, moving.dtype) * (1.0 - self.momentum))
+            moving.assign_add((ops.cast(value, moving.dtype) - moving) * (1.0 - self.momentum))
 
 
 def normalization_layer(kind: str | None, channels: int, **kwargs: Any) -> keras.layers.Layer | None:

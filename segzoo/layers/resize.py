@@ -32,8 +32,6 @@ class ResizeTo(keras.layers.Layer):
         static = None not in (height, width, target_height, target_width)
         if static and (height, width) == (target_height, target_width):
             return x
-        if self.interpolation == "nearest" and static and (target_height, target_width) == (2 * height, 2 * width):
-            return double(x)
         if self.interpolation == "nearest":
             return _resize(x, reference, "nearest")
         return ops.cast(_resize(ops.cast(x, "float32"), reference, "bilinear"), self.compute_dtype)
@@ -48,15 +46,15 @@ class ResizeTo(keras.layers.Layer):
 
 
 def double(x: Any) -> Any:
-    """Repeat every pixel of `(B, H, W, C)` twice in both directions: `(B, 2H, 2W, C)`, any H and W.
+    """Repeat every pixel of `(B, H, W, C)` twice in both directions: `(B, 2H, 2W, C)`, any H and W."""
+    if keras.backend.backend() == "tensorflow":
+        # 17 ms forward and backward for 8 x 64x64x192 on two cores; a broadcast takes 223 ms, tf.repeat 40 ms.
+        import tensorflow as tf
 
-    Nearest upsampling as a broadcast: its gradient is a plain sum over axes, which runs on all cores, while the
-    gradient of TensorFlow's nearest resize is a serial scatter.
-    """
-    batch, height, width, channels = ops.shape(x)
-    x = ops.reshape(x, (batch, height, 1, width, 1, channels))
-    x = ops.broadcast_to(x, (batch, height, 2, width, 2, channels))
-    return ops.reshape(x, (batch, 2 * height, 2 * width, channels))
+        height, width = x.shape[1:3]
+        size = 2 * tf.shape(x)[1:3] if None in (height, width) else (2 * height, 2 * width)
+        return tf.image.resize(x, size, method="nearest")
+    return ops.repeat(ops.repeat(x, 2, axis=1), 2, axis=2)
 
 
 def _resize(x: Any, reference: Any, method: str) -> Any:

@@ -83,6 +83,8 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False, cons
     set_momentum(network, momentum_for(steps * config.training.evaluate_every) if momentum == "auto" else momentum)
     loss = assemble.build_loss(config)
     network.compile(assemble.build_optimizer(config, steps * config.training.epochs), loss, jit_compile=_use_xla())
+    # Built here, its variables are not made while the step is traced, which would trace everything twice.
+    network.optimizer.build(network.trainable_variables)
     progress = load_state(folder.state, network) if going_on else Progress()
     folder.write_environment(
         config, {split: source.fingerprint() for split, source in sources.items()}, str(network.weights_report)

@@ -39,10 +39,18 @@ class AdamW(keras.optimizers.AdamW):
             return
         import tensorflow as tf
 
+        # Made once, not once for each of some hundred variables.
         rate = tf.cast(learning_rate, tf.float32)
         step = tf.cast(self.iterations.value + 1, tf.float32)
-        powers = tf.pow(self.beta_1, step), tf.pow(self.beta_2, step)
         kept = 1.0 - rate * float(self.weight_decay or 0.0)
+        settings = {
+            "beta1_power": tf.pow(self.beta_1, step),
+            "beta2_power": tf.pow(self.beta_2, step),
+            "lr": rate,
+            "beta1": tf.constant(self.beta_1),
+            "beta2": tf.constant(self.beta_2),
+            "epsilon": tf.constant(self.epsilon),
+        }
         for gradient, variable in zip(grads, trainable_variables, strict=True):
             index = self._get_variable_index(variable)
             weights = variable.value
@@ -52,11 +60,6 @@ class AdamW(keras.optimizers.AdamW):
                 var=weights.handle,
                 m=self._momentums[index].value.handle,
                 v=self._velocities[index].value.handle,
-                beta1_power=tf.cast(powers[0], weights.dtype),
-                beta2_power=tf.cast(powers[1], weights.dtype),
-                lr=tf.cast(rate, weights.dtype),
-                beta1=tf.constant(self.beta_1, weights.dtype),
-                beta2=tf.constant(self.beta_2, weights.dtype),
-                epsilon=tf.constant(self.epsilon, weights.dtype),
                 grad=tf.cast(gradient, weights.dtype),
+                **{name: tf.cast(value, weights.dtype) for name, value in settings.items()},
             )

@@ -91,7 +91,7 @@ def load_state(path: Path, model: keras.Model) -> Progress:
 def _variables(model: keras.Model) -> list[tuple[str, Any]]:
     """Variables under names that do not depend on what else was built in the process."""
     optimizer = model.optimizer
-    if not optimizer.built:
+    if not optimizer.built:  # before the first step it has no variables to give or take
         optimizer.build(model.trainable_variables)
     named = [(f"model/{index:05d}", variable) for index, variable in enumerate(model.variables)]
     return named + [(f"optimizer/{index:05d}", variable) for index, variable in enumerate(optimizer.variables)]

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from segzoo.backbones import BACKBONES
 from segzoo.config import Config, dump_config, find_config, json_schema, load_config, recipe_names, write_json_schema
+from segzoo.config.loader import _packaged_recipes
 from segzoo.decoders import DECODERS
 from segzoo.errors import ConfigError
 from segzoo.losses import LOSSES
@@ -109,14 +110,19 @@ def test_a_config_is_found_by_path_then_in_configs_then_among_the_recipes(write)
     assert find_config("configs/unet_b0.yaml") == Path("configs/unet_b0.yaml")
     assert find_config("unet_b0") == Path("configs/unet_b0.yaml")
     assert find_config("mine.v2") == Path("configs/mine.v2.yml")
-    assert find_config("fpn_b0").resolve() == CONFIGS / "fpn_b0.yaml"
+    assert find_config("fpn_b0").resolve() == _packaged_recipes() / "fpn_b0.yaml"
     write(MINIMAL)
     assert find_config("run") == Path("run.yaml")
     write(MINIMAL, "unet_b0.yaml")
     assert find_config("unet_b0") == Path("unet_b0.yaml")
     Path("fpn_b3").mkdir()  # a folder of that name does not hide the recipe
-    assert find_config("fpn_b3").resolve() == CONFIGS / "fpn_b3.yaml"
+    assert find_config("fpn_b3").resolve() == _packaged_recipes() / "fpn_b3.yaml"
     assert {"unet_b0", "mine.v2", "fpn_b0"} <= set(recipe_names())
+
+
+def test_the_recipes_that_are_installed_are_those_of_the_repository():
+    packaged = {path.name: path.read_text(encoding="utf-8") for path in _packaged_recipes().glob("*.yaml")}
+    assert packaged == {path.name: path.read_text(encoding="utf-8") for path in RECIPES}
 
 
 def test_a_recipe_that_does_not_exist(tmp_path, monkeypatch):
@@ -125,7 +131,7 @@ def test_a_recipe_that_does_not_exist(tmp_path, monkeypatch):
         find_config("unet_b33")
     message = str(caught.value)
     assert "Did you mean unet_b3" in message
-    for place in ("unet_b33", str(Path("configs/unet_b33")), str(CONFIGS / "unet_b33")):
+    for place in ("unet_b33", str(Path("configs/unet_b33")), str(_packaged_recipes() / "unet_b33")):
         assert place in message
     assert "custom_masks" in message
 
