@@ -177,7 +177,8 @@ def load_file(model: keras.Model, path: Path) -> WeightsReport:
                     report.missing.append(name)
                     if name in theirs.shapes:
                         shapes = f"{theirs.shapes[name]} in the file, {dataset.shape} in the model"
-                        report.skipped.append(f"{name}: {shapes}")
+                        same = theirs.shapes[name] == dataset.shape
+                        report.skipped.append(f"{name}: {'the rest of its layer does not fit' if same else shapes}")
         _refuse_another_backbone(model, path, report)
         network.load_weights(template)
     report.skipped += [f"{name}: the model has no such tensor" for name in theirs.shapes if name not in ours]
@@ -227,11 +228,18 @@ def _read(path: Path, wanted: Mapping[str, tuple[int, ...]]) -> _Content:
             datasets = dict(_named_datasets(file))
             shapes = {name: dataset.shape for name, dataset in datasets.items()}
             # A small file may claim a tensor of any size; only those of the model's own sizes are read.
-            fitting = {name for name, shape in shapes.items() if shape == wanted.get(name)}
+            # A layer is taken whole or not at all: a bias without its kernel means nothing.
+            broken = {_layer(name) for name, shape in wanted.items() if shapes.get(name) != shape}
+            fitting = {name for name in wanted if _layer(name) not in broken}
             values = {name: np.asarray(datasets[name][...], "float32") for name in fitting}
             return _Content(shapes, values, signature)
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise WeightsError(f"{path} cannot be read as an HDF5 weights file: {error}") from error
+
+
+def _layer(name: str) -> str:
+    """Name of the layer that a tensor belongs to."""
+    return name.rpartition("/")[0]
 
 
 def _named_datasets(file: h5py.File) -> list[tuple[str, h5py.Dataset]]:
