@@ -36,7 +36,6 @@ def evaluate(
     *,
     loss: Callable[[Any, Any], Any] | None = None,
     keep: frozenset[str] = frozenset(),
-    on_batch: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Run `model` over `batches` of images `(B, H, W, 3)` uint8, masks `(B, H, W)` and ids.
 
@@ -47,7 +46,6 @@ def evaluate(
         ignore_index: label that no figure counts.
         loss: a function of masks and logits.
         keep: ids whose pictures are returned.
-        on_batch: called with the number of samples of each finished batch.
 
     Raises:
         DataError: a label that is neither a class nor the ignore index.
@@ -68,8 +66,6 @@ def evaluate(
         for image, mask, prediction, name in zip(images, masks, predictions, ids, strict=True):
             if name in keep:
                 result.pictures.append((image, mask, prediction, name))
-        if on_batch is not None:
-            on_batch(count)
     if loss is not None and seen:
         result.loss = total / seen
     return result

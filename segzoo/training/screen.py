@@ -83,15 +83,14 @@ def class_table(confusion: ConfusionMatrix, names: list[str], title: str) -> Tab
     table.add_column("class")
     for heading in ("IoU", "Dice", "precision", "recall", "pixels"):
         table.add_column(heading, justify="right")
-    columns = (confusion.iou(), confusion.dice(), confusion.precision(), confusion.recall())
-    support = confusion.counts.sum(axis=1)
-    for index, name in enumerate(names):
-        table.add_row(name, *(_figure(column[index]) for column in columns), f"{int(support[index]):,}")
+    for row in confusion.table(names):
+        figures = (row[key] for key in ("iou", "dice", "precision", "recall"))
+        table.add_row(row["class"], *map(_figure, figures), f"{row['pixels']:,}")
     table.add_section()
     table.add_row("mean IoU", _figure(confusion.mean_iou()), "", "", "", "", style="bold")
     table.add_row("pixel accuracy", _figure(confusion.pixel_accuracy()), "", "", "", "")
     return table
 
 
-def _figure(value: float) -> str:
-    return "n/a" if math.isnan(value) else f"{value:.4f}"
+def _figure(value: float | None) -> str:
+    return "n/a" if value is None or math.isnan(value) else f"{value:.4f}"
