@@ -38,10 +38,10 @@ def segzoo_step(precision: str) -> Callable[[], float]:
 
     import segzoo
     from segzoo import losses
-    from segzoo.training.loop import prepare_backend
+    from segzoo.backend import start_backend
     from segzoo.training.optimizers import AdamW
 
-    prepare_backend()
+    start_backend()
     keras.config.set_dtype_policy({"fp32": "float32", "bf16": "mixed_bfloat16"}[precision])
     model = segzoo.build_model("unet", "efficientnet_b3", CLASSES, taps="output", weights="none")
     model.compile(AdamW(1e-3), losses.create({"cross_entropy": 1.0}, 255), jit_compile=False)

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from segzoo import __version__
+from segzoo.backend import start_backend
 from segzoo.errors import SegzooError
-from segzoo.quiet import start_backend
 
 app = typer.Typer(
     help="Segmentation models in Keras 3: train from one YAML file, evaluate, predict, export.",

@@ -12,7 +12,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from segzoo.backend import start_backend
 from segzoo.errors import SegzooError
+from segzoo.registry import Registry
 
 # What every Keras layer or loss takes, or what segzoo fills in from the rest of the configuration.
 _FILLED_IN = frozenset({"self", "name", "dtype", "trainable", "ignore_index", "num_classes", "reduction"})
@@ -61,7 +63,7 @@ def decoder_options(decoder: str, options: Mapping[str, Any]) -> None:
         return
     from segzoo.decoders import DECODERS
 
-    known = _parameters(DECODERS[decoder])
+    known = _parameters(DECODERS, decoder)
     for option in options:
         if option not in known:
             raise ProblemAt(("options", option), not_among(f"option of the decoder {decoder}", option, known))
@@ -75,16 +77,33 @@ def loss_arguments(loss: Mapping[str, float | dict[str, Any]]) -> None:
             continue
         from segzoo.losses import LOSSES
 
-        known = ["weight", *_parameters(LOSSES[name])]
+        known = ["weight", *_parameters(LOSSES, name)]
         for argument in arguments:
             if argument not in known:
                 raise ProblemAt((name, argument), not_among(f"argument of the loss {name}", argument, known))
+        try:
+            LOSSES[name](**{argument: term[argument] for argument in arguments})  # type: ignore[index]
+        except (TypeError, ValueError) as error:
+            raise ProblemAt((name,), str(error)) from error
 
 
-def _parameters(cls: type) -> list[str]:
+def one_class_weight_per_class(loss: Mapping[str, float | dict[str, Any]], classes: Sequence[str]) -> None:
+    """Raise ProblemAt where a loss has more or fewer class weights than there are classes."""
+    for name, term in loss.items():
+        weights = term.get("class_weights") if isinstance(term, dict) else None
+        if weights is not None and len(weights) != len(classes):
+            raise ProblemAt(
+                ("loss", name, "class_weights"),
+                f"{len(weights)} weights for {len(classes)} classes ({', '.join(classes)}); give one per class, in order",
+            )
+
+
+def _parameters(registry: Registry, name: str) -> list[str]:
+    start_backend()  # before the class's module imports it, with all that TensorFlow then writes on the screen
+    cls = registry[name]
     # Of __init__ and not of the class: Keras layers have a __new__ that hides their arguments.
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    parameters = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
+    parameters = inspect.signature(cls.__init__).parameters.values()
     return [p.name for p in parameters if p.kind in kinds and p.name not in _FILLED_IN]
 
 

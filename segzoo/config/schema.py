@@ -257,3 +257,12 @@ class Config(Section):
     def _losses_take_their_arguments(cls, loss: dict[str, Any]) -> dict[str, Any]:
         checks.loss_arguments(loss)
         return loss
+
+    @model_validator(mode="after")
+    def _class_weights_fit_the_classes(self) -> Config:
+        from segzoo.data.generated import CLASSES
+
+        checks.one_class_weight_per_class(
+            self.loss, self.data.classes if isinstance(self.data, FolderData) else CLASSES
+        )
+        return self

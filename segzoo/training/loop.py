@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 from rich.console import Console
 
+from segzoo.backend import precision_note, start_backend, use_xla
 from segzoo.config import Config
 from segzoo.errors import RunError
 from segzoo.files import replacing
@@ -67,7 +68,7 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False, cons
         WeightsError: weights that cannot be had.
     """
     console = console or Console()
-    prepare_backend()
+    start_backend()
     folder = run_folder(config)
     # The sources come first: bad data should leave no run folder behind.
     sources = {split: assemble.build_source(config, split) for split in ("train", "val")}
@@ -82,7 +83,7 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False, cons
     momentum = config.training.batchnorm_momentum
     set_momentum(network, momentum_for(steps * config.training.evaluate_every) if momentum == "auto" else momentum)
     loss = assemble.build_loss(config)
-    network.compile(assemble.build_optimizer(config, steps * config.training.epochs), loss, jit_compile=_use_xla())
+    network.compile(assemble.build_optimizer(config, steps * config.training.epochs), loss, jit_compile=use_xla())
     # Built here, its variables are not made while the step is traced, which would trace everything twice.
     network.optimizer.build(network.trainable_variables)
     progress = load_state(folder.state, network) if going_on else Progress()
@@ -98,6 +99,8 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False, cons
         markup=False,
         soft_wrap=True,
     )
+    if note := precision_note(config.training.precision):
+        console.print(f"[yellow]Warning:[/] {note}", highlight=False, soft_wrap=True)
     run = _Run(config, folder, network, loss, steps, assemble.eval_batches(config, sources["val"]), console)
     run.pictured = evenly_spaced(sources["val"].ids, config.output.pictures)
     if not progress.finished:
@@ -284,21 +287,3 @@ class _Watch(keras.callbacks.Callback):
         if batch == 0 and self.is_first_epoch:
             self.folder.write_log("first_step", step=self.step, loss=loss)
         self.screen.step(self.step, loss)
-
-
-def _use_xla() -> bool | str:
-    """XLA where it pays: on the CPU it makes convolutional networks several times slower."""
-    if keras.backend.backend() != "tensorflow":
-        return "auto"
-    import tensorflow as tf
-
-    return "auto" if tf.config.list_physical_devices("GPU") else False
-
-
-def prepare_backend() -> None:
-    """Settings that shorten the way to the first step."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        # Grappler's graph passes take seconds for a network of this size and gain nothing measurable per step.
-        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})

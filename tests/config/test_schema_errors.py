@@ -191,5 +191,16 @@ def test_loss_arguments_are_checked_against_the_losss_constructor(problems):
     assert "did you mean per_image?" in message
 
 
+def test_a_value_that_the_loss_refuses_is_a_mistake_of_the_configuration(problems):
+    message = only(problems(MINIMAL + "loss:\n  cross_entropy:\n    label_smoothing: 1.5\n"))
+    assert message.startswith("run.yaml:9: loss.cross_entropy: label_smoothing must be at least 0 and below 1, not 1.5")
+
+
+def test_there_is_one_class_weight_per_class(problems):
+    message = only(problems(MINIMAL + "loss:\n  cross_entropy:\n    class_weights: [1, 2]\n"))
+    assert message.startswith("run.yaml:10: loss.cross_entropy.class_weights: 2 weights for ")
+    assert "one per class" in message
+
+
 def test_what_the_rest_of_the_configuration_fills_in_is_no_loss_argument(problems):
     assert "loss.dice.ignore_index" in only(problems(MINIMAL + "loss: {dice: {ignore_index: 3}}\n"))

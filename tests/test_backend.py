@@ -1,0 +1,58 @@
+"""What segzoo knows of the processor, and how it starts TensorFlow."""
+
+import subprocess
+import sys
+
+import pytest
+
+from segzoo import backend
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision", "is_slow"),
+    [
+        ("avx2 fma", "bfloat16", True),
+        ("avx2 fma", "float16", True),
+        ("avx2 avx512_bf16", "bfloat16", False),
+        ("avx2 avx512_bf16", "float16", True),
+        ("avx512f amx_bf16 amx_tile", "bfloat16", False),
+        ("avx2 fma", "float32", False),
+        ("", "bfloat16", False),  # not Linux: nothing is known
+    ],
+)
+def test_a_precision_that_the_processor_lacks_is_called_slow(monkeypatch, flags, precision, is_slow):
+    monkeypatch.setattr(backend, "_processor_flags", lambda: set(flags.split()))
+    monkeypatch.setattr(backend, "_has_gpu", lambda: False)
+
+    note = backend.precision_note(precision)
+
+    assert (note is not None) == is_slow
+    if note:
+        assert precision in note and "training.precision: float32" in note
+
+
+def test_a_gpu_needs_no_note(monkeypatch):
+    monkeypatch.setattr(backend, "_processor_flags", lambda: {"avx2"})
+    monkeypatch.setattr(backend, "_has_gpu", lambda: True)
+
+    assert backend.precision_note("float16") is None
+
+
+@pytest.mark.slow
+def test_memory_is_kept_between_steps_unless_the_user_says_otherwise():
+    script = (
+        "import os, resource; {before}from segzoo.backend import start_backend; start_backend()\n"
+        "import tensorflow as tf\n"
+        "def work(): return float(tf.reduce_sum(tf.random.stateless_uniform([64, 1024, 1024], [0, 0])))\n"
+        "work(); before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "for _ in range(4): work()\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)"
+    )
+
+    def faults(before: str) -> int:
+        command = [sys.executable, "-c", script.format(before=before)]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    pages = 4 * 256 * 1024 * 1024 // 4096
+    assert faults("") < pages / 10
+    assert faults("os.environ['TF_CPU_ALLOCATOR_USE_BFC'] = 'false'; ") > pages / 2
