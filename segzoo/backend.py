@@ -52,6 +52,19 @@ def start_backend() -> None:
             tf.config.list_logical_devices()
 
 
+@contextmanager
+def dtype_policy(name: str) -> Iterator[None]:
+    """Make `name` ("float32", "mixed_bfloat16", ...) Keras's global dtype policy within the block."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 def use_xla() -> bool | str:
     """XLA where it pays, as `jit_compile` of Keras: on the CPU it makes convolutional networks several times slower."""
     import keras

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from segzoo.errors import SegzooError, unknown_name
-
-LEVELS = ("P1", "P2", "P3", "P4", "P5")
+from segzoo.errors import unknown_name
+from segzoo.levels import levels_at
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,6 @@ class Variant:
         Raises:
             SegzooError: an output stride other than 8, 16 and 32.
         """
-        if output_stride not in (8, 16, 32):
-            raise SegzooError(f"output_stride must be 8, 16 or 32, got {output_stride!r}.")
+        *upper, last = levels_at(output_stride)
         table = {tap.level: tap for tap in self.tap_table(kind) if tap.level}
-        last = {8: "P3", 16: "P4", 32: "P5"}[output_stride]
-        return {level: table["P5"] if level == last else table[level] for level in LEVELS if level <= last}
+        return {**{level: table[level] for level in upper}, last: table["P5"]}

@@ -9,6 +9,7 @@ convolution, V1's blocks after it, so layers of the same name lie at different s
 from __future__ import annotations
 
 from segzoo.backbones.contract import Pixels, Tap, Variant
+from segzoo.levels import LEVELS
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # keras.applications reaches this for V1 through a Normalization layer whose pretrained "variance" is the standard
@@ -18,7 +19,6 @@ _CENTERED = Pixels(1 / 128, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0))
 
 _EXPANDED = "widened input of the first block of stage {}"
 _STRIDES = (2, 4, 8, 16, 32)
-_LEVELS = ("P1", "P2", "P3", "P4", "P5")
 
 # Expansion taps: layer, stride, level, reason; channels differ by variant and stand in the tables below.
 _V1_EXPANSION = (
@@ -132,7 +132,7 @@ def _expansion(rows: tuple, channels: tuple[int, ...], first: str = "") -> tuple
 
 def _output(entries: tuple[str, ...]) -> tuple[Tap, ...]:
     taps = []
-    for entry, stride, level in zip(entries, _STRIDES, _LEVELS, strict=True):
+    for entry, stride, level in zip(entries, _STRIDES, LEVELS, strict=True):
         layer, channels = entry.split()
         reason = "stem" if level == "P1" else f"output of the last block at stride {stride}"
         taps.append(Tap(layer, stride, int(channels), level, reason))

@@ -94,7 +94,7 @@ def one_class_weight_per_class(loss: Mapping[str, float | dict[str, Any]], class
         if weights is not None and len(weights) != len(classes):
             raise ProblemAt(
                 ("loss", name, "class_weights"),
-                f"{len(weights)} weights for {len(classes)} classes ({', '.join(classes)}); give one per class, in order",
+                f"{len(weights)} weights for {len(classes)} classes; give one per class: {', '.join(classes)}",
             )
 
 

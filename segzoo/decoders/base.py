@@ -10,8 +10,7 @@ from keras import ops
 
 from segzoo.errors import SegzooError
 from segzoo.layers import ResizeTo
-
-LEVELS = ("P1", "P2", "P3", "P4", "P5")
+from segzoo.levels import levels_at
 
 
 class Decoder(keras.layers.Layer):
@@ -37,9 +36,7 @@ class Decoder(keras.layers.Layer):
     @classmethod
     def levels(cls, output_stride: int) -> tuple[str, ...]:
         """Levels that the decoder needs from a backbone with this output stride; SegzooError unless 8, 16 or 32."""
-        if output_stride not in (8, 16, 32):
-            raise SegzooError(f"output_stride must be 8, 16 or 32, got {output_stride!r}.")
-        return LEVELS[: {8: 3, 16: 4, 32: 5}[output_stride]]
+        return levels_at(output_stride)
 
     @property
     def block_options(self) -> dict[str, Any]:

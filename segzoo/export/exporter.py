@@ -9,12 +9,13 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from segzoo.backend import dtype_policy
 from segzoo.errors import SegzooError, unknown_name
 from segzoo.export import FORMATS
 from segzoo.export.contract import Format
 from segzoo.export.graph import Graph, Output, check_model, traced
 from segzoo.export.parity import ExportReport, compare, comparison_batches
-from segzoo.export.precision import float32_policy, in_float32
+from segzoo.export.precision import in_float32
 
 
 def export_model(
@@ -114,7 +115,7 @@ def _check_target(chosen: Format, target: Path, overwrite: bool) -> None:
 def _build(builder: Callable[[], keras.Model]) -> keras.Model:
     if not callable(builder):
         raise SegzooError(f"Only a keras.Model, or a function that builds one, can be exported, not {builder!r}.")
-    with float32_policy():
+    with dtype_policy("float32"):
         return builder()
 
 

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import keras
 
+from segzoo.backend import dtype_policy
 from segzoo.errors import SegzooError
 
 _HALF = {"mixed_bfloat16", "mixed_float16", "bfloat16", "float16"}
-
-
-@contextmanager
-def float32_policy() -> Iterator[None]:
-    """Make float32 Keras's global policy within the block."""
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(policy)
 
 
 def in_float32(model: keras.Model) -> keras.Model:
@@ -39,7 +27,7 @@ def in_float32(model: keras.Model) -> keras.Model:
     if replaced == config:
         return model
     try:
-        with float32_policy():  # for what takes its policy from nowhere else, such as the model itself
+        with dtype_policy("float32"):  # for what takes its policy from nowhere else, such as the model itself
             # safe_mode guards against code in files; this configuration comes from an object in memory.
             rebuilt = keras.saving.deserialize_keras_object(replaced, safe_mode=False)
     except (TypeError, ValueError) as error:

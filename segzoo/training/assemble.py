@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from segzoo import data, losses
+from segzoo.backend import dtype_policy
 from segzoo.config import Config, FolderData
 from segzoo.data import Source
 from segzoo.model import build_model
@@ -76,9 +77,7 @@ def eval_batches(config: Config, source: Source) -> data.EvalBatches:
 def build_network(config: Config, weights: str | None = None) -> keras.Model:
     """The network in the configured precision; `weights` overrides the configuration's."""
     section = config.model
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(_POLICIES[config.training.precision])
-    try:
+    with dtype_policy(_POLICIES[config.training.precision]):
         return build_model(
             section.decoder,
             section.backbone,
@@ -90,8 +89,6 @@ def build_network(config: Config, weights: str | None = None) -> keras.Model:
             drop_path=section.drop_path,
             **section.options,
         )
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def build_loss(config: Config) -> keras.losses.Loss:

@@ -1,0 +1,19 @@
+"""The names of feature levels, which backbones and decoders share: "Pn" has a stride of 2^n input pixels."""
+
+from __future__ import annotations
+
+from segzoo.errors import SegzooError
+
+LEVELS = ("P1", "P2", "P3", "P4", "P5")
+
+
+def levels_at(output_stride: int) -> tuple[str, ...]:
+    """Return the levels that a backbone with this output stride has: to P5 at 32, to P4 at 16, to P3 at 8.
+
+    Raises:
+        SegzooError: an output stride other than 8, 16 and 32.
+    """
+    depths = {8: 3, 16: 4, 32: 5}
+    if output_stride not in depths:
+        raise SegzooError(f"output_stride must be 8, 16 or 32, got {output_stride!r}.")
+    return LEVELS[: depths[output_stride]]
