@@ -177,7 +177,7 @@ def _panels(
     # Errors have to catch the eye: what is right fades to a pale picture.
     errors = cv2.addWeighted(grey, 0.2, verdict, 0.8, 0)
     if ignore_index is not None:
-        errors[truth == ignore_index] = IGNORED
+        errors[truth == ignore_index] = _ignored_colour(colours)
     maps = [_paint(truth, colours, ignore_index), _paint(prediction, colours, None)]
     return [_fitted(picture, smooth=True), *(_fitted(part, smooth=False) for part in (*maps, errors))]
 
@@ -192,15 +192,23 @@ def _fitted(picture: np.ndarray, smooth: bool) -> np.ndarray:
 
 
 def _paint(class_map: np.ndarray, colours: np.ndarray, ignore_index: int | None) -> np.ndarray:
-    """Return the colours of a class map, uint8 (H, W, 3), ignored pixels grey."""
+    """Return the colours of a class map, uint8 (H, W, 3), ignored pixels in a colour of their own."""
     colours = np.asarray(colours, np.uint8)
     ignored = np.zeros(class_map.shape, bool) if ignore_index is None else class_map == ignore_index
     known = np.where(ignored, 0, class_map)
     if known.size and (known.min() < 0 or known.max() >= len(colours)):
         raise ValueError(f"Classes {known.min()} to {known.max()}, but {len(colours)} colours.")
     painted = colours[known]
-    painted[ignored] = IGNORED
+    painted[ignored] = _ignored_colour(colours)
     return painted
+
+
+def _ignored_colour(colours: np.ndarray) -> tuple[int, int, int]:
+    """Return grey, or where a class is nearly of that colour (CamVid's sky is), white or black."""
+    for colour in (IGNORED, (255, 255, 255), (0, 0, 0)):
+        if np.abs(np.asarray(colours, int) - colour).max(-1).min() > 40:
+            return colour
+    return IGNORED
 
 
 def _as_rgb(image: np.ndarray) -> np.ndarray:
@@ -236,7 +244,7 @@ def _legend(
         if label in seen and label != ignore_index:
             yield name, tuple(int(channel) for channel in colours[label])
     if ignore_index in seen:
-        yield "ignored", IGNORED
+        yield "ignored", _ignored_colour(colours)
 
 
 def _entry(draw: ImageDraw.ImageDraw, left: int, top: int, name: str, colour: tuple[int, ...]) -> None:

@@ -121,6 +121,14 @@ def test_a_sheet_grows_by_rows_and_takes_odd_sizes_names_and_depths(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "two.png"]
 
 
+def test_ignored_pixels_are_white_where_a_class_is_grey(tmp_path):
+    colours = np.array([IGNORED, (0, 0, 90), (90, 0, 0)], np.uint8)
+    prediction_sheet([sample()], ["sky", "b", "c"], colours, IGNORE, tmp_path / "grey.png")
+    prediction_sheet([sample()], ["a", "b", "c"], COLOURS, IGNORE, tmp_path / "usual.png")
+    white = [pixels(tmp_path / name, (255, 255, 255)) for name in ("grey.png", "usual.png")]
+    assert white[0] - white[1] == pytest.approx(2 * 300 * 225 / 8, rel=0.05)
+
+
 def test_a_sheet_of_nothing_is_refused(tmp_path):
     with pytest.raises(ValueError, match="at least one"):
         prediction_sheet([], ["a", "b"], COLOURS, None, tmp_path / "none.png")
