@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
@@ -23,6 +24,8 @@ class Feed:
     def __init__(self, batches: Callable[[int], Iterator[Batch]]):
         self._batches = batches
         self._shape: tuple | None = None
+        self._reader: Generator[Batch, None, None] | None = None
+        self._reading = threading.Lock()
         self.error: Exception | None = None
 
     def from_step(self, step: int) -> Any:
@@ -32,9 +35,27 @@ class Feed:
         import tensorflow as tf
 
         shape = self._static_shape()
-        signature = (tf.TensorSpec(shape, tf.uint8), tf.TensorSpec(shape[:3], tf.int32))
-        dataset = tf.data.Dataset.from_generator(lambda: self._guarded(step), output_signature=signature)
-        return dataset.prefetch(2)
+        self.close()
+        reader = self._reader = self._guarded(step)
+
+        def advance(_: Any) -> Batch:
+            with self._reading:  # TensorFlow reads ahead in a thread of its own, also while the reader is closed
+                return next(reader)  # after `close` StopIteration, which ends the data set
+
+        def read(position: Any) -> tuple[Any, Any]:
+            images, masks = tf.numpy_function(advance, [position], (tf.uint8, tf.int32))
+            return tf.ensure_shape(images, shape), tf.ensure_shape(masks, shape[:3])
+
+        # Not from_generator: with it every training step takes fresh memory from the system, 55,000 page faults a step
+        # of FPN on EfficientNet-B0 at 8 x 128x128 against a hundred.
+        return tf.data.Dataset.counter().map(read).prefetch(2)
+
+    def close(self) -> None:
+        """Stop the threads that read ahead; what `from_step` returned last ends there."""
+        with self._reading:
+            if self._reader is not None:
+                self._reader.close()
+            self._reader = None
 
     def _static_shape(self) -> tuple:
         # Static shapes let the network skip resizes and TensorFlow choose faster kernels, so they are worth two

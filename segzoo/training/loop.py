@@ -104,8 +104,8 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False, cons
     run = _Run(config, folder, network, loss, steps, assemble.eval_batches(config, sources["val"]), console)
     run.pictured = evenly_spaced(sources["val"].ids, config.output.pictures)
     if not progress.finished:
-        with closing(TensorBoardLog(folder.tensorboard)) as run.tensorboard:
-            run.fit(Feed(batches.batches), progress)
+        with closing(TensorBoardLog(folder.tensorboard)) as run.tensorboard, closing(Feed(batches.batches)) as feed:
+            run.fit(feed, progress)
     return run.finish(progress)
 
 

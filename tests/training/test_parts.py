@@ -160,6 +160,26 @@ def test_the_feed_raises_what_reading_raised():
     assert isinstance(feed.error, DataError) and "broken.png" in str(feed.error)
 
 
+def test_the_feed_starts_at_any_step_and_leaves_no_reader_behind():
+    started, closed = [], []
+
+    def batches(step):
+        started.append(step)
+        try:
+            while True:
+                yield np.full((1, 4, 4, 3), step, np.uint8), np.full((1, 4, 4), step, np.uint8)
+                step += 1
+        finally:
+            closed.append(True)
+
+    feed = Feed(batches)
+    for first in (0, 5, 2):
+        read = [int(masks[0, 0, 0]) for _, (_, masks) in zip(range(6), feed.from_step(first), strict=False)]
+        assert read == list(range(first, first + 6))
+    feed.close()
+    assert len(closed) == len(started)
+
+
 def test_batches_of_changing_sizes_are_an_error_that_names_the_cure():
     def batches(step):
         for size in (8, 8, 16):
