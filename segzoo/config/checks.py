@@ -17,7 +17,7 @@ from segzoo.errors import SegzooError
 from segzoo.registry import Registry
 
 # What every Keras layer or loss takes, or what segzoo fills in from the rest of the configuration.
-_FILLED_IN = frozenset({"self", "name", "dtype", "trainable", "ignore_index", "num_classes", "reduction"})
+_FILLED_IN = frozenset({"self", "name", "dtype", "trainable", "ignore_index", "mode", "num_classes", "reduction"})
 
 
 class ProblemAt(ValueError):

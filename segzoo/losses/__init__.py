@@ -18,27 +18,67 @@ LOSSES = Registry(
     "loss",
     {
         "cross_entropy": "segzoo.losses.cross_entropy:CrossEntropy",
-        "dice": "segzoo.losses.dice:Dice",
+        "binary_cross_entropy": "segzoo.losses.cross_entropy:BinaryCrossEntropy",
+        "dice": "segzoo.losses.overlap:Dice",
+        "jaccard": "segzoo.losses.overlap:Jaccard",
+        "tversky": "segzoo.losses.overlap:Tversky",
+        "focal_tversky": "segzoo.losses.overlap:FocalTversky",
+        "softmax_focal": "segzoo.losses.focal:SoftmaxFocal",
+        "sigmoid_focal": "segzoo.losses.focal:SigmoidFocal",
+        "lovasz_softmax": "segzoo.losses.lovasz:LovaszSoftmax",
+        "lovasz_hinge": "segzoo.losses.lovasz:LovaszHinge",
+        "mcc": "segzoo.losses.overlap:MCC",
+        "cldice": "segzoo.losses.cldice:ClDice",
     },
 )
 
 _CLASSES = {
+    "ClDice": "segzoo.losses.cldice",
+    "MCC": "segzoo.losses.overlap",
+    "BinaryCrossEntropy": "segzoo.losses.cross_entropy",
     "CrossEntropy": "segzoo.losses.cross_entropy",
-    "Dice": "segzoo.losses.dice",
+    "Dice": "segzoo.losses.overlap",
+    "FocalTversky": "segzoo.losses.overlap",
+    "Jaccard": "segzoo.losses.overlap",
+    "LovaszHinge": "segzoo.losses.lovasz",
+    "LovaszSoftmax": "segzoo.losses.lovasz",
     "PixelLoss": "segzoo.losses.base",
+    "SigmoidFocal": "segzoo.losses.focal",
+    "SoftmaxFocal": "segzoo.losses.focal",
+    "Tversky": "segzoo.losses.overlap",
     "WeightedSum": "segzoo.losses.weighted_sum",
 }
 
-__all__ = ["LOSSES", "CrossEntropy", "Dice", "PixelLoss", "WeightedSum", "create"]
+__all__ = [
+    "LOSSES",
+    "MCC",
+    "BinaryCrossEntropy",
+    "ClDice",
+    "CrossEntropy",
+    "Dice",
+    "FocalTversky",
+    "Jaccard",
+    "LovaszHinge",
+    "LovaszSoftmax",
+    "PixelLoss",
+    "SigmoidFocal",
+    "SoftmaxFocal",
+    "Tversky",
+    "WeightedSum",
+    "create",
+]
 
 
-def create(spec: Mapping[str, float | Mapping[str, Any]], ignore_index: int | None = None) -> keras.losses.Loss:
+def create(
+    spec: Mapping[str, float | Mapping[str, Any]], ignore_index: int | None = None, mode: str = "multiclass"
+) -> keras.losses.Loss:
     """Build the loss that a specification describes.
 
     Args:
         spec: name to weight, or name to a mapping of `weight` (default 1) and the loss's own options:
             `{"cross_entropy": 1.0, "dice": {"weight": 0.5, "per_image": True}}`.
         ignore_index: label of the pixels that take no part, for every loss in the sum.
+        mode: "multiclass", "binary" or "multilabel", for every loss in the sum; see `PixelLoss`.
 
     Returns:
         The loss itself where there is one of weight 1, otherwise a `WeightedSum`.
@@ -56,12 +96,12 @@ def create(spec: Mapping[str, float | Mapping[str, Any]], ignore_index: int | No
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
             raise ConfigError(f"The weight of loss {name!r} must be a positive number, not {weight!r}.")
         cls = LOSSES[name]
-        known = set(inspect.signature(cls).parameters) - {"ignore_index", "name", "dtype"}
+        known = set(inspect.signature(cls).parameters) - {"ignore_index", "mode", "name", "dtype"}
         for option in options:
             if option not in known:
                 raise unknown_name(f"option of loss {name!r}", option, known | {"weight"})
         try:
-            losses.append(cls(ignore_index=ignore_index, **options))
+            losses.append(cls(ignore_index=ignore_index, mode=mode, **options))
         except (TypeError, ValueError) as error:
             raise ConfigError(f"Loss {name!r}: {error}") from error
         weights.append(float(weight))

@@ -1,15 +1,52 @@
-"""What the losses on integer masks share: shape checks, the ignore index and per-pixel weights."""
+"""What the losses share: modes, target forms, shape checks, the ignore index and per-pixel weights."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args
 
 import keras
 from keras import ops
 
+Mode = Literal["multiclass", "binary", "multilabel"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a loss is computed against, in one form for all modes; tensors are in the loss's dtype.
+
+    Attributes:
+        labels: int32 (B, H, W), multiclass targets given as class indices; at ignored pixels any value.
+        values: (B, H, W, C) in 0..1, all other targets; at ignored places 0.
+        weights: how much a place counts, 0 where it is ignored; (B, H, W) in multiclass, (B, H, W, C) otherwise. None
+            where every place counts 1.
+    """
+
+    labels: Any | None
+    values: Any | None
+    weights: Any | None
+
+    def shares(self, logits: Any) -> Any:
+        """Return the target as (B, H, W, C): 1 where a pixel is of the class; rows of 0 where a label is no class."""
+        return self.values if self.labels is None else ops.one_hot(self.labels, logits.shape[-1], dtype=logits.dtype)
+
+    def place_weights(self, logits: Any) -> Any:
+        """Return `weights` so that they broadcast with (B, H, W, C); ones where there are none."""
+        if self.weights is None:
+            return ops.ones_like(logits[..., :1])
+        return self.weights if len(self.weights.shape) == 4 else self.weights[..., None]
+
 
 class PixelLoss(keras.losses.Loss):
-    """A loss from integer labels and logits to one number that is a ratio over the valid pixels.
+    """A loss from targets and logits to one number that is a ratio over the valid pixels.
+
+    Modes, with logits (B, H, W, C):
+        multiclass: each pixel is of one class, C >= 2, softmax. Targets: class indices (B, H, W) or (B, H, W, 1) of
+            any dtype, or one-hot or soft (B, H, W, C); a row of zeros is an ignored pixel.
+        binary: one class against the rest, C = 1, sigmoid. Targets (B, H, W) or (B, H, W, 1), 0..1.
+        multilabel: classes that may overlap, sigmoid. Targets (B, H, W, C), 0..1.
+
+    In the last two the ignore index stands in the target in place of a value, for each class apart.
 
     Keras multiplies a loss by `sample_weight` after `call`, which is wrong for a ratio: the weights belong in
     the numerator and in the denominator. So they travel with the labels, and a weight of 0 is the same as an
@@ -19,32 +56,49 @@ class PixelLoss(keras.losses.Loss):
     A label that is neither a class nor the ignore index is not looked for here (a graph cannot raise, and a
     count would cost every step); segzoo checks labels where masks are read.
 
+    Attributes:
+        modes: the modes in which the loss makes sense, its default first.
+
     Args:
         ignore_index: label of the pixels that take no part, or None.
+        mode: "multiclass", "binary" or "multilabel"; by default the first that the loss has.
         name: name of the loss.
         dtype: dtype to compute in; float32 unless told, whatever the logits' dtype and Keras's `floatx` are.
+
+    Raises:
+        ValueError: a mode in which the loss makes no sense.
     """
 
-    def __init__(self, ignore_index: int | None = None, name: str | None = None, dtype: Any = None):
+    modes: ClassVar[tuple[Mode, ...]] = get_args(Mode)
+
+    def __init__(
+        self, ignore_index: int | None = None, mode: Mode | None = None, name: str | None = None, dtype: Any = None
+    ):
         super().__init__(name=name, reduction="sum_over_batch_size", dtype=dtype or "float32")
         self.ignore_index = None if ignore_index is None else int(ignore_index)
+        self.mode: Mode = self.modes[0] if mode is None else mode
+        if self.mode not in self.modes:
+            raise ValueError(f"{type(self).__name__} has no mode {mode!r}; it has {', '.join(self.modes)}.")
 
-    def value(self, labels: Any, logits: Any, weights: Any) -> Any:
+    def value(self, target: Target, logits: Any) -> Any:
         """Return the scalar loss.
 
         Args:
-            labels: int32 (B, H, W).
+            target: the target in the form that `Target` describes.
             logits: (B, H, W, C) in the loss's dtype.
-            weights: (B, H, W) in the loss's dtype, 0 at ignored pixels; None where every pixel counts 1.
         """
         raise NotImplementedError
+
+    def probabilities(self, logits: Any) -> Any:
+        """Return (B, H, W, C) in 0..1: a softmax in multiclass mode, otherwise a sigmoid."""
+        return ops.softmax(logits, axis=-1) if self.mode == "multiclass" else ops.sigmoid(logits)
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Return the scalar loss.
 
         Args:
-            y_true: integer labels (B, H, W) or (B, H, W, 1).
-            y_pred: logits (B, H, W, C), C >= 2, any float dtype.
+            y_true: targets in one of the forms of the loss's mode.
+            y_pred: logits (B, H, W, C), any float dtype.
             sample_weight: None, a weight per image (B,) or (B, 1), or per pixel (B, H, W) or (B, H, W, 1).
 
         Raises:
@@ -55,46 +109,91 @@ class PixelLoss(keras.losses.Loss):
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Return the loss as a tensor (1,), which Keras reduces to a scalar and scales for replicas."""
-        labels, *rest = y_true if isinstance(y_true, tuple | list) else (y_true,)
-        labels = ops.cast(_labels_of(labels, y_pred), "int32")
-        weights = _pixel_weights(rest[0], labels) if rest else None
+        given, *rest = y_true if isinstance(y_true, tuple | list) else (y_true,)
+        _check_logits(y_pred, self.mode)
+        given = _in_form(given, y_pred, self.mode)
+        weights = _pixel_weights(rest[0], y_pred) if rest else None
+        if self.mode != "multiclass":
+            target = self._of_values(given, y_pred, weights)
+        elif len(given.shape) == 3:
+            target = self._of_labels(given, y_pred, weights)
+        else:
+            # The one-hot form of an ignored label is a row of zeros, whatever made it.
+            valid = ops.cast(ops.sum(given, axis=-1) > 0, y_pred.dtype)
+            values = ops.cast(given, y_pred.dtype)
+            target = Target(None, values, valid if weights is None else weights * valid)
+        return ops.reshape(self.value(target, y_pred), (1,))
+
+    def _of_labels(self, labels: Any, logits: Any, weights: Any) -> Target:
+        labels = ops.cast(labels, "int32")
         if self.ignore_index is not None:
-            valid = ops.cast(ops.not_equal(labels, self.ignore_index), y_pred.dtype)
+            ignored = ops.equal(labels, self.ignore_index)
+            valid = ops.cast(ops.logical_not(ignored), logits.dtype)
             weights = valid if weights is None else weights * valid
-        return ops.reshape(self.value(labels, y_pred, weights), (1,))
+            # A label in range keeps TensorFlow's cross-entropy kernel from raising, or from NaN under XLA.
+            labels = ops.where(ignored, 0, labels)
+        return Target(labels, None, weights)
+
+    def _of_values(self, values: Any, logits: Any, weights: Any) -> Target:
+        weights = None if weights is None else ops.broadcast_to(weights[..., None], ops.shape(logits))
+        if self.ignore_index is None:
+            return Target(None, ops.cast(values, logits.dtype), weights)
+        ignored = ops.equal(ops.cast(values, "float32"), float(self.ignore_index))
+        valid = ops.cast(ops.logical_not(ignored), logits.dtype)
+        return Target(
+            None,
+            ops.where(ignored, ops.zeros_like(logits), ops.cast(values, logits.dtype)),
+            valid if weights is None else weights * valid,
+        )
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that rebuild the loss."""
-        return {"ignore_index": self.ignore_index, "name": self.name, "dtype": self.dtype}
+        return {"ignore_index": self.ignore_index, "mode": self.mode, "name": self.name, "dtype": self.dtype}
 
 
-def _labels_of(y_true: Any, y_pred: Any) -> Any:
-    """Return the labels as (B, H, W), or raise ValueError where the shapes do not belong together."""
-    if len(y_pred.shape) != 4 or (y_pred.shape[-1] or 2) < 2:
-        raise ValueError(f"Logits must be (B, H, W, C) with at least 2 classes; got {tuple(y_pred.shape)}.")
-    labels = y_true
-    if len(labels.shape) == 4 and labels.shape[-1] == 1:
-        labels = ops.squeeze(labels, axis=-1)
-    pairs = zip(labels.shape, y_pred.shape[:3], strict=False)
-    if len(labels.shape) != 3 or any(a != b for a, b in pairs if a is not None and b is not None):
+def _check_logits(logits: Any, mode: Mode) -> None:
+    wanted = {"multiclass": "at least 2 classes", "binary": "1 channel", "multilabel": "at least 1 class"}[mode]
+    channels = logits.shape[-1] if len(logits.shape) == 4 else 0
+    fits = {"multiclass": channels is None or channels >= 2, "binary": channels == 1, "multilabel": channels != 0}
+    if len(logits.shape) != 4 or not fits[mode]:
+        raise ValueError(f"Logits must be (B, H, W, C) with {wanted} in {mode} mode; got {tuple(logits.shape)}.")
+
+
+def _in_form(given: Any, logits: Any, mode: Mode) -> Any:
+    """Return targets as (B, H, W) class indices or (B, H, W, C), or raise ValueError where shapes do not fit."""
+    forms = {
+        "multiclass": "class indices (B, H, W) or (B, H, W, 1), or one-hot or soft (B, H, W, C)",
+        "binary": "(B, H, W) or (B, H, W, 1)",
+        "multilabel": "(B, H, W, C)",
+    }
+    target = given
+    channels = logits.shape[-1]
+    if mode == "multiclass" and len(target.shape) == 4 and target.shape[-1] == 1:
+        target = ops.squeeze(target, axis=-1)
+    if mode == "binary" and len(target.shape) == 3:
+        target = target[..., None]
+    expected = tuple(logits.shape) if len(target.shape) == 4 else tuple(logits.shape)[:3]
+    pairs = zip(target.shape, expected, strict=False)
+    allowed = (3, 4) if mode == "multiclass" else (4,)
+    if len(target.shape) not in allowed or any(a != b for a, b in pairs if a is not None and b is not None):
         raise ValueError(
-            f"Labels must be integers (B, H, W) or (B, H, W, 1) of the logits' size {tuple(y_pred.shape)}; "
-            f"got {tuple(y_true.shape)}. One-hot masks are not taken: pass class indices."
+            f"Targets of {mode} mode are {forms[mode]}, of the size of the logits (B, H, W, {channels}): logits "
+            f"{tuple(logits.shape)}, targets {tuple(given.shape)}."
         )
-    return labels
+    return target
 
 
-def _pixel_weights(sample_weight: Any, labels: Any) -> Any:
+def _pixel_weights(sample_weight: Any, logits: Any) -> Any:
     """Return weights per image or per pixel as (B, H, W)."""
     weights = sample_weight
     if len(weights.shape) in (2, 4) and weights.shape[-1] == 1:
         weights = ops.squeeze(weights, axis=-1)
     if len(weights.shape) == 1:
         weights = weights[:, None, None]
-    pairs = zip(weights.shape, labels.shape, strict=False)
+    pairs = zip(weights.shape, logits.shape[:3], strict=False)
     if len(weights.shape) != 3 or any(a not in (1, b) for a, b in pairs if a is not None and b is not None):
         raise ValueError(
-            "sample_weight must hold one weight per image (B,) or per pixel (B, H, W) for labels "
-            f"{tuple(labels.shape)}; got {tuple(sample_weight.shape)}."
+            "sample_weight must hold one weight per image (B,) or per pixel (B, H, W) for logits "
+            f"{tuple(logits.shape)}; got {tuple(sample_weight.shape)}."
         )
-    return ops.broadcast_to(weights, ops.shape(labels))
+    return ops.broadcast_to(weights, ops.shape(logits)[:3])

@@ -1,4 +1,4 @@
-"""Softmax cross-entropy averaged over the pixels that count."""
+"""Cross-entropy averaged over the pixels that count: of a softmax, and of a sigmoid for each class."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from segzoo.losses.base import PixelLoss
+from segzoo.losses.base import Mode, PixelLoss, Target
 
 
 @keras.saving.register_keras_serializable("segzoo")
@@ -25,6 +25,9 @@ class CrossEntropy(PixelLoss):
         ignore_index: label of the pixels that take no part, or None.
         class_weights: one weight per class, not negative and not all 0, or None for equal ones.
         label_smoothing: share of the target that is spread evenly over all classes, 0 <= share < 1.
+        hardest: share of the batch's valid pixels, those of the largest loss, that the mean is over, 0 < share <= 1.
+            Online hard example mining by rank: Wu et al. 2016, https://arxiv.org/abs/1605.06885, section 4.
+        mode: "multiclass"; see `BinaryCrossEntropy` for the others.
         name: name of the loss.
         dtype: dtype to compute in, float32 unless told.
 
@@ -32,15 +35,22 @@ class CrossEntropy(PixelLoss):
         ValueError: a weight or a share outside these ranges; on call, a number of weights that is not C.
     """
 
+    modes = ("multiclass",)
+
     def __init__(
         self,
         ignore_index: int | None = None,
         class_weights: Sequence[float] | None = None,
         label_smoothing: float = 0.0,
+        hardest: float = 1.0,
+        mode: Mode | None = None,
         name: str | None = None,
         dtype: Any = None,
     ):
-        super().__init__(ignore_index=ignore_index, name=name, dtype=dtype)
+        super().__init__(ignore_index=ignore_index, mode=mode, name=name, dtype=dtype)
+        if not 0 < hardest <= 1:
+            raise ValueError(f"hardest must be above 0 and at most 1, not {hardest!r}.")
+        self.hardest = float(hardest)
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be at least 0 and below 1, not {label_smoothing!r}.")
         self.label_smoothing = float(label_smoothing)
@@ -50,26 +60,28 @@ class CrossEntropy(PixelLoss):
         ):
             raise ValueError(f"class_weights must be finite, not negative and not all 0: {self.class_weights}.")
 
-    def value(self, labels: Any, logits: Any, weights: Any) -> Any:
+    def value(self, target: Target, logits: Any) -> Any:
         """Return the scalar loss; see `PixelLoss.value`."""
         classes = logits.shape[-1]
-        if self.ignore_index is not None:
-            # It is no class: TensorFlow's kernel raises on it on a CPU and returns NaN under XLA.
-            labels = ops.where(ops.equal(labels, self.ignore_index), 0, labels)
-        losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
-        pixels = ops.ones_like(losses) if weights is None else weights
-        mass = pixels
-        if self.class_weights is not None:
-            if len(self.class_weights) != classes:
-                raise ValueError(f"{len(self.class_weights)} class_weights for {classes} classes.")
-            mass = pixels * ops.take(ops.convert_to_tensor(self.class_weights, dtype=logits.dtype), labels, axis=0)
-        total = ops.sum(losses * mass)
+        if self.class_weights is not None and len(self.class_weights) != classes:
+            raise ValueError(f"{len(self.class_weights)} class_weights for {classes} classes.")
+        shares = ops.convert_to_tensor(self.class_weights or [1.0] * classes, dtype=logits.dtype)
+        pixels = ops.ones_like(logits[..., 0]) if target.weights is None else target.weights
+        if target.labels is not None:
+            losses = keras.losses.sparse_categorical_crossentropy(target.labels, logits, from_logits=True)
+            mass = ops.ones_like(losses) if self.class_weights is None else ops.take(shares, target.labels, axis=0)
+            losses = losses * mass
+        else:
+            mass = ops.sum(target.values * shares, axis=-1)
+            # - sum over c of w_c g_c log p_c, without keeping log p.
+            losses = mass * ops.logsumexp(logits, axis=-1) - ops.sum(target.values * shares * logits, axis=-1)
         if self.label_smoothing:
-            shares = ops.convert_to_tensor(self.class_weights or [1.0] * classes, dtype=logits.dtype) / classes
-            # sum over c of -share_c log p_c, without keeping log p.
-            even = ops.sum(shares) * ops.logsumexp(logits, axis=-1) - ops.sum(logits * shares, axis=-1)
-            total = (1 - self.label_smoothing) * total + self.label_smoothing * ops.sum(even * pixels)
-        return ops.divide_no_nan(total, ops.sum(mass))
+            # The same sum with g_c = 1 / C.
+            even = ops.mean(shares) * ops.logsumexp(logits, axis=-1) - ops.mean(logits * shares, axis=-1)
+            losses = (1 - self.label_smoothing) * losses + self.label_smoothing * even
+        if self.hardest < 1:
+            pixels = pixels * _among_the_hardest(ops.stop_gradient(losses), pixels, self.hardest)
+        return ops.divide_no_nan(ops.sum(losses * pixels), ops.sum(mass * pixels))
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that rebuild the loss."""
@@ -77,4 +89,65 @@ class CrossEntropy(PixelLoss):
             **super().get_config(),
             "class_weights": self.class_weights,
             "label_smoothing": self.label_smoothing,
+            "hardest": self.hardest,
         }
+
+
+@keras.saving.register_keras_serializable("segzoo")
+class BinaryCrossEntropy(PixelLoss):
+    """Cross-entropy of a sigmoid for each class apart, its mean over valid places.
+
+    Args:
+        ignore_index: value of the places that take no part, or None.
+        pos_weight: factor on the loss where the target is 1, a number or one per class, positive; above 1 it favours
+            recall. As in PyTorch's `BCEWithLogitsLoss`, the mean is over the number of places.
+        mode: "binary" or "multilabel".
+        name: name of the loss.
+        dtype: dtype to compute in, float32 unless told.
+
+    Raises:
+        ValueError: a weight that is not positive and finite; on call, a number of weights that is not C.
+    """
+
+    modes = ("binary", "multilabel")
+
+    def __init__(
+        self,
+        ignore_index: int | None = None,
+        pos_weight: float | Sequence[float] | None = None,
+        mode: Mode | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ):
+        super().__init__(ignore_index=ignore_index, mode=mode, name=name, dtype=dtype)
+        given = [pos_weight] if isinstance(pos_weight, int | float) else pos_weight
+        self.pos_weight = None if given is None else [float(weight) for weight in given]
+        if self.pos_weight is not None and not all(0 < weight < math.inf for weight in self.pos_weight):
+            raise ValueError(f"pos_weight must be positive and finite: {self.pos_weight}.")
+
+    def value(self, target: Target, logits: Any) -> Any:
+        """Return the scalar loss; see `PixelLoss.value`."""
+        weights = target.place_weights(logits)
+        g = target.shares(logits)
+        if self.pos_weight is None:
+            losses = ops.softplus(logits) - g * logits
+        else:
+            if len(self.pos_weight) not in (1, logits.shape[-1]):
+                raise ValueError(f"{len(self.pos_weight)} pos_weight for {logits.shape[-1]} classes.")
+            positive = ops.convert_to_tensor(self.pos_weight, dtype=logits.dtype)
+            losses = positive * g * ops.softplus(-logits) + (1 - g) * ops.softplus(logits)
+        mass = ops.sum(ops.broadcast_to(weights, ops.shape(logits)))
+        return ops.divide_no_nan(ops.sum(losses * weights), mass)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that rebuild the loss."""
+        return {**super().get_config(), "pos_weight": self.pos_weight}
+
+
+def _among_the_hardest(losses: Any, pixels: Any, share: float) -> Any:
+    """Return 1 for the share of the batch's valid pixels whose loss is largest, at least one; 0 elsewhere."""
+    valid = pixels > 0
+    flat = ops.reshape(ops.where(valid, losses, -1.0), (-1,))
+    descending = ops.flip(ops.sort(flat), axis=0)
+    kept = ops.maximum(1, ops.cast(ops.ceil(share * ops.sum(ops.cast(valid, losses.dtype))), "int32"))
+    return ops.cast(losses >= ops.take(descending, kept - 1), losses.dtype)

@@ -70,7 +70,8 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False, cons
     console = console or Console()
     start_backend()
     folder = run_folder(config)
-    # The sources come first: bad data should leave no run folder behind.
+    # These come first: a loss or data that cannot be used should leave no run folder behind.
+    loss = assemble.build_loss(config)
     sources = {split: assemble.build_source(config, split) for split in ("train", "val")}
     going_on = folder.start(config, resume=resume, overwrite=overwrite)
     keras.utils.set_random_seed(config.seed)
@@ -82,7 +83,6 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False, cons
         network = assemble.build_network(config)
     momentum = config.training.batchnorm_momentum
     set_momentum(network, momentum_for(steps * config.training.evaluate_every) if momentum == "auto" else momentum)
-    loss = assemble.build_loss(config)
     network.compile(assemble.build_optimizer(config, steps * config.training.epochs), loss, jit_compile=use_xla())
     # Built here, its variables are not made while the step is traced, which would trace everything twice.
     network.optimizer.build(network.trainable_variables)

@@ -1,6 +1,7 @@
 """Losses against NumPy references in float64, finite differences, and the traps of FACTS 9, 10 and 24."""
 
 import json
+import math
 from types import SimpleNamespace
 
 import keras
@@ -10,7 +11,19 @@ from keras import ops
 
 from segzoo import losses
 from segzoo.errors import ConfigError, UnknownNameError
-from segzoo.losses import CrossEntropy, Dice, WeightedSum
+from segzoo.losses import (
+    MCC,
+    ClDice,
+    CrossEntropy,
+    Dice,
+    FocalTversky,
+    Jaccard,
+    LovaszSoftmax,
+    SigmoidFocal,
+    SoftmaxFocal,
+    Tversky,
+    WeightedSum,
+)
 
 IGNORE = 255
 
@@ -46,19 +59,127 @@ def reference_cross_entropy(labels, logits, class_weights=None, smoothing=0.0, s
     return total / mass
 
 
-def reference_dice(labels, logits, per_image=False, smooth=0.0, sample_weight=None):
-    """One minus Dice of every class in the target, class by class."""
+def reference_hardest(labels, logits, share, sample_weight=None):
+    """The mean cross-entropy of the hardest valid pixels, found by sorting."""
+    costs, weights = [], []
+    for index in np.ndindex(labels.shape):
+        if labels[index] != IGNORE:
+            costs.append(-np.log(softmax(logits[index])[labels[index]]))
+            weights.append(1.0 if sample_weight is None else sample_weight[index])
+    hardest = np.argsort(costs)[::-1][: math.ceil(share * len(costs))]
+    return np.average(np.array(costs)[hardest], weights=np.array(weights)[hardest])
+
+
+def reference_overlap(labels, logits, kind, per_image=False, smooth=0.0, power=1.0, sample_weight=None):
+    """One minus an overlap index (hits over hits and errors) of every class in the target, class by class."""
     weight = (labels != IGNORE) * (1.0 if sample_weight is None else sample_weight)
     p = softmax(logits)
     groups = range(len(labels)) if per_image else [slice(None)]
+    false_positives, false_negatives = {"dice": (0.5, 0.5), "jaccard": (1, 1), "tversky": (0.3, 0.7)}[kind]
+    smooth = smooth / 2 if kind == "dice" else smooth
     terms = []
     for group in groups:
         for c in range(logits.shape[-1]):
             g = (labels[group] == c) * weight[group]
             if g.sum() > 0:
                 both = (p[group][..., c] * g).sum()
-                size = (p[group][..., c] * weight[group]).sum() + g.sum()
-                terms.append(1 - (2 * both + smooth) / (size + smooth))
+                extra = (p[group][..., c] * weight[group]).sum() - both
+                errors = false_positives * extra + false_negatives * (g.sum() - both)
+                terms.append((1 - (both + smooth) / (both + errors + smooth)) ** power)
+    return np.mean(terms)
+
+
+def reference_focal(labels, logits, gamma=2.0, class_weights=None, sample_weight=None):
+    total = mass = 0.0
+    for index in np.ndindex(labels.shape):
+        if (label := labels[index]) != IGNORE:
+            p = softmax(logits[index])[label]
+            pixel = 1.0 if sample_weight is None else sample_weight[index]
+            factor = 1.0 if class_weights is None else class_weights[label]
+            total -= pixel * factor * (1 - p) ** gamma * np.log(p)
+            mass += pixel
+    return total / mass
+
+
+def reference_sigmoid_focal(labels, logits, gamma=2.0, alpha=0.25, sample_weight=None):
+    total = mass = 0.0
+    for index in np.ndindex(logits.shape):
+        if (label := labels[index[:-1]]) != IGNORE:
+            p = 1 / (1 + np.exp(-logits[index]))
+            pixel = 1.0 if sample_weight is None else sample_weight[index[:-1]]
+            right, factor = (p, alpha) if label == index[-1] else (1 - p, 1 - alpha)
+            total -= pixel * factor * (1 - right) ** gamma * np.log(right)
+            mass += pixel
+    return total / mass
+
+
+def reference_lovasz(labels, logits, per_image=False, sample_weight=None):
+    """Berman et al., equation 9: errors in falling order, each times the increase of the Jaccard loss."""
+    p = softmax(logits)
+    terms = []
+    for group in range(len(labels)) if per_image else [slice(None)]:
+        valid = labels[group] != IGNORE
+        for c in range(logits.shape[-1]):
+            g = (labels[group][valid] == c).astype(float)
+            if not g.sum():
+                continue
+            weight = 1.0 if sample_weight is None else sample_weight[group][valid]
+            errors = np.abs(g - p[group][..., c][valid]) * weight
+            order = np.argsort(-errors)
+            before = loss = 0.0
+            wrong_in, wrong_out = 0, 0
+            for pixel in order:
+                wrong_in, wrong_out = wrong_in + g[pixel], wrong_out + 1 - g[pixel]
+                now = (wrong_in + wrong_out) / (g.sum() + wrong_out)
+                loss += errors[pixel] * (now - before)
+                before = now
+            terms.append(loss)
+    return np.mean(terms)
+
+
+def reference_mcc(labels, logits, per_image=False, sample_weight=None):
+    """The formula in soft true and false positives and negatives."""
+    weight = (labels != IGNORE) * (1.0 if sample_weight is None else sample_weight)
+    p = softmax(logits)
+    terms = []
+    for image in range(len(labels)) if per_image else [slice(None)]:
+        for c in range(logits.shape[-1]):
+            truth, share, w = labels[image] == c, p[image][..., c], weight[image]
+            tp, fp = (truth * share * w).sum(), (~truth * share * w).sum()
+            fn, tn = (truth * (1 - share) * w).sum(), (~truth * (1 - share) * w).sum()
+            if tp + fn > 0 and tn + fp > 0:
+                root = np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
+                terms.append(1 - (tp * tn - fp * fn) / root)
+    return np.mean(terms)
+
+
+def reference_cldice(labels, logits, sample_weight=None, iterations=3):
+    """The algorithms of the paper with SciPy's morphology."""
+    from scipy import ndimage
+
+    cross = ndimage.generate_binary_structure(2, 1)
+
+    def erode(x):
+        return ndimage.minimum_filter(x, footprint=cross, mode="nearest")
+
+    def skeleton(x):
+        lines = np.zeros_like(x)
+        for _ in range(iterations + 1):
+            delta = np.maximum(x - ndimage.maximum_filter(erode(x), size=3, mode="nearest"), 0)
+            lines = lines + np.maximum(delta - lines * delta, 0)
+            x = erode(x)
+        return lines
+
+    weight = (labels != IGNORE) * (1.0 if sample_weight is None else sample_weight)
+    p, terms = softmax(logits), []
+    for image in range(len(labels)):
+        for c in range(logits.shape[-1]):
+            g, q = (labels[image] == c) * weight[image], p[image][..., c] * weight[image]
+            if g.sum() > 0:
+                of_g, of_q = skeleton(g), skeleton(q)
+                precision = ((of_q * g).sum() + 1) / (of_q.sum() + 1)
+                sensitivity = ((of_g * q).sum() + 1) / (of_g.sum() + 1)
+                terms.append(1 - 2 * precision * sensitivity / (precision + sensitivity))
     return np.mean(terms)
 
 
@@ -103,9 +224,26 @@ CASES = {
         reference_cross_entropy,
         {"class_weights": WEIGHTS, "smoothing": 0.1},
     ),
-    "dice": (Dice, {}, reference_dice, {}),
-    "dice_per_image": (Dice, {"per_image": True}, reference_dice, {"per_image": True}),
-    "dice_smooth": (Dice, {"smooth": 3.0}, reference_dice, {"smooth": 3.0}),
+    "cross_entropy_hardest": (CrossEntropy, {"hardest": 0.3}, reference_hardest, {"share": 0.3}),
+    "dice": (Dice, {}, reference_overlap, {"kind": "dice"}),
+    "dice_per_image": (Dice, {"per_image": True}, reference_overlap, {"kind": "dice", "per_image": True}),
+    "dice_smooth": (Dice, {"smooth": 3.0}, reference_overlap, {"kind": "dice", "smooth": 3.0}),
+    "jaccard": (Jaccard, {"smooth": 2.0}, reference_overlap, {"kind": "jaccard", "smooth": 2.0}),
+    "tversky": (Tversky, {"per_image": True}, reference_overlap, {"kind": "tversky", "per_image": True}),
+    "focal_tversky": (FocalTversky, {}, reference_overlap, {"kind": "tversky", "power": 0.75}),
+    "softmax_focal": (
+        SoftmaxFocal,
+        {"gamma": 1.5, "class_weights": WEIGHTS},
+        reference_focal,
+        {"gamma": 1.5, "class_weights": WEIGHTS},
+    ),
+    "softmax_focal_below_1": (SoftmaxFocal, {"gamma": 0.5}, reference_focal, {"gamma": 0.5}),
+    "sigmoid_focal": (SigmoidFocal, {}, reference_sigmoid_focal, {}),
+    "mcc": (MCC, {}, reference_mcc, {}),
+    "mcc_per_image": (MCC, {"per_image": True}, reference_mcc, {"per_image": True}),
+    "cldice": (ClDice, {}, reference_cldice, {}),
+    "lovasz_softmax": (LovaszSoftmax, {}, reference_lovasz, {}),
+    "lovasz_softmax_per_image": (LovaszSoftmax, {"per_image": True}, reference_lovasz, {"per_image": True}),
 }
 
 
@@ -234,8 +372,8 @@ def test_config_round_trip_gives_the_same_loss(case, batch):
 @pytest.mark.parametrize("cls", [CrossEntropy, Dice])
 def test_shapes_that_do_not_belong_together_are_refused(cls):
     logits = np.zeros((2, 4, 4, 3), "float32")
-    with pytest.raises(ValueError, match="One-hot masks are not taken"):
-        cls()(np.zeros((2, 4, 4, 3)), logits)
+    with pytest.raises(ValueError, match=r"class indices \(B, H, W\) .* targets \(2, 4, 4, 2\)"):
+        cls()(np.zeros((2, 4, 4, 2)), logits)
     with pytest.raises(ValueError, match=r"\(2, 4, 5\)"):
         cls()(np.zeros((2, 4, 5)), logits)
     with pytest.raises(ValueError, match="at least 2 classes"):
@@ -244,24 +382,74 @@ def test_shapes_that_do_not_belong_together_are_refused(cls):
         cls()(np.zeros((2, 4, 4)), logits, np.ones((2, 4)))
 
 
-def test_dice_runs_from_0_when_perfect_to_1_when_every_pixel_is_wrong():
+OVERLAPS = [Dice, Jaccard, Tversky]
+
+
+def both_ways(cls):
+    return [cls(per_image=per_image) for per_image in (False, True)]
+
+
+@pytest.mark.parametrize("cls", [*OVERLAPS, FocalTversky, LovaszSoftmax])
+def test_a_set_loss_runs_from_0_when_perfect_to_1_when_every_pixel_is_wrong(cls):
     labels = np.array([[[0, 1], [3, 3]]])
     right, wrong = 50 * np.eye(4)[labels], 50 * np.eye(4)[(labels + 1) % 4]
-    for per_image in (False, True):
-        assert number(Dice(per_image=per_image)(labels, right)) == pytest.approx(0, abs=1e-6)
+    for loss in both_ways(cls):
+        assert number(loss(labels, right)) == pytest.approx(0, abs=1e-5)
         # Class 2 is absent: counting it as perfect would give 0.75 here.
-        assert number(Dice(per_image=per_image)(labels, wrong)) == pytest.approx(1, abs=1e-6)
+        assert number(loss(labels, wrong)) == pytest.approx(1, abs=1e-6)
 
 
-def test_dice_of_an_empty_mask_with_everything_predicted_has_a_gradient():
+def test_mcc_runs_from_0_when_perfect_to_2_when_every_pixel_is_wrong():
+    labels = np.array([[[0, 1], [1, 0]]])
+    right, wrong = 50 * np.eye(2)[labels], 50 * np.eye(2)[1 - labels]
+    for loss in both_ways(MCC):
+        assert number(loss(labels, right)) == pytest.approx(0, abs=1e-5)
+        assert number(loss(labels, wrong)) == pytest.approx(2, abs=1e-5)
+
+
+def test_cldice_asks_for_the_connection_and_not_for_the_width():
+    line = np.zeros((1, 24, 40), "int32")
+    line[0, 10:13] = 1
+    wider, cut = line.copy(), line.copy()
+    wider[0, 9:14] = 1
+    cut[0, 10:13, 18:22] = 0
+
+    def of(cls, prediction):
+        return number(cls(mode="binary")(line, (40.0 * prediction - 20)[..., None]))
+
+    assert of(ClDice, line) == pytest.approx(0, abs=1e-5)
+    assert of(ClDice, wider) < of(ClDice, cut)
+    assert of(Dice, wider) > of(Dice, cut)
+
+
+@pytest.mark.parametrize("cls", [CrossEntropy, SoftmaxFocal, SigmoidFocal])
+def test_a_pixel_loss_is_least_when_perfect(cls):
+    labels = np.array([[[0, 1], [3, 3]]])
+    eye = np.eye(4)
+    values = [number(cls()(labels, 9 * (2 * eye[(labels + shift) % 4] - 1))) for shift in (0, 1)]
+    assert values[0] < 1e-3 < 1 < values[1]
+
+
+@pytest.mark.parametrize("cls", OVERLAPS)
+def test_an_empty_mask_with_everything_predicted_has_a_gradient(cls):
     # SMP: zero loss and zero gradient (FACTS 24).
     labels = np.zeros((1, 8, 8), "int32")
     logits = np.zeros((1, 8, 8, 2), "float32")
     logits[..., 1] = 3
-    assert number(Dice()(labels, logits)) > 0.9
-    found = gradient(Dice(), labels, logits)
+    assert number(cls()(labels, logits)) > 0.9
+    found = gradient(cls(), labels, logits)
     assert (found[..., 0] < -1e-4).all()
     assert (found[..., 1] > 1e-4).all()
+
+
+@pytest.mark.parametrize("mode", ["binary", "multilabel"])
+@pytest.mark.parametrize("cls", OVERLAPS)
+def test_an_empty_mask_has_a_gradient_at_every_pixel_without_a_softmax_too(cls, mode):
+    labels = np.zeros((2, 8, 8, 1), "float32")
+    for loss in (cls(mode=mode), cls(mode=mode, per_image=True)):
+        assert number(loss(labels, np.full((2, 8, 8, 1), 9.0))) > 0.9
+        assert number(loss(labels, np.full((2, 8, 8, 1), -20.0))) == pytest.approx(0, abs=1e-6)
+        assert (gradient(loss, labels, np.full((2, 8, 8, 1), 2, "float32")) > 1e-4).all()
 
 
 def test_dice_pools_the_batch_unless_per_image(batch):
@@ -304,6 +492,13 @@ def test_create_gives_one_loss_as_itself():
         ({"cross_entropy": {"label_smoothing": 1.0}}, ConfigError, "label_smoothing must be"),
         ({"cross_entropy": {"class_weights": [1.0, -1.0]}}, ConfigError, "class_weights must be"),
         ({"cross_entropy": {"class_weights": 3}}, ConfigError, "cross_entropy"),
+        ({"cross_entropy": {"hardest": 0}}, ConfigError, "hardest must be"),
+        ({"tversky": {"alpha": 0, "beta": 0}}, ConfigError, "not both 0"),
+        ({"focal_tversky": {"gamma": 0}}, ConfigError, "gamma must be positive"),
+        ({"softmax_focal": {"gamma": -1}}, ConfigError, "gamma must be finite"),
+        ({"sigmoid_focal": {"alpha": 1.5}}, ConfigError, "alpha must be"),
+        ({"cldice": {"iterations": 0}}, ConfigError, "iterations must be"),
+        ({"lovasz_hinge": 1.0}, ConfigError, "LovaszHinge has no mode 'multiclass'; it has binary, multilabel"),
     ],
 )
 def test_create_refuses_what_it_cannot_use(spec, error, message):
@@ -318,7 +513,8 @@ def test_a_wrong_number_of_class_weights_is_refused(batch):
 
 def test_every_registered_loss_takes_the_ignore_index():
     for name in losses.LOSSES:
-        assert losses.create({name: 1.0}, ignore_index=IGNORE).ignore_index == IGNORE
+        mode = losses.LOSSES[name].modes[0]
+        assert losses.create({name: 1.0}, ignore_index=IGNORE, mode=mode).ignore_index == IGNORE
 
 
 def test_a_plain_keras_model_compiles_fits_and_reloads_with_the_loss(tmp_path):

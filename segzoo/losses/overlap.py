@@ -1,0 +1,263 @@
+"""Losses on soft counts of pixels, class by class: Dice, Jaccard, Tversky and the Matthews correlation."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from segzoo.losses.base import Mode, PixelLoss, Target
+
+
+class CountLoss(PixelLoss):
+    """A loss of sums per class over the valid pixels: of p g, of p, of g and of 1, for probabilities p and target g.
+
+    Args:
+        ignore_index: label of the pixels that take no part in any sum, or None.
+        per_image: False sums over the batch, so that a class counts once per batch; True takes the mean over all pairs
+            of an image and a class that counts.
+        mode: "multiclass", "binary" or "multilabel".
+        name: name of the loss.
+        dtype: dtype to compute in, float32 unless told.
+    """
+
+    def __init__(
+        self,
+        ignore_index: int | None = None,
+        per_image: bool = False,
+        mode: Mode | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ):
+        super().__init__(ignore_index=ignore_index, mode=mode, name=name, dtype=dtype)
+        self.per_image = bool(per_image)
+
+    def counts(self, target: Target, logits: Any) -> tuple[Any, Any, Any, Any]:
+        """Return the sums of p g, of p, of g and of 1, each (B, C) or (1, C)."""
+        return self._of_softmax(target, logits) if self.mode == "multiclass" else self._of_sigmoid(target, logits)
+
+    def _of_softmax(self, target: Target, logits: Any) -> tuple[Any, Any, Any, Any]:
+        flat = (ops.shape(logits)[0], -1, logits.shape[-1])
+        shares = target.shares(logits)
+        if target.weights is not None:
+            shares = shares * target.weights[..., None]
+        # Soft confusion matrix (B, predicted, target): one product holds all sums, and neither it nor its gradient
+        # needs another tensor of the logits' size. Ignored pixels are rows of zeros in it.
+        p = ops.transpose(ops.reshape(self.probabilities(logits), flat), (0, 2, 1))
+        matrix = ops.matmul(p, ops.reshape(shares, flat))
+        if not self.per_image:
+            matrix = ops.sum(matrix, axis=0, keepdims=True)
+        predicted, actual = ops.sum(matrix, axis=2), ops.sum(matrix, axis=1)
+        valid = ops.broadcast_to(ops.sum(actual, axis=1, keepdims=True), ops.shape(actual))
+        return ops.diagonal(matrix, axis1=1, axis2=2), predicted, actual, valid
+
+    def _of_sigmoid(self, target: Target, logits: Any) -> tuple[Any, Any, Any, Any]:
+        axes = (1, 2) if self.per_image else (0, 1, 2)
+        weights = ops.broadcast_to(target.place_weights(logits), ops.shape(logits))
+        p = self.probabilities(logits) * weights
+        shares = target.shares(logits)
+        overlap, predicted, actual, valid = (
+            ops.sum(each, axis=axes) for each in (p * shares, p, shares * weights, weights)
+        )
+        return overlap, predicted, actual, valid
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that rebuild the loss."""
+        return {**super().get_config(), "per_image": self.per_image}
+
+
+class OverlapLoss(CountLoss):
+    """What the overlap losses share: their means over classes, and what an empty target costs.
+
+    In multiclass mode the mean leaves out a class without a target pixel, because its own term is 0 or 1 whatever
+    else is right: kept, it would lower the loss of a prediction that is wrong everywhere and have no useful gradient.
+    False positives of an absent class still cost: the softmax takes them from the classes that are there, so their
+    overlap falls and the gradient pushes the absent class down.
+
+    In binary and multilabel mode no softmax does that, so the term of an empty target is that of the complement, of
+    1 - p and 1 - g: it grows with everything predicted and has a gradient at every pixel.
+
+    Hence 0 for a perfect prediction, 1 (with smooth = 0) where every pixel is wrong, and 0 with a zero gradient where
+    all pixels are ignored.
+
+    Args:
+        ignore_index: label of the pixels that take no part in any sum, or None.
+        per_image: False sums over the batch before dividing, so that a class counts once per batch; True takes
+            the mean over all pairs of an image and a class that counts.
+        smooth: a number of pixels added above and below the fraction, to damp classes of few pixels.
+        mode: "multiclass", "binary" or "multilabel".
+        name: name of the loss.
+        dtype: dtype to compute in, float32 unless told.
+
+    Raises:
+        ValueError: `smooth` negative or not finite.
+    """
+
+    def __init__(
+        self,
+        ignore_index: int | None = None,
+        per_image: bool = False,
+        smooth: float = 0.0,
+        mode: Mode | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ):
+        super().__init__(ignore_index, per_image, mode, name, dtype)
+        if not 0 <= smooth < math.inf:
+            raise ValueError(f"smooth must be finite and not negative, not {smooth!r}.")
+        self.smooth = float(smooth)
+
+    def loss_of(self, overlap: Any, predicted: Any, actual: Any) -> Any:
+        """Return the loss of each class from the sums of p g, of p and of g, all of one shape."""
+        raise NotImplementedError
+
+    def value(self, target: Target, logits: Any) -> Any:
+        """Return the scalar loss; see `PixelLoss.value`."""
+        overlap, predicted, actual, valid = self.counts(target, logits)
+        if self.mode == "multiclass":
+            counted = ops.cast(actual > 0, logits.dtype)
+        else:
+            empty = actual <= 0
+            # Of the complement: sum (1 - p)(1 - g) = sum (1 - p) where g is 0 everywhere.
+            overlap = ops.where(empty, valid - predicted, overlap)
+            predicted = ops.where(empty, valid - predicted, predicted)
+            actual = ops.where(empty, valid, actual)
+            counted = ops.cast(valid > 0, logits.dtype)
+        losses = self.loss_of(overlap, predicted, actual)
+        return ops.divide_no_nan(ops.sum(losses * counted), ops.sum(counted))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that rebuild the loss."""
+        return {**super().get_config(), "smooth": self.smooth}
+
+
+@keras.saving.register_keras_serializable("segzoo")
+class Dice(OverlapLoss):
+    """One minus the soft Dice coefficient: `1 - (2 sum(p g) + smooth) / (sum(p) + sum(g) + smooth)`.
+
+    Milletari et al. 2016 (V-Net, https://arxiv.org/abs/1606.04797), with plain sums in the denominator as in Drozdzal
+    et al. 2016 (https://arxiv.org/abs/1608.04117) in place of V-Net's squares. Arguments and empty targets: see
+    `OverlapLoss`.
+    """
+
+    def loss_of(self, overlap: Any, predicted: Any, actual: Any) -> Any:
+        """Return 1 - Dice."""
+        size = predicted + actual
+        return ops.divide_no_nan(size - 2 * overlap, size + self.smooth)
+
+
+@keras.saving.register_keras_serializable("segzoo")
+class Jaccard(OverlapLoss):
+    """One minus the soft Jaccard index (IoU): `1 - (sum(p g) + smooth) / (sum(p) + sum(g) - sum(p g) + smooth)`.
+
+    Rahman and Wang 2016, https://doi.org/10.1007/978-3-319-50835-1_22. Arguments and empty targets: see
+    `OverlapLoss`.
+    """
+
+    def loss_of(self, overlap: Any, predicted: Any, actual: Any) -> Any:
+        """Return 1 - IoU."""
+        union = predicted + actual - overlap
+        return ops.divide_no_nan(union - overlap, union + self.smooth)
+
+
+@keras.saving.register_keras_serializable("segzoo")
+class Tversky(OverlapLoss):
+    """One minus the soft Tversky index, Dice with separate weights for both kinds of error, to a power.
+
+    `(1 - (TP + smooth) / (TP + alpha FP + beta FN + smooth)) ^ gamma`, with TP = sum(p g), FP = sum(p) - TP and FN =
+    sum(g) - TP. With alpha = beta = 0.5 it is Dice, with 1 and 1 Jaccard. Salehi et al. 2017,
+    https://arxiv.org/abs/1706.05721, whose best beta is the default. Empty targets: see `OverlapLoss`.
+
+    Args:
+        ignore_index: label of the pixels that take no part in any sum, or None.
+        alpha: weight of false positives, not negative.
+        beta: weight of false negatives, not negative; not both 0.
+        gamma: power of each class's loss, positive; 1 is the plain Tversky loss.
+        per_image: see `OverlapLoss`.
+        smooth: see `OverlapLoss`.
+        mode: "multiclass", "binary" or "multilabel".
+        name: name of the loss.
+        dtype: dtype to compute in, float32 unless told.
+
+    Raises:
+        ValueError: values outside these ranges.
+    """
+
+    def __init__(
+        self,
+        ignore_index: int | None = None,
+        alpha: float = 0.3,
+        beta: float = 0.7,
+        gamma: float = 1.0,
+        per_image: bool = False,
+        smooth: float = 0.0,
+        mode: Mode | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ):
+        super().__init__(ignore_index, per_image=per_image, smooth=smooth, mode=mode, name=name, dtype=dtype)
+        if not (0 <= alpha < math.inf and 0 <= beta < math.inf and alpha + beta > 0):
+            raise ValueError(f"alpha and beta must be finite, not negative and not both 0, not {alpha!r} and {beta!r}.")
+        if not 0 < gamma < math.inf:
+            raise ValueError(f"gamma must be positive and finite, not {gamma!r}.")
+        self.alpha, self.beta, self.gamma = float(alpha), float(beta), float(gamma)
+
+    def loss_of(self, overlap: Any, predicted: Any, actual: Any) -> Any:
+        """Return (1 - Tversky index) ^ gamma."""
+        errors = self.alpha * (predicted - overlap) + self.beta * (actual - overlap)
+        loss = ops.divide_no_nan(errors, overlap + errors + self.smooth)
+        if self.gamma == 1:
+            return loss
+        # A root has an infinite slope at 0, where rounding may also leave a negative loss.
+        return ops.power(ops.maximum(loss, keras.config.epsilon()), self.gamma)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that rebuild the loss."""
+        return {**super().get_config(), "alpha": self.alpha, "beta": self.beta, "gamma": self.gamma}
+
+
+@keras.saving.register_keras_serializable("segzoo")
+class FocalTversky(Tversky):
+    """The Tversky loss to the power of 3/4, which raises the gradient of classes that are nearly right.
+
+    Abraham and Khan 2019, https://arxiv.org/abs/1810.07842, with their weights (0.3 for false positives, 0.7 for false
+    negatives) and their power 1 / (4/3). Arguments: see `Tversky`.
+    """
+
+    def __init__(
+        self,
+        ignore_index: int | None = None,
+        alpha: float = 0.3,
+        beta: float = 0.7,
+        gamma: float = 0.75,
+        per_image: bool = False,
+        smooth: float = 0.0,
+        mode: Mode | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ):
+        super().__init__(ignore_index, alpha, beta, gamma, per_image, smooth, mode, name, dtype)
+
+
+@keras.saving.register_keras_serializable("segzoo")
+class MCC(CountLoss):
+    """One minus the soft Matthews correlation coefficient, 0 to 2, its mean over the classes where it is defined.
+
+    `1 - (TP TN - FP FN) / sqrt((TP + FP)(TP + FN)(TN + FP)(TN + FN))` for the soft counts of each class against the
+    rest; it is not defined where the target holds no pixel of the class or no other. Unlike the overlap losses it
+    values true negatives. Abhishek and Hamarneh 2021, https://arxiv.org/abs/2010.13454. Arguments: see `CountLoss`.
+    """
+
+    def value(self, target: Target, logits: Any) -> Any:
+        """Return the scalar loss; see `PixelLoss.value`."""
+        overlap, predicted, actual, valid = self.counts(target, logits)
+        # As shares of the valid pixels: their products stay within float32 whatever the image's size.
+        overlap, predicted, actual = (ops.divide_no_nan(count, valid) for count in (overlap, predicted, actual))
+        covariance = overlap - predicted * actual
+        variances = predicted * (1 - predicted) * actual * (1 - actual)
+        # The epsilon keeps the root's slope finite where everything or nothing is predicted.
+        losses = 1 - covariance / ops.sqrt(ops.maximum(variances, keras.config.epsilon() ** 2))
+        counted = ops.cast((actual > 0) & (actual < 1), logits.dtype)
+        return ops.divide_no_nan(ops.sum(losses * counted), ops.sum(counted))
