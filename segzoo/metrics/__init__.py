@@ -1,4 +1,4 @@
-"""Metrics from one dataset-wide confusion matrix, per class and mean; a class that does not occur is n/a."""
+"""Metrics that are summed up over a whole data set, per class and mean; a class that does not occur is n/a."""
 
 from __future__ import annotations
 
@@ -6,11 +6,24 @@ import importlib
 from typing import Any
 
 _CLASSES = {
+    "Calibration": "segzoo.metrics.calibration",
     "ConfusionMatrix": "segzoo.metrics.confusion",
+    "ImageCounts": "segzoo.metrics.resampling",
+    "Intervals": "segzoo.metrics.resampling",
     "MeanIoU": "segzoo.metrics.mean_iou",
+    "SurfaceMetrics": "segzoo.metrics.surface",
+    "bootstrap": "segzoo.metrics.resampling",
 }
 
-__all__ = ["ConfusionMatrix", "MeanIoU"]
+__all__ = [
+    "Calibration",
+    "ConfusionMatrix",
+    "ImageCounts",
+    "Intervals",
+    "MeanIoU",
+    "SurfaceMetrics",
+    "bootstrap",
+]
 
 
 def __getattr__(name: str) -> Any:

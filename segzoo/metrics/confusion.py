@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -93,7 +94,21 @@ class ConfusionMatrix:
 
     def dice(self) -> np.ndarray:
         """Return the Dice coefficient, also called F1, per class (C,)."""
-        return _ratio(2 * self.counts.diagonal(), self.counts.sum(0) + self.counts.sum(1))
+        return self.f_beta(1.0)
+
+    def f_beta(self, beta: float) -> np.ndarray:
+        """Return F-beta per class (C,): recall counts `beta` times as much as precision.
+
+        Source: van Rijsbergen 1979, Information Retrieval, chapter 7.
+
+        Raises:
+            ValueError: `beta` not positive.
+        """
+        if not 0 < beta < float("inf"):
+            raise ValueError(f"beta must be positive and finite, not {beta!r}.")
+        square = beta * beta
+        hits = (1 + square) * self.counts.diagonal()
+        return _ratio(hits, square * self.counts.sum(1) + self.counts.sum(0))
 
     def precision(self) -> np.ndarray:
         """Return the share of each class's predicted pixels that are right (C,); n/a if it has none."""
@@ -103,10 +118,64 @@ class ConfusionMatrix:
         """Return the share of each class's target pixels that are found (C,); n/a if it has none."""
         return _ratio(self.counts.diagonal(), self.counts.sum(1))
 
+    def specificity(self) -> np.ndarray:
+        """Return the share of the pixels of other classes that are not predicted as the class (C,).
+
+        n/a where no pixel is of another class, and for a class that occurs nowhere, which no pixel was mistaken for.
+        """
+        actual, predicted, hits = self.counts.sum(1), self.counts.sum(0), self.counts.diagonal()
+        others = self.counts.sum() - actual
+        occurs = actual + predicted > 0
+        return np.where(occurs, _ratio(others - (predicted - hits), others), np.nan)
+
     def mean_iou(self) -> float:
         """Return the mean IoU over the classes that occur in target or prediction; NaN where none does."""
-        iou = self.iou()
-        return float(iou[~np.isnan(iou)].mean()) if not np.isnan(iou).all() else float("nan")
+        return _mean(self.iou())
+
+    def mean_accuracy(self) -> float:
+        """Return the mean recall over the classes of the target (Long et al. 2015); NaN where nothing was counted."""
+        return _mean(self.recall())
+
+    def frequency_weighted_iou(self) -> float:
+        """Return the mean of IoU weighted by the classes' target pixels; NaN where nothing was counted.
+
+        Source: Long et al. 2015, Fully Convolutional Networks, https://arxiv.org/abs/1411.4038, section 5.
+        """
+        actual = self.counts.sum(1)
+        return float(_ratio(np.nansum(actual * self.iou()), actual.sum()))
+
+    def mcc(self) -> float:
+        """Return the multiclass Matthews correlation coefficient, -1 to 1; NaN where it is not defined.
+
+        It is not defined where all targets, or all predictions, are of one class.
+        Source: Gorodkin 2004, https://doi.org/10.1016/j.compbiolchem.2004.09.006.
+        """
+        actual, predicted, hits, total = self._exact()
+        covariance = hits * total - sum(a * p for a, p in zip(actual, predicted, strict=True))
+        variances = (total**2 - sum(a * a for a in actual)) * (total**2 - sum(p * p for p in predicted))
+        return covariance / math.sqrt(variances) if variances else float("nan")
+
+    def cohen_kappa(self) -> float:
+        """Return Cohen's kappa, the agreement beyond chance, at most 1; NaN where chance alone agrees fully.
+
+        Source: Cohen 1960, https://doi.org/10.1177/001316446002000104.
+        """
+        actual, predicted, hits, total = self._exact()
+        by_chance = sum(a * p for a, p in zip(actual, predicted, strict=True))
+        below = total * total - by_chance
+        return (hits * total - by_chance) / below if below else float("nan")
+
+    def _exact(self) -> tuple[list[int], list[int], int, int]:
+        """Pixels per target class and per predicted class, hits, all; as Python's integers.
+
+        Products of two counts pass int64 at 3 * 10^9 pixels, and in float64 the difference of two of them loses digits.
+        """
+        return (
+            self.counts.sum(1).tolist(),
+            self.counts.sum(0).tolist(),
+            int(np.trace(self.counts)),
+            int(self.counts.sum()),
+        )
 
     def pixel_accuracy(self) -> float:
         """Return the share of counted pixels that are right; NaN where none was counted."""
@@ -154,6 +223,12 @@ class ConfusionMatrix:
         if what == "target" and self.ignore_index is not None:
             allowed += f" or the ignore index {self.ignore_index}"
         raise DataError(f"The {what} holds labels that are no class: {found}{more}. Allowed: {allowed}.")
+
+
+def _mean(figures: np.ndarray) -> float:
+    """Mean of the figures that are not n/a; NaN where all are."""
+    known = figures[~np.isnan(figures)]
+    return float(known.mean()) if known.size else float("nan")
 
 
 def _ratio(numerator: Any, denominator: Any) -> np.ndarray:

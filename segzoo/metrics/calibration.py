@@ -1,0 +1,89 @@
+"""Whether a model is right as often as it says: confidence against accuracy, in bins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+class Calibration:
+    """Confidence and accuracy of all pixels, in bins of equal width; NumPy arrays in.
+
+    The confidence of a pixel is the probability of the class it is given. Counts are exact in int64, confidences are
+    summed in float64, so neither the batch size nor the order matters beyond rounding.
+
+    Source: Guo et al. 2017, https://arxiv.org/abs/1706.04599, sections 2 and 3.
+
+    Args:
+        bins: number of bins between 0 and 1.
+        ignore_index: label of the target pixels that are not counted, or None.
+
+    Attributes:
+        counts: int64 (bins,), pixels by confidence; bin i holds confidences above i / bins up to (i + 1) / bins.
+        hits: int64 (bins,), those of them that are right.
+        confidences: float64 (bins,), sums of their confidences.
+
+    Raises:
+        ValueError: fewer than 1 bin.
+    """
+
+    def __init__(self, bins: int = 15, ignore_index: int | None = None):
+        if bins < 1:
+            raise ValueError(f"Calibration needs at least 1 bin, not {bins}.")
+        self.bins = int(bins)
+        self.ignore_index = None if ignore_index is None else int(ignore_index)
+        self.counts = np.zeros(self.bins, np.int64)
+        self.hits = np.zeros(self.bins, np.int64)
+        self.confidences = np.zeros(self.bins)
+
+    def update(self, y_true: Any, probabilities: Any) -> None:
+        """Count pixels.
+
+        Args:
+            y_true: integer labels (...).
+            probabilities: (..., C), each row of which sums to 1.
+
+        Raises:
+            ValueError: shapes that do not belong together, or values outside 0..1, such as logits.
+        """
+        y_true, probabilities = np.asarray(y_true), np.asarray(probabilities)
+        if probabilities.shape[:-1] != y_true.shape or probabilities.ndim < 2:
+            raise ValueError(f"Labels {y_true.shape} need probabilities {(*y_true.shape, 'C')}: {probabilities.shape}.")
+        counted = np.ones(y_true.shape, bool) if self.ignore_index is None else y_true != self.ignore_index
+        rows = probabilities[counted]
+        if rows.size == 0:
+            return
+        confidence = rows.max(-1).astype(np.float64)
+        if rows.min() < 0 or confidence.max() > 1 + 1e-3:
+            raise ValueError(f"Probabilities lie in 0..1; these reach from {rows.min():.3g} to {rows.max():.3g}.")
+        index = np.clip(np.ceil(confidence * self.bins).astype(np.intp) - 1, 0, self.bins - 1)
+        right = rows.argmax(-1) == y_true[counted]
+        self.counts += np.bincount(index, minlength=self.bins)
+        self.hits += np.bincount(index[right], minlength=self.bins)
+        self.confidences += np.bincount(index, weights=confidence, minlength=self.bins)
+
+    def merge(self, other: Calibration) -> None:
+        """Add the counts of another worker, or of another part of the data set.
+
+        Raises:
+            ValueError: another number of bins or another ignore index.
+        """
+        if (other.bins, other.ignore_index) != (self.bins, self.ignore_index):
+            raise ValueError(
+                f"Cannot merge {other.bins} bins with ignore index {other.ignore_index} into {self.bins} bins with "
+                f"ignore index {self.ignore_index}."
+            )
+        self.counts += other.counts
+        self.hits += other.hits
+        self.confidences += other.confidences
+
+    def curve(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean confidence and accuracy of each bin, (bins,) each; NaN for an empty bin."""
+        with np.errstate(invalid="ignore"):
+            return self.confidences / self.counts, self.hits / self.counts
+
+    def ece(self) -> float:
+        """Return the expected calibration error, 0..1: the bins' mean gap, by pixels; NaN where none was counted."""
+        total = self.counts.sum()
+        return float(np.abs(self.hits - self.confidences).sum() / total) if total else float("nan")
