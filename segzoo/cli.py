@@ -65,32 +65,35 @@ def evaluate(
     weights: WeightsOption = "best",
     overrides: SetOption = None,
 ) -> None:
-    """Evaluate a run's model on a split; prints the table and writes it as JSON into the run folder."""
+    """Evaluate a run's model on a split; prints the table and writes a report with pictures into the run folder."""
     start_backend()
-    from segzoo.files import replacing
+    from segzoo.inference.report import Report
+    from segzoo.metrics import Calibration, bootstrap
     from segzoo.training import assemble, load_run
     from segzoo.training.evaluation import evaluate as measure
     from segzoo.training.screen import class_table
 
     opened = load_run(run, overrides or ())
+    ignored = opened.config.data.ignore_index
     batches = assemble.eval_batches(opened.config, assemble.build_source(opened.config, split))
     loss = assemble.build_loss(opened.config)
+    calibration = Calibration(ignore_index=ignored)
     model = opened.model(weights)
-    found = measure(model, batches, len(opened.classes), opened.config.data.ignore_index, loss=loss)
+    found = measure(model, batches, len(opened.classes), ignored, loss=loss, worst=10, calibration=calibration)
     _console().print(class_table(found.confusion, opened.classes, f"{split} split, {weights} weights"))
-    report = {
-        "split": split,
-        "weights": weights,
-        "loss": found.loss,
-        "mean_iou": found.confusion.mean_iou(),
-        "pixel_accuracy": found.confusion.pixel_accuracy(),
-        "classes": found.confusion.table(opened.classes),
-        "confusion_matrix": found.confusion.counts.tolist(),
-    }
-    path = opened.folder.path / f"evaluation_{split}_{weights}.json"
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    _console().print(f"Report: {path}", highlight=False, soft_wrap=True)
+    report = Report(
+        title=f"{opened.folder.path.name}: {split} split, {weights} weights",
+        names=opened.classes,
+        colours=opened.palette,
+        confusion=found.confusion,
+        intervals=bootstrap(found.images),
+        calibration=calibration,
+        worst=found.worst,
+        samples=len(found.images),
+        loss=found.loss,
+    )
+    page = report.write(opened.folder.path / f"evaluation_{split}_{weights}")
+    _console().print(f"Report: {page}", highlight=False, soft_wrap=True)
 
 
 @app.command()

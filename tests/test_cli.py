@@ -87,10 +87,13 @@ def test_a_folder_with_a_run_is_refused_on_the_command_line(run, capsys):
 def test_evaluate_finds_what_training_found(run, capsys):
     main_quietly("evaluate", str(run))
     assert "mean IoU" in capsys.readouterr().out
-    report = json.loads((run / "evaluation_val_best.json").read_text())
+    folder = run / "evaluation_val_best"
+    report = json.loads((folder / "report.json").read_text())
     finish = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
     assert report["mean_iou"] == pytest.approx(finish["val_mean_iou"], abs=1e-6)
     assert np.array(report["confusion_matrix"]).shape == (6, 6)
+    pictures = {"confusion.png", "calibration.png", "worst.png"}
+    assert {path.name for path in folder.iterdir()} == {"report.json", "report.md", "index.html", *pictures}
     assert "is not a run folder" in refused(capsys, "evaluate", str(run.parent))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +12,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from segzoo.metrics import ConfusionMatrix
+from segzoo.metrics import Calibration, ConfusionMatrix, ImageCounts
+
+Picture = tuple[np.ndarray, np.ndarray, np.ndarray, str]
 
 
 @dataclass
@@ -21,11 +25,15 @@ class Evaluation:
         confusion: counts of pixels over the whole split.
         loss: mean over the samples of the batch losses, or None where no loss was given.
         pictures: (image, truth, prediction, title) of the samples asked for.
+        images: counts of each sample.
+        worst: (image, truth, prediction, title) of the samples of lowest mean IoU, the worst first.
     """
 
     confusion: ConfusionMatrix
     loss: float | None = None
-    pictures: list[tuple[np.ndarray, np.ndarray, np.ndarray, str]] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
+    images: list[ImageCounts] = field(default_factory=list)
+    worst: list[Picture] = field(default_factory=list)
 
 
 def evaluate(
@@ -36,6 +44,8 @@ def evaluate(
     *,
     loss: Callable[[Any, Any], Any] | None = None,
     keep: frozenset[str] = frozenset(),
+    worst: int = 0,
+    calibration: Calibration | None = None,
 ) -> Evaluation:
     """Run `model` over `batches` of images `(B, H, W, 3)` uint8, masks `(B, H, W)` and ids.
 
@@ -46,11 +56,14 @@ def evaluate(
         ignore_index: label that no figure counts.
         loss: a function of masks and logits.
         keep: ids whose pictures are returned.
+        worst: how many samples of lowest mean IoU are returned with their pictures.
+        calibration: filled with the confidences of the predictions, where it is given.
 
     Raises:
         DataError: a label that is neither a class nor the ignore index.
     """
     result = Evaluation(ConfusionMatrix(classes, ignore_index))
+    lowest: list[tuple[float, int, Picture]] = []
     total, seen, full = 0.0, 0, 0
     for images, masks, ids in batches:
         count = len(images)
@@ -59,16 +72,33 @@ def evaluate(
         padded = np.concatenate([images, np.repeat(images[-1:], full - count, axis=0)]) if count < full else images
         logits = model.predict_on_batch(padded)[:count]
         predictions = ops.convert_to_numpy(ops.argmax(logits, axis=-1))
-        result.confusion.update(masks, predictions)
+        if calibration is not None:
+            calibration.update(masks, ops.convert_to_numpy(ops.softmax(ops.cast(logits, "float32"), axis=-1)))
         if loss is not None:
             total += float(loss(ops.cast(masks, "int32"), logits)) * count
         seen += count
         for image, mask, prediction, name in zip(images, masks, predictions, ids, strict=True):
+            counts = _counts_of(name, mask, prediction, result.confusion)
+            result.images.append(counts)
+            score = counts.mean_iou()
             if name in keep:
                 result.pictures.append((image, mask, prediction, name))
+            if worst and not math.isnan(score):
+                # A heap keeps the pictures of the worst only; -score, because its first is the smallest.
+                entry = (-score, -len(result.images), (image, mask, prediction, f"{name}: mean IoU {score:.3f}"))
+                (heapq.heappush if len(lowest) < worst else heapq.heappushpop)(lowest, entry)
     if loss is not None and seen:
         result.loss = total / seen
+    result.worst = [picture for *_, picture in sorted(lowest, key=lambda entry: entry[:2], reverse=True)]
     return result
+
+
+def _counts_of(name: str, mask: np.ndarray, prediction: np.ndarray, confusion: ConfusionMatrix) -> ImageCounts:
+    """Counts of one sample, which are added to `confusion`."""
+    own = ConfusionMatrix(confusion.classes, confusion.ignore_index)
+    own.update(mask, prediction)
+    confusion.merge(own)
+    return ImageCounts(name, own.counts.diagonal().copy(), own.counts.sum(1), own.counts.sum(0))
 
 
 def evenly_spaced(ids: list[str], count: int) -> frozenset[str]:

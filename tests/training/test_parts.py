@@ -9,6 +9,7 @@ import pytest
 from segzoo.errors import DataError, RunError
 from segzoo.files import replacing
 from segzoo.layers import BatchNormalization
+from segzoo.metrics import Calibration, ConfusionMatrix
 from segzoo.training.batchnorm import momentum_for, set_momentum
 from segzoo.training.evaluation import evaluate, evenly_spaced
 from segzoo.training.feed import Feed
@@ -137,6 +138,28 @@ def test_evaluation_does_not_depend_on_the_batch_size(batch):
     np.testing.assert_array_equal(found.confusion.counts, expected)
     assert [picture[3] for picture in found.pictures] == ["4"]
     np.testing.assert_array_equal(found.pictures[0][2], images[4, ..., 0])
+
+
+def test_the_worst_samples_come_first_and_counts_are_kept_by_sample():
+    rng = np.random.default_rng(0)
+    masks = rng.integers(0, 3, (7, 6, 8), dtype=np.uint8)
+    wrong = rng.uniform(size=masks.shape) < np.array([0.1, 0.9, 0.3, 0.5, 0.2, 0.7, 0.0])[:, None, None]
+    images = np.repeat(np.where(wrong, (masks + 1) % 3, masks)[..., None], 3, axis=-1).astype(np.uint8)
+    masks[6] = 255  # nothing to be wrong about
+    ids = [str(n) for n in range(7)]
+    calibration = Calibration(ignore_index=255)
+    parts = [(images[i : i + 3], masks[i : i + 3], ids[i : i + 3]) for i in range(0, 7, 3)]
+    found = evaluate(one_hot_model(), parts, 3, 255, worst=3, calibration=calibration)
+    assert [title.split(":")[0] for *_, title in found.worst] == ["1", "5", "3"]
+    np.testing.assert_array_equal(found.worst[0][1], masks[1])
+    assert [image.name for image in found.images] == ids
+    for image, mask, prediction in zip(found.images, masks, images[..., 0], strict=True):
+        matrix = ConfusionMatrix(3, 255)
+        matrix.update(mask, prediction)
+        np.testing.assert_array_equal(image.hits, matrix.counts.diagonal())
+    assert sum(image.actual.sum() for image in found.images) == found.confusion.counts.sum()
+    assert calibration.counts.sum() == found.confusion.counts.sum()
+    assert len(evaluate(one_hot_model(), parts, 3, 255, worst=100).worst) == 6
 
 
 def test_pictures_are_spread_over_the_split():
