@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
@@ -149,6 +151,24 @@ class PixelLoss(keras.losses.Loss):
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that rebuild the loss."""
         return {"ignore_index": self.ignore_index, "mode": self.mode, "name": self.name, "dtype": self.dtype}
+
+
+def checked_class_weights(weights: Sequence[float] | None) -> list[float] | None:
+    """Return class weights as floats, None as it is; ValueError unless they are finite, not negative and not all 0."""
+    if weights is None:
+        return None
+    weights = [float(weight) for weight in weights]
+    if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
+        raise ValueError(f"class_weights must be finite, not negative and not all 0: {weights}.")
+    return weights
+
+
+def class_weight_tensor(weights: list[float] | None, logits: Any) -> Any:
+    """Return one weight per class of `logits`, ones for None; ValueError where their number is another."""
+    classes = logits.shape[-1]
+    if weights is not None and len(weights) != classes:
+        raise ValueError(f"{len(weights)} class_weights for {classes} classes.")
+    return ops.convert_to_tensor(weights or [1.0] * classes, dtype=logits.dtype)
 
 
 def _check_logits(logits: Any, mode: Mode) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from segzoo.losses.base import Mode, PixelLoss, Target
+from segzoo.losses.base import Mode, PixelLoss, Target, checked_class_weights, class_weight_tensor
 
 
 @keras.saving.register_keras_serializable("segzoo")
@@ -54,18 +54,11 @@ class CrossEntropy(PixelLoss):
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be at least 0 and below 1, not {label_smoothing!r}.")
         self.label_smoothing = float(label_smoothing)
-        self.class_weights = None if class_weights is None else [float(weight) for weight in class_weights]
-        if self.class_weights is not None and (
-            not all(0 <= weight < math.inf for weight in self.class_weights) or not any(self.class_weights)
-        ):
-            raise ValueError(f"class_weights must be finite, not negative and not all 0: {self.class_weights}.")
+        self.class_weights = checked_class_weights(class_weights)
 
     def value(self, target: Target, logits: Any) -> Any:
         """Return the scalar loss; see `PixelLoss.value`."""
-        classes = logits.shape[-1]
-        if self.class_weights is not None and len(self.class_weights) != classes:
-            raise ValueError(f"{len(self.class_weights)} class_weights for {classes} classes.")
-        shares = ops.convert_to_tensor(self.class_weights or [1.0] * classes, dtype=logits.dtype)
+        shares = class_weight_tensor(self.class_weights, logits)
         pixels = ops.ones_like(logits[..., 0]) if target.weights is None else target.weights
         if target.labels is not None:
             losses = keras.losses.sparse_categorical_crossentropy(target.labels, logits, from_logits=True)

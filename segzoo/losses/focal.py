@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from segzoo.losses.base import Mode, PixelLoss, Target
+from segzoo.losses.base import Mode, PixelLoss, Target, checked_class_weights, class_weight_tensor
 
 
 class _Focal(PixelLoss):
@@ -57,18 +57,11 @@ class SoftmaxFocal(_Focal):
         dtype: Any = None,
     ):
         super().__init__(ignore_index, gamma, mode, name, dtype)
-        self.class_weights = None if class_weights is None else [float(weight) for weight in class_weights]
-        if self.class_weights is not None and (
-            not all(0 <= weight < math.inf for weight in self.class_weights) or not any(self.class_weights)
-        ):
-            raise ValueError(f"class_weights must be finite, not negative and not all 0: {self.class_weights}.")
+        self.class_weights = checked_class_weights(class_weights)
 
     def value(self, target: Target, logits: Any) -> Any:
         """Return the scalar loss; see `PixelLoss.value`."""
-        classes = logits.shape[-1]
-        if self.class_weights is not None and len(self.class_weights) != classes:
-            raise ValueError(f"{len(self.class_weights)} class_weights for {classes} classes.")
-        weights = ops.convert_to_tensor(self.class_weights or [1.0] * classes, dtype=logits.dtype)
+        weights = class_weight_tensor(self.class_weights, logits)
         if target.labels is not None:
             losses = keras.losses.sparse_categorical_crossentropy(target.labels, logits, from_logits=True)
             # 1 - p from log p: exact where p is nearly 1.
