@@ -153,6 +153,25 @@ class PixelLoss(keras.losses.Loss):
         return {"ignore_index": self.ignore_index, "mode": self.mode, "name": self.name, "dtype": self.dtype}
 
 
+class PerImageLoss(PixelLoss):
+    """A loss of sets of pixels: those of the whole batch, or with `per_image` of each image apart."""
+
+    def __init__(
+        self,
+        ignore_index: int | None = None,
+        per_image: bool = False,
+        mode: Mode | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ):
+        super().__init__(ignore_index=ignore_index, mode=mode, name=name, dtype=dtype)
+        self.per_image = bool(per_image)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that rebuild the loss."""
+        return {**super().get_config(), "per_image": self.per_image}
+
+
 def checked_class_weights(weights: Sequence[float] | None) -> list[float] | None:
     """Return class weights as floats, None as it is; ValueError unless they are finite, not negative and not all 0."""
     if weights is None:

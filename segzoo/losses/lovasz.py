@@ -7,10 +7,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from segzoo.losses.base import Mode, PixelLoss, Target
+from segzoo.losses.base import PerImageLoss, Target
 
 
-class _Lovasz(PixelLoss):
+class _Lovasz(PerImageLoss):
     """The Lovasz extension of 1 - IoU at the pixels' errors, its mean over images or over the batch, and over classes.
 
     Berman et al. 2018, https://arxiv.org/abs/1705.08790. An ignored pixel has no error and is in no target, so it is
@@ -23,17 +23,6 @@ class _Lovasz(PixelLoss):
         name: name of the loss.
         dtype: dtype to compute in, float32 unless told.
     """
-
-    def __init__(
-        self,
-        ignore_index: int | None = None,
-        per_image: bool = False,
-        mode: Mode | None = None,
-        name: str | None = None,
-        dtype: Any = None,
-    ):
-        super().__init__(ignore_index=ignore_index, mode=mode, name=name, dtype=dtype)
-        self.per_image = bool(per_image)
 
     def errors(self, logits: Any, target: Any) -> Any:
         """Return the error of every place, (B, H, W, C), at most about 1 where it is right."""
@@ -61,10 +50,6 @@ class _Lovasz(PixelLoss):
         else:
             flat = ops.reshape(places, (1, -1, logits.shape[-1]))
         return ops.transpose(flat, (0, 2, 1))
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the loss."""
-        return {**super().get_config(), "per_image": self.per_image}
 
 
 @keras.saving.register_keras_serializable("segzoo")

@@ -8,10 +8,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from segzoo.losses.base import Mode, PixelLoss, Target
+from segzoo.losses.base import Mode, PerImageLoss, Target
 
 
-class CountLoss(PixelLoss):
+class CountLoss(PerImageLoss):
     """A loss of sums per class over the valid pixels: of p g, of p, of g and of 1, for probabilities p and target g.
 
     Args:
@@ -22,17 +22,6 @@ class CountLoss(PixelLoss):
         name: name of the loss.
         dtype: dtype to compute in, float32 unless told.
     """
-
-    def __init__(
-        self,
-        ignore_index: int | None = None,
-        per_image: bool = False,
-        mode: Mode | None = None,
-        name: str | None = None,
-        dtype: Any = None,
-    ):
-        super().__init__(ignore_index=ignore_index, mode=mode, name=name, dtype=dtype)
-        self.per_image = bool(per_image)
 
     def counts(self, target: Target, logits: Any) -> tuple[Any, Any, Any, Any]:
         """Return the sums of p g, of p, of g and of 1, each (B, C) or (1, C)."""
@@ -62,10 +51,6 @@ class CountLoss(PixelLoss):
             ops.sum(each, axis=axes) for each in (p * shares, p, shares * weights, weights)
         )
         return overlap, predicted, actual, valid
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the loss."""
-        return {**super().get_config(), "per_image": self.per_image}
 
 
 class OverlapLoss(CountLoss):

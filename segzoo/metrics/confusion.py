@@ -90,7 +90,7 @@ class ConfusionMatrix:
     def iou(self) -> np.ndarray:
         """Return intersection over union per class (C,)."""
         hits = self.counts.diagonal()
-        return _ratio(hits, self.counts.sum(0) + self.counts.sum(1) - hits)
+        return ratio(hits, self.counts.sum(0) + self.counts.sum(1) - hits)
 
     def dice(self) -> np.ndarray:
         """Return the Dice coefficient, also called F1, per class (C,)."""
@@ -108,15 +108,15 @@ class ConfusionMatrix:
             raise ValueError(f"beta must be positive and finite, not {beta!r}.")
         square = beta * beta
         hits = (1 + square) * self.counts.diagonal()
-        return _ratio(hits, square * self.counts.sum(1) + self.counts.sum(0))
+        return ratio(hits, square * self.counts.sum(1) + self.counts.sum(0))
 
     def precision(self) -> np.ndarray:
         """Return the share of each class's predicted pixels that are right (C,); n/a if it has none."""
-        return _ratio(self.counts.diagonal(), self.counts.sum(0))
+        return ratio(self.counts.diagonal(), self.counts.sum(0))
 
     def recall(self) -> np.ndarray:
         """Return the share of each class's target pixels that are found (C,); n/a if it has none."""
-        return _ratio(self.counts.diagonal(), self.counts.sum(1))
+        return ratio(self.counts.diagonal(), self.counts.sum(1))
 
     def specificity(self) -> np.ndarray:
         """Return the share of the pixels of other classes that are not predicted as the class (C,).
@@ -126,7 +126,7 @@ class ConfusionMatrix:
         actual, predicted, hits = self.counts.sum(1), self.counts.sum(0), self.counts.diagonal()
         others = self.counts.sum() - actual
         occurs = actual + predicted > 0
-        return np.where(occurs, _ratio(others - (predicted - hits), others), np.nan)
+        return np.where(occurs, ratio(others - (predicted - hits), others), np.nan)
 
     def mean_iou(self) -> float:
         """Return the mean IoU over the classes that occur in target or prediction; NaN where none does."""
@@ -142,7 +142,7 @@ class ConfusionMatrix:
         Source: Long et al. 2015, Fully Convolutional Networks, https://arxiv.org/abs/1411.4038, section 5.
         """
         actual = self.counts.sum(1)
-        return float(_ratio(np.nansum(actual * self.iou()), actual.sum()))
+        return float(ratio(np.nansum(actual * self.iou()), actual.sum()))
 
     def mcc(self) -> float:
         """Return the multiclass Matthews correlation coefficient, -1 to 1; NaN where it is not defined.
@@ -179,7 +179,7 @@ class ConfusionMatrix:
 
     def pixel_accuracy(self) -> float:
         """Return the share of counted pixels that are right; NaN where none was counted."""
-        return float(_ratio(np.trace(self.counts), self.counts.sum()))
+        return float(ratio(np.trace(self.counts), self.counts.sum()))
 
     def table(self, names: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """Return one row per class as plain Python values, fit for JSON and CSV; n/a is None.
@@ -231,7 +231,7 @@ def _mean(figures: np.ndarray) -> float:
     return float(known.mean()) if known.size else float("nan")
 
 
-def _ratio(numerator: Any, denominator: Any) -> np.ndarray:
+def ratio(numerator: Any, denominator: Any) -> np.ndarray:
     """Divide in float64; 0 / 0 is NaN, which stands for n/a."""
     with np.errstate(invalid="ignore"):
         return np.divide(numerator, denominator, dtype=np.float64)

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from segzoo.errors import DataError
+from segzoo.metrics.confusion import ratio
 
 _CROSS = ndimage.generate_binary_structure(2, 1)
 _SQUARE = np.ones((3, 3), bool)
@@ -146,36 +147,31 @@ class SurfaceMetrics:
         Source: Huttenlocher et al. 1993, https://doi.org/10.1109/34.232073, with the percentile in place of the
         largest distance.
         """
-        return _ratio(self._hausdorff, self._matched)
+        return ratio(self._hausdorff, self._matched)
 
     def average_surface_distance(self) -> np.ndarray:
         """Return the mean symmetric surface distance (C,): over the pixels of both surfaces, to the other surface.
 
         Source: Heimann et al. 2009, https://doi.org/10.1109/TMI.2009.2013851.
         """
-        return _ratio(self._average, self._matched)
+        return ratio(self._average, self._matched)
 
     def boundary_f1(self) -> np.ndarray:
         """Return boundary F1 (C,): precision and recall of surface pixels within the tolerance.
 
         Source: Csurka et al. 2013, https://doi.org/10.5244/C.27.32.
         """
-        return _ratio(self._f1, self._matched + self.unmatched)
+        return ratio(self._f1, self._matched + self.unmatched)
 
     def boundary_iou(self) -> np.ndarray:
         """Return boundary IoU (C,): IoU of the bands inside the outlines.
 
         Source: Cheng et al. 2021, https://arxiv.org/abs/2103.16562.
         """
-        return _ratio(self._intersection, self._union)
+        return ratio(self._intersection, self._union)
 
 
 def _band(mask: np.ndarray, share: float) -> np.ndarray:
     """Return the pixels of a mask that lie within a share of the diagonal of its outline or the image's border."""
     width = max(1, round(share * math.hypot(*mask.shape)))
     return mask & ~ndimage.binary_erosion(mask, _SQUARE, iterations=width)
-
-
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore"):
-        return np.divide(numerator, denominator, dtype=np.float64)
