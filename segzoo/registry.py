@@ -9,6 +9,14 @@ from typing import Any
 from segzoo.errors import UnknownNameError, unknown_name
 
 
+def find(where: str) -> Any:
+    """Import what lies at "module:attribute" or "module:table[key]"."""
+    module, _, place = where.partition(":")
+    attribute, _, key = place.rstrip("]").partition("[")
+    found = getattr(importlib.import_module(module), attribute)
+    return found[key] if key else found
+
+
 class Registry:
     """Names of one kind of thing (backbones, decoders, losses), each imported when it is first asked for.
 
@@ -42,7 +50,4 @@ class Registry:
     def __getitem__(self, name: str) -> Any:
         """Import and return what is called `name`; UnknownNameError lists what there is."""
         self.check(name)
-        module, _, place = self._entries[name].partition(":")
-        attribute, _, key = place.rstrip("]").partition("[")
-        found = getattr(importlib.import_module(module), attribute)
-        return found[key] if key else found
+        return find(self._entries[name])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -14,7 +16,7 @@ import h5py
 import keras
 import numpy as np
 
-from segzoo.backbones import BACKBONES
+from segzoo.backbones import BACKBONES, reference
 from segzoo.backbones.contract import Variant
 from segzoo.errors import WeightsError
 from segzoo.files import replacing
@@ -34,6 +36,7 @@ class WeightsReport:
     Attributes:
         source: "none", "imagenet" or the file.
         loaded: tensors taken over.
+        reshaped: those of them that were adapted to another shape, with both shapes.
         skipped: tensors of the file that were not taken, each with the reason.
         missing: tensors of the model that keep their initial values.
         note: a sentence for the log where something is to be said.
@@ -41,13 +44,15 @@ class WeightsReport:
 
     source: str
     loaded: list[str] = field(default_factory=list)
+    reshaped: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     note: str = ""
 
     def __str__(self) -> str:
         """One line of counts, then the note."""
-        counts = f"{len(self.loaded)} loaded, {len(self.skipped)} skipped, {len(self.missing)} missing"
+        kinds = ("loaded", "reshaped", "skipped", "missing")
+        counts = ", ".join(f"{len(getattr(self, kind))} {kind}" for kind in kinds)
         return f"weights {self.source}: " + (self.note or counts)
 
 
@@ -56,7 +61,7 @@ def is_path(weights: str) -> bool:
     return weights not in _NAMED
 
 
-def apply_weights(model: keras.Model, weights: str, backbone: Variant | None = None) -> None:
+def apply_weights(model: keras.Model, weights: str, backbone: Variant | None = None, sha256: str | None = None) -> None:
     """Give `model` its weights and leave the report as `model.weights_report`.
 
     Args:
@@ -64,6 +69,7 @@ def apply_weights(model: keras.Model, weights: str, backbone: Variant | None = N
         weights: "none": keep the initial values. "imagenet": get them or fail. "auto": imagenet where they are cached
             or can be reached, else keep the initial values and warn. Else the path of a `.weights.h5` file.
         backbone: the variant whose ImageNet weights are meant; needed for "imagenet" and "auto".
+        sha256: digest that the file must have, in hexadecimal.
 
     Raises:
         WeightsError: ImageNet weights that cannot be had, a file that cannot be read or was made for another graph.
@@ -71,7 +77,7 @@ def apply_weights(model: keras.Model, weights: str, backbone: Variant | None = N
     if weights == "none":
         model.weights_report = WeightsReport("none", note="random initial values, as asked for")
     elif is_path(weights):
-        model.weights_report = load_file(model, Path(weights))
+        model.weights_report = load_file(model, Path(weights), sha256)
     elif backbone is None:
         raise WeightsError(f"weights={weights!r} belongs to a backbone; a whole model takes 'none' or a file.")
     else:
@@ -80,38 +86,84 @@ def apply_weights(model: keras.Model, weights: str, backbone: Variant | None = N
 
 def _load_imagenet(model: keras.Model, variant: Variant, required: bool) -> WeightsReport:
     try:
-        # "imagenet" must be said to the constructor: EfficientNet's graph depends on it.
-        reference = getattr(keras.applications, variant.constructor)(include_top=False, weights="imagenet")
+        network = reference.build(variant, "imagenet")
     except Exception as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         if required:
             raise WeightsError(
-                f"ImageNet weights of {variant.name} could not be had: {reason}. Connect to the network once, or put "
-                f"the file that keras.applications names into ~/.keras/models, or choose weights: none."
+                f"ImageNet weights of {variant.name} could not be had: {reason}. {_cure(variant)}, or choose "
+                "weights: none."
             ) from error
         note = f"ImageNet weights of {variant.name} could not be reached ({reason}); training starts from random values"
         warnings.warn(note + ". weights: none says so on purpose.", WeightsWarning, stacklevel=4)
         return WeightsReport("none", note=note)
-    _check_preprocessing(reference, model, variant)
+    if _normalizes_as_published(model, variant):
+        _check_preprocessing(network, model, variant)
     report = WeightsReport("imagenet")
+    names = reference.names(network)
+    published = {names[id(operation)]: operation for operation in reference.flat(network)}
+    first = next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
     for layer in model.layers:
         if not layer.weights:
             continue
-        layer.set_weights(reference.get_layer(layer.name).get_weights())
+        values = published[layer.name].get_weights()
+        if layer is first:
+            fitted = fit_channels(values[0][:, :, ::-1] if variant.pixels.bgr else values[0], layer.kernel.shape[2])
+            if fitted.shape != values[0].shape:
+                report.reshaped.append(f"{layer.kernel.path}: {values[0].shape} to {fitted.shape}")
+            values = [fitted, *values[1:]]
+        elif isinstance(layer, keras.layers.DepthwiseConv2D) and values[0].shape != layer.kernel.shape:
+            values = [np.swapaxes(values[0], 2, 3), *values[1:]]  # published as a convolution in groups
+        layer.set_weights(values)
         report.loaded += [weight.path for weight in layer.weights]
     return report
 
 
-def _check_preprocessing(reference: keras.Model, model: keras.Model, variant: Variant) -> None:
+def _cure(variant: Variant) -> str:
+    if not variant.published:
+        return "Make a file of them by segzoo weights convert and give its path as weights"
+    return "Connect to the network once, or put the file that keras.applications names into ~/.keras/models"
+
+
+def fit_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
+    """Fit a first kernel `(h, w, C, D)` to images of other channels: `(h, w, channels, D)`.
+
+    The mean of its channels for one, its channels in turn for more. Scaled by C / channels, so that an image whose
+    channels are all alike gives the response that it gave before.
+    """
+    given = kernel.shape[2]
+    if channels == given:
+        return kernel
+    if channels == 1:
+        fitted = kernel.mean(axis=2, keepdims=True)
+    else:
+        fitted = kernel[:, :, [channel % given for channel in range(channels)]]
+    return fitted * (given / channels)
+
+
+def _normalizes_as_published(model: keras.Model, variant: Variant) -> bool:
+    """Whether the pixels are those that the weights were made for; other channels, or a mean of one's own, are not."""
+    config = model.get_layer("preprocessing").get_config()
+    own = variant.pixels
+    return (config["scale"], tuple(config["mean"]), tuple(config["std"])) == (own.scale, own.mean, own.std)
+
+
+def _check_preprocessing(network: keras.Model, model: keras.Model, variant: Variant) -> None:
     """Compare the reference's preprocessing, as loaded, with ours: weights fit only the pixels they were made for."""
-    first = next(layer for layer in reference.layers if isinstance(layer, keras.layers.Conv2D))
-    before = first.input
-    while isinstance(producer := before._keras_history.operation, keras.layers.ZeroPadding2D):
-        before = producer.input
-    pixels = np.linspace(0, 255, 32 * 32 * 3, dtype="float32").reshape(1, 32, 32, 3)
-    theirs = keras.ops.convert_to_numpy(keras.Model(reference.input, before)(pixels))
+    before = network.input
+    for layer in network.layers[1:]:
+        if not isinstance(layer, keras.layers.Normalization | keras.layers.Rescaling):
+            break
+        before = layer.output
+    shape = (1, *network.input.shape[1:])
+    pixels = np.linspace(0, 255, math.prod(shape), dtype="float32").reshape(shape)
+    theirs = reference.preprocess(variant, pixels.copy())
+    if before is not network.input:
+        theirs = keras.ops.convert_to_numpy(keras.Model(network.input, before)(theirs))
+    if variant.pixels.bgr:
+        theirs = theirs[..., ::-1]
     ours = keras.ops.convert_to_numpy(model.get_layer("preprocessing")(pixels))
-    difference = float(np.abs(theirs - np.asarray(ours, "float32")).max())
+    difference = float(np.abs(theirs - np.asarray(ours, "float32")).max()) / max(1.0, float(np.abs(theirs).max()))
     # Half precision rounds pixels on purpose; a wrong constant is off by far more than that.
     if difference > (1e-4 if model.get_layer("preprocessing").compute_dtype == "float32" else 0.05):
         raise WeightsError(
@@ -136,21 +188,28 @@ def save_file(model: keras.Model, path: Path) -> None:
 
 def _signature(model: keras.Model) -> dict[str, Any]:
     """What a graph must share with the one that weights were made for, beyond the shapes of its tensors."""
-    config = model.get_layer("preprocessing").get_config()
+    layer = next((layer for layer in model.layers if layer.name == "preprocessing"), None)
+    config = layer.get_config() if layer else {}  # a wrapped backbone prepares its pixels as it likes
     # A larger variant may differ in its number of blocks only, so that all tensors of the smaller one fit.
     known = (name for name in BACKBONES if model.name == name or model.name.endswith(f"_{name}"))
     return {
         "model": model.name,
         "backbone": next(known, None),
-        "preprocessing": {key: config[key] for key in ("scale", "mean", "std")},
+        "preprocessing": {key: config.get(key) for key in ("scale", "mean", "std")},
     }
 
 
-def load_file(model: keras.Model, path: Path) -> WeightsReport:
+def load_file(model: keras.Model, path: Path, sha256: str | None = None) -> WeightsReport:
     """Load what fits by name and shape from a `.weights.h5` file and report the rest.
 
+    Args:
+        model: a backbone or a whole model.
+        path: of the file.
+        sha256: digest in hexadecimal that is checked before anything of the file is parsed.
+
     Raises:
-        WeightsError: no such file, not a weights file, made for other pixels or another backbone, or nothing fits.
+        WeightsError: no such file, another digest, not a weights file, made for other pixels or another backbone, or
+            nothing fits.
     """
     if not path.is_file():
         raise WeightsError(f"Weights file {path} does not exist (weights: auto, imagenet, none or a file).")
@@ -159,6 +218,14 @@ def load_file(model: keras.Model, path: Path) -> WeightsReport:
             f"{path} is not a .weights.h5 file. Whole models and pickles can run code when read, so segzoo loads "
             "weights only: save them with model.save_weights('name.weights.h5')."
         )
+    if sha256 is not None:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != sha256.lower():
+            raise WeightsError(
+                f"{path} is not the file that was asked for: its sha256 is {found}, expected was {sha256.lower()}. "
+                "It was not read."
+            )
     report = WeightsReport(str(path))
     network = bare(model)
     with tempfile.TemporaryDirectory() as folder:

@@ -52,7 +52,7 @@ def test_no_hint_where_nothing_is_near() -> None:
     "statement",
     [
         "segzoo.__version__",
-        "assert len(segzoo.backbones.names()) == 15",
+        "assert 'efficientnet_b3' in segzoo.backbones.names()",
         "assert 'unet' in segzoo.decoders.names()",
         "assert segzoo.backbones.taps('efficientnet_b3')[-1].channels == 1536",
         "assert issubclass(segzoo.SegzooError, Exception); dir(segzoo)",

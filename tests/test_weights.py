@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -245,5 +246,16 @@ def test_an_optimizers_state_is_not_saved(saved, tmp_path: Path) -> None:
 
 
 def test_the_report_counts_or_says_why() -> None:
-    assert str(WeightsReport("a.weights.h5", loaded=["x"])) == "weights a.weights.h5: 1 loaded, 0 skipped, 0 missing"
+    assert str(WeightsReport("a.weights.h5", loaded=["x"])) == (
+        "weights a.weights.h5: 1 loaded, 0 reshaped, 0 skipped, 0 missing"
+    )
     assert str(WeightsReport("none", note="random")) == "weights none: random"
+
+
+def test_a_digest_is_checked_before_the_file_is_parsed(other: keras.Model, copy: Path, tmp_path: Path) -> None:
+    digest = hashlib.sha256(copy.read_bytes()).hexdigest()
+    assert load_file(other, copy, digest.upper()).loaded
+    rubbish = tmp_path / "rubbish.weights.h5"
+    rubbish.write_bytes(b"not HDF5 at all")
+    with pytest.raises(WeightsError, match=rf"its sha256 is [0-9a-f]{{64}}, expected was {digest}. It was not read"):
+        load_file(other, rubbish, digest)

@@ -9,21 +9,38 @@ from segzoo.registry import Registry
 if TYPE_CHECKING:
     from segzoo.backbones.adapter import create as create
     from segzoo.backbones.contract import Tap
+    from segzoo.backbones.wrapping import wrap as wrap
 
-_EFFICIENTNET = "segzoo.backbones.efficientnet:VARIANTS"
-_V1 = [f"efficientnet_b{size}" for size in range(8)]
-_V2 = [f"efficientnetv2_{size}" for size in ("b0", "b1", "b2", "b3", "s", "m", "l")]
+# Family module to the variants in it: a listing must not import them.
+_FAMILIES = {
+    "efficientnet": [f"efficientnet_b{size}" for size in range(8)]
+    + [f"efficientnetv2_{size}" for size in ("b0", "b1", "b2", "b3", "s", "m", "l")],
+    "resnet": ["resnet50", "resnet101", "resnet152", "resnet50v2", "resnet101v2", "resnet152v2"],
+    "resnet_v1b": ["resnet18", "resnet34", "resnet50_v1b", "resnet101_v1b", "resnet152_v1b"],
+    "vgg": ["vgg16", "vgg19"],
+    "densenet": ["densenet121", "densenet169", "densenet201"],
+    "mobilenet": ["mobilenet", "mobilenetv2", "mobilenetv3_small", "mobilenetv3_large"],
+    "convnext": ["convnext_tiny", "convnext_small", "convnext_base", "convnext_large", "convnext_xlarge"],
+    "xception": ["xception"],
+    "inception": ["inceptionv3", "inceptionresnetv2"],
+    "nasnet": ["nasnet_mobile", "nasnet_large"],
+}
+_V2 = [name for name in _FAMILIES["efficientnet"] if name.startswith("efficientnetv2")]
 
 BACKBONES = Registry(
     "backbone",
-    {name: f"{_EFFICIENTNET}[{name}]" for name in _V1 + _V2},
+    {
+        name: f"segzoo.backbones.{module}:VARIANTS[{name}]"
+        for module, variants in _FAMILIES.items()
+        for name in variants
+    },
     absent={
         f"efficientnetv2_b{size}": "EfficientNetV2's B variants end at B3. What exists: " + ", ".join(_V2) + "."
         for size in range(4, 8)
     },
 )
 
-__all__ = ["BACKBONES", "create", "names", "taps"]
+__all__ = ["BACKBONES", "create", "names", "taps", "wrap"]
 
 
 def names() -> list[str]:
@@ -41,8 +58,13 @@ def taps(name: str, kind: str | None = None) -> tuple[Tap, ...]:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "create":  # imports keras, so only when it is asked for
+    # These import keras, so only when they are asked for.
+    if name == "create":
         from segzoo.backbones.adapter import create
 
         return create
+    if name == "wrap":
+        from segzoo.backbones.wrapping import wrap
+
+        return wrap
     raise AttributeError(f"module 'segzoo.backbones' has no attribute {name!r}")

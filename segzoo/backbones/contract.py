@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from segzoo.errors import unknown_name
+from segzoo.errors import SegzooError, unknown_name
 from segzoo.levels import levels_at
 
 
@@ -30,11 +30,26 @@ class Tap:
 
 @dataclass(frozen=True)
 class Pixels:
-    """How a network wants its pixels: `(x * scale - mean) / std` for x in 0..255."""
+    """How a network wants its pixels: `(x * scale - mean) / std` for x in 0..255.
+
+    Attributes:
+        scale: factor on the pixel values.
+        mean: of red, green and blue, in scaled units.
+        std: of red, green and blue, in scaled units.
+        bgr: the published weights were made for blue, green, red. The backbone takes red first all the same: the input
+            channels of its first kernel are turned round when such weights are loaded.
+    """
 
     scale: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    bgr: bool = False
+
+
+# The ways in which ImageNet weights want their pixels, called "torch", "tf" and "caffe" by keras.applications.
+STANDARDIZED = Pixels(1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CENTERED = Pixels(1 / 127.5, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0))
+MEAN_SUBTRACTED = Pixels(1.0, (123.68, 116.779, 103.939), (1.0, 1.0, 1.0), bgr=True)
 
 
 @dataclass(frozen=True)
@@ -43,15 +58,30 @@ class Variant:
 
     Attributes:
         name: public name.
-        constructor: name of the constructor in keras.applications.
+        constructor: name of the constructor in keras.applications, or "module:table[key]" of segzoo's own.
+        family: its module in keras.applications, e.g. "efficientnet_v2", or of segzoo's own.
         pixels: preprocessing of the pretrained weights.
         tables: kind of taps to its table, first the default kind.
+        centred_strides: the network pads both sides alike before it strides, as PyTorch does, so that output i lies on
+            input 2i. Else it pads as TensorFlow's "same" does, and output i lies on input 2i + 1 for even sizes.
+        undilated: why its strides cannot be replaced by dilation; empty where they can.
+        published: keras.applications has its ImageNet weights.
+        image_size: height and width that an EfficientNet was scaled for; 0 for others.
+        smp_fourth: layer that segmentation_models.pytorch takes for P4 instead of the last at stride 16; empty if none.
+        quirk: what is peculiar about its features or how they are made to fit the contract; empty if nothing.
     """
 
     name: str
     constructor: str
+    family: str
     pixels: Pixels
     tables: Mapping[str, tuple[Tap, ...]]
+    centred_strides: bool = False
+    undilated: str = ""
+    published: bool = True
+    image_size: int = 0
+    smp_fourth: str = ""
+    quirk: str = ""
 
     def tap_table(self, kind: str | None = None) -> tuple[Tap, ...]:
         """Return the table of the given kind, or of the default kind; UnknownNameError lists the kinds."""
@@ -64,8 +94,20 @@ class Variant:
         """Level to tap. With output stride 16 or 8 the deepest tap serves P4 or P3, and the levels end there.
 
         Raises:
-            SegzooError: an output stride other than 8, 16 and 32.
+            SegzooError: an output stride other than 8, 16 and 32, or one that this network cannot have.
         """
         *upper, last = levels_at(output_stride)
+        if output_stride < 32 and self.undilated:
+            raise SegzooError(f"{self.name} has output stride 32 only, not {output_stride}: {self.undilated}")
         table = {tap.level: tap for tap in self.tap_table(kind) if tap.level}
-        return {**{level: table[level] for level in upper}, last: table["P5"]}
+        return {**{level: table[level] for level in upper if level in table}, last: table["P5"]}
+
+
+def tap_table(*rows: str) -> tuple[Tap, ...]:
+    """Taps from rows "level layer channels what it is"; level "-" at stride 1 serves none."""
+    taps = []
+    for row in rows:
+        level, layer, channels, reason = row.split(maxsplit=3)
+        stride = 1 if level == "-" else 2 ** int(level[1:])
+        taps.append(Tap(layer, stride, int(channels), None if level == "-" else level, reason))
+    return tuple(taps)

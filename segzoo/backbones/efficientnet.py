@@ -8,14 +8,12 @@ convolution, V1's blocks after it, so layers of the same name lie at different s
 
 from __future__ import annotations
 
-from segzoo.backbones.contract import Pixels, Tap, Variant
+from segzoo.backbones.contract import STANDARDIZED, Pixels, Tap, Variant
 from segzoo.levels import LEVELS
 
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# keras.applications reaches this for V1 through a Normalization layer whose pretrained "variance" is the standard
-# deviation and a Rescaling by its root (tensorflow#49930); B0 to B3 of V2 use it directly for three channels.
-_STANDARDIZED = Pixels(1 / 255, _IMAGENET_MEAN, _IMAGENET_STD)
-_CENTERED = Pixels(1 / 128, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0))
+# keras.applications reaches STANDARDIZED for V1 through a Normalization layer whose pretrained "variance" is the
+# standard deviation and a Rescaling by its root (tensorflow#49930); B0 to B3 of V2 use it directly for three channels.
+_V2_CENTERED = Pixels(1 / 128, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0))
 
 _EXPANDED = "widened input of the first block of stage {}"
 _STRIDES = (2, 4, 8, 16, 32)
@@ -82,6 +80,7 @@ _V1 = {
         ("stem_activation 64", "block2g_add 48", "block3g_add 80", "block5j_add 224", "block7d_add 640"),
     ),
 }
+_V1_IMAGE_SIZES = {"b0": 224, "b1": 240, "b2": 260, "b3": 300, "b4": 380, "b5": 456, "b6": 528, "b7": 600}
 # variant: first expansion tap, channels of the others (0: that stage does not exist), output taps as above.
 _V2 = {
     "b0": (
@@ -144,14 +143,23 @@ def _variants() -> dict[str, Variant]:
     for size, (channels, outputs) in _V1.items():
         tables = {"expansion": _expansion(_V1_EXPANSION, channels), "output": _output(outputs)}
         name = f"efficientnet_{size}"
-        variants[name] = Variant(name, f"EfficientNet{size.upper()}", _STANDARDIZED, tables)
+        constructor = f"EfficientNet{size.upper()}"
+        variants[name] = Variant(
+            name,
+            constructor,
+            "efficientnet",
+            STANDARDIZED,
+            tables,
+            image_size=_V1_IMAGE_SIZES[size],
+            smp_fourth="block5a_project_bn" if size == "b0" else "",
+        )
     for size, (first, channels, outputs) in _V2.items():
         layer, width = first.split()
         expansion = _expansion(_V2_EXPANSION, (int(width), *channels), layer)
         tables = {"expansion": expansion, "output": _output(outputs)}
         name = f"efficientnetv2_{size}"
-        pixels = _STANDARDIZED if size.startswith("b") else _CENTERED
-        variants[name] = Variant(name, f"EfficientNetV2{size.upper()}", pixels, tables)
+        pixels = STANDARDIZED if size.startswith("b") else _V2_CENTERED
+        variants[name] = Variant(name, f"EfficientNetV2{size.upper()}", "efficientnet_v2", pixels, tables)
     return variants
 
 

@@ -1,16 +1,28 @@
 """The few layers that several backbones and decoders share."""
 
 from segzoo.layers.aspp import ASPP
-from segzoo.layers.convolution import ConvBlock, DepthwiseConv2D, SeparableConvBlock
+from segzoo.layers.attention import PositionAttention, ScSE, SqueezeExcitation
+from segzoo.layers.convolution import AtrousConv2D, ConvBlock, DepthwiseConv2D, SeparableConvBlock
 from segzoo.layers.normalization import BatchNormalization, PixelNormalization
-from segzoo.layers.resize import ResizeTo
+from segzoo.layers.pooling import DilatedPooling2D, PyramidPooling
+from segzoo.layers.resize import ResizeTo, ResizeToStride, Upsample
+from segzoo.layers.scale import LayerScale
 
 __all__ = [
     "ASPP",
+    "AtrousConv2D",
     "BatchNormalization",
     "ConvBlock",
     "DepthwiseConv2D",
+    "DilatedPooling2D",
+    "LayerScale",
     "PixelNormalization",
+    "PositionAttention",
+    "PyramidPooling",
     "ResizeTo",
+    "ResizeToStride",
+    "ScSE",
     "SeparableConvBlock",
+    "SqueezeExcitation",
+    "Upsample",
 ]

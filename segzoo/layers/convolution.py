@@ -35,6 +35,35 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
         return ops.cast(self.activation(outputs), self.compute_dtype)
 
 
+@keras.saving.register_keras_serializable("segzoo")
+class AtrousConv2D(keras.layers.Conv2D):
+    """keras.layers.Conv2D for dilation rates above 1, with a gradient that does not waste work on a CPU.
+
+    TensorFlow's convolution has no dilated gradient on a CPU, so Keras cuts the padded map into rate x rate small ones.
+    Far-apart kernel points make that padding many times the map: forward and backward of 3x3x320x256 at 8 x 16x16 took
+    1.3 s at rate 12 and 10.3 s at rate 36 on two cores. Here the forward pass is TensorFlow's own kernel, and the
+    gradient a matrix product for each kernel point over the pixels that it meets: 40 ms and 30 ms.
+
+    Even kernels, strides and "valid" padding are left to Keras, as are all other backends and devices.
+    """
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        """Convolve `(B, H, W, C)`."""
+        fits = (
+            max(self.dilation_rate) > 1
+            and self.padding == "same"
+            and self.groups == 1
+            and self.data_format == "channels_last"
+            and set(self.strides) == {1}
+            and all(size % 2 for size in self.kernel_size)
+        )
+        if not fits or not _computes_on_tensorflow_cpu():
+            return super().convolution_op(inputs, kernel)
+        from segzoo.layers.atrous import atrous_convolution
+
+        return atrous_convolution(inputs, kernel, tuple(self.dilation_rate))
+
+
 def _computes_on_tensorflow_cpu() -> bool:
     if keras.backend.backend() != "tensorflow":
         return False
@@ -82,7 +111,8 @@ class ConvBlock(keras.layers.Layer):
         return self.normalization in (None, "none")
 
     def _convolution(self, kernel_size: int, dilation_rate: int, bias: bool, name: str) -> keras.layers.Layer:
-        return keras.layers.Conv2D(
+        kind = keras.layers.Conv2D if dilation_rate == 1 else AtrousConv2D
+        return kind(
             self.channels,
             kernel_size,
             padding="same",

@@ -129,7 +129,8 @@ def normalization_layer(kind: str | None, channels: int, **kwargs: Any) -> keras
     if kind == "batch":
         return BatchNormalization(epsilon=1e-5, **kwargs)
     if kind == "group":
-        groups = next(groups for groups in (32, 16, 8, 4, 2, 1) if channels % groups == 0)
+        # Two channels or more in a group: a pooled branch has one value each, and alone it would become zero.
+        groups = next((groups for groups in (32, 16, 8, 4, 2) if channels % (2 * groups) == 0), 1)
         return keras.layers.GroupNormalization(groups=groups, epsilon=1e-5, **kwargs)
     if kind == "layer":
         return keras.layers.LayerNormalization(epsilon=1e-6, **kwargs)

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
+UPSAMPLING = ("nearest", "bilinear", "transposed")
+
 
 @keras.saving.register_keras_serializable("segzoo")
 class ResizeTo(keras.layers.Layer):
@@ -16,13 +18,14 @@ class ResizeTo(keras.layers.Layer):
     float32: a bilinear resize after an activation fails to compile under XLA in half precision (keras#20931).
 
     Args:
-        interpolation: "bilinear" or "nearest".
+        interpolation: "bilinear" or "nearest"; or "aligned", bilinear with the corners of both maps on each other, as
+            PyTorch's `align_corners=True`, for weights that were trained so.
     """
 
     def __init__(self, interpolation: str = "bilinear", **kwargs: Any):
         super().__init__(**kwargs)
-        if interpolation not in ("bilinear", "nearest"):
-            raise ValueError(f"interpolation must be 'bilinear' or 'nearest', got {interpolation!r}.")
+        if interpolation not in ("bilinear", "nearest", "aligned"):
+            raise ValueError(f"interpolation must be 'bilinear' or 'nearest' or 'aligned', got {interpolation!r}.")
         self.interpolation = interpolation
 
     def call(self, x: Any, reference: Any) -> Any:
@@ -34,7 +37,11 @@ class ResizeTo(keras.layers.Layer):
             return x
         if self.interpolation == "nearest":
             return _resize(x, reference, "nearest")
-        return ops.cast(_resize(ops.cast(x, "float32"), reference, "bilinear"), self.compute_dtype)
+        x = ops.cast(x, "float32")
+        if self.interpolation == "aligned":
+            rows, columns = (_aligned(x, reference, axis) for axis in (1, 2))
+            return ops.cast(ops.einsum("iy,byxc,jx->bijc", rows, x, columns), self.compute_dtype)
+        return ops.cast(_resize(x, reference, "bilinear"), self.compute_dtype)
 
     def compute_output_shape(self, x_shape: tuple, reference_shape: tuple) -> tuple:
         """Shape `(B, H, W, C)`: the reference's height and width, the input's channels."""
@@ -45,16 +52,110 @@ class ResizeTo(keras.layers.Layer):
         return {**super().get_config(), "interpolation": self.interpolation}
 
 
-def double(x: Any) -> Any:
-    """Repeat every pixel of `(B, H, W, C)` twice in both directions: `(B, 2H, 2W, C)`, any H and W."""
+@keras.saving.register_keras_serializable("segzoo")
+class ResizeToStride(keras.layers.Layer):
+    """Resize `(B, h, w, C)` to `(B, ceil(H / stride), ceil(W / stride), C)`, bilinear, for images `(B, H, W, ...)`.
+
+    Args:
+        stride: image pixels per pixel of the output.
+    """
+
+    def __init__(self, stride: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.stride = stride
+        self.resize = ResizeTo("bilinear", dtype=self.dtype_policy, name="resize")
+
+    def call(self, x: Any, images: Any) -> Any:
+        """Return `x` at the size that the level has for `images`."""
+        return self.resize(x, images[:, :: self.stride, :: self.stride])
+
+    def compute_output_shape(self, x_shape: tuple, images_shape: tuple) -> tuple:
+        """Shape `(B, ceil(H / stride), ceil(W / stride), C)`."""
+        height, width = (size and -(-size // self.stride) for size in images_shape[1:3])
+        return (x_shape[0], height, width, x_shape[3])
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        return {**super().get_config(), "stride": self.stride}
+
+
+@keras.saving.register_keras_serializable("segzoo")
+class Upsample(keras.layers.Layer):
+    """Upsample `(B, h, w, C)` to the height and width of a reference, or to twice its own where there is none.
+
+    Args:
+        kind: "nearest", "bilinear", or "transposed": a transposed 2x2 convolution with stride 2 as in U-Net
+            (Ronneberger et al., 2015), resized where the reference is a pixel smaller.
+        channels: that the transposed convolution makes; the others keep those of the input.
+    """
+
+    def __init__(self, kind: str, channels: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        if kind not in UPSAMPLING:
+            raise ValueError(f"upsampling must be one of {', '.join(UPSAMPLING)}, got {kind!r}.")
+        self.kind = kind
+        self.channels = channels
+        method = "bilinear" if kind == "transposed" else kind
+        self.resize = ResizeTo(method, dtype=self.dtype_policy, name="resize")
+        self.transposed = None
+        if kind == "transposed":
+            self.transposed = keras.layers.Conv2DTranspose(
+                channels, 2, strides=2, kernel_initializer="he_uniform", dtype=self.dtype_policy, name="transposed"
+            )
+
+    def build(self, x_shape: tuple, reference_shape: tuple | None = None) -> None:
+        """Create the weights for `(B, h, w, C)` inputs."""
+        if self.transposed is not None:
+            self.transposed.build(x_shape)
+        self.built = True
+
+    def call(self, x: Any, reference: Any = None) -> Any:
+        """Return `x` at the size of `reference`, or at twice its size."""
+        if self.transposed is not None:
+            x = self.transposed(x)
+            return x if reference is None else self.resize(x, reference)
+        if reference is not None:
+            return self.resize(x, reference)
+        return double(x, self.kind)
+
+    def compute_output_shape(self, x_shape: tuple, reference_shape: tuple | None = None) -> tuple:
+        """Shape `(B, H, W, C)`."""
+        channels = x_shape[3] if self.transposed is None else self.channels
+        if reference_shape is not None:
+            return (x_shape[0], *reference_shape[1:3], channels)
+        return (x_shape[0], *(size and 2 * size for size in x_shape[1:3]), channels)
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        return {**super().get_config(), "kind": self.kind, "channels": self.channels}
+
+
+def double(x: Any, method: str = "nearest") -> Any:
+    """Resize `(B, H, W, C)` to `(B, 2H, 2W, C)`, any H and W; method "nearest" repeats every pixel, or "bilinear"."""
     if keras.backend.backend() == "tensorflow":
         # 17 ms forward and backward for 8 x 64x64x192 on two cores; a broadcast takes 223 ms, tf.repeat 40 ms.
         import tensorflow as tf
 
         height, width = x.shape[1:3]
         size = 2 * tf.shape(x)[1:3] if None in (height, width) else (2 * height, 2 * width)
-        return tf.image.resize(x, size, method="nearest")
-    return ops.repeat(ops.repeat(x, 2, axis=1), 2, axis=2)
+        # In float32, because XLA does not compile a bilinear resize in half precision (keras#20931).
+        return tf.cast(tf.image.resize(x, size, method=method), x.dtype)
+    if method == "nearest":
+        return ops.repeat(ops.repeat(x, 2, axis=1), 2, axis=2)
+    height, width = ops.shape(x)[1:3]
+    doubled = ops.image.resize(
+        ops.cast(x, "float32"), (2 * height, 2 * width), "bilinear", data_format="channels_last", antialias=False
+    )
+    return ops.cast(doubled, x.dtype)
+
+
+def _aligned(x: Any, reference: Any, axis: int) -> Any:
+    """Weights (new, old) of linear interpolation along an axis, first on first and last on last."""
+    old, new = ops.shape(x)[axis], ops.shape(reference)[axis]
+    step = ops.cast(old - 1, "float32") / ops.cast(ops.maximum(new - 1, 1), "float32")
+    places = ops.cast(ops.arange(new), "float32")[:, None] * step
+    distances = ops.abs(places - ops.cast(ops.arange(old), "float32")[None, :])
+    return ops.maximum(0.0, 1.0 - distances)
 
 
 def _resize(x: Any, reference: Any, method: str) -> Any:

@@ -2,40 +2,86 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 import pytest
 
 from segzoo import backbones
-from segzoo.backbones import BACKBONES
+from segzoo.backbones import BACKBONES, reference
+
+EVEN, ODD = (128, 192), (161, 191)
+# One of each way to build a stage. Where the reference's own padding is made for even sizes only, it is no judge of odd
+# ones: MobileNet, DenseNet, VGG and ConvNeXt round down.
+SAME = ["efficientnet_b0", "efficientnetv2_b0", "efficientnetv2_s", "resnet50", "resnet50v2", "mobilenetv2"]
+SAME += ["resnet18", "resnet50_v1b"]
+SAME += ["mobilenetv3_small", "mobilenetv3_large"]
+ROUNDING = ["vgg16", "densenet121", "mobilenet", "convnext_tiny"]
 
 
-@pytest.mark.parametrize("name", ["efficientnet_b0", "efficientnetv2_b0", "efficientnetv2_s"])
-def test_features_at_an_odd_size_equal_the_reference(name: str, shake, pixels) -> None:
+@pytest.fixture(scope="module")
+def pair(shake) -> Callable[..., tuple[keras.Model, keras.Model]]:
+    """A backbone and the reference of this size from pixels to all taps, with the same weights."""
+    built: dict[str, keras.Model] = {}
+
+    def pair(name: str, size: tuple[int, int]) -> tuple[keras.Model, keras.Model]:
+        if name not in built:
+            built[name] = shake(backbones.create(name, weights="none", drop_path=0.0))
+        ours, variant = built[name], BACKBONES[name]
+        theirs = reference.build(variant, size=size)
+        names = reference.names(theirs)
+        operations = {names[id(operation)]: operation for operation in reference.flat(theirs)}
+        for layer in ours.layers:
+            if layer.weights:
+                twin, values = operations[layer.name], layer.get_weights()
+                if isinstance(layer, keras.layers.DepthwiseConv2D) and not isinstance(twin, type(layer).__base__):
+                    values[0] = np.swapaxes(values[0], 2, 3)
+                twin.set_weights(values)
+        prepared = (keras.layers.InputLayer, keras.layers.Rescaling, keras.layers.Normalization)
+        first = next(layer for layer in theirs.layers if not isinstance(layer, prepared))
+        taps = {tap.level: operations[tap.layer].output for tap in backbones.taps(name) if tap.level}
+        return ours, keras.Model(first.input, taps)
+
+    return pair
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [(name, EVEN) for name in SAME + ROUNDING] + [(name, ODD) for name in SAME], ids=str
+)
+def test_features_equal_the_reference(name: str, size: tuple[int, int], pair, pixels) -> None:
     """Explicit padding is made for one size; a network for any size must still pad as one built for this size does."""
-    ours = shake(backbones.create(name, weights="none"))
-    theirs = getattr(keras.applications, BACKBONES[name].constructor)(
-        include_top=False, weights=None, input_shape=(193, 255, 3)
-    )
-    for layer in ours.layers:
-        if layer.weights:
-            theirs.get_layer(layer.name).set_weights(layer.get_weights())
-    taps = {tap.level: tap.layer for tap in backbones.taps(name) if tap.level}
-    first = next(
-        layer for layer in theirs.layers if isinstance(layer, keras.layers.ZeroPadding2D | keras.layers.Conv2D)
-    )
-    after_preprocessing = keras.Model(
-        first.input, {level: theirs.get_layer(layer).output for level, layer in taps.items()}
-    )
-
-    images = pixels(193, 255)
-    expected = after_preprocessing(ours.get_layer("preprocessing")(images), training=False)
+    ours, theirs = pair(name, size)
+    images = pixels(*size)
+    expected = theirs(ours.get_layer("preprocessing")(images), training=False)
     features = ours(images, training=False)
-    assert sorted(features) == ["P1", "P2", "P3", "P4", "P5"]
+    assert sorted(features) == sorted(expected)
     for level, feature in features.items():
         values = np.asarray(feature)
         assert values.std() > 0.01, level  # a dead network would pass any comparison
         np.testing.assert_allclose(values, expected[level], atol=1e-4 * max(1.0, np.abs(values).max()), err_msg=level)
+
+
+@pytest.mark.parametrize(("name", "shift"), [("xception", 1), ("inceptionv3", 1), ("nasnet_mobile", 0)])
+def test_a_stem_padded_to_same_equals_the_reference_inside(name: str, shift: int, pair, pixels) -> None:
+    """A 3x3 convolution without padding and stride 1 moves the map by one pixel, one with stride 2 does not."""
+    ours, theirs = pair(name, EVEN)
+    images = pixels(*EVEN)
+    expected = np.asarray(theirs(ours.get_layer("preprocessing")(images), training=False)["P1"])
+    values = np.asarray(ours(images, training=False)["P1"])
+    assert values.shape[1:3] == (64, 96)
+    height, width = expected.shape[1:3]
+    inside = values[:, shift : shift + height, shift : shift + width][:, 1:-1, 1:-1]
+    np.testing.assert_allclose(inside, expected[:, 1:-1, 1:-1], atol=1e-4 * np.abs(values).max())
+
+
+@pytest.mark.parametrize("name", [*SAME[:1], *ROUNDING, "xception", "inceptionv3", "nasnet_mobile"])
+def test_features_round_up_at_any_size(name: str, pixels) -> None:
+    model = backbones.create(name, weights="none")
+    for size in ((32, 32), (97, 131)):
+        for level, feature in model(pixels(*size), training=False).items():
+            stride = 2 ** int(level[1:])
+            assert tuple(feature.shape[1:3]) == tuple(-(-pixels // stride) for pixels in size), level
 
 
 def test_the_drop_path_rate_reaches_the_deepest_block() -> None:

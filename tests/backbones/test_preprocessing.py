@@ -11,12 +11,12 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from keras.src.applications import efficientnet, efficientnet_v2
 from keras.src.legacy.saving import legacy_h5_format
+from keras.src.utils import file_utils
 
 from segzoo import backbones
-from segzoo.backbones import BACKBONES
-from segzoo.errors import WeightsError
+from segzoo.backbones import BACKBONES, reference
+from segzoo.errors import SegzooError, WeightsError
 
 pytestmark = pytest.mark.usefixtures("zero_weights")
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -28,11 +28,20 @@ def published(shake, tmp_path_factory) -> Callable[[str], Path]:
 
     @functools.cache
     def published(name: str) -> Path:
-        ours = shake(backbones.create(name, weights="none"))
-        model = getattr(keras.applications, BACKBONES[name].constructor)(include_top=False, weights=None)
-        for layer in model.layers:
-            if layer.name in {layer.name for layer in ours.layers}:
-                layer.set_weights(ours.get_layer(layer.name).get_weights())
+        variant = BACKBONES[name]
+        ours = shake(backbones.create(name, weights="none", drop_path=0.0))
+        model = reference.build(variant)
+        names = reference.names(model)
+        for layer in reference.flat(model):
+            if names[id(layer)] in {layer.name for layer in ours.layers}:
+                twin = ours.get_layer(names[id(layer)])
+                values = twin.get_weights()
+                if isinstance(twin, keras.layers.DepthwiseConv2D) and isinstance(layer, keras.layers.Conv2D):
+                    values[0] = np.swapaxes(values[0], 2, 3)  # published as a convolution in groups
+                if values and values[0].shape[2:3] == (3,) and variant.pixels.bgr:
+                    values[0] = values[0][:, :, ::-1]
+                if values:
+                    layer.set_weights(values)
             elif isinstance(layer, keras.layers.Normalization) and layer.weights:
                 # What the file calls variance is the standard deviation; the network's second Rescaling divides by
                 # its root once more.
@@ -56,32 +65,99 @@ def download(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path | Exception], No
                 raise result
             return str(result)
 
-        for module in (efficientnet, efficientnet_v2):
-            monkeypatch.setattr(module.file_utils, "get_file", get_file)
+        monkeypatch.setattr(file_utils, "get_file", get_file)
 
     return download
 
 
-@pytest.mark.parametrize("name", ["efficientnet_b0", "efficientnetv2_b0"])
+FAMILIES = ["efficientnet_b0", "efficientnetv2_b0", "resnet50", "resnet50v2", "vgg16", "densenet121", "mobilenet"]
+FAMILIES += ["mobilenetv2", "mobilenetv3_small", "convnext_tiny"]
+# Their maps are not those of the reference, which pads nothing: the weights must be the file's all the same.
+PADDED = ["xception", "inceptionv3", "nasnet_mobile"]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 def test_imagenet_weights_and_pixels_equal_keras_applications(name: str, published, download, pixels) -> None:
+    variant = BACKBONES[name]
     download(published(name))
     ours = backbones.create(name, weights="imagenet")
-    theirs = getattr(keras.applications, BACKBONES[name].constructor)(include_top=False, weights="imagenet")
-    images = pixels(64, 64)
+    theirs = reference.build(variant, "imagenet")
+    images = pixels(theirs.input.shape[1], theirs.input.shape[2])
 
-    first = next(layer for layer in theirs.layers if layer.name.startswith("stem_conv"))
-    np.testing.assert_allclose(
-        ours.get_layer("preprocessing")(images), keras.Model(theirs.input, first.input)(images), atol=1e-5
-    )
+    names = reference.names(theirs)
+    operations = {names[id(operation)]: operation for operation in theirs.operations}
     taps = {tap.level: tap.layer for tap in backbones.taps(name) if tap.level}
-    expected = keras.Model(theirs.input, {level: theirs.get_layer(layer).output for level, layer in taps.items()})
-    features, expected = ours(images, training=False), expected(images, training=False)
+    expected = keras.Model(theirs.input, {level: operations[layer].output for level, layer in taps.items()})
+    prepared = reference.preprocess(variant, images.copy())
+    features, expected = ours(images, training=False), expected(prepared, training=False)
     for level, feature in features.items():
         values = np.asarray(feature)
         assert values.std() > 0.01, level
         np.testing.assert_allclose(values, expected[level], atol=1e-4 * max(1.0, np.abs(values).max()), err_msg=level)
     assert ours.weights_report.source == "imagenet"
     assert sorted(ours.weights_report.loaded) == sorted(weight.path for weight in ours.weights)
+    assert ours.weights_report.reshaped == []
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "efficientnetv2_b0"])
+def test_prepared_pixels_equal_keras_applications_to_1e5(name: str, published, download, pixels) -> None:
+    download(published(name))
+    ours = backbones.create(name, weights="imagenet", levels=("P1",))
+    theirs = getattr(keras.applications, BACKBONES[name].constructor)(include_top=False, weights="imagenet")
+    images = pixels(64, 64)
+    before_stem = keras.Model(theirs.input, theirs.get_layer("stem_conv").input)
+    expected = np.asarray(before_stem(images))[:, :64, :64]  # V1 pads after preprocessing
+    np.testing.assert_allclose(ours.get_layer("preprocessing")(images), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", PADDED)
+def test_imagenet_weights_of_networks_that_are_padded_anew(name: str, published, download) -> None:
+    path = published(name)
+    download(path)
+    ours = backbones.create(name, weights="imagenet")
+    assert sorted(ours.weights_report.loaded) == sorted(weight.path for weight in ours.weights)
+    theirs = reference.build(BACKBONES[name], "imagenet")
+    names = reference.names(theirs)
+    published_weights = {names[id(layer)]: layer.get_weights() for layer in theirs.layers}
+    for layer in ours.layers:
+        for ours_value, value in zip(layer.get_weights(), published_weights.get(layer.name, []), strict=True):
+            np.testing.assert_array_equal(ours_value, value)
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "resnet50"])
+def test_other_channels_take_adapted_imagenet_weights(name: str, published, download, pixels) -> None:
+    """A grey image gives the response that its RGB copy gives; more channels take the kernel's in turn."""
+    download(published(name))
+    options = {"weights": "imagenet", "levels": ("P1",), "mean": [100.0] * 3, "std": [50.0] * 3}
+    colour = backbones.create(name, **options)
+    grey = backbones.create(name, input_channels=1, **{**options, "mean": [100.0], "std": [50.0]})
+    image = pixels(32, 48)[..., :1]
+    repeated = np.repeat(image, 3, axis=-1)
+    np.testing.assert_allclose(grey(image)["P1"], colour(repeated)["P1"], atol=1e-3)
+    (reshaped,) = grey.weights_report.reshaped
+    assert "to (" in reshaped
+
+    five = backbones.create(name, input_channels=5, **{**options, "mean": [100.0] * 5, "std": [50.0] * 5})
+    first = next(layer for layer in five.layers if isinstance(layer, keras.layers.Conv2D)).kernel
+    kernel = next(layer for layer in colour.layers if isinstance(layer, keras.layers.Conv2D)).kernel
+    np.testing.assert_allclose(first, np.asarray(kernel)[:, :, [0, 1, 2, 0, 1]] * 3 / 5, rtol=1e-6)
+
+
+def test_default_normalization_of_other_channels() -> None:
+    def config(channels: int, name: str = "resnet50v2", **options) -> dict:
+        model = backbones.create(name, weights="none", levels=("P1",), input_channels=channels, **options)
+        return model.get_layer("preprocessing").get_config()
+
+    assert config(4, "densenet121")["mean"] == [0.485, 0.456, 0.406, 0.485]
+    assert config(1, "densenet121")["mean"] == pytest.approx([(0.485 + 0.456 + 0.406) / 3])
+    own = config(2, mean=[100, 2000], std=[10, 300])
+    assert (own["scale"], own["mean"], own["std"]) == (1.0, [100.0, 2000.0], [10.0, 300.0])
+    with pytest.raises(SegzooError, match="mean has 3 and std 2 numbers for images of 2 channels"):
+        config(2, mean=[1, 2, 3], std=[1, 2])
+    with pytest.raises(SegzooError, match="given together"):
+        config(2, mean=[1, 2])
+    with pytest.raises(SegzooError, match="above 0"):
+        config(2, mean=[1, 2], std=[1, 0])
 
 
 def test_v2_s_pixels_equal_keras_applications(pixels) -> None:

@@ -1,0 +1,71 @@
+"""The networks of keras.applications, under names that do not depend on what was built before them."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+from keras.src.utils.naming import to_snake_case
+
+from segzoo.backbones.contract import Variant
+from segzoo.registry import find
+
+# Built at a size that every stride divides: NASNet compares sizes to find where its cells stride.
+_SIZE = 256
+
+
+def build(variant: Variant, weights: str | None = None, size: tuple[int, int] = (_SIZE, _SIZE)) -> keras.Model:
+    """Build the variant's network for images of `size`, without classifier; `weights` is None or "imagenet"."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`input_shape` is undefined or non-square")
+        constructor = (
+            find(variant.constructor)
+            if ":" in variant.constructor
+            else getattr(keras.applications, variant.constructor)
+        )
+        return constructor(include_top=False, weights=weights, input_shape=(*size, 3))
+
+
+def preprocess(variant: Variant, pixels: Any) -> Any:
+    """What the family's own function makes of pixels 0..255, before they enter the network."""
+    module = getattr(keras.applications, {"vgg": "vgg16"}.get(variant.family, variant.family))
+    return module.preprocess_input(pixels)
+
+
+def names(network: keras.Model) -> dict[int, str]:
+    """Id of every operation of a network, also of those in nested Sequentials, to its name in a fresh process.
+
+    What a network's code leaves unnamed, Keras numbers through the whole process: "activation_94" in one build is
+    "activation" in another.
+    """
+    operations = list({id(operation): operation for operation in (*network.operations, *flat(network))}.values())
+    numbers: dict[str, list[int]] = {}
+    for operation in operations:
+        kind, number = _numbered(operation)
+        if number is not None:
+            numbers.setdefault(kind, []).append(number)
+    found = {}
+    for operation in operations:
+        kind, number = _numbered(operation)
+        place = None if number is None else number - min(numbers[kind])
+        found[id(operation)] = operation.name if place is None else f"{kind}_{place}" if place else kind
+    return found
+
+
+def flat(network: keras.Model) -> Iterator[Any]:
+    """Every operation of a network, those of nested Sequentials in the place of these."""
+    for operation in network.operations:
+        if isinstance(operation, keras.Sequential):
+            yield from operation.layers
+        else:
+            yield operation
+
+
+def _numbered(operation: Any) -> tuple[str, int | None]:
+    """Keras's name for the kind of operation, and the number that it got; None where its code named it."""
+    kind = to_snake_case(type(operation).__name__)
+    match = re.fullmatch(rf"{kind}(?:_(\d+))?", operation.name)
+    return kind, int(match[1] or 0) if match else None

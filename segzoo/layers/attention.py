@@ -1,0 +1,139 @@
+"""Attention: which channels and which places of a map matter, and which places belong together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("segzoo")
+class SqueezeExcitation(keras.layers.Layer):
+    """A factor from 0 to 1 for each channel, from the means of all channels: `(B, H, W, C)` to `(B, 1, 1, C)`.
+
+    Source: Hu et al., "Squeeze-and-Excitation Networks" (2018). The hidden layer's swish, where they have ReLU, is
+    EfficientNet's: a narrow map has so few hidden channels that all may be silent from the start, and stay so.
+
+    Args:
+        reduction: the hidden layer has `C / reduction` channels, at least one.
+    """
+
+    def __init__(self, reduction: int = 16, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.reduction = reduction
+
+    def build(self, input_shape: tuple) -> None:
+        """Create the weights for `(B, H, W, C)` inputs."""
+        channels = input_shape[-1]
+        hidden = max(1, channels // self.reduction)
+        self.squeeze = _pointwise(hidden, channels, "squeeze", self.dtype_policy, activation="swish")
+        self.excite = _pointwise(channels, hidden, "excite", self.dtype_policy, activation="sigmoid")
+        self.built = True
+
+    def call(self, x: Any) -> Any:
+        """Return the factors."""
+        pooled = ops.mean(ops.cast(x, "float32"), axis=(1, 2), keepdims=True)
+        return self.excite(self.squeeze(ops.cast(pooled, self.compute_dtype)))
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        """Shape `(B, 1, 1, C)`."""
+        return (input_shape[0], 1, 1, input_shape[3])
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        return {**super().get_config(), "reduction": self.reduction}
+
+
+@keras.saving.register_keras_serializable("segzoo")
+class ScSE(keras.layers.Layer):
+    """Concurrent spatial and channel squeeze and excitation: `(B, H, W, C)` to the same shape.
+
+    The map times a factor for each channel, plus the map times a factor for each pixel. Source: Roy et al., "Concurrent
+    Spatial and Channel Squeeze & Excitation in Fully Convolutional Networks" (2018); the sum, where the paper takes
+    the greater, is segmentation_models.pytorch's.
+
+    Args:
+        reduction: of the channels in the hidden layer.
+    """
+
+    def __init__(self, reduction: int = 16, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.reduction = reduction
+        self.channels = SqueezeExcitation(reduction, dtype=self.dtype_policy, name="channels")
+
+    def build(self, input_shape: tuple) -> None:
+        """Create the weights for `(B, H, W, C)` inputs."""
+        self.channels.build(input_shape)
+        self.pixels = _pointwise(1, input_shape[-1], "pixels", self.dtype_policy, activation="sigmoid")
+        self.built = True
+
+    def call(self, x: Any) -> Any:
+        """Weigh the map."""
+        return x * (self.channels(x) + self.pixels(x))
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        """Shape of the input."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        return {**super().get_config(), "reduction": self.reduction}
+
+
+@keras.saving.register_keras_serializable("segzoo")
+class PositionAttention(keras.layers.Layer):
+    """Every pixel plus a mean of all pixels, weighted by how alike they are: `(B, H, W, C)` to the same shape.
+
+    Source: the position-wise attention block of Fan et al., "MA-Net" (2020), after Fu et al., "Dual Attention Network"
+    (2019). Each pixel's weights sum to one; segmentation_models.pytorch divides one sum of all pairs among them, which
+    leaves next to nothing of the attention. Memory grows with the square of the pixels: it belongs on the deepest map.
+
+    Args:
+        channels: in which the likeness is measured.
+    """
+
+    def __init__(self, channels: int = 64, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.channels = channels
+
+    def build(self, input_shape: tuple) -> None:
+        """Create the weights for `(B, H, W, C)` inputs."""
+        width, policy = input_shape[-1], self.dtype_policy
+        self.query = _pointwise(self.channels, width, "query", policy)
+        self.key = _pointwise(self.channels, width, "key", policy)
+        self.value = keras.layers.Conv2D(width, 3, padding="same", dtype=policy, name="value")
+        self.value.build((None, None, None, width))
+        self.project = keras.layers.Conv2D(width, 3, padding="same", dtype=policy, name="project")
+        self.project.build((None, None, None, width))
+        self.built = True
+
+    def call(self, x: Any) -> Any:
+        """Attend."""
+        query, key, value = (self._pixels(layer(x)) for layer in (self.query, self.key, self.value))
+        likeness = ops.matmul(ops.cast(query, "float32"), ops.cast(ops.transpose(key, (0, 2, 1)), "float32"))
+        weights = ops.cast(ops.softmax(likeness, axis=-1), self.compute_dtype)
+        return self.project(x + ops.reshape(ops.matmul(weights, value), ops.shape(x)))
+
+    @staticmethod
+    def _pixels(x: Any) -> Any:
+        batch, height, width, channels = ops.shape(x)
+        return ops.reshape(x, (batch, height * width, channels))
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        """Shape of the input."""
+        return input_shape
+
+    def compute_output_spec(self, x: Any) -> keras.KerasTensor:
+        """Shape of the input, also where its size is unknown."""
+        return keras.KerasTensor(x.shape, dtype=self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        return {**super().get_config(), "channels": self.channels}
+
+
+def _pointwise(channels: int, inputs: int, name: str, policy: Any, activation: str | None = None) -> Any:
+    layer = keras.layers.Conv2D(channels, 1, activation=activation, dtype=policy, name=name)
+    layer.build((None, None, None, inputs))
+    return layer

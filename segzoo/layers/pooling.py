@@ -1,0 +1,168 @@
+"""Pooling: to a few fields of the map, the pyramid of such poolings, and over windows with gaps."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from segzoo.layers.convolution import ConvBlock
+from segzoo.layers.resize import ResizeTo
+
+
+def adaptive_average(x: Any, bins: int) -> Any:
+    """Average `(B, H, W, C)` over bins x bins fields of nearly equal size: `(B, bins, bins, C)`, in float32.
+
+    Field i of n covers rows floor(i H / n) to ceil((i + 1) H / n), as in PyTorch's `AdaptiveAvgPool2d`; fields of a map
+    with fewer rows overlap. Two matrix products, so any size works, also one that is unknown when a graph is made,
+    which `keras.layers.AdaptiveAveragePooling2D` refuses (Keras 3.15.1).
+    """
+    x = ops.cast(x, "float32")
+    if bins == 1:
+        return ops.mean(x, axis=(1, 2), keepdims=True)
+    rows, columns = (_fields(size, bins) for size in ops.shape(x)[1:3])
+    return ops.einsum("iy,byxc,jx->bijc", rows, x, columns)
+
+
+def _fields(size: Any, bins: int) -> Any:
+    """Return weights (bins, size) that average over each field."""
+    place, field = ops.arange(size, dtype="int32")[None, :], ops.arange(bins, dtype="int32")[:, None]
+    # Upwards without negative numbers: ONNX divides integers towards zero.
+    first, end = field * size // bins, ((field + 1) * size + bins - 1) // bins
+    inside = ops.cast((place >= first) & (place < end), "float32")
+    return inside / ops.cast(end - first, "float32")
+
+
+@keras.saving.register_keras_serializable("segzoo")
+class PyramidPooling(keras.layers.Layer):
+    """The map itself beside what 1x1 convolutions make of its averages over coarse grids, concatenated.
+
+    `(B, H, W, C)` to `(B, H, W, C + len(bins) * channels)`. Source: Zhao et al., "Pyramid Scene Parsing Network"
+    (2017), section 3.2.
+
+    Args:
+        channels: of each pooled branch.
+        bins: grids that are averaged over, bins x bins fields each.
+        normalization: "batch", "group", "layer" or "none".
+        activation: any Keras activation name.
+        normalize_single: whether the branch of a single field is normalised too.
+        interpolation: with which averages are brought back to the map's size, see ResizeTo.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        bins: Sequence[int] = (1, 2, 3, 6),
+        normalization: str | None = "batch",
+        activation: str | None = "relu",
+        normalize_single: bool = True,
+        interpolation: str = "bilinear",
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        if not bins or min(bins) < 1:
+            raise ValueError(f"bins must be numbers from 1 on, got {bins!r}.")
+        self.channels = channels
+        self.bins = tuple(bins)
+        self.normalization = normalization
+        self.activation = activation
+        self.normalize_single = normalize_single
+        self.interpolation = interpolation
+        self.branches = [
+            ConvBlock(
+                channels,
+                1,
+                normalization=normalization if count > 1 or normalize_single else "none",
+                activation=activation,
+                dtype=self.dtype_policy,
+                name=f"bins{count}",
+            )
+            for count in self.bins
+        ]
+        self.resize = ResizeTo(interpolation, dtype=self.dtype_policy, name="resize")
+
+    def build(self, input_shape: tuple) -> None:
+        """Create the weights for `(B, H, W, C)` inputs."""
+        for count, branch in zip(self.bins, self.branches, strict=True):
+            branch.build((input_shape[0], count, count, input_shape[3]))
+        self.built = True
+
+    def call(self, x: Any, training: bool | None = None) -> Any:
+        """Pool, convolve, resize and concatenate."""
+        maps = [x]
+        for count, branch in zip(self.bins, self.branches, strict=True):
+            pooled = branch(ops.cast(adaptive_average(x, count), self.compute_dtype), training=training)
+            maps.append(self.resize(pooled, x))
+        return ops.concatenate(maps, axis=-1)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        """Shape `(B, H, W, C + len(bins) * channels)`."""
+        return (*input_shape[:3], input_shape[3] + len(self.bins) * self.channels)
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        return {
+            **super().get_config(),
+            "channels": self.channels,
+            "bins": list(self.bins),
+            "normalization": self.normalization,
+            "activation": self.activation,
+            "normalize_single": self.normalize_single,
+            "interpolation": self.interpolation,
+        }
+
+
+@keras.saving.register_keras_serializable("segzoo")
+class DilatedPooling2D(keras.layers.Layer):
+    """Maximum or average over a dilated window, at stride 1: `(B, H, W, C)` to the same shape.
+
+    What a pooling layer becomes where an earlier stride was replaced by dilation (Chen et al., 2017). The window of
+    an even size begins at the pixel itself, as that of a pooling layer with a stride does.
+
+    Args:
+        pool_size: pixels in each direction of the window.
+        dilation_rate: distance between them.
+        average: average instead of maximum; pixels outside of the map do not count.
+    """
+
+    def __init__(self, pool_size: int, dilation_rate: int, average: bool = False, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.pool_size = pool_size
+        self.dilation_rate = dilation_rate
+        self.average = average
+
+    def call(self, x: Any) -> Any:
+        """Pool."""
+        if self.average:
+            inside = ops.ones_like(x[:1, :, :, :1])
+            return self._sum(x) / self._sum(inside)
+        windows = self._windows(x, -65504.0)  # the least that float16 holds
+        return functools.reduce(ops.maximum, windows)
+
+    def _sum(self, x: Any) -> Any:
+        return functools.reduce(ops.add, self._windows(x, 0.0))
+
+    def _windows(self, x: Any, outside: float) -> list[Any]:
+        """The map shifted to each pixel of the window."""
+        before = (self.pool_size - 1) // 2 * self.dilation_rate
+        after = (self.pool_size - 1) * self.dilation_rate - before
+        height, width = ops.shape(x)[1:3]
+        x = ops.pad(x, ((0, 0), (before, after), (before, after), (0, 0)), constant_values=outside)
+        shifts = [index * self.dilation_rate for index in range(self.pool_size)]
+        return [x[:, row : row + height, column : column + width] for row in shifts for column in shifts]
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        """Shape of the input."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        return {
+            **super().get_config(),
+            "pool_size": self.pool_size,
+            "dilation_rate": self.dilation_rate,
+            "average": self.average,
+        }

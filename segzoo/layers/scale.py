@@ -1,0 +1,39 @@
+"""A learnt scale of each channel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+
+@keras.saving.register_keras_serializable("segzoo")
+class LayerScale(keras.layers.Layer):
+    """Multiply `(B, H, W, C)` by one learnt number per channel (Touvron et al., 2021, https://arxiv.org/abs/2103.17239).
+
+    Args:
+        initial: value that the scale starts from.
+    """
+
+    def __init__(self, initial: float = 1e-6, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.initial = initial
+
+    def build(self, input_shape: tuple) -> None:
+        """Create the scale."""
+        self.gamma = self.add_weight(
+            (input_shape[-1],), initializer=keras.initializers.Constant(self.initial), name="gamma"
+        )
+        self.built = True
+
+    def call(self, x: Any) -> Any:
+        """Scale."""
+        return x * self.gamma
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        """Shape of the input."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        return {**super().get_config(), "initial": self.initial}

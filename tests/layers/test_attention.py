@@ -1,0 +1,71 @@
+"""Attention layers against the formulas of their papers in NumPy."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from scipy.signal import correlate2d
+from scipy.special import expit, softmax
+
+from segzoo.layers import PositionAttention, ScSE, SqueezeExcitation
+
+X = np.random.default_rng(0).normal(size=(2, 3, 4, 32)).astype("float32")
+
+
+def randomize(layer: keras.layers.Layer) -> dict[str, np.ndarray]:
+    """Give a layer's weights random values; returns them by the last two parts of their names."""
+    rng = np.random.default_rng(1)
+    values = {}
+    for weight in layer.weights:
+        value = rng.normal(0, 0.3, weight.shape).astype("float32")
+        weight.assign(value)
+        values["/".join(weight.path.split("/")[-2:])] = value
+    return values
+
+
+def factors(x: np.ndarray, values: dict[str, np.ndarray]) -> np.ndarray:
+    pooled = x.mean((1, 2))
+    hidden = pooled @ values["squeeze/kernel"][0, 0] + values["squeeze/bias"]
+    return expit(hidden * expit(hidden) @ values["excite/kernel"][0, 0] + values["excite/bias"])[:, None, None]
+
+
+def test_squeeze_and_excitation_is_the_papers() -> None:
+    layer = SqueezeExcitation(reduction=8)
+    assert layer(X).shape == layer.compute_output_shape(X.shape) == (2, 1, 1, 32)
+    values = randomize(layer)
+    assert values["squeeze/kernel"].shape == (1, 1, 32, 4)
+    np.testing.assert_allclose(layer(X), factors(X, values), atol=1e-5)
+    assert SqueezeExcitation.from_config(layer.get_config()).reduction == 8
+
+
+def test_scse_adds_both_weightings() -> None:
+    layer = ScSE(reduction=16)
+    layer(X)
+    values = randomize(layer)
+    pixels = expit(X @ values["pixels/kernel"][0, 0] + values["pixels/bias"])
+    np.testing.assert_allclose(layer(X), X * factors(X, values) + X * pixels, atol=1e-4)
+    assert ScSE.from_config(layer.get_config()).reduction == 16
+
+
+def test_position_attention_mixes_alike_pixels() -> None:
+    layer = PositionAttention(channels=5)
+    layer(X)
+    values = randomize(layer)
+
+    def convolve(x: np.ndarray, name: str) -> np.ndarray:
+        kernel, bias = values[f"{name}/kernel"], values[f"{name}/bias"]
+        return np.stack(
+            [
+                [
+                    sum(correlate2d(image[..., i], kernel[..., i, o], "same") for i in range(x.shape[3])) + bias[o]
+                    for o in range(kernel.shape[3])
+                ]
+                for image in x
+            ]
+        ).transpose(0, 2, 3, 1)
+
+    query, key, value = (convolve(X, name).reshape(2, 12, -1) for name in ("query", "key", "value"))
+    attended = softmax(query @ key.transpose(0, 2, 1), axis=-1) @ value
+    expected = convolve(X + attended.reshape(X.shape), "project")
+    np.testing.assert_allclose(layer(X), expected, atol=1e-3)
+    assert PositionAttention.from_config(layer.get_config()).channels == 5
