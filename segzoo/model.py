@@ -2,43 +2,71 @@
 
 from __future__ import annotations
 
-import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 
 from segzoo import backbones
-from segzoo.decoders import DECODERS, SegmentationHead
+from segzoo.backbones import BACKBONES
+from segzoo.backbones.contract import Variant
+from segzoo.decoders import DECODERS, Decoder, SegmentationHead
+from segzoo.decoders.base import AuxiliaryHead, ClassificationHead, number
 from segzoo.errors import SegzooError, unknown_name
-from segzoo.weights import apply_weights, is_path
+from segzoo.weights import WeightsReport, apply_weights, is_path
+
+# Names of outputs, where a model has several.
+LOGITS = "logits"
+PRESENCE = "presence"
 
 
 def build_model(
     decoder: str,
-    backbone: str,
+    backbone: str | keras.Model,
     classes: int,
     *,
     taps: str | None = None,
     output_stride: int | None = None,
     weights: str = "auto",
+    weights_sha256: str | None = None,
     input_channels: int = 3,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     drop_path: float = 0.2,
+    trainable: bool | str = True,
+    batch_norm: str = "train",
+    imitate: str | None = None,
+    auxiliary: Sequence[str] = (),
+    classification: bool = False,
     **options: Any,
 ) -> keras.Model:
-    """Build a segmentation model: images `(B, H, W, 3)`, pixels 0..255, to float32 logits `(B, H, W, classes)`.
+    """Build a segmentation model: images `(B, H, W, C)`, pixels 0..255, to float32 logits `(B, H, W, classes)`.
 
     The model is a plain functional `keras.Model`; any height and width from 32 on, odd ones too. Layers use the
     global dtype policy (`keras.config.set_dtype_policy("mixed_bfloat16")` for mixed precision).
 
+    With heads for the training alone - `auxiliary`, `classification`, U-Net++ with `deep_supervision` - the model
+    returns a dict: "logits" as above, "auxiliary_P4" and "supervised1" and so on of the same shape, and "presence"
+    `(B, classes)`. `logits_only` makes of it the model to predict with, of the same layers.
+
     Args:
         decoder: registered name, see `segzoo.decoders.names()`.
-        backbone: registered name, see `segzoo.backbones.names()`.
+        backbone: registered name, see `segzoo.backbones.names()`, or a backbone made by `segzoo.backbones.wrap`, which
+            takes none of `taps` to `batch_norm` but a weights file.
         classes: number of classes.
-        taps: kind of taps, "expansion" or "output"; by default the family's default.
+        taps: kind of taps; by default the family's default. EfficientNet has "expansion" and "output".
         output_stride: 8, 16 or 32; by default the decoder's, as in its paper.
         weights: "auto", "imagenet" or "none" for the backbone, or the path of a `.weights.h5` file for all that fits.
-        input_channels: 3.
+        weights_sha256: digest of that file in hexadecimal; another file is refused before it is read.
+        input_channels: channels of an image; the pretrained first kernel is adapted to others than 3.
+        mean: of each channel, in pixel values, instead of what the pretrained weights were made for.
+        std: of each channel, in pixel values; given with `mean`.
         drop_path: rate of the backbone's stochastic depth, 0..1.
+        trainable: False freezes the backbone, a level such as "P2" what this level's tap needs.
+        batch_norm: "train", or "frozen" for the backbone's batch normalisation.
+        imitate: "smp" pads and dilates the backbone as segmentation_models.pytorch does, for weights converted from it.
+        auxiliary: levels of the backbone, such as "P4", that get a segmentation head of their own.
+        classification: also say which classes are in the image, from the deepest level.
         **options: the decoder's constructor arguments.
 
     Raises:
@@ -53,33 +81,95 @@ def build_model(
     check_options(decoder, options)
     if classes < 1:
         raise SegzooError(f"classes must be at least 1, got {classes}.")
-    stride = decoder_class.default_output_stride if output_stride is None else output_stride
-    encoder = backbones.create(
-        backbone,
-        taps=taps,
-        # Only what the decoder uses: a tap without a reader would leave weights without a gradient.
-        levels=decoder_class.levels(stride),
-        output_stride=stride,
-        weights="none" if is_path(weights) else weights,
-        input_channels=input_channels,
-        drop_path=drop_path,
-    )
+    depth = options.get("depth")
+    if isinstance(backbone, str):
+        variant = BACKBONES[backbone]
+        stride = _output_stride(decoder_class, variant) if output_stride is None else output_stride
+        encoder = backbones.create(
+            backbone,
+            taps=taps,
+            # Only what is used: a tap without a reader would leave weights without a gradient.
+            levels=_levels(decoder_class, stride, tuple(variant.levels(taps, stride)), depth, auxiliary),
+            output_stride=stride,
+            weights="none" if is_path(weights) else weights,
+            input_channels=input_channels,
+            mean=mean,
+            std=std,
+            drop_path=drop_path,
+            trainable=trainable,
+            batch_norm=batch_norm,
+            imitate=imitate,
+        )
+    else:
+        encoder = _cut_for(decoder_class, backbone, depth, auxiliary)
+        if weights not in ("auto", "none") and not is_path(weights):
+            raise SegzooError(f"A wrapped backbone has its own weights: weights is 'none' or a file, not {weights!r}.")
+    images, features = encoder.input, encoder.output
+    read = decoder_class.levels(2 ** number(max(features)), tuple(sorted(features)), depth)
     try:
-        decoded = decoder_class(name="decoder", **options)(encoder.output)
+        layer = decoder_class(name="decoder", **options)
+        decoded = layer({level: features[level] for level in read})
     except (ValueError, TypeError) as error:
         raise SegzooError(f"Decoder {decoder!r} cannot be built with {options}: {error}") from error
-    logits = SegmentationHead(classes, decoder_class.head_kernel, name="head")(decoded, encoder.input)
-    model = keras.Model(encoder.input, logits, name=f"{decoder}_{backbone}")
+    outputs = decoded if isinstance(decoded, dict) else {"decoded": decoded}
+    outputs = {
+        LOGITS if name == "decoded" else name: SegmentationHead(
+            classes, layer.head_kernel, layer.bilinear, name="head" if name == "decoded" else f"{name}_head"
+        )(x, images)
+        for name, x in outputs.items()
+    }
+    for level in auxiliary:
+        outputs[f"auxiliary_{level}"] = AuxiliaryHead(classes, name=f"auxiliary_{level}")(features[level], images)
+    if classification:
+        outputs[PRESENCE] = ClassificationHead(classes, name=PRESENCE)(features[max(features)])
+    result = outputs if len(outputs) > 1 else outputs[LOGITS]
+    model = keras.Model(images, result, name=f"{decoder}_{encoder.name}")
     model.weights_report = encoder.weights_report
     if is_path(weights):
-        apply_weights(model, weights)
+        apply_weights(model, weights, sha256=weights_sha256)
     return model
+
+
+def _output_stride(decoder_class: type[Decoder], variant: Variant) -> int:
+    """The decoder's output stride where the network can be dilated, else 32."""
+    return 32 if variant.undilated else decoder_class.default_output_stride
+
+
+def logits_only(model: keras.Model) -> keras.Model:
+    """Return the model to predict with: `model` without the heads that serve its training alone, of the same layers."""
+    if not isinstance(model.output, dict):
+        return model
+    plain = keras.Model(model.input, model.output[LOGITS], name=model.name)
+    plain.weights_report = model.weights_report
+    return plain
+
+
+def _levels(
+    decoder_class: type[Decoder], stride: int, available: tuple[str, ...], depth: int | None, auxiliary: Sequence[str]
+) -> tuple[str, ...]:
+    """Levels that the decoder and the auxiliary heads read."""
+    read = decoder_class.levels(stride, available, depth)
+    for level in auxiliary:
+        if level not in available or number(level) > number(read[-1]):
+            usable = [name for name in available if number(name) <= number(read[-1])]
+            raise SegzooError(f"auxiliary: there is no level {level!r} here; it can be one of {', '.join(usable)}.")
+    return tuple(sorted({*read, *auxiliary}))
+
+
+def _cut_for(
+    decoder_class: type[Decoder], backbone: keras.Model, depth: int | None, auxiliary: Sequence[str]
+) -> keras.Model:
+    """A wrapped backbone down to what is read."""
+    available = tuple(sorted(backbone.output))
+    levels = _levels(decoder_class, 2 ** number(available[-1]), available, depth, auxiliary)
+    encoder = keras.Model(backbone.input, {level: backbone.output[level] for level in levels}, name=backbone.name)
+    encoder.weights_report = WeightsReport("none", note="those of the wrapped network")
+    return encoder
 
 
 def check_options(decoder: str, options: dict[str, Any]) -> None:
     """Raise UnknownNameError where `options` names what the decoder's constructor does not take."""
-    parameters = inspect.signature(DECODERS[decoder].__init__).parameters
-    known = [name for name in parameters if name not in ("self", "kwargs")]
+    known = list(DECODERS[decoder].options())
     for name in options:
         if name not in known:
             raise unknown_name(f"option of decoder {decoder!r}", name, known)

@@ -139,9 +139,56 @@ def test_what_cannot_be_built_is_explained(tmp_path: Path) -> None:
         build("fpn", output_stride=0)
     with pytest.raises(SegzooError, match="8, 16 or 32"):
         build("fpn", output_stride=12)
-    with pytest.raises(SegzooError, match=r"'unet' cannot be built with .*2 channels \(8, 4\) for the 5 levels"):
+    with pytest.raises(SegzooError, match=r"'unet' cannot be built with .*2 channels \(8, 4\), but makes 5 blocks"):
         build(channels=(8, 4))
     with pytest.raises(SegzooError, match="normalization must be"):
         build("deeplabv3plus", normalization="instance")
     with pytest.raises(WeightsError, match="does not exist"):
         build("fpn", weights=str(tmp_path / "gone.weights.h5"))
+
+
+def test_heads_for_the_training_alone(pixels, tmp_path: Path) -> None:
+    model = segzoo.build_model(
+        "unetplusplus", "efficientnet_b0", 3, weights="none", taps="output", depth=4, deep_supervision=True,
+        auxiliary=("P4", "P2"), classification=True,
+    )  # fmt: skip
+    outputs = model(pixels(33, 47))
+    maps = ["logits", "supervised1", "supervised2", "auxiliary_P4", "auxiliary_P2"]
+    assert sorted(outputs) == sorted([*maps, "presence"])
+    assert {tuple(outputs[name].shape) for name in maps} == {(1, 33, 47, 3)}
+    assert outputs["presence"].shape == (1, 3)
+    assert {keras.backend.standardize_dtype(x.dtype) for x in outputs.values()} == {"float32"}
+
+    model.save(tmp_path / "heads.keras")
+    again = keras.models.load_model(tmp_path / "heads.keras")(pixels(33, 47))
+    for name, expected in outputs.items():
+        np.testing.assert_allclose(again[name], expected, atol=1e-4, err_msg=name)
+
+    plain = segzoo.logits_only(model)
+    np.testing.assert_array_equal(plain(pixels(33, 47)), outputs["logits"])
+    names = {weight.path.split("/")[0] for weight in plain.weights}
+    assert not {name for name in names if name.startswith(("auxiliary", "supervised", "presence"))}
+    assert segzoo.logits_only(plain) is plain
+
+
+def test_an_auxiliary_head_reads_a_level_that_the_decoder_does_not(pixels) -> None:
+    model = segzoo.build_model("deeplabv3plus", "efficientnet_b0", 2, weights="none", auxiliary=("P3",))
+    assert model(pixels(64, 64))["auxiliary_P3"].shape == (1, 64, 64, 2)
+    with pytest.raises(SegzooError, match=r"auxiliary: there is no level 'P5' here; it can be one of P1, P2, P3, P4"):
+        segzoo.build_model("deeplabv3plus", "efficientnet_b0", 2, weights="none", auxiliary=("P5",))
+
+
+@needs_tensorflow
+def test_every_weight_of_every_head_learns(pixels) -> None:
+    import tensorflow as tf
+
+    model = segzoo.build_model(
+        "unetplusplus", "efficientnet_b0", 3, weights="none", drop_path=0.0, deep_supervision=True,
+        auxiliary=("P3",), classification=True,
+    )  # fmt: skip
+    with tf.GradientTape() as tape:
+        outputs = model(pixels(64, 64, 2), training=True)
+        loss = sum(tf.reduce_sum(x * np.random.default_rng(1).normal(size=x.shape)) for x in outputs.values())
+    found = tape.gradient(loss, [weight.value for weight in model.trainable_weights])
+    for weight, gradient in zip(model.trainable_weights, found, strict=True):
+        assert gradient is not None and bool(tf.reduce_any(gradient != 0)), weight.path

@@ -7,32 +7,75 @@ from typing import TYPE_CHECKING, Any
 from segzoo.registry import Registry
 
 if TYPE_CHECKING:
+    from segzoo.decoders.base import AuxiliaryHead as AuxiliaryHead
+    from segzoo.decoders.base import ClassificationHead as ClassificationHead
     from segzoo.decoders.base import Decoder as Decoder
     from segzoo.decoders.base import SegmentationHead as SegmentationHead
     from segzoo.decoders.deeplab import DeepLabV3 as DeepLabV3
     from segzoo.decoders.deeplab import DeepLabV3Plus as DeepLabV3Plus
     from segzoo.decoders.fpn import FPN as FPN
+    from segzoo.decoders.linknet import LinkNet as LinkNet
+    from segzoo.decoders.manet import MANet as MANet
+    from segzoo.decoders.pan import PAN as PAN
+    from segzoo.decoders.pspnet import PSPNet as PSPNet
+    from segzoo.decoders.segformer import SegFormer as SegFormer
     from segzoo.decoders.unet import UNet as UNet
+    from segzoo.decoders.unetplusplus import UNetPlusPlus as UNetPlusPlus
+    from segzoo.decoders.upernet import UPerNet as UPerNet
 
 DECODERS = Registry(
     "decoder",
     {
         "unet": "segzoo.decoders.unet:UNet",
+        "unetplusplus": "segzoo.decoders.unetplusplus:UNetPlusPlus",
+        "manet": "segzoo.decoders.manet:MANet",
+        "linknet": "segzoo.decoders.linknet:LinkNet",
         "fpn": "segzoo.decoders.fpn:FPN",
+        "pspnet": "segzoo.decoders.pspnet:PSPNet",
+        "pan": "segzoo.decoders.pan:PAN",
         "deeplabv3": "segzoo.decoders.deeplab:DeepLabV3",
         "deeplabv3plus": "segzoo.decoders.deeplab:DeepLabV3Plus",
+        "upernet": "segzoo.decoders.upernet:UPerNet",
+        "segformer": "segzoo.decoders.segformer:SegFormer",
     },
 )
 _CLASSES = {
+    "ClassificationHead": "segzoo.decoders.base",
+    "AuxiliaryHead": "segzoo.decoders.base",
     "Decoder": "segzoo.decoders.base",
     "SegmentationHead": "segzoo.decoders.base",
     "UNet": "segzoo.decoders.unet",
+    "UNetPlusPlus": "segzoo.decoders.unetplusplus",
+    "LinkNet": "segzoo.decoders.linknet",
+    "MANet": "segzoo.decoders.manet",
+    "PAN": "segzoo.decoders.pan",
+    "PSPNet": "segzoo.decoders.pspnet",
+    "UPerNet": "segzoo.decoders.upernet",
+    "SegFormer": "segzoo.decoders.segformer",
     "FPN": "segzoo.decoders.fpn",
     "DeepLabV3": "segzoo.decoders.deeplab",
     "DeepLabV3Plus": "segzoo.decoders.deeplab",
 }
 
-__all__ = ["DECODERS", "FPN", "Decoder", "DeepLabV3", "DeepLabV3Plus", "SegmentationHead", "UNet", "names"]
+__all__ = [
+    "DECODERS",
+    "FPN",
+    "PAN",
+    "AuxiliaryHead",
+    "ClassificationHead",
+    "Decoder",
+    "DeepLabV3",
+    "DeepLabV3Plus",
+    "LinkNet",
+    "MANet",
+    "PSPNet",
+    "SegFormer",
+    "SegmentationHead",
+    "UNet",
+    "UNetPlusPlus",
+    "UPerNet",
+    "names",
+]
 
 
 def names() -> list[str]:

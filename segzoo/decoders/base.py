@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import keras
 from keras import ops
 
 from segzoo.errors import SegzooError
-from segzoo.layers import ResizeTo
-from segzoo.levels import levels_at
+from segzoo.layers import ConvBlock, ResizeTo, SeparableConvBlock
+from segzoo.levels import LEVELS, levels_at
+
+# Deep supervision: a decoder returns a dict of "decoded" and maps whose names begin so.
+SUPERVISED = "supervised"
 
 
 class Decoder(keras.layers.Layer):
@@ -19,24 +23,92 @@ class Decoder(keras.layers.Layer):
     Attributes:
         default_output_stride: the backbone output stride that the paper uses.
         head_kernel: kernel size of the paper's segmentation head.
+        finest: number of the finest level that the decoder reads.
+        depth: number of the deepest level that it reads; None, the deepest there is.
+        separable: whether convolutions larger than 1x1 are depthwise separable.
+        align_corners: whether maps are resized with their corners on each other, also by the head that follows.
 
     Args:
         normalization: "batch", "group", "layer" or "none".
         activation: any Keras activation name.
+        dropout: rate of the dropout of whole channels of the result.
     """
 
     default_output_stride: ClassVar[int] = 32
     head_kernel: ClassVar[int] = 1
+    finest: ClassVar[int] = 2
+    depth: int | None = None
+    separable: bool = False
+    align_corners: bool = False
 
-    def __init__(self, normalization: str | None = "batch", activation: str | None = "relu", **kwargs: Any):
+    def __init__(
+        self,
+        normalization: str | None = "batch",
+        activation: str | None = "relu",
+        dropout: float = 0.0,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         self.normalization = normalization
         self.activation = activation
+        self.dropout = dropout
+        self.drop = keras.layers.SpatialDropout2D(dropout, dtype=self.dtype_policy, name="dropout")
 
     @classmethod
-    def levels(cls, output_stride: int) -> tuple[str, ...]:
-        """Levels that the decoder needs from a backbone with this output stride; SegzooError unless 8, 16 or 32."""
-        return levels_at(output_stride)
+    def options(cls) -> dict[str, Any]:
+        """Names and defaults of the constructor's arguments, those of the decoder itself first."""
+        found: dict[str, Any] = {}
+        for base in cls.__mro__[: cls.__mro__.index(Decoder) + 1]:
+            if "__init__" in vars(base):
+                for parameter in inspect.signature(vars(base)["__init__"]).parameters.values():
+                    if parameter.default is not parameter.empty:
+                        found.setdefault(parameter.name, parameter.default)
+        return found
+
+    @classmethod
+    def levels(cls, output_stride: int, available: Sequence[str] = LEVELS, depth: int | None = None) -> tuple[str, ...]:
+        """Levels that the decoder reads from a backbone.
+
+        Args:
+            output_stride: of the backbone: 8, 16 or 32.
+            available: levels that the backbone has.
+            depth: the decoder's option of this name.
+
+        Raises:
+            SegzooError: another output stride, or a depth that the backbone has not.
+        """
+        there = [level for level in levels_at(output_stride) if level in available and number(level) >= cls.finest]
+        if depth is None:
+            return tuple(there)
+        if f"P{depth}" not in there:
+            raise SegzooError(
+                f"depth must be the number of a level that {cls.__name__} can end at, one of "
+                f"{', '.join(level[1:] for level in there)} at output stride {output_stride}, got {depth!r}."
+            )
+        return tuple(level for level in there if number(level) <= depth)
+
+    def pick(self, features: Mapping[str, Any]) -> list[str]:
+        """Levels in use, the finest first; SegzooError, naming those that there are, where one is missing."""
+        last = self.depth or (number(deepest(features)) if features else 5)
+        used = [f"P{level}" for level in range(self._first(features), last + 1)]
+        self.require(features, *(used or [f"P{self.finest}"]))
+        return used
+
+    def _first(self, features: Mapping[str, Any]) -> int:
+        """Number of the finest level in use."""
+        return self.finest
+
+    def block(self, name: str, inputs: int, channels: int, kernel_size: int = 3, **options: Any) -> ConvBlock:
+        """Return a built convolution block from `inputs` to `channels` channels."""
+        kind = SeparableConvBlock if self.separable and kernel_size > 1 else ConvBlock
+        block = kind(channels, kernel_size, name=name, **{**self.block_options, **options})
+        block.build((None, None, None, inputs))
+        return block
+
+    @property
+    def bilinear(self) -> str:
+        """The kind of bilinear interpolation, as ResizeTo names it."""
+        return "aligned" if self.align_corners else "bilinear"
 
     @property
     def block_options(self) -> dict[str, Any]:
@@ -59,7 +131,14 @@ class Decoder(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
-        return {**super().get_config(), "normalization": self.normalization, "activation": self.activation}
+        given = {name: getattr(self, name) for name in self.options()}
+        lists = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
+        return {**super().get_config(), **lists}
+
+
+def number(level: str) -> int:
+    """Number of a level: 3 of "P3"."""
+    return int(level[1:])
 
 
 def deepest(features: Mapping[str, Any]) -> str:
@@ -76,16 +155,18 @@ class SegmentationHead(keras.layers.Layer):
     Args:
         classes: number of output channels.
         kernel_size: of the convolution.
+        interpolation: "bilinear", or "aligned", see ResizeTo.
     """
 
-    def __init__(self, classes: int, kernel_size: int = 1, **kwargs: Any):
+    def __init__(self, classes: int, kernel_size: int = 1, interpolation: str = "bilinear", **kwargs: Any):
         super().__init__(**kwargs)
         if classes < 1:
             raise ValueError(f"classes must be at least 1, got {classes}.")
         self.classes = classes
         self.kernel_size = kernel_size
+        self.interpolation = interpolation
         self.conv = keras.layers.Conv2D(classes, kernel_size, padding="same", dtype=self.dtype_policy, name="conv")
-        self.resize = ResizeTo("bilinear", dtype="float32", name="resize")
+        self.resize = ResizeTo(interpolation, dtype="float32", name="resize")
 
     def build(self, x_shape: tuple, images_shape: tuple) -> None:
         """Create the weights for `(B, h, w, C)` inputs."""
@@ -106,4 +187,79 @@ class SegmentationHead(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
-        return {**super().get_config(), "classes": self.classes, "kernel_size": self.kernel_size}
+        own = {"classes": self.classes, "kernel_size": self.kernel_size, "interpolation": self.interpolation}
+        return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable("segzoo")
+class AuxiliaryHead(SegmentationHead):
+    """Logits from a feature in the middle of a network, for a loss that helps its layers to learn.
+
+    A 3x3 convolution to a quarter of the channels, at least 16, with batch normalisation and ReLU, and dropout before
+    the head's own 1x1 convolution. Source: the auxiliary loss of Zhao et al., "Pyramid Scene Parsing Network" (2017),
+    section 3.3, with the layers of its published code.
+
+    Args:
+        classes: number of output channels.
+        dropout: rate.
+        **kwargs: of the layer.
+    """
+
+    def __init__(self, classes: int, dropout: float = 0.1, **kwargs: Any):
+        super().__init__(classes, **kwargs)
+        self.dropout = dropout
+        self.drop = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
+
+    def build(self, x_shape: tuple, images_shape: tuple) -> None:
+        """Create the weights for `(B, h, w, C)` inputs."""
+        channels = max(16, x_shape[-1] // 4)
+        self.narrow = ConvBlock(channels, 3, dtype=self.dtype_policy, name="narrow")
+        self.narrow.build(x_shape)
+        super().build((*x_shape[:3], channels), images_shape)
+
+    def call(self, x: Any, images: Any, training: bool | None = None) -> Any:
+        """Return logits at the size of `images`."""
+        return super().call(self.drop(self.narrow(x, training=training), training=training), images)
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        return {**super().get_config(), "dropout": self.dropout}
+
+
+@keras.saving.register_keras_serializable("segzoo")
+class ClassificationHead(keras.layers.Layer):
+    """A logit for each class, whether it is in the image: features `(B, h, w, C)` to float32 `(B, classes)`.
+
+    Global average pooling, dropout and a linear layer, as in segmentation_models.pytorch. Trained on which classes a
+    mask holds (`segzoo.losses.ClassPresence`) it is the semantic encoding loss of Zhang et al., "Context Encoding for
+    Semantic Segmentation" (2018).
+
+    Args:
+        classes: number of classes.
+        dropout: rate.
+        **kwargs: of the layer.
+    """
+
+    def __init__(self, classes: int, dropout: float = 0.2, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.classes = classes
+        self.dropout = dropout
+        self.drop = keras.layers.Dropout(dropout, dtype="float32", name="dropout")
+        self.linear = keras.layers.Dense(classes, dtype="float32", name="linear")
+
+    def build(self, x_shape: tuple) -> None:
+        """Create the weights for `(B, h, w, C)` inputs."""
+        self.linear.build((None, x_shape[-1]))
+        self.built = True
+
+    def call(self, x: Any, training: bool | None = None) -> Any:
+        """Pool and classify."""
+        return self.linear(self.drop(ops.mean(ops.cast(x, "float32"), axis=(1, 2)), training=training))
+
+    def compute_output_spec(self, x: Any, training: bool | None = None) -> keras.KerasTensor:
+        """Float32 whatever the policy."""
+        return keras.KerasTensor((x.shape[0], self.classes), dtype="float32")
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        return {**super().get_config(), "classes": self.classes, "dropout": self.dropout}

@@ -9,7 +9,8 @@ import keras
 from keras import ops
 
 from segzoo.decoders.base import Decoder, deepest
-from segzoo.layers import ASPP, ConvBlock, ResizeTo, SeparableConvBlock
+from segzoo.layers import ASPP, ResizeTo
+from segzoo.levels import LEVELS
 
 # (6, 12, 18) at output stride 16, doubled at 8 (Chen et al., 2017, section 4.1).
 _RATES_AT_STRIDE_16 = (6, 12, 18)
@@ -25,31 +26,22 @@ class _DeepLab(Decoder):
         channels: int = 256,
         rates: Sequence[int] | None = None,
         dropout: float = 0.5,
-        normalization: str | None = "batch",
-        activation: str | None = "relu",
+        separable: bool = False,
         **kwargs: Any,
     ):
-        super().__init__(normalization, activation, **kwargs)
+        super().__init__(**kwargs)
         self.channels = channels
         self.rates = None if rates is None else tuple(rates)
-        self.dropout = dropout
+        self.dropout = dropout  # ASPP's own, not the result's
+        self.separable = separable
 
-    def _make_aspp(self, features_shape: dict[str, tuple], separable: bool) -> ASPP:
+    def _make_aspp(self, features_shape: dict[str, tuple]) -> ASPP:
         level = deepest(features_shape)
         stride = 2 ** int(level[1:])
         rates = self.rates or tuple(max(1, rate * 16 // stride) for rate in _RATES_AT_STRIDE_16)
-        aspp = ASPP(rates, self.channels, separable, self.dropout, name="aspp", **self.block_options)
+        aspp = ASPP(rates, self.channels, self.separable, self.dropout, name="aspp", **self.block_options)
         aspp.build(features_shape[level])
         return aspp
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {
-            **super().get_config(),
-            "channels": self.channels,
-            "rates": None if self.rates is None else list(self.rates),
-            "dropout": self.dropout,
-        }
 
 
 @keras.saving.register_keras_serializable("segzoo")
@@ -62,20 +54,19 @@ class DeepLabV3(_DeepLab):
         channels: of ASPP and of the output.
         rates: of the atrous branches; by default (6, 12, 18) at output stride 16, (12, 24, 36) at 8.
         dropout: rate after ASPP's projection.
-        normalization: "batch", "group", "layer" or "none".
-        activation: any Keras activation name.
+        separable: depthwise separable 3x3 convolutions.
+        **kwargs: `normalization` and `activation` of Decoder.
     """
 
     @classmethod
-    def levels(cls, output_stride: int) -> tuple[str, ...]:
+    def levels(cls, output_stride: int, available: Sequence[str] = LEVELS, depth: int | None = None) -> tuple[str, ...]:
         """The deepest level only."""
-        return super().levels(output_stride)[-1:]
+        return super().levels(output_stride, available, depth)[-1:]
 
     def build(self, features_shape: dict[str, tuple]) -> None:
         """Create the weights for features of these shapes."""
-        self.aspp = self._make_aspp(features_shape, separable=False)
-        self.conv = ConvBlock(self.channels, 3, name="conv", **self.block_options)
-        self.conv.build((None, None, None, self.channels))
+        self.aspp = self._make_aspp(features_shape)
+        self.conv = self.block("conv", self.channels, self.channels)
         self.built = True
 
     def call(self, features: dict[str, Any], training: bool | None = None) -> Any:
@@ -99,8 +90,10 @@ class DeepLabV3Plus(_DeepLab):
         low_level_channels: P2 is reduced to these.
         rates: of the atrous branches; by default (6, 12, 18) at output stride 16, (12, 24, 36) at 8.
         dropout: rate after ASPP's projection.
-        normalization: "batch", "group", "layer" or "none".
-        activation: any Keras activation name.
+        separable: depthwise separable 3x3 convolutions.
+        align_corners: resize with the corners of maps on each other, as segmentation_models.pytorch does: for its
+            weights.
+        **kwargs: `normalization` and `activation` of Decoder.
     """
 
     def __init__(
@@ -109,30 +102,27 @@ class DeepLabV3Plus(_DeepLab):
         low_level_channels: int = 48,
         rates: Sequence[int] | None = None,
         dropout: float = 0.5,
-        normalization: str | None = "batch",
-        activation: str | None = "relu",
+        separable: bool = True,
+        align_corners: bool = False,
         **kwargs: Any,
     ):
-        super().__init__(channels, rates, dropout, normalization, activation, **kwargs)
+        super().__init__(channels, rates, dropout, separable, **kwargs)
+        self.align_corners = align_corners
         self.low_level_channels = low_level_channels
-        self.resize = ResizeTo("bilinear", dtype=self.dtype_policy, name="resize")
+        self.resize = ResizeTo(self.bilinear, dtype=self.dtype_policy, name="resize")
 
     @classmethod
-    def levels(cls, output_stride: int) -> tuple[str, ...]:
+    def levels(cls, output_stride: int, available: Sequence[str] = LEVELS, depth: int | None = None) -> tuple[str, ...]:
         """P2 and the deepest level."""
-        return ("P2", super().levels(output_stride)[-1])
+        return ("P2", super().levels(output_stride, available, depth)[-1])
 
     def build(self, features_shape: dict[str, tuple]) -> None:
         """Create the weights for features of these shapes."""
         self.require(features_shape, "P2", *([] if len(features_shape) > 1 else ["P4"]))
-        options = self.block_options
-        self.aspp = self._make_aspp(features_shape, separable=True)
-        self.after_aspp = SeparableConvBlock(self.channels, 3, name="after_aspp", **options)
-        self.after_aspp.build((None, None, None, self.channels))
-        self.low_level = ConvBlock(self.low_level_channels, 1, name="low_level", **options)
-        self.low_level.build(features_shape["P2"])
-        self.fuse = SeparableConvBlock(self.channels, 3, name="fuse", **options)
-        self.fuse.build((None, None, None, self.channels + self.low_level_channels))
+        self.aspp = self._make_aspp(features_shape)
+        self.after_aspp = self.block("after_aspp", self.channels, self.channels)
+        self.low_level = self.block("low_level", features_shape["P2"][3], self.low_level_channels, kernel_size=1)
+        self.fuse = self.block("fuse", self.channels + self.low_level_channels, self.channels)
         self.built = True
 
     def call(self, features: dict[str, Any], training: bool | None = None) -> Any:
@@ -146,7 +136,3 @@ class DeepLabV3Plus(_DeepLab):
     def compute_output_shape(self, features_shape: dict[str, tuple]) -> tuple:
         """Shape of P2 with `channels` channels."""
         return (*features_shape["P2"][:3], self.channels)
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {**super().get_config(), "low_level_channels": self.low_level_channels}

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
-from segzoo.decoders.base import Decoder, deepest
-from segzoo.layers import ConvBlock, ResizeTo
+from segzoo.decoders.base import Decoder
+from segzoo.layers import ResizeTo
 
 
 @keras.saving.register_keras_serializable("segzoo")
@@ -23,8 +23,13 @@ class FPN(Decoder):
         segmentation_channels: of the branch and of the output.
         merge: "add" or "concat" the levels.
         dropout: rate of the dropout of whole channels after merging.
-        normalization: "batch", "group", "layer" or "none".
-        activation: any Keras activation name.
+        upsampling: of the pyramid, "nearest" or "bilinear".
+        separable: depthwise separable convolutions in the branches.
+        depth: number of the deepest level to use; by default the deepest there is.
+        align_corners: resize with the corners of maps on each other, as segmentation_models.pytorch does: for its
+            weights.
+        normalization: of the branches: "batch", "group", "layer" or "none".
+        **kwargs: `activation` of Decoder.
     """
 
     head_kernel: ClassVar[int] = 1
@@ -35,29 +40,29 @@ class FPN(Decoder):
         segmentation_channels: int = 128,
         merge: str = "add",
         dropout: float = 0.2,
+        upsampling: str = "nearest",
+        separable: bool = False,
+        depth: int | None = None,
+        align_corners: bool = False,
         normalization: str | None = "group",
-        activation: str | None = "relu",
         **kwargs: Any,
     ):
-        super().__init__(normalization, activation, **kwargs)
+        super().__init__(normalization=normalization, dropout=dropout, **kwargs)
         if merge not in ("add", "concat"):
             raise ValueError(f"merge must be 'add' or 'concat', got {merge!r}.")
         self.pyramid_channels = pyramid_channels
         self.segmentation_channels = segmentation_channels
         self.merge = merge
-        self.dropout = dropout
-        self.upsample_pyramid = ResizeTo("nearest", dtype=self.dtype_policy, name="upsample_pyramid")
-        self.upsample_branch = ResizeTo("bilinear", dtype=self.dtype_policy, name="upsample_branch")
-        self.drop = keras.layers.SpatialDropout2D(dropout, dtype=self.dtype_policy, name="dropout")
-
-    @classmethod
-    def levels(cls, output_stride: int) -> tuple[str, ...]:
-        """P2 and above."""
-        return super().levels(output_stride)[1:]
+        self.upsampling = upsampling
+        self.separable = separable
+        self.depth = depth
+        self.align_corners = align_corners
+        self.upsample_pyramid = ResizeTo(upsampling, dtype=self.dtype_policy, name="upsample_pyramid")
+        self.upsample_branch = ResizeTo(self.bilinear, dtype=self.dtype_policy, name="upsample_branch")
 
     def build(self, features_shape: dict[str, tuple]) -> None:
         """Create the lateral convolutions and the branches for features of these shapes."""
-        used = self._used(features_shape)
+        used = self.pick(features_shape)
         self.laterals = {}
         self.branches = {}
         for level in used:
@@ -67,27 +72,14 @@ class FPN(Decoder):
             branch, below = [], self.pyramid_channels
             # One convolution for each doubling; the level at stride 4 gets one without.
             for number in range(max(1, int(level[1:]) - 2)):
-                block = ConvBlock(
-                    self.segmentation_channels,
-                    3,
-                    name=f"branch_{level}_conv{number + 1}",
-                    **self.block_options,
-                )
-                block.build((None, None, None, below))
-                branch.append(block)
+                branch.append(self.block(f"branch_{level}_conv{number + 1}", below, self.segmentation_channels))
                 below = self.segmentation_channels
             self.branches[level] = branch
         self.built = True
 
-    def _used(self, features: dict[str, Any]) -> list[str]:
-        last = int(deepest(features)[1:]) if features else 5
-        used = [f"P{number}" for number in range(2, last + 1)]
-        self.require(features, *(used or ["P2"]))
-        return used
-
     def call(self, features: dict[str, Any], training: bool | None = None) -> Any:
         """Build the pyramid top down, then merge its levels at stride 4."""
-        used = self._used(features)
+        used = self.pick(features)
         pyramid: dict[str, Any] = {}
         above = None
         for level in reversed(used):
@@ -109,15 +101,5 @@ class FPN(Decoder):
 
     def compute_output_shape(self, features_shape: dict[str, tuple]) -> tuple:
         """Shape of P2 with the branch's channels, times the levels if they are concatenated."""
-        levels = len(self._used(features_shape)) if self.merge == "concat" else 1
+        levels = len(self.pick(features_shape)) if self.merge == "concat" else 1
         return (*features_shape["P2"][:3], self.segmentation_channels * levels)
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {
-            **super().get_config(),
-            "pyramid_channels": self.pyramid_channels,
-            "segmentation_channels": self.segmentation_channels,
-            "merge": self.merge,
-            "dropout": self.dropout,
-        }

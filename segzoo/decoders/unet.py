@@ -1,93 +1,111 @@
-"""U-Net's decoder: upsample, concatenate the skip, convolve twice."""
+"""U-Net's decoder: upsample, join the skip, convolve twice."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import keras
 from keras import ops
 
-from segzoo.decoders.base import Decoder, deepest
-from segzoo.layers import ConvBlock, ResizeTo
-from segzoo.layers.resize import double
+from segzoo.decoders.climbing import ClimbingDecoder
+from segzoo.layers import ScSE, Upsample
 
 
 @keras.saving.register_keras_serializable("segzoo")
-class UNet(Decoder):
+class UNet(ClimbingDecoder):
     """U-Net (Ronneberger et al., 2015) on a backbone's features: returns `(B, H, W, channels[-1])`.
 
-    Each block upsamples to the size of the next skip, concatenates it and applies two 3x3 convolutions; the last
-    block doubles P1's size and has no skip. Widths and the nearest upsampling are those of segmentation_models.pytorch.
+    Each block upsamples to the size of the next skip, joins it and applies two 3x3 convolutions; the last block doubles
+    P1's size and has no skip. Widths and the nearest upsampling are those of segmentation_models.pytorch.
 
     Args:
-        channels: of the blocks, deepest first: one for every level above the deepest, and one more for full size.
-        upsampling: "nearest" or "bilinear".
-        normalization: "batch", "group", "layer" or "none".
-        activation: any Keras activation name.
+        channels: of the blocks, deepest first, as many as the number of the deepest level; by default the last of
+            256, 128, 64, 32, 16.
+        upsampling: "nearest", "bilinear" or "transposed", a 2x2 convolution as in the paper.
+        merge: "concat" the skip, or "add" it, brought to the same width by a 1x1 convolution.
+        attention: "scse" weighs channels and pixels in every block (Roy et al., 2018); None.
+        separable: depthwise separable convolutions.
+        **kwargs: `depth` of ClimbingDecoder; `normalization`, `activation` and `dropout` of Decoder.
     """
 
     head_kernel: ClassVar[int] = 3
 
     def __init__(
         self,
-        channels: Sequence[int] = (256, 128, 64, 32, 16),
+        channels: Sequence[int] | None = None,
         upsampling: str = "nearest",
-        normalization: str | None = "batch",
-        activation: str | None = "relu",
+        merge: str = "concat",
+        attention: str | None = None,
+        separable: bool = False,
         **kwargs: Any,
     ):
-        super().__init__(normalization, activation, **kwargs)
-        self.channels = tuple(channels)
+        super().__init__(**kwargs)
+        if merge not in ("add", "concat"):
+            raise ValueError(f"merge must be 'add' or 'concat', got {merge!r}.")
+        if attention not in (None, "scse"):
+            raise ValueError(f"attention must be 'scse' or None, got {attention!r}.")
+        self.channels = None if channels is None else tuple(channels)
         self.upsampling = upsampling
-        self.resize = ResizeTo(upsampling, dtype=self.dtype_policy, name="resize")
+        self.merge = merge
+        self.attention = attention
+        self.separable = separable
+        Upsample(upsampling, 1)  # a name that is none is an error now, not when the layer is built
 
     def build(self, features_shape: dict[str, tuple]) -> None:
         """Create the blocks for features of these shapes."""
-        levels = sorted(features_shape)
-        self.require(features_shape, *self._levels_to(deepest(features_shape)))
-        if len(self.channels) != len(levels):
-            raise ValueError(
-                f"UNet got {len(self.channels)} channels {self.channels} for the {len(levels)} levels "
-                f"{', '.join(levels)}; give one number for each."
-            )
         self.blocks = []
-        below = features_shape[levels[-1]][3]
-        for index, width in enumerate(self.channels):
-            skip = features_shape[levels[-2 - index]][3] if index < len(levels) - 1 else 0
-            pair = [
-                ConvBlock(width, 3, name=f"block{index + 1}_conv{number}", **self.block_options) for number in (1, 2)
-            ]
-            pair[0].build((None, None, None, below + skip))
-            pair[1].build((None, None, None, width))
-            self.blocks.append(pair)
+        below = features_shape[self.pick(features_shape)[-1]][3]
+        widths = self.fit_channels(self.channels, features_shape)
+        for index, (width, level) in enumerate(zip(widths, self.skips(features_shape), strict=True), 1):
+            skip = 0 if level is None else features_shape[level][3]
+            self.blocks.append(self._make_block(f"block{index}", below, skip, width))
             below = width
         self.built = True
 
-    @staticmethod
-    def _levels_to(last: str) -> list[str]:
-        return [f"P{number}" for number in range(1, int(last[1:]) + 1)]
+    def _make_block(self, name: str, below: int, skip: int, width: int) -> dict[str, keras.layers.Layer]:
+        block: dict[str, keras.layers.Layer] = {}
+        block["up"] = Upsample(self.upsampling, width, dtype=self.dtype_policy, name=f"{name}_up")
+        block["up"].build((None, None, None, below))
+        joined = width if self.upsampling == "transposed" else below
+        if skip and self.merge == "add":
+            block["skip"] = self.block(f"{name}_skip", skip, joined, kernel_size=1)
+        else:
+            joined += skip
+        if skip and self.attention:
+            block["before"] = self._attend(f"{name}_attention1", joined)
+        block["conv1"] = self.block(f"{name}_conv1", joined, width)
+        block["conv2"] = self.block(f"{name}_conv2", width, width)
+        if self.attention:
+            block["after"] = self._attend(f"{name}_attention2", width)
+        return block
+
+    def _attend(self, name: str, channels: int) -> ScSE:
+        layer = ScSE(dtype=self.dtype_policy, name=name)
+        layer.build((None, None, None, channels))
+        return layer
 
     def call(self, features: dict[str, Any], training: bool | None = None) -> Any:
         """Decode from the deepest level up."""
-        levels = sorted(features, reverse=True)
-        x = features[levels[0]]
-        for pair, level in zip(self.blocks, [*levels[1:], None], strict=True):
+        x = features[self.pick(features)[-1]]
+        for block, level in zip(self.blocks, self.skips(features), strict=True):
             if level is None:
-                # There is no feature at full size to resize to; for odd images the head resizes by one pixel.
-                x = double(x)
+                # There is no feature at this size to resize to; for odd images the head resizes by a few pixels.
+                x = block["up"](x)
             else:
                 skip = features[level]
-                x = ops.concatenate([self.resize(x, skip), skip], axis=-1)
-            for block in pair:
-                x = block(x, training=training)
-        return x
+                x = block["up"](x, skip)
+                if "skip" in block:
+                    x = x + block["skip"](skip, training=training)
+                else:
+                    x = ops.concatenate([x, skip], axis=-1)
+            if "before" in block:
+                x = block["before"](x)
+            x = block["conv2"](block["conv1"](x, training=training), training=training)
+            if "after" in block:
+                x = block["after"](x)
+        return self.drop(x, training=training)
 
-    def compute_output_shape(self, features_shape: dict[str, tuple]) -> tuple:
-        """Shape `(B, H, W, channels[-1])`."""
-        batch, height, width, _ = features_shape["P1"]
-        return (batch, height and 2 * height, width and 2 * width, self.channels[-1])
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {**super().get_config(), "channels": list(self.channels), "upsampling": self.upsampling}
+    def output_channels(self, features: Mapping[str, Any]) -> int:
+        """Width of the last block."""
+        return self.fit_channels(self.channels, features)[-1]

@@ -39,7 +39,8 @@ def export_model(
         path: a folder, in which `model.onnx`, `model.tflite`, `saved_model/` or `openvino/` is written; or the file
             itself, with the format's ending.
         format: "saved_model", "onnx", "litert" or "openvino".
-        output: "logits": float32 `(B, H, W, classes)`. "classes": int32 `(B, H, W)`.
+        output: "logits": float32 `(B, H, W, classes)`. "classes": int32 `(B, H, W)`, the largest
+            logit, or of a single one whether it is above 0.
         image_size: fix the input to `(1, height, width, 3)`, as phones and accelerators like it; by default batch,
             height and width are free in every format.
         samples: images `(H, W, 3)`, 0..255, to compare on; by default random ones of an even and an odd size.
@@ -59,8 +60,6 @@ def export_model(
     batches = comparison_batches(samples, image_size)
     given = model if isinstance(model, keras.Model) else _build(model)
     check_model(given, image_size)
-    if output == "classes" and given.output_shape[3] < 2:
-        raise SegzooError("output='classes' needs two classes or more; export the logits of this model.")
     network = in_float32(given)
     with traced(network, output, image_size) as graph:
         return write_checked(graph, network, target, format, batches, overwrite, from_half=network is not given)

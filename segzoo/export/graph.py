@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import keras
 
+from segzoo.binary import class_logits
 from segzoo.errors import SegzooError
 
 Output = Literal["logits", "classes"]
@@ -58,7 +59,7 @@ def traced(model: keras.Model, output: Output, image_size: tuple[int, int] | Non
     @tf.function(input_signature=signature, autograph=False, jit_compile=False)
     def forward(image: Any) -> Any:
         logits = model(image, training=False)
-        return tf.argmax(logits, axis=-1, output_type=tf.int32) if output == "classes" else logits
+        return tf.argmax(class_logits(logits), axis=-1, output_type=tf.int32) if output == "classes" else logits
 
     frozen = convert_variables_to_constants_v2(forward.get_concrete_function())
     nodes = frozen.graph.as_graph_def()

@@ -24,6 +24,7 @@ def _write(graph: Graph, path: Path) -> None:
     _name_axes(model)
     _standard_resize(model)
     _exact_sizes(model)
+    _explicit_padding(model)
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
 
@@ -74,6 +75,25 @@ def _exact_sizes(model: Any) -> None:
     for constant in constants.values():
         if constant.name not in used:
             model.graph.initializer.remove(constant)
+
+
+def _explicit_padding(model: Any) -> None:
+    """Write the padding of dilated convolutions as numbers: ONNX Runtime refuses dilation with padding "SAME"."""
+    import onnx
+
+    for node in model.graph.node:
+        attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+        dilations = attributes.get("dilations", [1])
+        if node.op_type != "Conv" or max(dilations) == 1 or not attributes.get("auto_pad", b"").startswith(b"SAME"):
+            continue
+        if max(attributes.get("strides", [1])) > 1:
+            continue  # depends on the size; no layer of segzoo has both
+        total = [(size - 1) * rate for size, rate in zip(attributes["kernel_shape"], dilations, strict=True)]
+        fewer, more = [one // 2 for one in total], [one - one // 2 for one in total]
+        pads = more + fewer if attributes["auto_pad"] == b"SAME_LOWER" else fewer + more
+        kept = [attribute for attribute in node.attribute if attribute.name not in ("auto_pad", "pads")]
+        del node.attribute[:]
+        node.attribute.extend([*kept, onnx.helper.make_attribute("pads", pads)])
 
 
 def _shape(model: Any, name: str) -> list[int] | None:

@@ -10,6 +10,7 @@ import cv2
 import keras
 import numpy as np
 
+from segzoo.binary import class_logits
 from segzoo.errors import SegzooError
 from segzoo.export.contract import Run
 from segzoo.export.graph import Output
@@ -160,9 +161,10 @@ def _compare_batch(expected: np.ndarray, found: np.ndarray, output: Output, shap
             f"the exported model returns {found.dtype} {found.shape} on an image of {size} pixels, where "
             f"{np.dtype(dtype)} {wanted} is due."
         )
-    classes = expected.argmax(axis=-1)
+    scores = class_logits(expected)
+    classes = scores.argmax(axis=-1)
     if output == "classes":
-        second, first = np.moveaxis(np.partition(expected, -2, axis=-1)[..., -2:], -1, 0)
+        second, first = np.moveaxis(np.partition(scores, -2, axis=-1)[..., -2:], -1, 0)
         # Two logits that are equal but for rounding may change places.
         wrong = int(((found != classes) & (first - second > 2 * TOLERANCE * scale)).sum())
         if wrong:
@@ -175,5 +177,8 @@ def _compare_batch(expected: np.ndarray, found: np.ndarray, output: Output, shap
             f"{scale:.3g} and {TOLERANCE:g} of it is allowed."
         )
     return Comparison(
-        shape, difference, difference / scale if scale else 0.0, float((found.argmax(-1) == classes).mean())
+        shape,
+        difference,
+        difference / scale if scale else 0.0,
+        float((class_logits(found).argmax(-1) == classes).mean()),
     )

@@ -9,6 +9,12 @@ import pytest
 WIDTHS = {"P1": 4, "P2": 6, "P3": 8, "P4": 10, "P5": 12}
 
 
+@pytest.fixture(autouse=True)
+def same_weights() -> None:
+    """The same random weights in every run."""
+    keras.utils.set_random_seed(0)
+
+
 @pytest.fixture
 def features() -> Callable[..., dict[str, np.ndarray]]:
     """Random features of narrow widths for an image of this size, as a backbone rounds them up."""

@@ -11,26 +11,62 @@ import pytest
 from segzoo import decoders
 from segzoo.decoders import DECODERS, SegmentationHead
 from segzoo.errors import SegzooError
+from segzoo.layers import ConvBlock
 
 SMALL = {
     "unet": {"channels": (10, 8, 6, 4, 4)},
+    "unetplusplus": {"channels": (10, 8, 6, 4, 4)},
+    "manet": {"channels": (10, 8, 6, 4, 4), "attention_channels": 4},
+    "linknet": {"channels": 8, "activation": "elu"},  # a ReLU of one narrow channel may silence all
+    "pspnet": {"channels": 8},
+    "pan": {"channels": 8},
+    "upernet": {"channels": 8},
+    "segformer": {"channels": 8},
     "fpn": {"pyramid_channels": 16, "segmentation_channels": 8},
     "deeplabv3": {"channels": 8},
     "deeplabv3plus": {"channels": 8, "low_level_channels": 4},
 }
-# Options other than the defaults, all at once, for the round trips.
+CLIMBING = ("unet", "unetplusplus", "manet", "linknet")
+# Every option of every decoder at another value than its default, all at once.
 UNUSUAL = {
-    "unet": {"channels": [4, 4, 4, 4, 4], "upsampling": "bilinear", "normalization": "group", "activation": "gelu"},
+    "unet": {
+        "channels": [4, 4, 4, 4], "upsampling": "transposed", "merge": "add", "attention": "scse", "separable": True,
+        "depth": 4, "normalization": "group", "activation": "gelu", "dropout": 0.1,
+    },
+    "unetplusplus": {
+        "channels": [4, 4, 4, 4], "upsampling": "transposed", "deep_supervision": True, "separable": True, "depth": 4,
+        "normalization": "layer", "activation": "elu", "dropout": 0.1,
+    },
+    "manet": {
+        "channels": [4, 4, 4, 4], "upsampling": "bilinear", "attention_channels": 2, "reduction": 2, "separable": True,
+        "depth": 4, "normalization": "none", "activation": "swish", "dropout": 0.1,
+    },
+    "linknet": {"channels": 6, "depth": 3, "normalization": "none", "activation": "gelu", "dropout": 0.1},
+    "pspnet": {
+        "channels": 6, "bins": [1, 4], "dropout": 0.0, "depth": 3, "align_corners": True, "normalization": "group",
+        "activation": "gelu",
+    },
+    "pan": {
+        "channels": 6, "upsampling": "nearest", "depth": 4, "normalization": "layer", "activation": "elu",
+        "dropout": 0.1,
+    },
+    "upernet": {
+        "channels": 6, "bins": [2], "normalize_features": False, "separable": True, "depth": 4,
+        "normalization": "layer", "activation": "gelu", "dropout": 0.1,
+    },
+    "segformer": {"channels": 6, "dropout": 0.0, "depth": 4, "normalization": "none", "activation": "gelu"},
     "fpn": {
-        "pyramid_channels": 8, "segmentation_channels": 6, "merge": "concat", "dropout": 0.1,
-        "normalization": "layer", "activation": "swish",
+        "pyramid_channels": 8, "segmentation_channels": 6, "merge": "concat", "dropout": 0.1, "upsampling": "bilinear",
+        "align_corners": True, "separable": True, "depth": 4, "normalization": "layer", "activation": "swish",
     },
     "deeplabv3": {
-        "channels": 6, "rates": [2, 3], "dropout": 0.1, "normalization": "none", "activation": "relu6",
+        "channels": 6, "rates": [2, 3], "dropout": 0.1, "separable": True, "normalization": "none",
+        "activation": "relu6",
     },
     "deeplabv3plus": {
-        "channels": 6, "low_level_channels": 3, "rates": [1], "dropout": 0.0, "normalization": "group",
-        "activation": "elu",
+        "channels": 6, "low_level_channels": 3, "rates": [1], "dropout": 0.0, "separable": False,
+        "align_corners": True,
+        "normalization": "group", "activation": "elu",
     },
 }  # fmt: skip
 SIZES = [(32, 32), (33, 47), (64, 96), (65, 129)]
@@ -50,7 +86,7 @@ def used(name: str, output_stride: int | None = None) -> tuple[str, ...]:
 @pytest.mark.parametrize("output_stride", [32, 16, 8])
 def test_logits_have_the_size_of_the_image(name: str, size: tuple[int, int], output_stride: int, features) -> None:
     levels = used(name, output_stride)
-    options = {"channels": (8, 6, 4, 4, 4)[-int(levels[-1][1:]) :]} if name == "unet" else {}
+    options = {"channels": (8, 6, 4, 4, 4)[-int(levels[-1][1:]) :]} if name in CLIMBING[:3] else {}
     decoder = make(name, **options)
     image = np.zeros((1, *size, 3), "float32")
     decoded = decoder(features(*size, levels))
@@ -91,7 +127,7 @@ def test_mixed_precision_gives_float32_logits(name: str, policy: str, features, 
 
 
 @pytest.mark.parametrize(
-    ("name", "missing"), [("unet", "P1"), ("unet", "P3"), ("fpn", "P2"), ("fpn", "P4"), ("deeplabv3plus", "P2")]
+    ("name", "missing"), [("unet", "P2"), ("manet", "P3"), ("fpn", "P2"), ("fpn", "P4"), ("deeplabv3plus", "P2")]
 )
 def test_a_missing_level_names_what_there_is(name: str, missing: str, features) -> None:
     arrays = features(64, 64, used(name))
@@ -117,10 +153,11 @@ def test_convolutions_before_a_normalization_have_no_bias(name: str, normalizati
     """The normalisation would cancel it; without one it is needed."""
     decoder = make(name, normalization=normalization)
     decoder(features(32, 32, used(name)))
-    biases = [w.path for w in decoder.trainable_weights if w.path.endswith("bias") and "lateral" not in w.path]
-    assert bool(biases) == (normalization == "none")
-    norms = [layer for layer in decoder._flatten_layers() if layer.name == "norm"]
-    assert bool(norms) == (normalization != "none")
+    blocks = [layer for layer in decoder._flatten_layers() if isinstance(layer, ConvBlock)]
+    for block in blocks:
+        assert (block.norm is None) == block.convolutions[-1].use_bias
+    normalized = [block for block in blocks if block.norm is not None]
+    assert bool(normalized) == (normalization != "none")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -133,12 +170,18 @@ def test_bad_options_are_errors(name: str, features) -> None:
 
 
 def test_bad_options_of_one_decoder(features) -> None:
-    with pytest.raises(ValueError, match=r"UNet got 2 channels \(8, 4\) for the 5 levels P1, P2, P3, P4, P5"):
+    with pytest.raises(ValueError, match=r"UNet got 2 channels \(8, 4\), but makes 5 blocks from P5 to full size"):
         make("unet", channels=(8, 4))(features(32, 32))
+    for name in ("unet", "unetplusplus", "manet"):
+        with pytest.raises(ValueError, match="upsampling must be one of nearest, bilinear, transposed, got 'cubic'"):
+            make(name, upsampling="cubic")
     with pytest.raises(ValueError, match="'bilinear' or 'nearest'"):
-        make("unet", upsampling="cubic")
-    with pytest.raises(ValueError, match="'add' or 'concat'"):
-        make("fpn", merge="mul")
+        make("fpn", upsampling="transposed")
+    with pytest.raises(ValueError, match="'scse' or None"):
+        make("unet", attention="se")
+    for name in ("fpn", "unet"):
+        with pytest.raises(ValueError, match="'add' or 'concat'"):
+            make(name, merge="mul")
     with pytest.raises(ValueError, match="at least 1"):
         SegmentationHead(0)
 
@@ -148,14 +191,19 @@ def test_config_and_keras_file_round_trip(name: str, features, inputs, tmp_path:
     decoder = DECODERS[name](name="decoder", **UNUSUAL[name])
     config = decoder.get_config()
     assert {key: config[key] for key in UNUSUAL[name]} == UNUSUAL[name]
+    assert set(UNUSUAL[name]) == set(decoder.options())
+    assert all(UNUSUAL[name][option] != default for option, default in decoder.options().items())
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(decoder))
     assert type(again) is type(decoder)
     assert again.get_config() == config
 
-    arrays = features(33, 47, used(name))
+    depth = UNUSUAL[name].get("depth")
+    arrays = features(33, 47, DECODERS[name].levels(8 if name == "pspnet" else 32, depth=depth))
     symbolic = inputs({level: array.shape[3] for level, array in arrays.items()})
     image = keras.Input((None, None, 3), name="image")
-    model = keras.Model([symbolic, image], SegmentationHead(2, 3, name="head")(decoder(symbolic), image))
+    decoded = decoder(symbolic)
+    decoded = decoded["decoded"] if isinstance(decoded, dict) else decoded
+    model = keras.Model([symbolic, image], SegmentationHead(2, 3, name="head")(decoded, image))
     model.save(tmp_path / "decoder.keras")
     loaded = keras.models.load_model(tmp_path / "decoder.keras")
     data = [arrays, np.zeros((1, 33, 47, 3), "float32")]
@@ -173,6 +221,106 @@ def test_weight_names_are_unique_and_equal_in_every_build(name: str, features) -
         paths.append([weight.path for weight in decoder.weights])
     assert paths[0] == paths[1]
     assert len(set(paths[0])) == len(paths[0])
+
+
+@pytest.mark.parametrize("name", CLIMBING)
+@pytest.mark.parametrize("size", [(32, 32), (33, 47)], ids=str)
+def test_full_size_is_reached_without_p1(name: str, size: tuple[int, int], features) -> None:
+    """Stems of stride 4 and transformers have no P1: the last two blocks have no skip."""
+    decoder = make(name, activation="elu")
+    arrays = features(*size, ("P2", "P3", "P4", "P5"))
+    decoded = decoder(arrays)
+    assert decoded.shape == decoder.compute_output_shape({level: f.shape for level, f in arrays.items()})
+    assert decoded.shape[1:3] == tuple(4 * -(-pixels // 4) for pixels in size)
+    for level in arrays:
+        before = np.asarray(decoder(arrays))
+        changed = {**arrays, level: arrays[level] + 1}
+        assert np.abs(np.asarray(decoder(changed)) - before).max() > 0, level
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "depth" in DECODERS[name].options()])
+def test_depth_ends_at_a_shallower_level(name: str, features) -> None:
+    stride = DECODERS[name].default_output_stride
+    depth = 3 if name == "pspnet" else 4
+    options = {"channels": None} if name in CLIMBING[:3] else {}
+    decoder = make(name, depth=depth, **options)
+    everything = features(64, 64)
+    expected = decoder(everything)
+    read = DECODERS[name].levels(stride, depth=depth)
+    assert read[-1] == f"P{depth}"
+    np.testing.assert_array_equal(decoder({level: everything[level] for level in read}), expected)
+    with pytest.raises(SegzooError, match=r"depth must be the number of a level that .* can end at, one of .*, got 6"):
+        DECODERS[name].levels(stride, depth=6)
+    with pytest.raises(SegzooError, match=f"needs .*P{depth}"):
+        make(name, depth=depth, **options)(features(64, 64, ("P1", "P2")))
+
+
+def options_of(name: str) -> list:
+    """Each option of a decoder alone at its unusual value."""
+    alone = [{option: value} for option, value in UNUSUAL[name].items() if option not in ("channels", "depth")]
+    return [pytest.param(name, options, id=f"{name}-{next(iter(options))}") for options in alone]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="gradients by tf.GradientTape")
+@pytest.mark.parametrize(("name", "options"), [case for name in NAMES for case in options_of(name)])
+def test_every_weight_has_a_gradient_with_every_option(name: str, options: dict, features) -> None:
+    import tensorflow as tf
+
+    decoder = make(name, **options)
+    # Eight images: a hidden ReLU of one channel is silent for some of them.
+    arrays = features(64, 64, used(name), batch=8)
+    with tf.GradientTape() as tape:
+        decoded = decoder(arrays, training=True)
+        parts = list(decoded.values()) if isinstance(decoded, dict) else [decoded]
+        loss = sum(tf.reduce_sum(part * np.random.default_rng(1).normal(size=part.shape)) for part in parts)
+    for weight, gradient in zip(
+        decoder.trainable_weights,
+        tape.gradient(loss, [weight.value for weight in decoder.trainable_weights]),
+        strict=True,
+    ):
+        assert gradient is not None, weight.path
+        assert float(tf.reduce_max(tf.abs(gradient))) > 0, weight.path
+
+
+def test_unet_options_make_what_they_say(features) -> None:
+    """Sizes by hand: widths 12, 10, 8, 6, 4 from P5 to P1; blocks of 8 channels, 3x3 convolutions without bias."""
+
+    def weights(**options) -> int:
+        decoder = make("unet", channels=(8,) * 5, normalization="none", **options)
+        decoder(features(32, 32))
+        return decoder.count_params()
+
+    skips = (10, 8, 6, 4, 0)
+    below = (12, 8, 8, 8, 8)
+    second = 5 * (9 * 8 * 8 + 8)
+    assert weights() == second + sum(9 * (b + s) * 8 + 8 for b, s in zip(below, skips, strict=True))
+    added = sum(9 * b * 8 + 8 for b in below) + sum(s * b + b for b, s in zip(below[:4], skips[:4], strict=True))
+    assert weights(merge="add") == second + added
+    transposed = sum(4 * b * 8 + 8 for b in below) + sum(9 * (8 + s) * 8 + 8 for s in skips)
+    assert weights(upsampling="transposed") == second + transposed
+    separable = sum(9 * (b + s) + (b + s) * 8 + 8 for b, s in zip(below, skips, strict=True)) + 5 * (9 * 8 + 64 + 8)
+    assert weights(separable=True) == separable
+
+    def attention(channels: int) -> int:
+        hidden = max(1, channels // 16)
+        return 2 * channels * hidden + hidden + channels + channels + 1
+
+    both = sum(attention(b + s) for b, s in zip(below[:4], skips[:4], strict=True)) + 5 * attention(8)
+    assert weights(attention="scse") == weights() + both
+
+
+def test_deep_supervision_returns_the_shallower_networks(features) -> None:
+    """Node (1, j) is a U-Net of depth j + 1: what lies deeper cannot reach it."""
+    decoder = make("unetplusplus", deep_supervision=True)
+    arrays = features(64, 64)
+    before = decoder(arrays)
+    assert list(before) == ["decoded", "supervised1", "supervised2", "supervised3"]
+    shapes = decoder.compute_output_shape({level: f.shape for level, f in arrays.items()})
+    assert {name: tuple(x.shape) for name, x in before.items()} == shapes
+    arrays["P4"] = arrays["P4"] + 1
+    after = decoder(arrays)
+    changed = {name: np.abs(np.asarray(after[name]) - np.asarray(before[name])).max() > 0 for name in before}
+    assert changed == {"decoded": True, "supervised1": False, "supervised2": False, "supervised3": True}
 
 
 def test_the_atrous_rates_follow_the_output_stride(features) -> None:

@@ -190,3 +190,11 @@ def test_listing_formats_imports_no_framework():
     code = "import sys; from segzoo.export import FORMATS; print(*FORMATS); assert 'keras' not in sys.modules"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.split() == ALL
+
+
+@pytest.mark.parametrize("output", ["logits", "classes"])
+def test_a_single_logit_is_exported(tmp_path, output):
+    image = keras.Input((None, None, 3))
+    model = keras.Model(image, keras.layers.Conv2D(1, 3, padding="same")(keras.layers.Rescaling(1 / 64, -2)(image)))
+    report = export_model(model, tmp_path, "saved_model", output)
+    assert report.agreement == 1.0

@@ -1,0 +1,98 @@
+"""MA-Net's decoder: U-Net with attention over places at the bottom and over channels in every block."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import keras
+from keras import ops
+
+from segzoo.decoders.climbing import ClimbingDecoder
+from segzoo.layers import PositionAttention, SqueezeExcitation, Upsample
+
+
+@keras.saving.register_keras_serializable("segzoo")
+class MANet(ClimbingDecoder):
+    """MA-Net (Fan et al., 2020, https://doi.org/10.1109/ACCESS.2020.3025372): returns `(B, H, W, channels[-1])`.
+
+    The deepest map goes through position attention. Each block with a skip brings the map to the skip's channels,
+    upsamples it, weighs its channels by what both maps hold, concatenates the skip and applies two 3x3 convolutions;
+    blocks without a skip are U-Net's. Widths are those of segmentation_models.pytorch.
+
+    Args:
+        channels: of the blocks, deepest first, as many as the number of the deepest level; by default the last of
+            256, 128, 64, 32, 16.
+        upsampling: "nearest", "bilinear" or "transposed".
+        attention_channels: in which position attention measures likeness.
+        reduction: of the channels in the hidden layer of the channels' weights.
+        separable: depthwise separable convolutions in the blocks.
+        **kwargs: `depth` of ClimbingDecoder; `normalization`, `activation` and `dropout` of Decoder.
+    """
+
+    head_kernel: ClassVar[int] = 3
+
+    def __init__(
+        self,
+        channels: Sequence[int] | None = None,
+        upsampling: str = "nearest",
+        attention_channels: int = 64,
+        reduction: int = 16,
+        separable: bool = False,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.channels = None if channels is None else tuple(channels)
+        self.upsampling = upsampling
+        self.attention_channels = attention_channels
+        self.reduction = reduction
+        self.separable = separable
+        Upsample(upsampling, 1)  # a name that is none is an error now, not when the layer is built
+
+    def build(self, features_shape: dict[str, tuple]) -> None:
+        """Create the blocks for features of these shapes."""
+        below = features_shape[self.pick(features_shape)[-1]][3]
+        self.center = PositionAttention(self.attention_channels, dtype=self.dtype_policy, name="center")
+        self.center.build((None, None, None, below))
+        self.blocks = []
+        widths = self.fit_channels(self.channels, features_shape)
+        for index, (width, level) in enumerate(zip(widths, self.skips(features_shape), strict=True), 1):
+            skip = 0 if level is None else features_shape[level][3]
+            self.blocks.append(self._make_block(f"block{index}", below, skip, width))
+            below = width
+        self.built = True
+
+    def _make_block(self, name: str, below: int, skip: int, width: int) -> dict[str, keras.layers.Layer]:
+        block: dict[str, keras.layers.Layer] = {}
+        if skip:
+            block["reduce1"] = self.block(f"{name}_reduce1", below, below)
+            block["reduce2"] = self.block(f"{name}_reduce2", below, skip, kernel_size=1)
+            for source in ("map", "skip"):
+                block[source] = SqueezeExcitation(
+                    self.reduction, dtype=self.dtype_policy, name=f"{name}_{source}_weights"
+                )
+                block[source].build((None, None, None, skip))
+        up = skip or below
+        block["up"] = Upsample(self.upsampling, up, dtype=self.dtype_policy, name=f"{name}_up")
+        block["up"].build((None, None, None, up))
+        block["conv1"] = self.block(f"{name}_conv1", up + skip, width)
+        block["conv2"] = self.block(f"{name}_conv2", width, width)
+        return block
+
+    def call(self, features: dict[str, Any], training: bool | None = None) -> Any:
+        """Decode from the deepest level up."""
+        x = self.center(features[self.pick(features)[-1]])
+        for block, level in zip(self.blocks, self.skips(features), strict=True):
+            if level is None:
+                x = block["up"](x)
+            else:
+                skip = features[level]
+                x = block["reduce2"](block["reduce1"](x, training=training), training=training)
+                x = block["up"](x, skip)
+                x = ops.concatenate([x * (block["map"](x) + block["skip"](skip)), skip], axis=-1)
+            x = block["conv2"](block["conv1"](x, training=training), training=training)
+        return self.drop(x, training=training)
+
+    def output_channels(self, features: Mapping[str, Any]) -> int:
+        """Width of the last block."""
+        return self.fit_channels(self.channels, features)[-1]

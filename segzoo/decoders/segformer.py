@@ -1,0 +1,59 @@
+"""SegFormer's head: every level to one width, to stride 4, and mixed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from segzoo.decoders.base import Decoder
+from segzoo.layers import ResizeTo
+
+
+@keras.saving.register_keras_serializable("segzoo")
+class SegFormer(Decoder):
+    """SegFormer's all-MLP decoder (Xie et al., 2021, https://arxiv.org/abs/2105.15203): `(B, H/4, W/4, channels)`.
+
+    A linear layer for the pixels of each level from P2 on, a bilinear resize to P2, concatenation, a 1x1 convolution
+    and dropout, as in the published code. (segmentation_models.pytorch has the same head, with P1 as a fifth input
+    where the backbone has one, and without dropout.)
+
+    Args:
+        channels: of every level and of the output: 256 for the smaller backbones, 768 for the larger in the paper.
+        dropout: rate of the dropout of whole channels at the end.
+        depth: number of the deepest level to use; by default the deepest there is.
+        **kwargs: `normalization` and `activation` of Decoder.
+    """
+
+    def __init__(
+        self,
+        channels: int = 256,
+        dropout: float = 0.1,
+        depth: int | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(dropout=dropout, **kwargs)
+        self.channels = channels
+        self.depth = depth
+        self.resize = ResizeTo("bilinear", dtype=self.dtype_policy, name="resize")
+
+    def build(self, features_shape: dict[str, tuple]) -> None:
+        """Create the layers for features of these shapes."""
+        self.used = self.pick(features_shape)
+        self.linear = {}
+        for level in self.used:
+            # A 1x1 convolution is a linear layer of each pixel.
+            self.linear[level] = keras.layers.Conv2D(self.channels, 1, dtype=self.dtype_policy, name=f"linear_{level}")
+            self.linear[level].build((None, None, None, features_shape[level][3]))
+        self.fuse = self.block("fuse", len(self.used) * self.channels, self.channels, kernel_size=1)
+        self.built = True
+
+    def call(self, features: dict[str, Any], training: bool | None = None) -> Any:
+        """Bring all levels to P2's size and mix them."""
+        maps = [self.resize(self.linear[level](features[level]), features["P2"]) for level in reversed(self.used)]
+        return self.drop(self.fuse(ops.concatenate(maps, axis=-1), training=training), training=training)
+
+    def compute_output_shape(self, features_shape: dict[str, tuple]) -> tuple:
+        """Shape `(B, H/4, W/4, channels)`."""
+        return (*features_shape["P2"][:3], self.channels)

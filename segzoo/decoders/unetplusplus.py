@@ -1,0 +1,119 @@
+"""U-Net++'s decoder: nested skip pathways between the encoder and U-Net's own path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import keras
+from keras import ops
+
+from segzoo.decoders.base import SUPERVISED, number
+from segzoo.decoders.climbing import ClimbingDecoder
+from segzoo.layers import Upsample
+
+
+@keras.saving.register_keras_serializable("segzoo")
+class UNetPlusPlus(ClimbingDecoder):
+    """U-Net++ (Zhou et al., 2018, https://arxiv.org/abs/1807.10165): returns `(B, H, W, channels[-1])`.
+
+    Node (i, j) lies at level Pi, j steps away from the backbone's feature (i, 0): it upsamples node (i + 1, j - 1),
+    concatenates all nodes (i, 0) to (i, j - 1) and applies two 3x3 convolutions. The nodes that the deepest level
+    reaches are as wide as `channels` says, those between as wide as the backbone's feature at their level; so, and with
+    nearest upsampling, is segmentation_models.pytorch's. A last block doubles P1's size and has no skip.
+
+    With deep supervision the result is a dict: "decoded" as above, and "supervised1", "supervised2", ... for the nodes
+    of the finest level that the shallower U-Nets within end at, `(B, H/2, W/2, C)`. A loss on each makes every depth
+    learn to segment; the paper's fast mode, which predicts from one branch, is what "decoded" alone gives.
+
+    Args:
+        channels: of the blocks, deepest first, as many as the number of the deepest level; by default the last of
+            256, 128, 64, 32, 16.
+        upsampling: "nearest", "bilinear" or "transposed".
+        deep_supervision: return the shallower U-Nets' results too.
+        separable: depthwise separable convolutions.
+        **kwargs: `depth` of ClimbingDecoder; `normalization`, `activation` and `dropout` of Decoder.
+    """
+
+    head_kernel: ClassVar[int] = 3
+
+    def __init__(
+        self,
+        channels: Sequence[int] | None = None,
+        upsampling: str = "nearest",
+        deep_supervision: bool = False,
+        separable: bool = False,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.channels = None if channels is None else tuple(channels)
+        self.upsampling = upsampling
+        self.deep_supervision = deep_supervision
+        self.separable = separable
+        Upsample(upsampling, 1)  # a name that is none is an error now, not when the layer is built
+
+    def build(self, features_shape: dict[str, tuple]) -> None:
+        """Create the nodes for features of these shapes."""
+        used = self.pick(features_shape)
+        first, last = number(used[0]), number(used[-1])
+        path = self.fit_channels(self.channels, features_shape)
+        widths = {(level, 0): features_shape[f"P{level}"][3] for level in range(first, last + 1)}
+        self.nodes = {}
+        for level, column in self._nodes(first, last):
+            width = path[last - 1 - level] if level + column == last else widths[level, 0]
+            below, skips = widths[level + 1, column - 1], column * widths[level, 0]
+            self.nodes[f"{level},{column}"] = self._make_node(f"node_{level}_{column}", below, skips, width)
+            widths[level, column] = width
+        below = widths[first, last - first]
+        self.last = []
+        for index, width in enumerate(path[len(path) - first :], 1):
+            name = "last" if index == first else f"last{first - index}"
+            self.last.append(self._make_node(name, below, 0, width))
+            below = width
+        self.built = True
+
+    @staticmethod
+    def _nodes(first: int, last: int) -> list[tuple[int, int]]:
+        """Level and column of every node, in an order in which they can be computed."""
+        return [(level, column) for column in range(1, last - first + 1) for level in range(first, last - column + 1)]
+
+    def _make_node(self, name: str, below: int, skips: int, width: int) -> list[keras.layers.Layer]:
+        up = Upsample(self.upsampling, below, dtype=self.dtype_policy, name=f"{name}_up")
+        up.build((None, None, None, below))
+        return [up, self.block(f"{name}_conv1", below + skips, width), self.block(f"{name}_conv2", width, width)]
+
+    def call(self, features: dict[str, Any], training: bool | None = None) -> Any:
+        """Compute the nodes column by column, then full size."""
+        used = self.pick(features)
+        first, last = number(used[0]), number(used[-1])
+        nodes = {(number(level), 0): features[level] for level in used}
+        for level, column in self._nodes(first, last):
+            up, *convolutions = self.nodes[f"{level},{column}"]
+            beside = [nodes[level, step] for step in range(column)]
+            x = ops.concatenate([up(nodes[level + 1, column - 1], beside[0]), *beside], axis=-1)
+            for block in convolutions:
+                x = block(x, training=training)
+            nodes[level, column] = x
+        x = nodes[first, last - first]
+        for up, *convolutions in self.last:
+            x = up(x)
+            for block in convolutions:
+                x = block(x, training=training)
+        x = self.drop(x, training=training)
+        if not self.deep_supervision:
+            return x
+        return {"decoded": x, **{f"{SUPERVISED}{column}": nodes[first, column] for column in range(1, last - first)}}
+
+    def output_channels(self, features: Mapping[str, Any]) -> int:
+        """Width of the last block."""
+        return self.fit_channels(self.channels, features)[-1]
+
+    def compute_output_shape(self, features_shape: dict[str, tuple]) -> Any:
+        """Shape at full size; with deep supervision, of every result."""
+        full = super().compute_output_shape(features_shape)
+        if not self.deep_supervision:
+            return full
+        finest, *deeper = self.pick(features_shape)
+        # The nodes between are as wide as the backbone's feature beside them.
+        shallower = {f"{SUPERVISED}{column}": features_shape[finest] for column in range(1, len(deeper))}
+        return {"decoded": full, **shallower}
