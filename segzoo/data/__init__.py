@@ -29,7 +29,9 @@ _LAZY = {
     "Report": "segzoo.data.checks",
     "TrainBatches": "segzoo.data.pipeline",
     "check_source": "segzoo.data.checks",
+    "signed_distances": "segzoo.data.distances",
     "validate_transforms": "segzoo.data.augmentation",
+    "with_distances": "segzoo.data.distances",
 }
 
 __all__ = ["SOURCES", "Sample", "Source", "create_source", *sorted(_LAZY)]

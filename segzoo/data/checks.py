@@ -29,6 +29,7 @@ class Report:
         problems: the unusable ones, in the source's order.
         pixels: class name to its number of pixels, over the usable samples; every class is there, if with 0.
         images: class name to the number of samples that show it.
+        shown_in: class name to the labelled pixels, of all classes, of the samples that show it.
         ignored: number of pixels that carry the ignore index.
         sizes: (height, width) to the number of samples, the most frequent first.
         fingerprint: the source's.
@@ -38,6 +39,7 @@ class Report:
     problems: list[Problem]
     pixels: dict[str, int]
     images: dict[str, int]
+    shown_in: dict[str, int]
     ignored: int
     sizes: dict[tuple[int, int], int] = field(default_factory=dict)
     fingerprint: str = ""
@@ -81,7 +83,7 @@ def check_source(source: Source, workers: int = 2, progress: Callable[[int], Non
         return counts, mask.size - valid.size, (mask.shape[0], mask.shape[1])
 
     problems: list[Problem] = []
-    pixels, images = np.zeros(classes, np.int64), np.zeros(classes, np.int64)
+    pixels, images, shown_in = (np.zeros(classes, np.int64) for _ in range(3))
     ignored, sizes = 0, dict[tuple[int, int], int]()
     with ThreadPoolExecutor(max(1, workers)) as pool:
         for done, found in enumerate(pool.map(read, range(len(source))), 1):
@@ -91,6 +93,7 @@ def check_source(source: Source, workers: int = 2, progress: Callable[[int], Non
                 counts, unlabelled, size = found
                 pixels += counts
                 images += counts > 0
+                shown_in += np.where(counts > 0, counts.sum(), 0)
                 ignored += unlabelled
                 sizes[size] = sizes.get(size, 0) + 1
             if progress is not None:
@@ -100,6 +103,7 @@ def check_source(source: Source, workers: int = 2, progress: Callable[[int], Non
         problems=problems,
         pixels={name: int(n) for name, n in zip(source.classes, pixels, strict=True)},
         images={name: int(n) for name, n in zip(source.classes, images, strict=True)},
+        shown_in={name: int(n) for name, n in zip(source.classes, shown_in, strict=True)},
         ignored=ignored,
         sizes=dict(sorted(sizes.items(), key=lambda item: -item[1])),
         fingerprint=source.fingerprint(),

@@ -43,6 +43,7 @@ class TrainBatches:
         seed: at least 0.
         augmentation: applied to every sample; it must bring all to one size.
         workers: threads that make batches ahead; 0 makes each when it is asked for.
+        target: makes of each augmented mask what the loss is given in its place; None leaves the mask.
 
     Attributes:
         steps_per_epoch: batches in one epoch, at least 1.
@@ -58,6 +59,7 @@ class TrainBatches:
         seed: int = 0,
         augmentation: Augmentation | None = None,
         workers: int = 2,
+        target: Callable[[np.ndarray], np.ndarray] | None = None,
     ):
         if len(source) == 0 or batch_size < 1:
             raise DataError(f"batches of {batch_size} from {len(source)} sample(s): both must be at least 1.")
@@ -66,11 +68,14 @@ class TrainBatches:
         self.seed = seed
         self.augmentation = augmentation
         self.workers = workers
+        self.target = target
         self.steps_per_epoch = max(1, len(source) // batch_size)
         self._last_order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
 
     def batches(self, start_step: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Iterate for ever over (images (B, H, W, 3) uint8, masks (B, H, W) integers), from step `start_step`.
+
+        With `target`, its results (B, ...) are in the masks' place.
 
         Step s belongs to epoch s // steps_per_epoch. Starting at s gives what iterating to s would have given.
 
@@ -93,7 +98,8 @@ class TrainBatches:
                 sample = _augment(sample, self.augmentation, int(state[0]))
             samples.append(sample)
         _check_sizes(samples)
-        return np.stack([s.image for s in samples]), np.stack([s.mask for s in samples])
+        masks = [sample.mask if self.target is None else self.target(sample.mask) for sample in samples]
+        return np.stack([sample.image for sample in samples]), np.stack(masks)
 
     def _order(self, epoch: int) -> np.ndarray:
         """Return the sample indices of an epoch; threads may compute it twice, never differently."""

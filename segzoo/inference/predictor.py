@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from segzoo.binary import class_logits
 from segzoo.data.folder import MAX_PIXELS
 from segzoo.data.images import read_image
 from segzoo.errors import DataError, SegzooError
@@ -195,11 +196,11 @@ class Predictor:
 
 def _count_classes(model: keras.Model) -> int:
     given, returned = model.input_shape, model.output_shape
-    if not (isinstance(returned, tuple) and len(returned) == 4 and isinstance(returned[3], int) and returned[3] > 1):
-        raise SegzooError(f"The model must return logits (B, H, W, classes) of two classes or more, not {returned}.")
+    if not (isinstance(returned, tuple) and len(returned) == 4 and isinstance(returned[3], int)):
+        raise SegzooError(f"The model must return logits (B, H, W, classes), not {returned}.")
     if not (isinstance(given, tuple) and len(given) == 4 and given[1:] == (None, None, 3)):
         raise SegzooError(f"The model must take images (B, H, W, 3) of any height and width, not {given}.")
-    return returned[3]
+    return max(2, returned[3])  # one logit tells two classes apart
 
 
 def _check_tiles(tile: int, overlap: int) -> None:
@@ -218,14 +219,14 @@ def _compile(model: keras.Model) -> tuple[_Run, _Run]:
     if keras.backend.backend() != "tensorflow":
 
         def logits(images: np.ndarray) -> np.ndarray:
-            return np.asarray(model.predict_on_batch(images.astype(np.float32)), np.float32)
+            return class_logits(np.asarray(model.predict_on_batch(images.astype(np.float32)), np.float32))
 
         return logits, lambda images: logits(images).argmax(axis=-1)
 
     import tensorflow as tf
 
     def forward(images: tf.Tensor) -> tf.Tensor:
-        return tf.cast(model(tf.cast(images, tf.float32), training=False), tf.float32)
+        return class_logits(tf.cast(model(tf.cast(images, tf.float32), training=False), tf.float32))
 
     def classes(images: tf.Tensor) -> tf.Tensor:
         return tf.argmax(forward(images), axis=-1, output_type=tf.int32)

@@ -28,13 +28,16 @@ LOSSES = Registry(
         "lovasz_softmax": "segzoo.losses.lovasz:LovaszSoftmax",
         "lovasz_hinge": "segzoo.losses.lovasz:LovaszHinge",
         "mcc": "segzoo.losses.overlap:MCC",
+        "boundary": "segzoo.losses.boundary:Boundary",
         "cldice": "segzoo.losses.cldice:ClDice",
     },
 )
 
 _CLASSES = {
     "ClDice": "segzoo.losses.cldice",
+    "ClassPresence": "segzoo.losses.presence",
     "MCC": "segzoo.losses.overlap",
+    "Boundary": "segzoo.losses.boundary",
     "BinaryCrossEntropy": "segzoo.losses.cross_entropy",
     "CrossEntropy": "segzoo.losses.cross_entropy",
     "Dice": "segzoo.losses.overlap",
@@ -47,13 +50,16 @@ _CLASSES = {
     "SoftmaxFocal": "segzoo.losses.focal",
     "Tversky": "segzoo.losses.overlap",
     "WeightedSum": "segzoo.losses.weighted_sum",
+    "class_weights": "segzoo.losses.balance",
 }
 
 __all__ = [
     "LOSSES",
     "MCC",
     "BinaryCrossEntropy",
+    "Boundary",
     "ClDice",
+    "ClassPresence",
     "CrossEntropy",
     "Dice",
     "FocalTversky",
@@ -65,6 +71,7 @@ __all__ = [
     "SoftmaxFocal",
     "Tversky",
     "WeightedSum",
+    "class_weights",
     "create",
 ]
 

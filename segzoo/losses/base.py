@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, get_args
 
 import keras
@@ -22,11 +22,13 @@ class Target:
         values: (B, H, W, C) in 0..1, all other targets; at ignored places 0.
         weights: how much a place counts, 0 where it is ignored; (B, H, W) in multiclass, (B, H, W, C) otherwise. None
             where every place counts 1.
+        distances: (B, H, W, C), signed distances to the classes' outlines, where the target came with them.
     """
 
     labels: Any | None
     values: Any | None
     weights: Any | None
+    distances: Any | None = None
 
     def shares(self, logits: Any) -> Any:
         """Return the target as (B, H, W, C): 1 where a pixel is of the class; rows of 0 where a label is no class."""
@@ -48,7 +50,8 @@ class PixelLoss(keras.losses.Loss):
         binary: one class against the rest, C = 1, sigmoid. Targets (B, H, W) or (B, H, W, 1), 0..1.
         multilabel: classes that may overlap, sigmoid. Targets (B, H, W, C), 0..1.
 
-    In the last two the ignore index stands in the target in place of a value, for each class apart.
+    In the last two the ignore index stands in the target in place of a value, for each class apart. In all of them C
+    further channels may follow the target's own: signed distances, which only `Boundary` reads.
 
     Keras multiplies a loss by `sample_weight` after `call`, which is wrong for a ratio: the weights belong in
     the numerator and in the denominator. So they travel with the labels, and a weight of 0 is the same as an
@@ -63,24 +66,34 @@ class PixelLoss(keras.losses.Loss):
 
     Args:
         ignore_index: label of the pixels that take no part, or None.
+        class_weights: one weight per class, not negative and not all 0, or None for equal ones. Where a loss is a mean
+            over classes, or over places that belong to one, they are the weights of that mean;
+            `segzoo.losses.class_weights` makes them from pixel counts.
         mode: "multiclass", "binary" or "multilabel"; by default the first that the loss has.
         name: name of the loss.
         dtype: dtype to compute in; float32 unless told, whatever the logits' dtype and Keras's `floatx` are.
 
     Raises:
-        ValueError: a mode in which the loss makes no sense.
+        ValueError: a mode in which the loss makes no sense, weights outside their range; on call, a number of weights
+            that is not C.
     """
 
     modes: ClassVar[tuple[Mode, ...]] = get_args(Mode)
 
     def __init__(
-        self, ignore_index: int | None = None, mode: Mode | None = None, name: str | None = None, dtype: Any = None
+        self,
+        ignore_index: int | None = None,
+        class_weights: Sequence[float] | None = None,
+        mode: Mode | None = None,
+        name: str | None = None,
+        dtype: Any = None,
     ):
         super().__init__(name=name, reduction="sum_over_batch_size", dtype=dtype or "float32")
         self.ignore_index = None if ignore_index is None else int(ignore_index)
         self.mode: Mode = self.modes[0] if mode is None else mode
         if self.mode not in self.modes:
             raise ValueError(f"{type(self).__name__} has no mode {mode!r}; it has {', '.join(self.modes)}.")
+        self.class_weights = _checked_class_weights(class_weights)
 
     def value(self, target: Target, logits: Any) -> Any:
         """Return the scalar loss.
@@ -94,6 +107,18 @@ class PixelLoss(keras.losses.Loss):
     def probabilities(self, logits: Any) -> Any:
         """Return (B, H, W, C) in 0..1: a softmax in multiclass mode, otherwise a sigmoid."""
         return ops.softmax(logits, axis=-1) if self.mode == "multiclass" else ops.sigmoid(logits)
+
+    def weight_of_classes(self, logits: Any) -> Any:
+        """Return one weight per class, (C,); ValueError where their number is not that of the logits' channels."""
+        classes = logits.shape[-1]
+        if self.class_weights is not None and len(self.class_weights) != classes:
+            raise ValueError(f"{len(self.class_weights)} class_weights for {classes} classes.")
+        return ops.convert_to_tensor(self.class_weights or [1.0] * classes, dtype=logits.dtype)
+
+    def mean_over_classes(self, losses: Any, counted: Any, logits: Any) -> Any:
+        """Return the weighted mean of losses (..., C) where `counted`, of their shape, is true; 0 where it never is."""
+        weights = ops.cast(counted, losses.dtype) * self.weight_of_classes(logits)
+        return ops.divide_no_nan(ops.sum(losses * weights), ops.sum(weights))
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Return the scalar loss.
@@ -113,6 +138,7 @@ class PixelLoss(keras.losses.Loss):
         """Return the loss as a tensor (1,), which Keras reduces to a scalar and scales for replicas."""
         given, *rest = y_true if isinstance(y_true, tuple | list) else (y_true,)
         _check_logits(y_pred, self.mode)
+        given, distances = split_distances(given, y_pred)
         given = _in_form(given, y_pred, self.mode)
         weights = _pixel_weights(rest[0], y_pred) if rest else None
         if self.mode != "multiclass":
@@ -124,6 +150,8 @@ class PixelLoss(keras.losses.Loss):
             valid = ops.cast(ops.sum(given, axis=-1) > 0, y_pred.dtype)
             values = ops.cast(given, y_pred.dtype)
             target = Target(None, values, valid if weights is None else weights * valid)
+        if distances is not None:
+            target = replace(target, distances=ops.cast(distances, y_pred.dtype))
         return ops.reshape(self.value(target, y_pred), (1,))
 
     def _of_labels(self, labels: Any, logits: Any, weights: Any) -> Target:
@@ -150,7 +178,13 @@ class PixelLoss(keras.losses.Loss):
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that rebuild the loss."""
-        return {"ignore_index": self.ignore_index, "mode": self.mode, "name": self.name, "dtype": self.dtype}
+        return {
+            "ignore_index": self.ignore_index,
+            "class_weights": self.class_weights,
+            "mode": self.mode,
+            "name": self.name,
+            "dtype": self.dtype,
+        }
 
 
 class PerImageLoss(PixelLoss):
@@ -160,11 +194,12 @@ class PerImageLoss(PixelLoss):
         self,
         ignore_index: int | None = None,
         per_image: bool = False,
+        class_weights: Sequence[float] | None = None,
         mode: Mode | None = None,
         name: str | None = None,
         dtype: Any = None,
     ):
-        super().__init__(ignore_index=ignore_index, mode=mode, name=name, dtype=dtype)
+        super().__init__(ignore_index=ignore_index, class_weights=class_weights, mode=mode, name=name, dtype=dtype)
         self.per_image = bool(per_image)
 
     def get_config(self) -> dict[str, Any]:
@@ -172,22 +207,19 @@ class PerImageLoss(PixelLoss):
         return {**super().get_config(), "per_image": self.per_image}
 
 
-def checked_class_weights(weights: Sequence[float] | None) -> list[float] | None:
+def _checked_class_weights(weights: Sequence[float] | None) -> list[float] | None:
     """Return class weights as floats, None as it is; ValueError unless they are finite, not negative and not all 0."""
     if weights is None:
         return None
+    if isinstance(weights, str):
+        raise ValueError(
+            f"class_weights must be a list of numbers, not {weights!r}; segzoo.losses.class_weights makes one from "
+            "pixel counts, and train.py from the training split."
+        )
     weights = [float(weight) for weight in weights]
     if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
         raise ValueError(f"class_weights must be finite, not negative and not all 0: {weights}.")
     return weights
-
-
-def class_weight_tensor(weights: list[float] | None, logits: Any) -> Any:
-    """Return one weight per class of `logits`, ones for None; ValueError where their number is another."""
-    classes = logits.shape[-1]
-    if weights is not None and len(weights) != classes:
-        raise ValueError(f"{len(weights)} class_weights for {classes} classes.")
-    return ops.convert_to_tensor(weights or [1.0] * classes, dtype=logits.dtype)
 
 
 def _check_logits(logits: Any, mode: Mode) -> None:
@@ -196,6 +228,18 @@ def _check_logits(logits: Any, mode: Mode) -> None:
     fits = {"multiclass": channels is None or channels >= 2, "binary": channels == 1, "multilabel": channels != 0}
     if len(logits.shape) != 4 or not fits[mode]:
         raise ValueError(f"Logits must be (B, H, W, C) with {wanted} in {mode} mode; got {tuple(logits.shape)}.")
+
+
+def split_distances(given: Any, logits: Any) -> tuple[Any, Any]:
+    """Split what a target (B, H, W, ...) brings along for logits (B, H, W, C).
+
+    Returns:
+        The target's own channels, and the C channels of distances behind them or None.
+    """
+    channels = logits.shape[-1]
+    if len(given.shape) != 4 or channels is None or given.shape[-1] not in (channels + 1, 2 * channels):
+        return given, None
+    return given[..., :-channels], given[..., -channels:]
 
 
 def _in_form(given: Any, logits: Any, mode: Mode) -> Any:

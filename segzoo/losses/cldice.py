@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -26,6 +27,7 @@ class ClDice(PixelLoss):
         iterations: how many times the maps are eroded, 1 or more: at least half the width in pixels of the widest
             structure. Time and memory grow with it.
         smooth: a number of pixels added above and below each fraction, positive.
+        class_weights: see `PixelLoss`.
         mode: "multiclass", "binary" or "multilabel".
         name: name of the loss.
         dtype: dtype to compute in, float32 unless told.
@@ -39,11 +41,12 @@ class ClDice(PixelLoss):
         ignore_index: int | None = None,
         iterations: int = 3,
         smooth: float = 1.0,
+        class_weights: Sequence[float] | None = None,
         mode: Mode | None = None,
         name: str | None = None,
         dtype: Any = None,
     ):
-        super().__init__(ignore_index=ignore_index, mode=mode, name=name, dtype=dtype)
+        super().__init__(ignore_index=ignore_index, class_weights=class_weights, mode=mode, name=name, dtype=dtype)
         if iterations < 1:
             raise ValueError(f"iterations must be 1 or more, not {iterations!r}.")
         if not 0 < smooth < math.inf:
@@ -59,8 +62,7 @@ class ClDice(PixelLoss):
         precision = self._share(lines_p * g, lines_p)
         sensitivity = self._share(lines_g * p, lines_g)
         losses = 1 - 2 * precision * sensitivity / (precision + sensitivity)
-        present = ops.cast(ops.sum(g, axis=(1, 2)) > 0, losses.dtype)
-        return ops.divide_no_nan(ops.sum(losses * present), ops.sum(present))
+        return self.mean_over_classes(losses, ops.sum(g, axis=(1, 2)) > 0, logits)
 
     def _share(self, part: Any, whole: Any) -> Any:
         return (ops.sum(part, axis=(1, 2)) + self.smooth) / (ops.sum(whole, axis=(1, 2)) + self.smooth)

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from segzoo.losses.base import Mode, PixelLoss, Target, checked_class_weights, class_weight_tensor
+from segzoo.losses.base import Mode, PixelLoss, Target
 
 
 @keras.saving.register_keras_serializable("segzoo")
@@ -47,18 +47,17 @@ class CrossEntropy(PixelLoss):
         name: str | None = None,
         dtype: Any = None,
     ):
-        super().__init__(ignore_index=ignore_index, mode=mode, name=name, dtype=dtype)
+        super().__init__(ignore_index=ignore_index, class_weights=class_weights, mode=mode, name=name, dtype=dtype)
         if not 0 < hardest <= 1:
             raise ValueError(f"hardest must be above 0 and at most 1, not {hardest!r}.")
         self.hardest = float(hardest)
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be at least 0 and below 1, not {label_smoothing!r}.")
         self.label_smoothing = float(label_smoothing)
-        self.class_weights = checked_class_weights(class_weights)
 
     def value(self, target: Target, logits: Any) -> Any:
         """Return the scalar loss; see `PixelLoss.value`."""
-        shares = class_weight_tensor(self.class_weights, logits)
+        shares = self.weight_of_classes(logits)
         pixels = ops.ones_like(logits[..., 0]) if target.weights is None else target.weights
         if target.labels is not None:
             losses = keras.losses.sparse_categorical_crossentropy(target.labels, logits, from_logits=True)
@@ -70,7 +69,8 @@ class CrossEntropy(PixelLoss):
             losses = mass * ops.logsumexp(logits, axis=-1) - ops.sum(target.values * shares * logits, axis=-1)
         if self.label_smoothing:
             # The same sum with g_c = 1 / C.
-            even = ops.mean(shares) * ops.logsumexp(logits, axis=-1) - ops.mean(logits * shares, axis=-1)
+            scores = logits if self.class_weights is None else logits * shares
+            even = ops.mean(shares) * ops.logsumexp(logits, axis=-1) - ops.mean(scores, axis=-1)
             losses = (1 - self.label_smoothing) * losses + self.label_smoothing * even
         if self.hardest < 1:
             pixels = pixels * _among_the_hardest(ops.stop_gradient(losses), pixels, self.hardest)
@@ -78,12 +78,7 @@ class CrossEntropy(PixelLoss):
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that rebuild the loss."""
-        return {
-            **super().get_config(),
-            "class_weights": self.class_weights,
-            "label_smoothing": self.label_smoothing,
-            "hardest": self.hardest,
-        }
+        return {**super().get_config(), "label_smoothing": self.label_smoothing, "hardest": self.hardest}
 
 
 @keras.saving.register_keras_serializable("segzoo")
@@ -94,6 +89,7 @@ class BinaryCrossEntropy(PixelLoss):
         ignore_index: value of the places that take no part, or None.
         pos_weight: factor on the loss where the target is 1, a number or one per class, positive; above 1 it favours
             recall. As in PyTorch's `BCEWithLogitsLoss`, the mean is over the number of places.
+        class_weights: see `PixelLoss`.
         mode: "binary" or "multilabel".
         name: name of the loss.
         dtype: dtype to compute in, float32 unless told.
@@ -108,11 +104,12 @@ class BinaryCrossEntropy(PixelLoss):
         self,
         ignore_index: int | None = None,
         pos_weight: float | Sequence[float] | None = None,
+        class_weights: Sequence[float] | None = None,
         mode: Mode | None = None,
         name: str | None = None,
         dtype: Any = None,
     ):
-        super().__init__(ignore_index=ignore_index, mode=mode, name=name, dtype=dtype)
+        super().__init__(ignore_index=ignore_index, class_weights=class_weights, mode=mode, name=name, dtype=dtype)
         given = [pos_weight] if isinstance(pos_weight, int | float) else pos_weight
         self.pos_weight = None if given is None else [float(weight) for weight in given]
         if self.pos_weight is not None and not all(0 < weight < math.inf for weight in self.pos_weight):
@@ -120,7 +117,7 @@ class BinaryCrossEntropy(PixelLoss):
 
     def value(self, target: Target, logits: Any) -> Any:
         """Return the scalar loss; see `PixelLoss.value`."""
-        weights = target.place_weights(logits)
+        weights = target.place_weights(logits) * self.weight_of_classes(logits)
         g = target.shares(logits)
         if self.pos_weight is None:
             losses = ops.softplus(logits) - g * logits

@@ -9,14 +9,22 @@ from typing import Any
 import keras
 from keras import ops
 
-from segzoo.losses.base import Mode, PixelLoss, Target, checked_class_weights, class_weight_tensor
+from segzoo.losses.base import Mode, PixelLoss, Target
 
 
 class _Focal(PixelLoss):
     """Arguments that both forms share."""
 
-    def __init__(self, ignore_index: int | None, gamma: float, mode: Mode | None, name: str | None, dtype: Any):
-        super().__init__(ignore_index=ignore_index, mode=mode, name=name, dtype=dtype)
+    def __init__(
+        self,
+        ignore_index: int | None,
+        gamma: float,
+        class_weights: Sequence[float] | None,
+        mode: Mode | None,
+        name: str | None,
+        dtype: Any,
+    ):
+        super().__init__(ignore_index=ignore_index, class_weights=class_weights, mode=mode, name=name, dtype=dtype)
         if not 0 <= gamma < math.inf:
             raise ValueError(f"gamma must be finite and not negative, not {gamma!r}.")
         self.gamma = float(gamma)
@@ -56,12 +64,11 @@ class SoftmaxFocal(_Focal):
         name: str | None = None,
         dtype: Any = None,
     ):
-        super().__init__(ignore_index, gamma, mode, name, dtype)
-        self.class_weights = checked_class_weights(class_weights)
+        super().__init__(ignore_index, gamma, class_weights, mode, name, dtype)
 
     def value(self, target: Target, logits: Any) -> Any:
         """Return the scalar loss; see `PixelLoss.value`."""
-        weights = class_weight_tensor(self.class_weights, logits)
+        weights = self.weight_of_classes(logits)
         if target.labels is not None:
             losses = keras.losses.sparse_categorical_crossentropy(target.labels, logits, from_logits=True)
             # 1 - p from log p: exact where p is nearly 1.
@@ -71,10 +78,6 @@ class SoftmaxFocal(_Focal):
             losses = ops.sum(target.values * weights * _modulation(costs, self.gamma) * costs, axis=-1)
         pixels = ops.ones_like(losses) if target.weights is None else target.weights
         return ops.divide_no_nan(ops.sum(losses * pixels), ops.sum(pixels))
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the loss."""
-        return {**super().get_config(), "class_weights": self.class_weights}
 
 
 @keras.saving.register_keras_serializable("segzoo")
@@ -88,6 +91,7 @@ class SigmoidFocal(_Focal):
         ignore_index: label or value of the places that take no part, or None.
         gamma: power of the modulating factor, not negative.
         alpha: weight of the places where the target is 1, 0 < alpha < 1; None weighs both kinds with 1.
+        class_weights: one factor per class, not negative and not all 0, or None for 1.
         mode: "multiclass", "binary" or "multilabel".
         name: name of the loss.
         dtype: dtype to compute in, float32 unless told.
@@ -101,24 +105,39 @@ class SigmoidFocal(_Focal):
         ignore_index: int | None = None,
         gamma: float = 2.0,
         alpha: float | None = 0.25,
+        class_weights: Sequence[float] | None = None,
         mode: Mode | None = None,
         name: str | None = None,
         dtype: Any = None,
     ):
-        super().__init__(ignore_index, gamma, mode, name, dtype)
+        super().__init__(ignore_index, gamma, class_weights, mode, name, dtype)
         if alpha is not None and not 0 < alpha < 1:
             raise ValueError(f"alpha must be between 0 and 1 or None, not {alpha!r}.")
         self.alpha = alpha
 
     def value(self, target: Target, logits: Any) -> Any:
         """Return the scalar loss; see `PixelLoss.value`."""
-        weights = ops.broadcast_to(target.place_weights(logits), ops.shape(logits))
-        g = target.shares(logits)
-        on, off = ops.softplus(-logits), ops.softplus(logits)  # -log p and -log(1 - p)
+        weights = target.place_weights(logits)
+        classes = self.weight_of_classes(logits)
         positive, negative = (1.0, 1.0) if self.alpha is None else (self.alpha, 1 - self.alpha)
-        losses = positive * g * _modulation(on, self.gamma) * on
-        losses = losses + negative * (1 - g) * _modulation(off, self.gamma) * off
-        return ops.divide_no_nan(ops.sum(losses * weights), ops.sum(weights))
+        off = negative * self._cost(logits)
+        if target.labels is None:
+            g = target.shares(logits)
+            losses = positive * g * self._cost(-logits) + (1 - g) * off
+            losses = ops.sum(losses * (weights * classes))
+        else:
+            # All classes as if none were right, and the right one corrected: one tensor of the logits' size less for
+            # each step of the formula.
+            right = target.labels[..., None]
+            z, factor = ops.take_along_axis(logits, right, axis=-1), ops.take(classes, right, axis=0)
+            correction = factor * (positive * self._cost(-z) - negative * self._cost(z))
+            losses = ops.sum((ops.sum(off * classes, axis=-1, keepdims=True) + correction) * weights)
+        mass = ops.sum(weights) * (logits.shape[-1] / weights.shape[-1])
+        return ops.divide_no_nan(losses, mass)
+
+    def _cost(self, logits: Any) -> Any:
+        """Return p^gamma times -log(1 - p), for p the sigmoid of the logits."""
+        return _power(ops.sigmoid(logits), self.gamma) * ops.softplus(logits)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that rebuild the loss."""
@@ -126,10 +145,16 @@ class SigmoidFocal(_Focal):
 
 
 def _modulation(cost: Any, gamma: float) -> Any:
-    """Return (1 - p)^gamma from cost = -log p, with a finite gradient at p = 1 for any gamma."""
+    """Return (1 - p)^gamma from cost = -log p, which is exact where p is nearly 1."""
+    return _power(-ops.expm1(-cost), gamma)
+
+
+def _power(base: Any, gamma: float) -> Any:
+    """Return base^gamma for a base in 0..1, with a finite gradient at 0 for any gamma."""
     if gamma == 0:
-        return ops.ones_like(cost)
-    miss = -ops.expm1(-cost)
+        return ops.ones_like(base)
+    if gamma == 2:
+        return ops.square(base)
     if gamma >= 1:
-        return ops.power(miss, gamma)
-    return ops.power(ops.maximum(miss, keras.config.epsilon()), gamma)
+        return ops.power(base, gamma)
+    return ops.power(ops.maximum(base, keras.config.epsilon()), gamma)

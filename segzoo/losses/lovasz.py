@@ -19,6 +19,7 @@ class _Lovasz(PerImageLoss):
     Args:
         ignore_index: label of the pixels that take no part, or None.
         per_image: False takes the pixels of the batch together, True each image apart.
+        class_weights: see `PixelLoss`.
         mode: see the class.
         name: name of the loss.
         dtype: dtype to compute in, float32 unless told.
@@ -31,17 +32,20 @@ class _Lovasz(PerImageLoss):
     def value(self, target: Target, logits: Any) -> Any:
         """Return the scalar loss; see `PixelLoss.value`."""
         shares = target.shares(logits)
-        weights = ops.broadcast_to(target.place_weights(logits), ops.shape(logits))
-        valid = ops.cast(weights > 0, logits.dtype)
-        rows = self._rows(self.errors(logits, shares) * weights, logits)
-        truth = self._rows(shares * valid, logits)
+        errors, valid = self.errors(logits, shares), ops.ones_like(logits[..., :1])
+        if target.weights is not None:
+            weights = target.place_weights(logits)
+            valid = ops.cast(weights > 0, logits.dtype)
+            errors, shares = errors * weights, shares * valid
+        rows, truth = self._rows(errors, logits), self._rows(shares, logits)
         order = ops.argsort(-ops.stop_gradient(rows), axis=-1)
         losses = ops.sum(
             ops.take_along_axis(rows, order, axis=-1) * _steps(ops.take_along_axis(truth, order, axis=-1)), axis=-1
         )
-        counted = truth if self.mode == "multiclass" else self._rows(valid, logits)
-        present = ops.cast(ops.sum(counted, axis=-1) > 0, losses.dtype)
-        return ops.divide_no_nan(ops.sum(losses * present), ops.sum(present))
+        counted = truth
+        if self.mode != "multiclass":
+            counted = self._rows(ops.broadcast_to(valid, ops.shape(logits)), logits)
+        return self.mean_over_classes(losses, ops.sum(counted, axis=-1) > 0, logits)
 
     def _rows(self, places: Any, logits: Any) -> Any:
         """Return (B, H, W, C) as rows that are sorted together: (B, C, H W), or (1, C, B H W)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -18,6 +19,7 @@ class CountLoss(PerImageLoss):
         ignore_index: label of the pixels that take no part in any sum, or None.
         per_image: False sums over the batch, so that a class counts once per batch; True takes the mean over all pairs
             of an image and a class that counts.
+        class_weights: see `PixelLoss`.
         mode: "multiclass", "binary" or "multilabel".
         name: name of the loss.
         dtype: dtype to compute in, float32 unless told.
@@ -72,6 +74,7 @@ class OverlapLoss(CountLoss):
         per_image: False sums over the batch before dividing, so that a class counts once per batch; True takes
             the mean over all pairs of an image and a class that counts.
         smooth: a number of pixels added above and below the fraction, to damp classes of few pixels.
+        class_weights: see `PixelLoss`.
         mode: "multiclass", "binary" or "multilabel".
         name: name of the loss.
         dtype: dtype to compute in, float32 unless told.
@@ -85,11 +88,12 @@ class OverlapLoss(CountLoss):
         ignore_index: int | None = None,
         per_image: bool = False,
         smooth: float = 0.0,
+        class_weights: Sequence[float] | None = None,
         mode: Mode | None = None,
         name: str | None = None,
         dtype: Any = None,
     ):
-        super().__init__(ignore_index, per_image, mode, name, dtype)
+        super().__init__(ignore_index, per_image, class_weights, mode, name, dtype)
         if not 0 <= smooth < math.inf:
             raise ValueError(f"smooth must be finite and not negative, not {smooth!r}.")
         self.smooth = float(smooth)
@@ -102,16 +106,15 @@ class OverlapLoss(CountLoss):
         """Return the scalar loss; see `PixelLoss.value`."""
         overlap, predicted, actual, valid = self.counts(target, logits)
         if self.mode == "multiclass":
-            counted = ops.cast(actual > 0, logits.dtype)
+            counted = actual > 0
         else:
             empty = actual <= 0
             # Of the complement: sum (1 - p)(1 - g) = sum (1 - p) where g is 0 everywhere.
             overlap = ops.where(empty, valid - predicted, overlap)
             predicted = ops.where(empty, valid - predicted, predicted)
             actual = ops.where(empty, valid, actual)
-            counted = ops.cast(valid > 0, logits.dtype)
-        losses = self.loss_of(overlap, predicted, actual)
-        return ops.divide_no_nan(ops.sum(losses * counted), ops.sum(counted))
+            counted = valid > 0
+        return self.mean_over_classes(self.loss_of(overlap, predicted, actual), counted, logits)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that rebuild the loss."""
@@ -162,6 +165,7 @@ class Tversky(OverlapLoss):
         gamma: power of each class's loss, positive; 1 is the plain Tversky loss.
         per_image: see `OverlapLoss`.
         smooth: see `OverlapLoss`.
+        class_weights: see `PixelLoss`.
         mode: "multiclass", "binary" or "multilabel".
         name: name of the loss.
         dtype: dtype to compute in, float32 unless told.
@@ -178,11 +182,12 @@ class Tversky(OverlapLoss):
         gamma: float = 1.0,
         per_image: bool = False,
         smooth: float = 0.0,
+        class_weights: Sequence[float] | None = None,
         mode: Mode | None = None,
         name: str | None = None,
         dtype: Any = None,
     ):
-        super().__init__(ignore_index, per_image=per_image, smooth=smooth, mode=mode, name=name, dtype=dtype)
+        super().__init__(ignore_index, per_image, smooth, class_weights, mode, name, dtype)
         if not (0 <= alpha < math.inf and 0 <= beta < math.inf and alpha + beta > 0):
             raise ValueError(f"alpha and beta must be finite, not negative and not both 0, not {alpha!r} and {beta!r}.")
         if not 0 < gamma < math.inf:
@@ -219,11 +224,12 @@ class FocalTversky(Tversky):
         gamma: float = 0.75,
         per_image: bool = False,
         smooth: float = 0.0,
+        class_weights: Sequence[float] | None = None,
         mode: Mode | None = None,
         name: str | None = None,
         dtype: Any = None,
     ):
-        super().__init__(ignore_index, alpha, beta, gamma, per_image, smooth, mode, name, dtype)
+        super().__init__(ignore_index, alpha, beta, gamma, per_image, smooth, class_weights, mode, name, dtype)
 
 
 @keras.saving.register_keras_serializable("segzoo")
@@ -244,5 +250,4 @@ class MCC(CountLoss):
         variances = predicted * (1 - predicted) * actual * (1 - actual)
         # The epsilon keeps the root's slope finite where everything or nothing is predicted.
         losses = 1 - covariance / ops.sqrt(ops.maximum(variances, keras.config.epsilon() ** 2))
-        counted = ops.cast((actual > 0) & (actual < 1), logits.dtype)
-        return ops.divide_no_nan(ops.sum(losses * counted), ops.sum(counted))
+        return self.mean_over_classes(losses, (actual > 0) & (actual < 1), logits)

@@ -11,6 +11,7 @@ _CLASSES = {
     "ImageCounts": "segzoo.metrics.resampling",
     "Intervals": "segzoo.metrics.resampling",
     "MeanIoU": "segzoo.metrics.mean_iou",
+    "MultilabelCounts": "segzoo.metrics.confusion",
     "SurfaceMetrics": "segzoo.metrics.surface",
     "bootstrap": "segzoo.metrics.resampling",
 }
@@ -21,6 +22,7 @@ __all__ = [
     "ImageCounts",
     "Intervals",
     "MeanIoU",
+    "MultilabelCounts",
     "SurfaceMetrics",
     "bootstrap",
 ]

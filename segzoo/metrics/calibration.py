@@ -10,14 +10,16 @@ import numpy as np
 class Calibration:
     """Confidence and accuracy of all pixels, in bins of equal width; NumPy arrays in.
 
-    The confidence of a pixel is the probability of the class it is given. Counts are exact in int64, confidences are
+    The confidence of a pixel is the probability of the class it is given; with sigmoids, of each class and pixel apart,
+    that of the likelier of "is of the class" and "is not". Counts are exact in int64, confidences are
     summed in float64, so neither the batch size nor the order matters beyond rounding.
 
     Source: Guo et al. 2017, https://arxiv.org/abs/1706.04599, sections 2 and 3.
 
     Args:
         bins: number of bins between 0 and 1.
-        ignore_index: label of the target pixels that are not counted, or None.
+        ignore_index: label or value of the target that is not counted, or None.
+        mode: "multiclass", or "binary" or "multilabel" for the probabilities of sigmoids.
 
     Attributes:
         counts: int64 (bins,), pixels by confidence; bin i holds confidences above i / bins up to (i + 1) / bins.
@@ -25,10 +27,13 @@ class Calibration:
         confidences: float64 (bins,), sums of their confidences.
 
     Raises:
-        ValueError: fewer than 1 bin.
+        ValueError: fewer than 1 bin, or no such mode.
     """
 
-    def __init__(self, bins: int = 15, ignore_index: int | None = None):
+    def __init__(self, bins: int = 15, ignore_index: int | None = None, mode: str = "multiclass"):
+        if mode not in ("multiclass", "binary", "multilabel"):
+            raise ValueError(f"Calibration has no mode {mode!r}; it has multiclass, binary, multilabel.")
+        self.mode = mode
         if bins < 1:
             raise ValueError(f"Calibration needs at least 1 bin, not {bins}.")
         self.bins = int(bins)
@@ -41,13 +46,17 @@ class Calibration:
         """Count pixels.
 
         Args:
-            y_true: integer labels (...).
-            probabilities: (..., C), each row of which sums to 1.
+            y_true: integer labels (...); with sigmoids 0 and 1 of the probabilities' shape.
+            probabilities: (..., C), each row of which sums to 1; with sigmoids of any shape.
 
         Raises:
             ValueError: shapes that do not belong together, or values outside 0..1, such as logits.
         """
         y_true, probabilities = np.asarray(y_true), np.asarray(probabilities)
+        if self.mode != "multiclass":
+            if y_true.shape != probabilities.shape:
+                raise ValueError(f"Targets {y_true.shape} and probabilities {probabilities.shape} must have one shape.")
+            probabilities = np.stack([1 - probabilities, probabilities], axis=-1)
         if probabilities.shape[:-1] != y_true.shape or probabilities.ndim < 2:
             raise ValueError(f"Labels {y_true.shape} need probabilities {(*y_true.shape, 'C')}: {probabilities.shape}.")
         counted = np.ones(y_true.shape, bool) if self.ignore_index is None else y_true != self.ignore_index
@@ -67,13 +76,11 @@ class Calibration:
         """Add the counts of another worker, or of another part of the data set.
 
         Raises:
-            ValueError: another number of bins or another ignore index.
+            ValueError: another number of bins, ignore index or mode.
         """
-        if (other.bins, other.ignore_index) != (self.bins, self.ignore_index):
-            raise ValueError(
-                f"Cannot merge {other.bins} bins with ignore index {other.ignore_index} into {self.bins} bins with "
-                f"ignore index {self.ignore_index}."
-            )
+        mine, others = ((each.bins, each.ignore_index, each.mode) for each in (self, other))
+        if mine != others:
+            raise ValueError(f"Cannot merge bins, ignore index and mode {others} into {mine}.")
         self.counts += other.counts
         self.hits += other.hits
         self.confidences += other.confidences

@@ -30,12 +30,13 @@ class SurfaceMetrics:
     An ignored pixel belongs to no class in either map, so that outlines along it are in both.
 
     Args:
-        classes: number of classes C, at least 2.
-        ignore_index: label of the target pixels that take no part, or None.
+        classes: number of classes C, at least 2 in multiclass mode.
+        ignore_index: label or value of the target places that take no part, or None.
         spacing: height and width of a pixel, in the unit that distances are wanted in.
         tolerance: how far apart outlines may lie for boundary F1, in the unit of `spacing`; None takes 0.75 % of the
             image's diagonal, as Csurka et al. 2013 do.
         band: width of the band inside the outline for boundary IoU, as a share of the image's diagonal.
+        mode: "multiclass" for class maps, "binary" or "multilabel" for maps of 0 and 1 of each class.
 
     Attributes:
         unmatched: int64 (C,), images in which only target or only prediction holds the class.
@@ -51,9 +52,15 @@ class SurfaceMetrics:
         spacing: Sequence[float] = (1.0, 1.0),
         tolerance: float | None = None,
         band: float = 0.02,
+        mode: str = "multiclass",
     ):
-        if classes < 2:
-            raise ValueError(f"SurfaceMetrics needs at least 2 classes, not {classes}.")
+        least = {"multiclass": 2, "binary": 1, "multilabel": 1}
+        if mode not in least:
+            raise ValueError(f"SurfaceMetrics has no mode {mode!r}; it has {', '.join(least)}.")
+        if classes < least[mode] or (mode == "binary" and classes != 1):
+            wanted = "1 class" if mode == "binary" else f"at least {least[mode]} classes"
+            raise ValueError(f"SurfaceMetrics needs {wanted} in {mode} mode, not {classes}.")
+        self.mode = mode
         if len(spacing) != 2 or not all(0 < side < math.inf for side in spacing):
             raise ValueError(f"spacing must be two positive numbers, height and width, not {spacing!r}.")
         if tolerance is not None and not 0 <= tolerance < math.inf:
@@ -77,14 +84,18 @@ class SurfaceMetrics:
         """Add images.
 
         Args:
-            y_true: integer labels (B, H, W), or (H, W) for one image.
-            y_pred: integer class map of the same shape.
+            y_true: integer labels (B, H, W), or (H, W) for one image; in the other modes 0 and 1, (B, H, W, C) or
+                (H, W, C).
+            y_pred: integer class map, or map of 0 and 1, of the same shape.
 
         Raises:
             ValueError: other shapes or values that are not integers.
             DataError: a target label that is neither a class nor the ignore index.
         """
         y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
+        if self.mode != "multiclass":
+            self._update_each(y_true, y_pred)
+            return
         if y_true.shape != y_pred.shape or y_true.ndim not in (2, 3):
             raise ValueError(
                 f"Target and prediction must both be (B, H, W) or (H, W), not {y_true.shape} and {y_pred.shape}."
@@ -105,6 +116,24 @@ class SurfaceMetrics:
             for label in np.union1d(truth[~left_out], found[~left_out]):
                 if 0 <= label < self.classes:
                     self._add(int(label), (truth == label) & ~left_out, (found == label) & ~left_out)
+
+    def _update_each(self, y_true: np.ndarray, y_pred: np.ndarray) -> None:
+        """Add images of maps of 0 and 1, one for each class."""
+        if y_true.shape != y_pred.shape or y_true.ndim not in (3, 4) or y_true.shape[-1] != self.classes:
+            raise ValueError(
+                f"Target and prediction must both be (B, H, W, {self.classes}) or (H, W, {self.classes}), not "
+                f"{y_true.shape} and {y_pred.shape}."
+            )
+        valid = np.ones(y_true.shape, bool) if self.ignore_index is None else y_true != self.ignore_index
+        strange = y_true[valid & (y_true != 0) & (y_true != 1)]
+        if strange.size:
+            raise DataError(f"The target holds {strange[0]} ({strange.size} places are neither 0 nor 1).")
+        shape = (-1, *y_true.shape[-3:])
+        truths, founds = ((maps.astype(bool) & valid).reshape(shape) for maps in (y_true, y_pred))
+        for truth, found in zip(truths, founds, strict=True):
+            for label in range(self.classes):
+                if truth[..., label].any() or found[..., label].any():
+                    self._add(label, truth[..., label], found[..., label])
 
     def _add(self, label: int, truth: np.ndarray, found: np.ndarray) -> None:
         """Add one class of one image, which at least one of the masks (H, W) holds."""
@@ -134,7 +163,7 @@ class SurfaceMetrics:
         Raises:
             ValueError: other settings.
         """
-        settings = ("classes", "ignore_index", "spacing", "tolerance", "band")
+        settings = ("classes", "ignore_index", "spacing", "tolerance", "band", "mode")
         for name in settings:
             if getattr(self, name) != getattr(other, name):
                 raise ValueError(f"Cannot merge {name} {getattr(other, name)} into {name} {getattr(self, name)}.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -11,7 +13,8 @@ from segzoo import data, losses
 from segzoo.backend import dtype_policy
 from segzoo.config import Config, FolderData
 from segzoo.data import Source
-from segzoo.model import build_model
+from segzoo.model import PRESENCE, build_model
+from segzoo.training.class_pixels import ClassPixels
 from segzoo.training.optimizers import AdamW
 from segzoo.training.schedules import WarmUpDecay
 
@@ -47,6 +50,11 @@ def class_names(config: Config) -> list[str]:
     return list(CLASSES)
 
 
+def output_channels(config: Config) -> int:
+    """Channels of the network's logits: one for each class, a single one in binary mode."""
+    return 1 if config.mode == "binary" else len(class_names(config))
+
+
 def colours(config: Config) -> np.ndarray:
     """One colour per class `(classes, 3)`, 0..255: the configured palette or a distinct one."""
     from segzoo.inference.pictures import palette
@@ -56,6 +64,15 @@ def colours(config: Config) -> np.ndarray:
     return palette(len(class_names(config)))
 
 
+def target_maker(config: Config) -> Callable[[np.ndarray], np.ndarray] | None:
+    """What turns a mask into the target of the configured loss; None where that is the mask itself."""
+    if "boundary" not in config.loss:
+        return None
+    return functools.partial(
+        data.with_distances, classes=output_channels(config), ignore_index=config.data.ignore_index
+    )
+
+
 def train_batches(config: Config, source: Source) -> data.TrainBatches:
     """Endless augmented batches of the training split."""
     section = config.data
@@ -63,7 +80,12 @@ def train_batches(config: Config, source: Source) -> data.TrainBatches:
         source = data.CachedSource(source, section.cache_mb * 2**20)
     augmentation = data.Augmentation(section.augment, section.ignore_index) if section.augment else None
     return data.TrainBatches(
-        source, section.batch_size, config.seed, augmentation=augmentation, workers=section.workers
+        source,
+        section.batch_size,
+        config.seed,
+        augmentation=augmentation,
+        workers=section.workers,
+        target=target_maker(config),
     )
 
 
@@ -81,19 +103,64 @@ def build_network(config: Config, weights: str | None = None) -> keras.Model:
         return build_model(
             section.decoder,
             section.backbone,
-            len(class_names(config)),
+            output_channels(config),
             taps=section.taps,
             output_stride=section.output_stride,
             weights=section.weights if weights is None else weights,
+            weights_sha256=section.weights_sha256 if weights is None else None,
             input_channels=section.input_channels,
+            mean=section.mean,
+            std=section.std,
             drop_path=section.drop_path,
+            trainable=section.trainable,
+            batch_norm=section.batch_norm,
+            imitate=section.imitate,
+            auxiliary=tuple(section.auxiliary),
+            classification=section.classification is not None,
             **section.options,
         )
 
 
-def build_loss(config: Config) -> keras.losses.Loss:
-    """The configured loss or weighted sum of losses."""
-    return losses.create(config.loss, config.data.ignore_index)
+def weight_schemes(config: Config) -> dict[str, str]:
+    """Losses whose class weights are made from the training split's pixels: name of the loss to "balanced" or such."""
+    given = {name: term.get("class_weights") for name, term in config.loss.items() if isinstance(term, dict)}
+    return {name: weights for name, weights in given.items() if isinstance(weights, str)}
+
+
+def class_weights(config: Config, counted: ClassPixels) -> dict[str, list[float]]:
+    """The weights that `weight_schemes` stand for: name of the loss to one weight per class."""
+    names = class_names(config)
+    pixels, shown_in = ([of[name] for name in names] for of in (counted.pixels, counted.shown_in))
+    return {name: losses.class_weights(scheme, pixels, shown_in) for name, scheme in weight_schemes(config).items()}
+
+
+def build_loss(config: Config, counted: ClassPixels | None = None) -> keras.losses.Loss:
+    """The configured loss or weighted sum of losses; `counted` is needed where there are `weight_schemes`."""
+    terms: dict[str, Any] = dict(config.loss)
+    if counted is not None:
+        for name, weights in class_weights(config, counted).items():
+            terms[name] = {**terms[name], "class_weights": weights}
+    return losses.create(terms, config.data.ignore_index, config.mode)
+
+
+def losses_of_outputs(
+    config: Config, network: keras.Model, loss: keras.losses.Loss
+) -> tuple[Any, dict[str, float] | None]:
+    """What `compile` takes for the network's outputs: the losses and their weights.
+
+    A network of one output takes the configured loss; of several, every segmentation takes it with its own weight (in
+    deep supervision 1, as in U-Net++'s paper), and the classification that of present classes.
+    """
+    if not isinstance(network.output, dict):
+        return loss, None
+    weights = {f"auxiliary_{level}": weight for level, weight in config.model.auxiliary.items()}
+    found, scales = {}, {}
+    for name in network.output:
+        found[name], scales[name] = loss, weights.get(name, 1.0)
+    if config.model.classification is not None:
+        found[PRESENCE] = losses.ClassPresence(config.data.ignore_index, config.mode)
+        scales[PRESENCE] = config.model.classification
+    return found, scales
 
 
 def build_optimizer(config: Config, total_steps: int) -> AdamW:

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from segzoo.binary import class_logits
 from segzoo.metrics import Calibration, ConfusionMatrix, ImageCounts
 
 Picture = tuple[np.ndarray, np.ndarray, np.ndarray, str]
@@ -43,6 +44,7 @@ def evaluate(
     ignore_index: int,
     *,
     loss: Callable[[Any, Any], Any] | None = None,
+    target: Callable[[np.ndarray], np.ndarray] | None = None,
     keep: frozenset[str] = frozenset(),
     worst: int = 0,
     calibration: Calibration | None = None,
@@ -50,11 +52,12 @@ def evaluate(
     """Run `model` over `batches` of images `(B, H, W, 3)` uint8, masks `(B, H, W)` and ids.
 
     Args:
-        model: images to logits `(B, H, W, classes)`.
+        model: images to logits `(B, H, W, classes)`, or `(B, H, W, 1)` for two.
         batches: every sample once; samples of one size in a batch.
         classes: number of classes.
         ignore_index: label that no figure counts.
         loss: a function of masks and logits.
+        target: makes of each mask what the loss is given in its place.
         keep: ids whose pictures are returned.
         worst: how many samples of lowest mean IoU are returned with their pictures.
         calibration: filled with the confidences of the predictions, where it is given.
@@ -71,11 +74,13 @@ def evaluate(
         # A smaller last batch would make the model trace itself anew; repeated images cost less.
         padded = np.concatenate([images, np.repeat(images[-1:], full - count, axis=0)]) if count < full else images
         logits = model.predict_on_batch(padded)[:count]
-        predictions = ops.convert_to_numpy(ops.argmax(logits, axis=-1))
+        scores = class_logits(logits)
+        predictions = ops.convert_to_numpy(ops.argmax(scores, axis=-1))
         if calibration is not None:
-            calibration.update(masks, ops.convert_to_numpy(ops.softmax(ops.cast(logits, "float32"), axis=-1)))
+            calibration.update(masks, ops.convert_to_numpy(ops.softmax(ops.cast(scores, "float32"), axis=-1)))
         if loss is not None:
-            total += float(loss(ops.cast(masks, "int32"), logits)) * count
+            given = masks.astype("int32") if target is None else np.stack([target(mask) for mask in masks])
+            total += float(loss(given, logits)) * count
         seen += count
         for image, mask, prediction, name in zip(images, masks, predictions, ids, strict=True):
             counts = _counts_of(name, mask, prediction, result.confusion)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -19,22 +19,28 @@ class Feed:
 
     Args:
         batches: function of a step that returns the endless batches from there on.
+        outputs: names of the network's outputs, where it has several; each gets the targets.
     """
 
-    def __init__(self, batches: Callable[[int], Iterator[Batch]]):
+    def __init__(self, batches: Callable[[int], Iterator[Batch]], outputs: Sequence[str] | None = None):
         self._batches = batches
-        self._shape: tuple | None = None
+        self._outputs = outputs
+        self._shape: tuple = ()
+        self._target: tuple[tuple, str] | None = None
         self._reader: Generator[Batch, None, None] | None = None
         self._reading = threading.Lock()
         self.error: Exception | None = None
 
     def from_step(self, step: int) -> Any:
-        """What `fit` takes: batches of images uint8 `(B, H, W, C)` and masks int32 `(B, H, W)` from `step` on."""
+        """What `fit` takes from `step` on: images uint8 `(B, H, W, C)` and masks int32 `(B, H, W)`.
+
+        Targets that are no class indices come as they are made, `(B, H, W, D)` float32.
+        """
         if keras.backend.backend() != "tensorflow":
-            return self._guarded(step)
+            return ((images, self._spread(targets)) for images, targets in self._guarded(step))
         import tensorflow as tf
 
-        shape = self._static_shape()
+        shape, target_shape, target_type = self._static_shapes()
         self.close()
         reader = self._reader = self._guarded(step)
 
@@ -43,12 +49,15 @@ class Feed:
                 return next(reader)  # after `close` StopIteration, which ends the data set
 
         def read(position: Any) -> tuple[Any, Any]:
-            images, masks = tf.numpy_function(advance, [position], (tf.uint8, tf.int32))
-            return tf.ensure_shape(images, shape), tf.ensure_shape(masks, shape[:3])
+            images, masks = tf.numpy_function(advance, [position], (tf.uint8, target_type))
+            return tf.ensure_shape(images, shape), self._spread(tf.ensure_shape(masks, target_shape))
 
         # Not from_generator: with it every training step takes fresh memory from the system, 55,000 page faults a step
         # of FPN on EfficientNet-B0 at 8 x 128x128 against a hundred.
         return tf.data.Dataset.counter().map(read).prefetch(2)
+
+    def _spread(self, targets: Any) -> Any:
+        return targets if self._outputs is None else dict.fromkeys(self._outputs, targets)
 
     def close(self) -> None:
         """Stop the threads that read ahead; what `from_step` returned last ends there."""
@@ -57,27 +66,30 @@ class Feed:
                 self._reader.close()
             self._reader = None
 
-    def _static_shape(self) -> tuple:
+    def _static_shapes(self) -> tuple[tuple, tuple, str]:
+        """Shape of the images, shape and type of the targets."""
         # Static shapes let the network skip resizes and TensorFlow choose faster kernels, so they are worth two
         # batches read ahead; sizes that vary from batch to batch stay dynamic.
-        if self._shape is None:
+        if self._target is None:
             reader = self._guarded(0)
-            first, second = next(reader)[0].shape, next(reader)[0].shape
+            (images, targets), (others, _) = next(reader), next(reader)
             reader.close()
-            self._shape = first if first == second else (first[0], None, None, first[3])
-        return self._shape
+            size = images.shape[1:3] if images.shape == others.shape else (None, None)
+            self._shape = (images.shape[0], *size, images.shape[3])
+            self._target = ((images.shape[0], *size, *targets.shape[3:]), targets.dtype.name)
+        return self._shape, *self._target
 
     def _guarded(self, step: int) -> Generator[Batch, None, None]:
         try:
             for images, masks in self._batches(step):
                 expected = self._shape
-                if expected is not None and None not in expected and images.shape != expected:
+                if expected and None not in expected and images.shape != expected:
                     raise DataError(
                         f"The first training batches are {expected[1]}x{expected[2]} pixels, a later one is "
                         f"{images.shape[1]}x{images.shape[2]}. Give all samples one size: add Resize or "
                         "PadIfNeeded and RandomCrop to data.augment."
                     )
-                yield images, masks.astype("int32", copy=False)
+                yield images, masks.astype("int32", copy=False) if masks.dtype.kind in "iu" else masks
         except Exception as error:
             # TensorFlow would turn it into a wall of text; the loop raises the original instead.
             self.error = error

@@ -19,8 +19,10 @@ from segzoo.errors import RunError
 from segzoo.files import replacing
 from segzoo.inference.pictures import prediction_sheet
 from segzoo.metrics import ConfusionMatrix
+from segzoo.model import LOGITS, logits_only
 from segzoo.training import assemble
 from segzoo.training.batchnorm import momentum_for, set_momentum
+from segzoo.training.class_pixels import ClassPixels
 from segzoo.training.curves import plot_curves
 from segzoo.training.evaluation import Evaluation, evaluate, evenly_spaced
 from segzoo.training.feed import Feed
@@ -31,7 +33,7 @@ from segzoo.training.state import Progress, load_state, save_state
 from segzoo.weights import WeightsWarning, bare, load_file, save_file
 
 if TYPE_CHECKING:
-    from segzoo.data import EvalBatches
+    from segzoo.data import EvalBatches, Source
 
 
 @dataclass
@@ -71,19 +73,24 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False, cons
     start_backend()
     folder = run_folder(config)
     # These come first: a loss or data that cannot be used should leave no run folder behind.
-    loss = assemble.build_loss(config)
     sources = {split: assemble.build_source(config, split) for split in ("train", "val")}
+    batches = assemble.train_batches(config, sources["train"])
+    counted = _class_pixels(config, folder, batches.source, console)
+    loss = assemble.build_loss(config, counted)
     going_on = folder.start(config, resume=resume, overwrite=overwrite)
+    if counted is not None:
+        counted.write(folder.class_pixels)
     keras.utils.set_random_seed(config.seed)
 
-    batches = assemble.train_batches(config, sources["train"])
     steps = config.training.steps_per_epoch or batches.steps_per_epoch
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", WeightsWarning)  # the report is printed and logged below
         network = assemble.build_network(config)
     momentum = config.training.batchnorm_momentum
     set_momentum(network, momentum_for(steps * config.training.evaluate_every) if momentum == "auto" else momentum)
-    network.compile(assemble.build_optimizer(config, steps * config.training.epochs), loss, jit_compile=use_xla())
+    network_losses, weights = assemble.losses_of_outputs(config, network, loss)
+    optimizer = assemble.build_optimizer(config, steps * config.training.epochs)
+    network.compile(optimizer, network_losses, loss_weights=weights, jit_compile=use_xla())
     # Built here, its variables are not made while the step is traced, which would trace everything twice.
     network.optimizer.build(network.trainable_variables)
     progress = load_state(folder.state, network) if going_on else Progress()
@@ -104,9 +111,28 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False, cons
     run = _Run(config, folder, network, loss, steps, assemble.eval_batches(config, sources["val"]), console)
     run.pictured = evenly_spaced(sources["val"].ids, config.output.pictures)
     if not progress.finished:
-        with closing(TensorBoardLog(folder.tensorboard)) as run.tensorboard, closing(Feed(batches.batches)) as feed:
+        outputs = list(network.output) if isinstance(network.output, dict) else None
+        with (
+            closing(TensorBoardLog(folder.tensorboard)) as run.tensorboard,
+            closing(Feed(batches.batches, outputs)) as feed,
+        ):
             run.fit(feed, progress)
     return run.finish(progress)
+
+
+def _class_pixels(config: Config, folder: RunFolder, source: Source, console: Console) -> ClassPixels | None:
+    """Count the training split's pixels where class weights are made from them, or take the run folder's counts."""
+    schemes = assemble.weight_schemes(config)
+    if not schemes:
+        return None
+    counted = ClassPixels.read(folder.class_pixels) if folder.class_pixels.is_file() else None
+    if counted is None or counted.fingerprint != source.fingerprint():
+        console.print(f"Counting the pixels of each class in {len(source)} training samples ...", highlight=False)
+        counted = ClassPixels.of(source, config.data.workers)
+    for name, weights in assemble.class_weights(config, counted).items():
+        numbers = ", ".join(f"{weight:.3g}" for weight in weights)
+        console.print(f"Class weights of {name}, {schemes[name]}: {numbers}", highlight=False, soft_wrap=True)
+    return counted
 
 
 class _Run:
@@ -125,6 +151,7 @@ class _Run:
         self.config = config
         self.folder = folder
         self.network = network
+        self.predicting = logits_only(network)
         self.loss = loss
         self.steps = steps
         self.val_batches = val_batches
@@ -176,11 +203,19 @@ class _Run:
         return {
             "epoch": progress.epoch,
             "step": progress.step,
-            "loss": float(history.history["loss"][-1]),
+            **self._losses(history.history),
             "learning_rate": float(keras.ops.convert_to_numpy(self.network.optimizer.learning_rate)),
             "images_per_second": round(screen.images_per_second(progress.step), 2),
             "seconds": round(time.perf_counter() - started, 2),
         }
+
+    def _losses(self, history: dict[str, list[float]]) -> dict[str, float]:
+        """Loss of the logits, which the validation's compares with, and apart from it what the other heads add."""
+        total = float(history["loss"][-1])
+        if f"{LOGITS}_loss" not in history:
+            return {"loss": total}
+        own = float(history[f"{LOGITS}_loss"][-1])
+        return {"loss": own, "auxiliary_loss": total - own}
 
     def _not_finite_message(self, error: _NotFiniteError) -> str:
         kept = f"{self.folder.last} holds the last good weights." if self.folder.last.exists() else ""
@@ -216,11 +251,12 @@ class _Run:
     def evaluate(self) -> Evaluation:
         """Evaluate the network as it is on the validation split."""
         return evaluate(
-            self.network,
+            self.predicting,
             self.val_batches,
             len(self.names),
             self.config.data.ignore_index,
             loss=self.loss,
+            target=assemble.target_maker(self.config),
             keep=self.pictured,
         )
 
@@ -249,13 +285,13 @@ class _Run:
             raise RunError(f"{self.folder.path} was never evaluated; there is no best model to report.")
         load_file(self.network, self.folder.best)
         with replacing(self.folder.model) as temporary:
-            bare(self.network).save(temporary)
+            bare(self.predicting).save(temporary)
         confusion = ConfusionMatrix(len(self.names), self.config.data.ignore_index, progress.best_counts)
         self.folder.write_log("finish", best_epoch=progress.best_epoch, val_mean_iou=progress.best_score)
         title = f"validation, best epoch {progress.best_epoch} of {progress.epoch}"
         self.console.print(class_table(confusion, self.names, title))
         self.console.print(f"Run folder: {self.folder.path}", highlight=False, soft_wrap=True)
-        return Result(self.folder.path, confusion, progress.best_epoch, progress.history, self.network)
+        return Result(self.folder.path, confusion, progress.best_epoch, progress.history, self.predicting)
 
 
 class _NotFiniteError(Exception):

@@ -89,6 +89,11 @@ class RunFolder:
         return self.path / "tensorboard"
 
     @property
+    def class_pixels(self) -> Path:
+        """Pixel counts of the training split, where class weights are made from them."""
+        return self.path / "class_pixels.json"
+
+    @property
     def environment(self) -> Path:
         """Versions, machine, seed and data fingerprints."""
         return self.path / "environment.json"
@@ -206,6 +211,18 @@ class Run:
 
         return colours(self.config)
 
+    def loss(self) -> keras.losses.Loss:
+        """Rebuild the loss, with the class weights of the training.
+
+        Raises:
+            RunError: these are made from the training split's pixels, whose counts the folder does not hold.
+        """
+        from segzoo.training.assemble import build_loss, weight_schemes
+        from segzoo.training.class_pixels import ClassPixels
+
+        needed = weight_schemes(self.config)
+        return build_loss(self.config, ClassPixels.read(self.folder.class_pixels) if needed else None)
+
     def model(self, weights: str = "best") -> keras.Model:
         """Rebuild the network from the configuration and load its "best" or "last" weights.
 
@@ -215,6 +232,7 @@ class Run:
             RunError: no such weights yet.
             WeightsError: a weights file that cannot be read.
         """
+        from segzoo.model import logits_only
         from segzoo.training.assemble import build_network
         from segzoo.weights import load_file
 
@@ -225,7 +243,7 @@ class Run:
         report = load_file(model, path)
         if report.missing:
             raise RunError(f"{path} lacks {len(report.missing)} tensors of its network, first {report.missing[0]}.")
-        return model
+        return logits_only(model)
 
 
 def load_run(path: str | Path, overrides: Sequence[str] = ()) -> Run:

@@ -7,11 +7,15 @@ import math
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from segzoo.config import load_config
+from segzoo.data.generated import CLASSES
 from segzoo.errors import RunError
+from segzoo.losses import class_weights
 from segzoo.training import assemble, load_run, train
+from segzoo.training.class_pixels import ClassPixels
 from segzoo.training.state import load_progress
 
 RECIPE = """
@@ -81,6 +85,55 @@ def test_the_run_folder_rebuilds_the_best_model(real_config, console):
     assert result.best_epoch == best
     masks = assemble.build_source(real_config(), "val")
     assert result.confusion.counts.sum() == sum((masks[index].mask != 255).sum() for index in range(5))
+
+
+def test_class_weights_from_the_data_are_counted_once_and_kept(config, console, tmp_path, monkeypatch):
+    weighted = ["loss={cross_entropy: {class_weights: median_frequency}, dice: {class_weights: balanced}}"]
+    result = train(config(*weighted, "training.epochs=1"), console=console)
+    kept = ClassPixels.read(result.folder / "class_pixels.json")
+    masks = [sample.mask for sample in assemble.build_source(config(), "train")]
+    assert kept.pixels["ring"] == sum(int((mask == CLASSES.index("ring")).sum()) for mask in masks)
+    labelled = [int((mask != 255).sum()) for mask in masks if (mask == CLASSES.index("ring")).any()]
+    assert kept.shown_in["ring"] == sum(labelled)
+
+    monkeypatch.setattr(ClassPixels, "of", None)  # a second count would fail
+    again = load_run(result.folder).loss()
+    expected = class_weights("balanced", list(kept.pixels.values()))
+    assert again.losses[1].class_weights == expected
+    train(config(*weighted, "training.epochs=1"), resume=True, console=console)
+    console.file.flush()
+    screen = (tmp_path / "screen.txt").read_text()
+    assert screen.count("Counting the pixels") == 1
+    assert "Class weights of dice, balanced: " + ", ".join(f"{weight:.3g}" for weight in expected) in screen
+
+    (result.folder / "class_pixels.json").write_text("{")
+    with pytest.raises(RunError, match=r"class_pixels.json cannot be read .* Train again with --overwrite"):
+        load_run(result.folder).loss()
+
+
+def test_a_boundary_loss_trains_and_is_evaluated_on_distances_from_the_reader(config, console):
+    result = train(config("loss={dice: 1.0, boundary: 0.01}", "training.epochs=1"), console=console)
+    row = rows(result.folder)[0]
+    assert np.isfinite(float(row["loss"])) and np.isfinite(float(row["val_loss"]))
+
+
+def test_binary_mode_trains_one_sigmoid_and_counts_two_classes(tmp_path, console, small_network, monkeypatch):
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for kind in ("images", "masks"):
+            (tmp_path / split / kind).mkdir(parents=True)
+        for index in range(4):
+            mask = np.kron(rng.integers(0, 2, (4, 4)), np.ones((8, 8), int)).astype("uint8")
+            Image.fromarray(np.where(mask[..., None], 200, 40).repeat(3, 2).astype("uint8")).save(
+                tmp_path / split / "images" / f"{index}.png"
+            )
+            Image.fromarray(mask).save(tmp_path / split / "masks" / f"{index}.png")
+    data = f"data={{source: folder, root: '{tmp_path}', classes: [rest, road], batch_size: 4}}"
+    loss = "loss={binary_cross_entropy: 1.0, dice: 1.0, boundary: 0.01}"
+    result = train(recipe_loader(tmp_path)("mode=binary", data, loss, "training.epochs=1"), console=console)
+    assert result.model.output_shape[-1] == 1
+    assert result.confusion.counts.shape == (2, 2) and result.confusion.counts.sum() == 4 * 32 * 32
+    assert np.isfinite(float(rows(result.folder)[0]["val_loss"]))
 
 
 def test_resume_after_a_crash_equals_the_uninterrupted_run(config, console, monkeypatch):
@@ -178,3 +231,22 @@ def test_mixed_precision_trains_with_float32_weights(real_config, console, preci
     assert math.isfinite(result.history[0]["loss"])
     assert {str(weight.dtype) for weight in result.model.trainable_variables} == {"float32"}
     assert keras.config.dtype_policy().name == "float32"  # the caller's policy is as it was
+
+
+def test_heads_for_the_training_alone_train_and_leave_a_plain_model(tmp_path, console):
+    heads = (
+        "model={decoder: unetplusplus, backbone: efficientnet_b0, taps: output, weights: none, "
+        "options: {depth: 3, deep_supervision: true}, auxiliary: {P2: 0.4}, classification: 0.2}"
+    )
+    load = recipe_loader(tmp_path)
+    result = train(load(heads, "training.epochs=2"), console=console)
+    row = rows(result.folder)[-1]
+    assert float(row["auxiliary_loss"]) > 0
+    images = np.random.default_rng(0).uniform(0, 255, (1, 33, 47, 3)).astype("float32")
+    logits = np.asarray(result.model(images))
+    assert logits.shape[:3] == (1, 33, 47)
+    np.testing.assert_allclose(load_run(result.folder).model()(images), logits, atol=1e-4)
+    finished = keras.models.load_model(result.folder / "model.keras")
+    np.testing.assert_allclose(finished(images), logits, atol=1e-4)
+    # The state holds the heads too: a run goes on as if it had not been stopped.
+    assert train(load(heads, "training.epochs=2"), resume=True, console=console).best_epoch == result.best_epoch

@@ -219,6 +219,52 @@ def test_one_hot_targets_are_the_same_loss_as_class_indices(cls):
     np.testing.assert_allclose(gradient(loss, one_hot, logits), gradient(loss, labels, logits), atol=1e-6)
 
 
+SETS = [Dice, Jaccard, Tversky, FocalTversky, MCC, ClDice]
+
+
+@pytest.mark.parametrize("mode", ["multiclass", "multilabel"])
+@pytest.mark.parametrize("cls", [*SETS, LovaszSoftmax, LovaszHinge, BinaryCrossEntropy, CrossEntropy])
+def test_class_weights_are_the_weights_of_the_mean_over_classes(cls, mode):
+    if mode not in cls.modes:
+        pytest.skip(f"{cls.__name__} has no mode {mode}")
+    rng = np.random.default_rng(5)
+    # As many pixels of each class in every image, so that the pixels' mean is the classes' mean too.
+    labels = np.stack([rng.permutation(np.repeat([0, 1, 2], 8)).reshape(4, 6) for _ in range(2)])
+    logits = rng.normal(0, 2, (2, 4, 6, 3))
+    target = labels if mode == "multiclass" else np.eye(3)[labels]
+    alone = [number(cls(mode=mode, class_weights=np.eye(3)[c])(target, logits)) for c in range(3)]
+    assert len({round(value, 4) for value in alone}) == 3
+    weights = [1.0, 3.0, 0.5]
+    found = number(cls(mode=mode, class_weights=weights)(target, logits))
+    assert found == pytest.approx(np.average(alone, weights=weights), rel=1e-5)
+    equal = number(cls(mode=mode, class_weights=[2, 2, 2])(target, logits))
+    assert equal == pytest.approx(number(cls(mode=mode)(target, logits)), rel=1e-5)
+
+
+@pytest.mark.parametrize(("cls", "mode"), [(SoftmaxFocal, "multiclass"), (SigmoidFocal, "multilabel")])
+def test_class_weights_of_focal_losses_are_factors(cls, mode):
+    rng = np.random.default_rng(6)
+    labels, logits = rng.integers(0, 3, (2, 4, 5)), rng.normal(0, 2, (2, 4, 5, 3))
+    target = labels if mode == "multiclass" else np.eye(3)[labels]
+    alone = [number(cls(mode=mode, class_weights=np.eye(3)[c])(target, logits)) for c in range(3)]
+    found = number(cls(mode=mode, class_weights=[1, 3, 0.5])(target, logits))
+    assert found == pytest.approx(alone[0] + 3 * alone[1] + 0.5 * alone[2], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", losses.LOSSES)
+def test_every_loss_checks_its_class_weights(name):
+    cls = losses.LOSSES[name]
+    with pytest.raises(ValueError, match="class_weights must be finite"):
+        cls(class_weights=[1, float("nan")])
+    with pytest.raises(ValueError, match="list of numbers, not 'balanced'"):
+        cls(class_weights="balanced")
+    channels = 1 if cls.modes[0] == "binary" else 3
+    with pytest.raises(ValueError, match=f"2 class_weights for {channels} classes"):
+        # A target with distances, which the boundary loss cannot do without.
+        cls(class_weights=[1, 2])(np.zeros((1, 4, 4, 1 + channels)), np.zeros((1, 4, 4, channels)))
+    assert cls(class_weights=[1, 2]).get_config()["class_weights"] == [1.0, 2.0]
+
+
 def test_soft_targets_are_least_at_their_own_probabilities():
     shares = np.array([[[[0.7, 0.2, 0.1], [0.2, 0.5, 0.3]]]])
     loss = CrossEntropy()

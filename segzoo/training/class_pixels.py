@@ -1,0 +1,49 @@
+"""How many pixels each class has in the training split, counted once and kept in the run folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from segzoo.data import Source, check_source
+from segzoo.errors import RunError
+from segzoo.files import replacing
+
+
+@dataclass(frozen=True)
+class ClassPixels:
+    """Counts of a split, before augmentation; ignored pixels are in none of them.
+
+    Attributes:
+        fingerprint: the source's, so that counts of other data are told apart.
+        pixels: class name to its pixels.
+        shown_in: class name to the labelled pixels, of all classes, of the samples that show it.
+    """
+
+    fingerprint: str
+    pixels: dict[str, int]
+    shown_in: dict[str, int]
+
+    @classmethod
+    def of(cls, source: Source, workers: int) -> ClassPixels:
+        """Count, reading every sample once; DataError where some cannot be read."""
+        report = check_source(source, workers)
+        report.raise_if_bad()
+        return cls(report.fingerprint, report.pixels, report.shown_in)
+
+    @classmethod
+    def read(cls, path: Path) -> ClassPixels:
+        """Read what `write` wrote; RunError where it cannot be read."""
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise RunError(
+                f"{path} cannot be read ({error}), which holds the pixel counts that the loss's class weights are made "
+                "from. Train again with --overwrite."
+            ) from error
+
+    def write(self, path: Path) -> None:
+        """Write as JSON, atomically."""
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
