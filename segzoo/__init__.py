@@ -24,6 +24,7 @@ _SUBPACKAGES = (
 )
 _OBJECTS = {
     "build_model": "segzoo.model",
+    "logits_only": "segzoo.model",
     "load_config": "segzoo.config",
     "load_run": "segzoo.training.run",
     "train": "segzoo.training",
@@ -43,6 +44,7 @@ __all__ = [
     "layers",
     "load_config",
     "load_run",
+    "logits_only",
     "losses",
     "metrics",
     "train",

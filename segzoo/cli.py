@@ -1,4 +1,4 @@
-"""The command line: `segzoo train | evaluate | predict | export | check-data | backbones | decoders | schema`."""
+"""The command line: `segzoo train | evaluate | predict | export | check-data | weights | backbones | decoders`."""
 
 from __future__ import annotations
 
@@ -76,10 +76,17 @@ def evaluate(
     opened = load_run(run, overrides or ())
     ignored = opened.config.data.ignore_index
     batches = assemble.eval_batches(opened.config, assemble.build_source(opened.config, split))
-    loss = assemble.build_loss(opened.config)
     calibration = Calibration(ignore_index=ignored)
-    model = opened.model(weights)
-    found = measure(model, batches, len(opened.classes), ignored, loss=loss, worst=10, calibration=calibration)
+    found = measure(
+        opened.model(weights),
+        batches,
+        len(opened.classes),
+        ignored,
+        loss=opened.loss(),
+        target=assemble.target_maker(opened.config),
+        worst=10,
+        calibration=calibration,
+    )
     _console().print(class_table(found.confusion, opened.classes, f"{split} split, {weights} weights"))
     report = Report(
         title=f"{opened.folder.path.name}: {split} split, {weights} weights",
@@ -174,29 +181,66 @@ def check_data(
         raise typer.Exit(1)
 
 
-@app.command()
-def backbones(name: Annotated[str | None, typer.Argument(help="Show this backbone's taps.")] = None) -> None:
-    """List the backbones, or the documented taps of one."""
-    from segzoo.backbones import BACKBONES
-    from segzoo.backbones import names as backbone_names
+weights_app = typer.Typer(help="Weights files.", no_args_is_help=True)
+app.add_typer(weights_app, name="weights")
 
-    if name is None:
-        _console().print("\n".join(backbone_names()), highlight=False)
+
+@weights_app.command("convert")
+def convert_weights(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of save_pretrained, safetensors file, or state dict.")],
+    out: Annotated[Path, typer.Option(help="Where to, a name that ends in .weights.h5.")],
+    encoder: Annotated[
+        str | None, typer.Option(help="The original's encoder, such as resnet34; a folder says it itself.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file where there is one.")] = False,
+) -> None:
+    """Convert a checkpoint of segmentation_models.pytorch: U-Net, FPN, DeepLabV3+ or PSPNet on ResNet, EfficientNet."""
+    if not out.name.endswith(".weights.h5"):
+        raise SegzooError(f"--out must end in .weights.h5, which is what segzoo reads, got {out}.")
+    if out.exists() and not overwrite:
+        raise SegzooError(f"{out} is there already; replace it with --overwrite.")
+    start_backend()
+    from segzoo.convert import convert
+    from segzoo.weights import save_file
+
+    found = convert(checkpoint, encoder)
+    save_file(found.model, out)
+    text = f"{out}: {len(found.model.weights)} tensors"
+    if found.unused:
+        text += f"; {len(found.unused)} more of the checkpoint lie behind the last feature in use"
+    console = _console()
+    console.print(text + ". For the configuration:", highlight=False, soft_wrap=True)
+    console.print("model: " + json.dumps({**found.settings, "weights": str(out)}), highlight=False, soft_wrap=True)
+
+
+@app.command()
+def backbones(
+    name: Annotated[str | None, typer.Argument(help="Show this backbone's taps.")] = None,
+    size: Annotated[str, typer.Option(help="Image size for the GFLOPs, as HEIGHTxWIDTH in pixels.")] = "256x256",
+    markdown: Annotated[Path | None, typer.Option(help="Write all tables to this page instead.")] = None,
+) -> None:
+    """List the backbones with size, cost, levels and weights, or show one with its documented taps."""
+    from segzoo.backbones import BACKBONES, listing
+    from segzoo.files import replacing
+
+    if markdown is not None:
+        with replacing(markdown) as temporary:
+            temporary.write_text(listing.page(), encoding="utf-8")
         return
-    for kind, taps in BACKBONES[name].tables.items():
-        table = Table(title=f"{name}, {kind} taps", title_justify="left")
-        for heading in ("level", "stride", "channels", "layer", "what it is"):
-            table.add_column(heading, no_wrap=heading == "layer")
-        for tap in taps:
-            table.add_row(tap.level or "", str(tap.stride), str(tap.channels), tap.layer, tap.reason)
-        _console().print(table)
+    if name is not None:
+        BACKBONES.check(name)
+    rows = [row for row in listing.overview(_size(size) or (0, 0)) if name in (None, row[0])]
+    _console().print(_table(listing.OVERVIEW, rows, f"GFLOPs at {size}", right=range(1, 8)))
+    if name is not None:
+        for remark in listing.remarks(name):
+            _console().print(remark, highlight=False)
+        for kind, taps in listing.taps(name).items():
+            _console().print(_table(listing.TAPS, taps, f"{name}, {kind} taps", right=range(1, 3)))
 
 
 @app.command()
 def decoders() -> None:
     """List the decoders with their options and defaults."""
-    import inspect
-
     from segzoo.decoders import DECODERS
 
     start_backend()
@@ -206,8 +250,7 @@ def decoders() -> None:
         table.add_column(heading)
     for name in DECODERS:
         decoder = DECODERS[name]
-        parameters = inspect.signature(decoder.__init__).parameters.values()
-        options = ", ".join(f"{p.name}={p.default!r}" for p in parameters if p.name not in ("self", "kwargs"))
+        options = ", ".join(f"{option}={default!r}" for option, default in decoder.options().items())
         table.add_row(name, options, (decoder.__doc__ or "").partition(":")[0])
     _console().print(table)
 
@@ -230,6 +273,17 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
     if version:
         print(__version__)
         raise typer.Exit
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str, right: Sequence[int]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for index, heading in enumerate(headings):
+        table.add_column(
+            heading, no_wrap=heading in ("backbone", "layer"), justify="right" if index in right else "left"
+        )
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def _console() -> Console:

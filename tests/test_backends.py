@@ -11,16 +11,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from segzoo.decoders import DECODERS
+
 BACKENDS = ("tensorflow", "jax", "torch")
 INSTALLED = [name for name in BACKENDS if importlib.util.find_spec(name)]
-DECODERS = ("fpn", "unet", "deeplabv3plus")
+# Every decoder with one backbone, and one backbone of every family, with small decoders.
+FAMILIES = (
+    "efficientnetv2_b0",
+    "resnet18",
+    "resnet50",
+    "resnet50v2",
+    "vgg16",
+    "densenet121",
+    "mobilenet",
+    "mobilenetv2",
+)
+FAMILIES += ("mobilenetv3_small", "convnext_tiny", "xception", "inceptionv3", "inceptionresnetv2", "nasnet_mobile")
+PAIRS = [f"{decoder}+efficientnet_b0" for decoder in DECODERS] + [f"linknet+{backbone}" for backbone in FAMILIES]
 
 # Each backend runs in a process of its own, since Keras binds to one when it is imported; the others are hidden from
 # it, so that nothing leans on TensorFlow by accident. The first process writes the weights, the others read them.
 SCRIPT = """
 import sys
 from pathlib import Path
-folder, backend, *decoders = sys.argv[1:]
+folder, backend, *pairs = sys.argv[1:]
 for other in {"tensorflow", "jax", "torch"} - {backend}:
     sys.modules[other] = None
 import numpy as np
@@ -31,19 +45,18 @@ from segzoo.weights import load_file, save_file
 assert keras.backend.backend() == backend
 folder, results = Path(folder), {}
 images = np.random.default_rng(0).uniform(0, 255, (2, 33, 47, 3)).astype("float32")
-for decoder in decoders:
+for pair in pairs:
+    decoder, backbone = pair.split("+")
+    taps = "output" if backbone.startswith("efficientnet") else None
     # No dropout of any kind: it draws other numbers on every backend.
-    options = {} if decoder == "unet" else {"dropout": 0.0}
-    model = segzoo.build_model(
-        decoder, "efficientnet_b0", 3, weights="none", taps="output", drop_path=0.0, **options
-    )
-    path = folder / f"{decoder}.weights.h5"
+    model = segzoo.build_model(decoder, backbone, 3, weights="none", taps=taps, drop_path=0.0, dropout=0.0)
+    path = folder / f"{pair}.weights.h5"
     if path.exists():
         report = load_file(model, path)
         assert len(report.loaded) == len(model.weights) and not report.skipped, report
     else:
         save_file(model, path)
-    results[decoder] = model(images, training=False)
+    results[pair] = model(images, training=False)
     if decoder == "deeplabv3plus":  # batch normalisation in training, the pooled branch of one image too
         results["trained on two"] = model(images, training=True)
         results["trained on one"] = model(images[:1], training=True)
@@ -65,8 +78,8 @@ def reference(tmp_path_factory) -> tuple[Path, str]:
 
 def run(backend: str, folder: Path) -> None:
     environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-c", SCRIPT, str(folder), backend, *DECODERS]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    command = [sys.executable, "-c", SCRIPT, str(folder), backend, *PAIRS]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -80,7 +93,7 @@ def test_logits_are_the_same_on_every_backend(backend: str, reference: tuple[Pat
         pytest.skip(f"{backend} is not installed")
     run(backend, folder)
     expected, found = np.load(folder / f"{first}.npz"), np.load(folder / f"{backend}.npz")
-    assert set(found) == set(expected) > set(DECODERS)
+    assert set(found) == set(expected) > set(PAIRS)
     for name in expected:
         assert expected[name].std() > 1e-3, name
         scale = max(1.0, np.abs(expected[name]).max())

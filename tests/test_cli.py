@@ -2,11 +2,14 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import segzoo
+from segzoo.backbones.figures import figures
 from segzoo.cli import main
 
 RECIPE = """
@@ -144,11 +147,20 @@ def test_check_data_lists_every_problem(here, capsys):
     assert "a.png" in printed and "6 pixel" in printed and "b.png" in printed
 
 
-def test_lists_and_schema(here, capsys):
+def test_lists_and_schema(here, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
     main_quietly("backbones")
-    assert len(capsys.readouterr().out.split()) == 15
-    main_quietly("backbones", "efficientnet_b3")
-    assert "block6a_expand_activation" in capsys.readouterr().out
+    listed = capsys.readouterr().out
+    assert [name for name in segzoo.backbones.names() if f" {name} " not in listed] == []
+    main_quietly("backbones", "efficientnet_b3", "--size", "512x512")
+    shown = capsys.readouterr().out
+    assert "block6a_expand_activation" in shown and "resnet50" not in shown
+    four_times = f"{figures('efficientnet_b3').gflops * 4:.1f}"
+    assert "GFLOPs at 512x512" in shown and four_times in shown
+    main_quietly("backbones", "nasnet_mobile")
+    assert "Output stride 32 only" in " ".join(capsys.readouterr().out.split())
+    main_quietly("backbones", "--markdown", "page.md")
+    assert Path("page.md").read_text() == (Path(__file__).parents[1] / "docs" / "backbones.md").read_text()
     main_quietly("decoders")
     assert "deeplabv3plus" in capsys.readouterr().out
     main_quietly("schema")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -63,10 +64,43 @@ def decoder_options(decoder: str, options: Mapping[str, Any]) -> None:
         return
     from segzoo.decoders import DECODERS
 
-    known = _parameters(DECODERS, decoder)
+    known = list(DECODERS[decoder].options())
     for option in options:
         if option not in known:
             raise ProblemAt(("options", option), not_among(f"option of the decoder {decoder}", option, known))
+
+
+def backbone_options(backbone: str, taps: str | None, output_stride: int | None) -> None:
+    """Check that the backbone has these taps and this output stride; ProblemAt names the one that it has not."""
+    from segzoo.backbones import BACKBONES
+
+    variant = BACKBONES[backbone]  # a table: no framework is loaded
+    if taps is not None and taps not in variant.tables:
+        raise ProblemAt(("taps",), not_among(f"kind of taps of {backbone}", taps, variant.tables))
+    if output_stride is not None:
+        try:
+            variant.levels(taps, output_stride)
+        except SegzooError as error:
+            raise ProblemAt(("output_stride",), str(error)) from None
+
+
+def pixel_statistics(channels: int, mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+    """Check that mean and std are given together, with one number for each channel; ProblemAt names the one amiss."""
+    if (mean is None) != (std is None):
+        raise ProblemAt(("mean" if std is None else "std",), "mean and std are given together or not at all")
+    for key, values in (("mean", mean), ("std", std)):
+        if values is not None and len(values) != channels:
+            raise ProblemAt((key,), f"has {len(values)} numbers for images of {channels} channels")
+
+
+def digest(weights: str, sha256: str | None) -> None:
+    """Check that a digest is one, and belongs to a file; ProblemAt says what it is instead."""
+    if sha256 is None:
+        return
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
+        raise ProblemAt(("weights_sha256",), f"must be 64 hexadecimal digits, got {sha256!r}")
+    if weights in ("auto", "imagenet", "none"):
+        raise ProblemAt(("weights_sha256",), f"belongs to a weights file, but weights is {weights}")
 
 
 def loss_arguments(loss: Mapping[str, float | dict[str, Any]]) -> None:
@@ -81,17 +115,50 @@ def loss_arguments(loss: Mapping[str, float | dict[str, Any]]) -> None:
         for argument in arguments:
             if argument not in known:
                 raise ProblemAt((name, argument), not_among(f"argument of the loss {name}", argument, known))
+        values = {argument: term[argument] for argument in arguments}  # type: ignore[index]
+        if isinstance(values.get("class_weights"), str):
+            from segzoo.losses.balance import SCHEMES
+
+            scheme = values.pop("class_weights")
+            if scheme not in SCHEMES:
+                expected = f"a list of numbers, or {', '.join(SCHEMES)}"
+                raise ProblemAt((name, "class_weights"), f"expected {expected}, got {given(scheme)}")
         try:
-            LOSSES[name](**{argument: term[argument] for argument in arguments})  # type: ignore[index]
+            LOSSES[name](**values)
         except (TypeError, ValueError) as error:
             raise ProblemAt((name,), str(error)) from error
+
+
+def losses_fit_the_mode(loss: Mapping[str, float | dict[str, Any]], mode: str) -> None:
+    """Raise ProblemAt where a loss makes no sense in the mode, or has class weights in binary mode."""
+    for name, term in loss.items():
+        if mode == "binary" and isinstance(term, dict) and term.get("class_weights") is not None:
+            cure = "binary_cross_entropy has pos_weight, sigmoid_focal alpha, tversky alpha and beta"
+            raise ProblemAt(("loss", name, "class_weights"), f"binary mode has one class to weigh; {cure}")
+        if mode == "multiclass" and name in ("cross_entropy", "dice"):
+            continue  # known to fit, without loading a framework to ask
+        from segzoo.losses import LOSSES
+
+        start_backend()
+        modes = LOSSES[name].modes
+        if mode not in modes:
+            others = [other for other in LOSSES if mode in LOSSES[other].modes]
+            message = f"{name} has no mode {mode}, only {', '.join(modes)}; those that have it: {', '.join(others)}"
+            raise ProblemAt(("loss", name), message)
+
+
+def two_classes(classes: Sequence[str]) -> None:
+    """Raise ProblemAt unless there are two classes, which binary mode tells apart."""
+    if len(classes) != 2:
+        message = f"binary needs two classes, the rest and the one looked for; there are {len(classes)}"
+        raise ProblemAt(("mode",), message)
 
 
 def one_class_weight_per_class(loss: Mapping[str, float | dict[str, Any]], classes: Sequence[str]) -> None:
     """Raise ProblemAt where a loss has more or fewer class weights than there are classes."""
     for name, term in loss.items():
         weights = term.get("class_weights") if isinstance(term, dict) else None
-        if weights is not None and len(weights) != len(classes):
+        if weights is not None and not isinstance(weights, str) and len(weights) != len(classes):
             raise ProblemAt(
                 ("loss", name, "class_weights"),
                 f"{len(weights)} weights for {len(classes)} classes; give one per class: {', '.join(classes)}",

@@ -21,6 +21,7 @@ _FOLDER_NAME = r"^[^./\\:*?\"<>|\x00-\x1f][^/\\:*?\"<>|\x00-\x1f]*$"
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Weight = Annotated[float, Field(gt=0)]
 Text = Annotated[str, Field(min_length=1)]
 Transform = Annotated[Any, AfterValidator(checks.transform)]
 ClassName = Annotated[str, Field(min_length=1)]
@@ -50,15 +51,47 @@ class ModelConfig(Section):
     )
     taps: Literal["expansion", "output"] | None = Field(
         default=None,
-        description="Which backbone layers feed the decoder; null: the default of the backbone's family.",
+        description="Which backbone layers feed the decoder, expansion or output (EfficientNet has both); null: the "
+        "default of the backbone's family.",
     )
     output_stride: Annotated[Literal[8, 16, 32], BeforeValidator(checks.no_fraction)] | None = Field(
         default=None,
         description="Input pixels per pixel of the deepest feature; null: the decoder's default.",
     )
     weights: Text = Field(default="auto", description="auto, imagenet, none, or the path of a weights file.")
+    weights_sha256: Text | None = Field(
+        default=None, description="Digest of the file in weights: another file is refused before it is read."
+    )
     input_channels: Annotated[Literal[3], BeforeValidator(checks.no_fraction)] = Field(
-        default=3, description="Channels of an input image; for now 3."
+        default=3, description="Channels of an input image; for now 3, which is what the data sources give."
+    )
+    mean: list[float] | None = Field(
+        default=None,
+        description="Mean of each channel in pixel values; null: of the images that the weights were made for.",
+    )
+    std: list[Annotated[float, Field(gt=0)]] | None = Field(
+        default=None, description="Standard deviation of each channel in pixel values; given with mean."
+    )
+    trainable: Literal[True, False, "P1", "P2", "P3", "P4", "P5"] = Field(
+        default=True,
+        description="false freezes the backbone; a level, such as P2, what this level needs, and trains the rest.",
+    )
+    batch_norm: Literal["train", "frozen"] = Field(
+        default="train",
+        description="frozen keeps the statistics and parameters of the backbone's batch normalisation.",
+    )
+    imitate: Literal["smp"] | None = Field(
+        default=None,
+        description="smp: the backbone pads and dilates as in segmentation_models.pytorch, for weights made there.",
+    )
+    auxiliary: dict[Literal["P1", "P2", "P3", "P4", "P5"], Weight] = Field(
+        default_factory=dict,
+        description="Levels of the backbone that get a segmentation head for the training, each with the weight of "
+        "its loss, such as {P4: 0.4}.",
+    )
+    classification: Weight | None = Field(
+        default=None,
+        description="Weight of a head that learns which classes an image holds, for the training; null: none.",
     )
     drop_path: Fraction = Field(
         default=0.2, description="Stochastic depth of the backbone: the drop rate of its last block, 0 to 1."
@@ -68,8 +101,11 @@ class ModelConfig(Section):
     )
 
     @model_validator(mode="after")
-    def _options_fit_the_decoder(self) -> ModelConfig:
+    def _parts_fit(self) -> ModelConfig:
         checks.decoder_options(self.decoder, self.options)
+        checks.backbone_options(self.backbone, self.taps, self.output_stride)
+        checks.pixel_statistics(self.input_channels, self.mean, self.std)
+        checks.digest(self.weights, self.weights_sha256)
         return self
 
 
@@ -240,6 +276,11 @@ class Config(Section):
         le=2**32 - 1,
         description="Seed of weights, data order and augmentation, 0 to 2^32-1.",
     )
+    mode: Literal["multiclass", "binary"] = Field(
+        default="multiclass",
+        description="multiclass: a softmax over the classes; binary: one sigmoid that tells the second of two classes "
+        "from the first.",
+    )
     model: ModelConfig = Field(description="Which network is built.")
     data: Annotated[GeneratedData | FolderData, Field(discriminator="source")] = Field(
         description="Where samples come from and how they are prepared."
@@ -259,10 +300,13 @@ class Config(Section):
         return loss
 
     @model_validator(mode="after")
-    def _class_weights_fit_the_classes(self) -> Config:
+    def _mode_and_weights_fit_losses_and_classes(self) -> Config:
         from segzoo.data.generated import CLASSES
 
-        checks.one_class_weight_per_class(
-            self.loss, self.data.classes if isinstance(self.data, FolderData) else CLASSES
-        )
+        classes = self.data.classes if isinstance(self.data, FolderData) else CLASSES
+        checks.losses_fit_the_mode(self.loss, self.mode)
+        if self.mode == "binary":
+            checks.two_classes(classes)
+        else:
+            checks.one_class_weight_per_class(self.loss, classes)
         return self

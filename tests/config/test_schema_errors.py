@@ -49,7 +49,7 @@ def only(lines: list[str]) -> str:
         ("output:\n  rot: x", 9, "output.rot", ["unknown key", "did you mean root?", "root, pictures"]),
         ("sede: 3", 8, "sede", ["unknown key", "did you mean seed?"]),
         ("epochs: 3", 8, "epochs", ["unknown key", "did you mean training.epochs?"]),
-        ("zzz: 3", 8, "zzz", ["unknown key", "Keys here: name, seed, model"]),
+        ("zzz: 3", 8, "zzz", ["unknown key", "Keys here: name, seed, mode, model"]),
     ],
 )
 def test_top_level_values(problems, tail, line, key, words):
@@ -98,6 +98,20 @@ def test_values_of_training(problems, tail, line, key, words):
         ("_b0", "_b0\n  output_stride: 12", 4, "model.output_stride", ["12", "8, 16, 32"]),
         ("_b0", "_b0\n  output_stride: 8.0", 4, "model.output_stride", ["whole number", "8.0"]),
         ("_b0", "_b0\n  input_channels: 4", 4, "model.input_channels", ["must be 3"]),
+        ("_b0", "_b0\n  mean: [1.0, 2.0, 3.0]", 4, "model.mean", ["mean and std are given together"]),
+        ("_b0", "_b0\n  mean: [1.0]\n  std: [1.0]", 4, "model.mean", ["1 numbers for images of 3 channels"]),
+        ("_b0", "_b0\n  trainable: P6", 4, "model.trainable", ["P6"]),
+        ("_b0", "_b0\n  batch_norm: freeze", 4, "model.batch_norm", ["frozen"]),
+        ("_b0", "_b0\n  weights_sha256: abc", 4, "model.weights_sha256", ["64 hexadecimal digits", "abc"]),
+        ("_b0", f"_b0\n  weights_sha256: {'0a' * 32}", 4, "model.weights_sha256", ["belongs to a weights file"]),
+        ("efficientnet_b0", "resnet50\n  taps: expansion", 4, "model.taps", ["kind of taps of resnet50", "output"]),
+        (
+            "efficientnet_b0",
+            "nasnet_mobile\n  output_stride: 16",
+            4,
+            "model.output_stride",
+            ["has output stride 32 only"],
+        ),
         ("_b0", "_b0\n  drop_path: true", 4, "model.drop_path", ["number", "true", "0 to 1"]),
         ("_b0", "_b0\n  drop_path: 1.5", 4, "model.drop_path", ["at most 1"]),
         ("_b0", "_b0\n  weights: no", 4, None, []),
@@ -196,10 +210,33 @@ def test_a_value_that_the_loss_refuses_is_a_mistake_of_the_configuration(problem
     assert message.startswith("run.yaml:9: loss.cross_entropy: label_smoothing must be at least 0 and below 1, not 1.5")
 
 
+def test_losses_have_the_mode(problems):
+    message = only(problems(MINIMAL + "loss: {lovasz_hinge: 1.0}\n"))
+    assert message.startswith("run.yaml:8: loss.lovasz_hinge: lovasz_hinge has no mode multiclass, only binary, multi")
+    assert "lovasz_softmax" in message
+
+
+def test_binary_mode_has_two_classes_and_no_class_weights(problems):
+    message = only(problems(MINIMAL + "mode: binary\nloss: {dice: 1.0}\n"))
+    assert message.startswith(
+        "run.yaml:8: mode: binary needs two classes, the rest and the one looked for; there are 6"
+    )
+    message = only(problems(MINIMAL + "mode: binary\nloss: {dice: {class_weights: [1, 2]}}\n"))
+    assert message.startswith("run.yaml:9: loss.dice.class_weights: binary mode has one class to weigh")
+
+
 def test_there_is_one_class_weight_per_class(problems):
     message = only(problems(MINIMAL + "loss:\n  cross_entropy:\n    class_weights: [1, 2]\n"))
     assert message.startswith("run.yaml:10: loss.cross_entropy.class_weights: 2 weights for ")
     assert "one per class" in message
+
+
+def test_a_scheme_of_class_weights_exists(problems):
+    line = "loss:\n  cross_entropy:\n    class_weights: {}\n"
+    message = only(problems(MINIMAL + line.format("median")))
+    assert message.startswith(
+        "run.yaml:10: loss.cross_entropy.class_weights: expected a list of numbers, or balanced, median_frequency"
+    )
 
 
 def test_what_the_rest_of_the_configuration_fills_in_is_no_loss_argument(problems):
