@@ -17,6 +17,13 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 CAMVID = Path(__file__).parents[2] / "shared" / "data" / "camvid"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give a file's tests to one worker, which then builds their fixtures once; some name a group of their own."""
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.location[0]))
+
+
 @pytest.fixture(scope="session")
 def camvid() -> Path:
     """The CamVid folder beside the repository; tests on real photographs need it."""
