@@ -135,9 +135,9 @@ def _variant(name: str) -> Variant:
     else:
         presets = ("mit_b0_imagenet",) if size == "b0" else ()
         quirk = _BEGINS + (
-            "keras-cv's attention mixes up pixels and channels where it makes keys and values fewer, and so does this "
-            "one, for the weights that were trained so; at other sizes than 224x224 they mean little. hub_mit is the "
-            "paper's."
+            "keras-cv's attention mixes up pixels and channels where it makes keys and values fewer, in a way that "
+            "depends on the size of the image, and so does this one, for the weights that were trained so. hub_mit is "
+            "the paper's."
         )
     return Variant(
         name,

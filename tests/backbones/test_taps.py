@@ -28,8 +28,9 @@ def skips() -> dict:
     return ruamel.YAML(typ="safe").load(SKIPS)
 
 
-# These share their table's shape with their smaller sisters, and take a minute and a half to build.
-DEEP = [f"{package}_mit_b{size}" for package in ("hub", "kcv") for size in (3, 4, 5)]
+# Deeper sisters by the same code, which take minutes to build.
+DEEP = [f"{package}_mit_b{size}" for package in ("hub", "kcv") for size in (2, 3, 4, 5)]
+DEEP += [f"kcv_cspdarknet_{size}" for size in ("m", "l", "xl")]
 
 
 @pytest.mark.parametrize(
