@@ -200,7 +200,12 @@ def _check_preprocessing(network: keras.Model, model: keras.Model, variant: Vari
         before = layer.output
     shape = (1, *network.input.shape[1:])
     pixels = np.linspace(0, 255, math.prod(shape), dtype="float32").reshape(shape)
-    theirs = reference.preprocess(variant, pixels.copy(), weights)
+    try:
+        theirs = reference.preprocess(variant, pixels.copy(), weights)
+    except Exception as error:  # keras-hub fetches it from a file beside the weights
+        raise WeightsError(
+            f"Which pixels the weights {weights} of {variant.name} want cannot be read: {error}"
+        ) from error
     if before is not network.input:
         theirs = keras.ops.convert_to_numpy(keras.Model(network.input, before)(theirs))
     if variant.pixels.bgr:

@@ -41,8 +41,8 @@ def create(
 ) -> keras.Model:
     """Build a backbone: a model from images `(B, H, W, C)`, pixels 0..255 and any H and W, to a dict of features.
 
-    Feature "Pn" is `(B, ceil(H / 2^n), ceil(W / 2^n), channels)`. Layers keep the names of the
-    reference network; it is cut at the deepest tap in use.
+    Feature "Pn" is `(B, ceil(H / 2^n), ceil(W / 2^n), channels)`. Layers keep the names that they
+    have in keras.applications, keras-cv or keras-hub; the network is cut at the deepest tap in use.
 
     Args:
         name: registered name, see `segzoo.backbones.names()`.

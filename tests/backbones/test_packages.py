@@ -187,6 +187,17 @@ def test_a_preset_with_other_pixels_is_refused(installed, tmp_path: Path, monkey
         backbones.create("hub_resnet18", weights="imagenet")
 
 
+def test_a_preset_that_does_not_say_which_pixels_it_wants(installed, tmp_path: Path, monkeypatch) -> None:
+    installed("hub_resnet18")
+    preset("hub_resnet18", tmp_path, monkeypatch)
+    for file in tmp_path.glob("*preprocess*"):
+        file.unlink()
+    for file in tmp_path.glob("image_converter*"):
+        file.unlink()
+    with pytest.raises(WeightsError, match="Which pixels the weights imagenet of hub_resnet18 want cannot be read"):
+        backbones.create("hub_resnet18", weights="imagenet")
+
+
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     """What kagglehub does without a network."""
