@@ -233,7 +233,7 @@ def backbones(
     _console().print(_table(listing.OVERVIEW, rows, f"GFLOPs at {size}", right=range(1, 8)))
     if name is not None:
         for remark in listing.remarks(name):
-            _console().print(remark, highlight=False)
+            _console().print(remark, highlight=False, markup=False)
         for kind, taps in listing.taps(name).items():
             _console().print(_table(listing.TAPS, taps, f"{name}, {kind} taps", right=range(1, 3)))
 

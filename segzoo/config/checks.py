@@ -70,8 +70,8 @@ def decoder_options(decoder: str, options: Mapping[str, Any]) -> None:
             raise ProblemAt(("options", option), not_among(f"option of the decoder {decoder}", option, known))
 
 
-def backbone_options(backbone: str, taps: str | None, output_stride: int | None) -> None:
-    """Check that the backbone has these taps and this output stride; ProblemAt names the one that it has not."""
+def backbone_options(backbone: str, taps: str | None, output_stride: int | None, weights: str) -> None:
+    """Check that the backbone has these taps, output stride and preset; ProblemAt names the one that it has not."""
     from segzoo.backbones import BACKBONES
 
     variant = BACKBONES[backbone]  # a table: no framework is loaded
@@ -82,6 +82,9 @@ def backbone_options(backbone: str, taps: str | None, output_stride: int | None)
             variant.levels(taps, output_stride)
         except SegzooError as error:
             raise ProblemAt(("output_stride",), str(error)) from None
+    if weights.startswith("preset:") and weights.removeprefix("preset:") not in variant.presets:
+        preset = weights.removeprefix("preset:")
+        raise ProblemAt(("weights",), not_among(f"preset of {backbone}", preset, variant.presets))
 
 
 def pixel_statistics(channels: int, mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
@@ -99,7 +102,7 @@ def digest(weights: str, sha256: str | None) -> None:
         return
     if not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
         raise ProblemAt(("weights_sha256",), f"must be 64 hexadecimal digits, got {sha256!r}")
-    if weights in ("auto", "imagenet", "none"):
+    if weights in ("auto", "imagenet", "none") or weights.startswith("preset:"):
         raise ProblemAt(("weights_sha256",), f"belongs to a weights file, but weights is {weights}")
 
 

@@ -58,7 +58,10 @@ class ModelConfig(Section):
         default=None,
         description="Input pixels per pixel of the deepest feature; null: the decoder's default.",
     )
-    weights: Text = Field(default="auto", description="auto, imagenet, none, or the path of a weights file.")
+    weights: Text = Field(
+        default="auto",
+        description="auto, imagenet, none, preset:NAME of keras-cv or keras-hub, or the path of a weights file.",
+    )
     weights_sha256: Text | None = Field(
         default=None, description="Digest of the file in weights: another file is refused before it is read."
     )
@@ -103,7 +106,7 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _parts_fit(self) -> ModelConfig:
         checks.decoder_options(self.decoder, self.options)
-        checks.backbone_options(self.backbone, self.taps, self.output_stride)
+        checks.backbone_options(self.backbone, self.taps, self.output_stride, self.weights)
         checks.pixel_statistics(self.input_channels, self.mean, self.std)
         checks.digest(self.weights, self.weights_sha256)
         return self
