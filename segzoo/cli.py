@@ -181,6 +181,25 @@ def check_data(
         raise typer.Exit(1)
 
 
+@app.command()
+def preview(
+    config: Annotated[str, typer.Argument(help="YAML file, or the name of a recipe.")],
+    out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("preview.png"),
+    count: Annotated[int, typer.Option(min=1, help="Samples, spread evenly over the training split.")] = 6,
+    variants: Annotated[int, typer.Option(min=1, help="How often each is augmented.")] = 3,
+    overrides: SetOption = None,
+) -> None:
+    """Draw training samples as they are stored and as they are cropped and augmented, with their classes laid over."""
+    from segzoo.config import load_config
+
+    resolved = load_config(config, overrides or ())
+    start_backend()
+    from segzoo.training.preview import preview as draw
+
+    draw(resolved, out, count, variants)
+    _console().print(f"Samples: {out}", highlight=False, soft_wrap=True)
+
+
 weights_app = typer.Typer(help="Weights files.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
 
