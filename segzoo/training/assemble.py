@@ -53,6 +53,11 @@ def _stored(config: Config, split: str | None) -> Source:
             ignore_index=section.ignore_index,
             image_dir=section.image_dir,
             mask_dir=section.mask_dir,
+            masks=mask_format(config),
+            images=image_reader(config),
+            image_suffix=section.image_suffix,
+            mask_suffix=section.mask_suffix,
+            exif=section.exif,
         )
     count = section.val_count if split == "val" else section.train_count
     return data.create_source(
@@ -63,6 +68,24 @@ def _stored(config: Config, split: str | None) -> Source:
         seed=config.seed,
         ignore_index=section.ignore_index,
     )
+
+
+def mask_format(config: Config) -> data.MaskFormat:
+    """What reads the masks of files."""
+    section = config.data
+    assert isinstance(section, FolderData)
+    multilabel = config.mode == "multilabel"
+    labels = data.Labels(tuple(section.classes), section.ignore_index, multilabel, section.max_pixels)
+    options = {key: value for key, value in section.masks.items() if key != "format"}
+    return data.create_format(section.masks["format"], labels, **options)
+
+
+def image_reader(config: Config) -> data.ImageReader:
+    """What reads images, for training as for prediction."""
+    section, channels = config.data, config.model.input_channels
+    if not isinstance(section, FolderData):
+        return data.ImageReader(channels)
+    return data.ImageReader(channels, section.bands, section.value_range, section.alpha, section.max_pixels)
 
 
 def class_names(config: Config) -> list[str]:

@@ -1,0 +1,65 @@
+"""Masks whose pixel values are class indices: grey and palette PNG, and TIFF."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from segzoo.data.formats.contract import Labels, OneFile
+from segzoo.data.masks import read_index_mask
+from segzoo.errors import ConfigError, DataError
+
+
+class IndexFormat(OneFile):
+    """One PNG or TIFF for each image, whose values are labels: grey of 1 to 16 bits, or palette, which is not applied.
+
+    Args:
+        labels: the classes.
+        values: value in the file to class name or "ignore", where values are not the labels themselves:
+            {7: road, 8: pavement, 255: ignore}.
+        other: what values missing in `values` are: "error", or "ignore" for the ignore index.
+    """
+
+    def __init__(
+        self, labels: Labels, values: Mapping[int, str] | None = None, other: Literal["error", "ignore"] = "error"
+    ):
+        super().__init__(labels)
+        self._lookup = None if values is None else value_table(values, labels, other)
+        if values is None and other != "error":
+            raise ConfigError("masks.other goes with masks.values, which says what the values mean.")
+
+    def read(self, place: Path, image: Path, size: tuple[int, int]) -> np.ndarray:
+        """Return labels (H, W)."""
+        mask = read_index_mask(place, self.labels.max_pixels)
+        return mask if self._lookup is None else looked_up(mask, self._lookup, self.labels, place)
+
+
+def value_table(values: Mapping[int, str], labels: Labels, other: str) -> np.ndarray:
+    """Return the label of each value 0..65535, int32; -1 for those that are an error."""
+    if other not in ("error", "ignore"):
+        raise ConfigError(f"masks.other must be error or ignore, got {other!r}.")
+    table = np.full(65536, labels.ignore_index if other == "ignore" else -1, np.int32)
+    for value, name in values.items():
+        if not isinstance(value, int) or not 0 <= value < len(table):
+            raise ConfigError(f"masks.values: {value!r} is no pixel value; they are whole numbers, 0 to 65535.")
+        table[value] = labels.number(str(name), f"masks.values, {value}")
+    return table
+
+
+def looked_up(mask: np.ndarray, table: np.ndarray, labels: Labels, name: object) -> np.ndarray:
+    """Return the labels that `table` has for the values of a mask; DataError counts the values that it has not."""
+    if mask.min(initial=0) < 0 or mask.max(initial=0) >= len(table):
+        raise DataError(f"{name}: values from {mask.min()} to {mask.max()}, but masks.values knows 0 to 65535.")
+    found = table[mask]
+    unknown = found < 0
+    if unknown.any():
+        values, counts = np.unique(mask[unknown], return_counts=True)
+        shown = ", ".join(f"{v} ({n} pixels)" for v, n in zip(values[:8], counts[:8], strict=True))
+        raise DataError(
+            f"{name}: value {shown}{' and more' if len(values) > 8 else ''} is not in masks.values. Add it there, or "
+            "set masks.other: ignore."
+        )
+    return found.astype(labels.dtype)
