@@ -38,6 +38,7 @@ _LAZY = {
     "Subset": "segzoo.data.splits",
     "TrainBatches": "segzoo.data.pipeline",
     "check_source": "segzoo.data.checks",
+    "listed_pairs": "segzoo.data.splits",
     "presence": "segzoo.data.sampling",
     "repeat_factors": "segzoo.data.sampling",
     "signed_distances": "segzoo.data.distances",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv as csv_files
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from segzoo.data.folder import Pair
 from segzoo.data.sampling import presence
 from segzoo.data.sources import Sample, Source
 from segzoo.errors import DataError
@@ -204,22 +206,15 @@ def groups_of(ids: Sequence[str], pattern: str) -> list[str]:
 def listed(path: Path, ids: Sequence[str]) -> list[int]:
     """Return the positions of the samples that a list file names, in its order.
 
-    Each line holds an id, or the path of an image, whose stem is the id; a second path, of the mask, may follow after
-    white space. Empty lines and lines that begin with # count for nothing.
+    Each line holds an id, or the path of an image, whose stem is the id. Empty lines and lines that begin with # count
+    for nothing.
 
     Raises:
         DataError: no such file, a sample that does not exist or stands twice, or an empty list; with its line.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"The list {path} cannot be read ({error}). Check data.split.") from error
     places = {name: place for place, name in enumerate(ids)}
     found: dict[int, int] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        word = line.split()[0] if line.strip() and not line.lstrip().startswith("#") else None
-        if word is None:
-            continue
+    for number, (word, *_) in _lines(path):
         place = places.get(word, places.get(Path(word.replace("\\", "/")).stem))
         if place is None:
             raise DataError(
@@ -228,9 +223,53 @@ def listed(path: Path, ids: Sequence[str]) -> list[int]:
         if place in found:
             raise DataError(f"{path}, line {number}: {ids[place]!r} stands in line {found[place]} already.")
         found[place] = number
+    return list(found)
+
+
+def listed_pairs(path: Path, root: Path) -> list[Pair] | None:
+    """Return the images and masks that a list file names, in its order; None where it names samples alone.
+
+    Each line holds two paths, of an image and of its mask, with white space between; relative paths start at `root`.
+
+    Raises:
+        DataError: a file that does not exist, or a line that has not two paths where the first has; with its line.
+    """
+    lines = _lines(path)
+    if len(lines[0][1]) == 1:
+        return None
+    pairs = []
+    for number, words in lines:
+        if len(words) != 2:
+            raise DataError(f"{path}, line {number}: holds {len(words)} words, not the paths of an image and its mask.")
+        image, mask = (root / word for word in words)
+        for file in (image, mask):
+            if not file.exists():
+                raise DataError(
+                    f"{path}, line {number}: there is no {file}. Relative paths start at data.root, {root}."
+                )
+        pairs.append((number, words[0], image, mask))
+    stems = Counter(image.stem for _, _, image, _ in pairs)
+    if max(stems.values()) == 1:
+        return [Pair(image.stem, image, mask) for _, _, image, mask in pairs]
+    named: dict[str, Pair] = {}
+    for number, word, image, mask in pairs:
+        if (pair := Pair(Path(word).with_suffix("").as_posix(), image, mask)).name in named:
+            raise DataError(f"{path}, line {number}: {image} stands there twice.")
+        named[pair.name] = pair
+    return list(named.values())
+
+
+def _lines(path: Path) -> list[tuple[int, list[str]]]:
+    """Return number and words of the lines of a list file that hold any."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"The list {path} cannot be read ({error}). Check data.split.") from error
+    lines = [(number, line.split()) for number, line in enumerate(text.splitlines(), 1)]
+    found = [(number, words) for number, words in lines if words and not words[0].startswith("#")]
     if not found:
         raise DataError(f"The list {path} names no sample.")
-    return list(found)
+    return found
 
 
 def by_column(path: Path, ids: Sequence[str], column: str, key: str = "image") -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -26,6 +27,12 @@ def build_source(config: Config, split: str) -> Source:
     settings = config.data.split
     if settings is None:
         return _stored(config, split)
+    if settings.train is not None and settings.val is not None and isinstance(config.data, FolderData):
+        # A list of images and masks is a source by itself, whatever folders they lie in.
+        path = settings.train if split == "train" else settings.val
+        pairs = data.listed_pairs(Path(path), Path(config.data.root))
+        if pairs is not None:
+            return _stored(config, None, pairs)
     return data.split(
         _stored(config, None),
         fraction=settings.fraction,
@@ -40,8 +47,8 @@ def build_source(config: Config, split: str) -> Source:
     )[split]
 
 
-def _stored(config: Config, split: str | None) -> Source:
-    """The samples as they are stored for "train" or "val"; None: those of a data set without splits."""
+def _stored(config: Config, split: str | None, pairs: list[data.Pair] | None = None) -> Source:
+    """The samples as they are stored for "train" or "val"; None: those of a data set without splits, or `pairs`."""
     section = config.data
     name = {"train": section.train_split, "val": section.val_split, None: "."}[split]
     if isinstance(section, FolderData):
@@ -58,6 +65,7 @@ def _stored(config: Config, split: str | None) -> Source:
             image_suffix=section.image_suffix,
             mask_suffix=section.mask_suffix,
             exif=section.exif,
+            pairs=pairs,
         )
     count = section.val_count if split == "val" else section.train_count
     return data.create_source(

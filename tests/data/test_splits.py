@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from segzoo.data import Sample, Subset, split
-from segzoo.data.splits import by_column, deal, groups_of, listed
+from segzoo.data.splits import by_column, deal, groups_of, listed, listed_pairs
 from segzoo.errors import DataError
 
 IDS = [f"p{n // 4:02d}_{n % 4}" for n in range(100)]
@@ -105,10 +105,9 @@ def test_a_pattern_that_misses_samples_names_one():
         groups_of(["p1_a", "odd", "p2_b"], r"p\d")
 
 
-def test_lists_hold_ids_or_paths_with_masks_in_their_order(tmp_path):
-    # As CamVid's: paths of image and mask; and as VOC's: names.
+def test_lists_hold_names_or_paths_of_images_in_their_order(tmp_path):
     path = tmp_path / "list.txt"
-    path.write_text("# camvid\n/x/train/b.png /x/trainannot/b.png\n\na\r\nC:\\data\\c.v2.png\n", encoding="utf-8")
+    path.write_text("# all\n/x/train/b.png\n\na\r\nC:\\data\\c.v2.png\n", encoding="utf-8")
     assert listed(path, ["a", "b", "c.v2"]) == [1, 0, 2]
 
 
@@ -175,3 +174,45 @@ def test_a_subset_reads_its_samples_and_has_a_fingerprint_of_its_own(rare):
     part = Subset(rare, [5, 2])
     assert part.ids == ["s005", "s002"] and part[1].id == "s002" and len(part) == 2
     assert part.fingerprint() != Subset(rare, [2, 5]).fingerprint()
+
+
+@pytest.fixture
+def files(tmp_path) -> Path:
+    """Images and masks in folders of their own, with a list of both, as CamVid publishes it."""
+    for name in ("x/a.png", "y/b.png", "xannot/a.png", "yannot/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "list.txt").write_text("x/a.png xannot/a.png\n\n y/b.png\tyannot/b.png\n", encoding="utf-8")
+    return tmp_path
+
+
+def test_a_list_of_images_and_masks_names_both(files):
+    pairs = listed_pairs(files / "list.txt", files)
+    assert [(pair.name, pair.image, pair.mask.parent.name) for pair in pairs] == [
+        ("a", files / "x/a.png", "xannot"),
+        ("b", files / "y/b.png", "yannot"),
+    ]
+
+
+def test_images_of_one_name_in_two_folders_are_named_by_their_path(files):
+    (files / "list.txt").write_text("x/a.png xannot/a.png\nxannot/a.png x/a.png\n", encoding="utf-8")
+    assert [pair.name for pair in listed_pairs(files / "list.txt", files)] == ["x/a", "xannot/a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x/a.png xannot/a.png\ny/b.png\n", "line 2: holds 1 words"),
+        ("x/a.png xannot/z.png\n", r"line 1: there is no .*z\.png"),
+        ("x/a.png xannot/a.png\nx/a.png xannot/a.png\n", "line 2: .* twice"),
+    ],
+)
+def test_lists_of_files_that_cannot_be_used_are_refused(files, text, message):
+    (files / "list.txt").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        listed_pairs(files / "list.txt", files)
+
+
+def test_a_list_of_names_alone_is_no_list_of_files(files):
+    (files / "list.txt").write_text("# names\na\nb\n", encoding="utf-8")
+    assert listed_pairs(files / "list.txt", files) is None

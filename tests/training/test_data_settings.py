@@ -1,5 +1,6 @@
 """What data.split, repeats, oversample, crop and disk_cache of a configuration come to."""
 
+import cv2
 import numpy as np
 import pytest
 from ruamel.yaml import YAML
@@ -11,10 +12,12 @@ from segzoo.training import assemble
 
 @pytest.fixture
 def config(tmp_path):
+    generated = {"source": "generated", "size": [64, 64], "train_count": 20}
+
     def load(**data):
         settings = {
             "model": {"decoder": "unet", "backbone": "mobilenet"},
-            "data": {"source": "generated", "size": [64, 64], "train_count": 20, "batch_size": 4, "workers": 0, **data},
+            "data": {"batch_size": 4, "workers": 0, **({} if "source" in data else generated), **data},
             "training": {"epochs": 1},
         }
         path = tmp_path / "run.yaml"
@@ -48,6 +51,22 @@ def test_crops_and_the_disk_cache_are_used(config, tmp_path):
     assert images.shape == (4, 32, 48, 3) and masks.shape == (4, 32, 48)
     assert len(list((tmp_path / "cache").glob("*/*.npy"))) == 4
     np.testing.assert_array_equal(batches.batch(0)[0], images)
+
+
+def test_lists_of_images_and_masks_are_the_splits(config, tmp_path):
+    for number in range(3):
+        for kind, channels in (("photos", 3), ("labels", 1)):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            picture = np.full((32, 40, channels), number, np.uint8)
+            assert cv2.imwrite(str(tmp_path / kind / f"{number}.png"), picture)
+    lists = {}
+    for split, numbers in (("train", (0, 2)), ("val", (1,))):
+        lists[split] = str(tmp_path / f"{split}.txt")
+        lines = [f"photos/{number}.png labels/{number}.png" for number in numbers]
+        (tmp_path / f"{split}.txt").write_text("\n".join(lines), encoding="utf-8")
+    settings = config(source="folder", root=str(tmp_path), classes=["a", "b", "c"], split=lists)
+    train, val = (assemble.build_source(settings, split) for split in ("train", "val"))
+    assert train.ids == ["0", "2"] and val.ids == ["1"] and (train[1].mask == 2).all()
 
 
 @pytest.mark.parametrize(
