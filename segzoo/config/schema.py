@@ -31,6 +31,9 @@ Color = Annotated[tuple[ColorValue, ColorValue, ColorValue], Field(strict=False)
 ImageSize = Annotated[
     tuple[Annotated[int, Field(ge=32, le=8192)], Annotated[int, Field(ge=32, le=8192)]], Field(strict=False)
 ]
+# The network's parts as they are frozen and given learning rates; a level is the backbone's layers that only it and
+# deeper levels need.
+Part = Literal["backbone", "decoder", "head", "P1", "P2", "P3", "P4", "P5"]
 Momentum = Annotated[Literal["auto"] | float, BeforeValidator(checks.auto_or_open_fraction)]
 
 
@@ -194,25 +197,74 @@ class FolderData(DataConfig):
 class OptimizerConfig(Section):
     """How weights are updated."""
 
-    name: Literal["adamw"] = Field(default="adamw", description="The optimizer; for now adamw.")
+    name: Annotated[str, AfterValidator(checks.optimizer_name)] = Field(
+        default="adamw",
+        description="The optimizer: adamw, adam (the same), sgd, rmsprop, lion, adamax, adagrad or adafactor.",
+    )
     learning_rate: float = Field(default=1e-3, gt=0.0, description="Peak learning rate, above 0.")
-    weight_decay: float = Field(default=1e-4, ge=0.0, description="Decoupled weight decay, 0 or more.")
+    weight_decay: float = Field(
+        default=1e-4,
+        ge=0.0,
+        description="Decoupled weight decay of kernels, 0 or more; normalisation, biases and position embeddings have "
+        "none.",
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Arguments of the optimizer itself, by name, such as {momentum: 0.9}."
+    )
     clip_norm: Annotated[float, Field(gt=0.0)] | None = Field(
         default=None, description="Largest global norm of the gradient, above 0; null: no clipping."
     )
+    clip_value: Annotated[float, Field(gt=0.0)] | None = Field(
+        default=None, description="Largest absolute value in the gradient, above 0; null: no clipping."
+    )
+    lr_scale: dict[Part, Weight] = Field(
+        default_factory=dict,
+        description="Factors on the learning rate of parts, above 0: backbone, decoder, head, or a level of the "
+        "backbone, P1 to P5.",
+    )
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        default=1.0,
+        description="Factor on the learning rate from each level of the backbone to the next finer one, above 0 to 1.",
+    )
+
+    @model_validator(mode="after")
+    def _arguments_fit(self) -> OptimizerConfig:
+        checks.one_kind_of_clipping(self.clip_norm, self.clip_value)
+        checks.optimizer_options(self.name, self.options)
+        return self
 
 
 class ScheduleConfig(Section):
     """How the learning rate changes over the run."""
 
-    name: Literal["poly", "cosine", "constant"] = Field(
-        default="poly", description="Shape after the warm-up: poly, cosine or constant."
+    name: Literal["poly", "cosine", "step", "constant", "one_cycle"] = Field(
+        default="poly",
+        description="Shape after the warm-up: poly, cosine, step or constant; or one_cycle, which has its own.",
     )
-    warmup_steps: int = Field(default=50, ge=0, description="Steps of linear warm-up from 0 to the peak, 0 or more.")
+    warmup_steps: int = Field(
+        default=50, ge=0, description="Updates of linear warm-up from 0 to the peak, 0 or more; one_cycle has none."
+    )
     power: float = Field(default=0.9, gt=0.0, description="Exponent of poly, above 0; the other shapes have none.")
     final_fraction: Fraction = Field(
-        default=0.0, description="Learning rate at the end, as a fraction of the peak, 0 to 1."
+        default=0.0,
+        description="Learning rate at the end, as a fraction of the peak, 0 to 1; step and constant have none.",
     )
+    milestones: list[Annotated[float, Field(gt=0.0, lt=1.0)]] = Field(
+        default_factory=lambda: [0.5, 0.75],
+        description="Fractions of the run, rising between 0 and 1, at which step lowers the rate.",
+    )
+    drop: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
+        default=0.1, description="Factor of step at each milestone, between 0 and 1."
+    )
+    rise: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
+        default=0.3, description="Fraction of the run in which one_cycle climbs to the peak, between 0 and 1."
+    )
+
+    @field_validator("milestones")
+    @classmethod
+    def _milestones_rise(cls, milestones: list[float]) -> list[float]:
+        checks.rising(milestones)
+        return milestones
 
 
 class EarlyStoppingConfig(Section):
@@ -232,6 +284,11 @@ class TrainingConfig(Section):
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="How weights are updated.")
     schedule: ScheduleConfig = Field(
         default_factory=ScheduleConfig, description="How the learning rate changes over the run."
+    )
+    accumulate: Positive = Field(
+        default=1,
+        description="Batches whose mean gradient makes one update, 1 or more: the same as a batch so many times as "
+        "large, but for batch normalisation.",
     )
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         "float32",

@@ -14,9 +14,10 @@ from segzoo.backend import dtype_policy
 from segzoo.config import Config, FolderData
 from segzoo.data import Source
 from segzoo.model import PRESENCE, build_model
+from segzoo.training import optimizers
 from segzoo.training.class_pixels import ClassPixels
-from segzoo.training.optimizers import AdamW
-from segzoo.training.schedules import WarmUpDecay
+from segzoo.training.parts import rate_factors
+from segzoo.training.schedules import OneCycle, WarmUpDecay
 
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
@@ -87,6 +88,16 @@ def train_batches(config: Config, source: Source) -> data.TrainBatches:
         workers=section.workers,
         target=target_maker(config),
     )
+
+
+def steps_per_epoch(config: Config, batches: data.TrainBatches) -> int:
+    """Batches in an epoch of the run: the configured number or one pass, less what would fill no whole update.
+
+    As with a batch `accumulate` times as large, which drops the samples that are left over too.
+    """
+    steps = config.training.steps_per_epoch or batches.steps_per_epoch
+    accumulate = config.training.accumulate
+    return max(1, steps // accumulate) * accumulate
 
 
 def eval_batches(config: Config, source: Source) -> data.EvalBatches:
@@ -163,16 +174,46 @@ def losses_of_outputs(
     return found, scales
 
 
-def build_optimizer(config: Config, total_steps: int) -> AdamW:
-    """AdamW with the configured schedule over `total_steps`."""
-    settings, schedule = config.training.optimizer, config.training.schedule
-    rate = WarmUpDecay(
-        settings.learning_rate,
-        total_steps,
+def build_schedule(config: Config, updates: int) -> keras.optimizers.schedules.LearningRateSchedule:
+    """The configured learning rate over a run of this many updates."""
+    schedule, peak = config.training.schedule, config.training.optimizer.learning_rate
+    if schedule.name == "one_cycle":
+        return OneCycle(peak, updates, schedule.rise, final_fraction=schedule.final_fraction)
+    return WarmUpDecay(
+        peak,
+        updates,
         schedule.warmup_steps,
         schedule.name,
         schedule.power,
         schedule.final_fraction,
+        schedule.milestones,
+        schedule.drop,
     )
-    extra: dict[str, Any] = {} if settings.clip_norm is None else {"global_clipnorm": settings.clip_norm}
-    return AdamW(rate, settings.weight_decay, **extra)
+
+
+def build_optimizer(
+    config: Config, steps: int, rate: keras.optimizers.schedules.LearningRateSchedule | None = None
+) -> keras.optimizers.Optimizer:
+    """The configured optimizer for a run of `steps` batches; `rate` takes the configured schedule's place."""
+    settings = config.training.optimizer
+    accumulate = config.training.accumulate
+    return optimizers.create(
+        settings.name,
+        build_schedule(config, max(1, steps // accumulate)) if rate is None else rate,
+        settings.weight_decay,
+        clip_norm=settings.clip_norm,
+        clip_value=settings.clip_value,
+        accumulate=accumulate,
+        **settings.options,
+    )
+
+
+def start_optimizer(config: Config, network: keras.Model) -> None:
+    """Create the variables of a compiled network's optimizer and give its parts their learning rates."""
+    settings = config.training.optimizer
+    network.optimizer.build(network.trainable_variables)
+    trained = set(map(id, network.trainable_variables))
+    factors = rate_factors(network, dict(settings.lr_scale.items()), settings.layer_decay)
+    optimizers.inner(network.optimizer).set_factors(
+        [(variable, factor) for variable, factor in factors if id(variable) in trained]
+    )

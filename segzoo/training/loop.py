@@ -82,7 +82,7 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False, cons
         counted.write(folder.class_pixels)
     keras.utils.set_random_seed(config.seed)
 
-    steps = config.training.steps_per_epoch or batches.steps_per_epoch
+    steps = assemble.steps_per_epoch(config, batches)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", WeightsWarning)  # the report is printed and logged below
         network = assemble.build_network(config)
@@ -92,7 +92,7 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False, cons
     optimizer = assemble.build_optimizer(config, steps * config.training.epochs)
     network.compile(optimizer, network_losses, loss_weights=weights, jit_compile=use_xla())
     # Built here, its variables are not made while the step is traced, which would trace everything twice.
-    network.optimizer.build(network.trainable_variables)
+    assemble.start_optimizer(config, network)
     progress = load_state(folder.state, network) if going_on else Progress()
     folder.write_environment(
         config, {split: source.fingerprint() for split, source in sources.items()}, str(network.weights_report)
