@@ -290,9 +290,21 @@ class TrainingConfig(Section):
         description="Batches whose mean gradient makes one update, 1 or more: the same as a batch so many times as "
         "large, but for batch normalisation.",
     )
+    ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
+        default=None,
+        description="Decay of a moving average of the weights, between 0 and 1, such as 0.999: evaluated and saved in "
+        "their place; null: none.",
+    )
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         "float32",
         description="Number type of the computation: float32, bfloat16 or float16; weights stay float32.",
+    )
+    deterministic: bool = Field(
+        default=False, description="Use only kernels that give the same bits every time; slower on a GPU."
+    )
+    overfit: Positive | None = Field(
+        default=None,
+        description="Debug: train and evaluate on this many samples of the training split, 1 or more; null: on all.",
     )
     early_stopping: EarlyStoppingConfig | None = Field(
         default=None, description="When to stop before the last epoch; null: never."

@@ -15,15 +15,23 @@ from segzoo.config import Config, FolderData
 from segzoo.data import Source
 from segzoo.model import PRESENCE, build_model
 from segzoo.training import optimizers
+from segzoo.training.averages import Averages
 from segzoo.training.class_pixels import ClassPixels
 from segzoo.training.parts import rate_factors
 from segzoo.training.schedules import OneCycle, WarmUpDecay
+from segzoo.training.subset import Subset
 
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
 def build_source(config: Config, split: str) -> Source:
-    """The samples of the "train" or "val" split."""
+    """The samples of the "train" or "val" split; with `training.overfit` both are the same few of the former."""
+    if config.training.overfit is not None:
+        return Subset(_whole_source(config, "train"), config.training.overfit)
+    return _whole_source(config, split)
+
+
+def _whole_source(config: Config, split: str) -> Source:
     section = config.data
     name = section.train_split if split == "train" else section.val_split
     if isinstance(section, FolderData):
@@ -217,3 +225,12 @@ def start_optimizer(config: Config, network: keras.Model) -> None:
     optimizers.inner(network.optimizer).set_factors(
         [(variable, factor) for variable, factor in factors if id(variable) in trained]
     )
+
+
+def build_averages(config: Config, network: keras.Model) -> Averages | None:
+    """Moving averages of the network's weights where the configuration asks for them."""
+    if config.training.ema is None:
+        return None
+    twin = build_network(config, weights="none")
+    twin.weights_report = network.weights_report
+    return Averages(network, twin, config.training.ema, config.training.accumulate)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 from rich.console import Console
 
-from segzoo.backend import precision_note, start_backend, use_xla
+from segzoo.backend import make_deterministic, precision_note, start_backend, use_xla
 from segzoo.config import Config
 from segzoo.errors import RunError
 from segzoo.files import replacing
@@ -21,6 +21,7 @@ from segzoo.inference.pictures import prediction_sheet
 from segzoo.metrics import ConfusionMatrix
 from segzoo.model import LOGITS, logits_only
 from segzoo.training import assemble
+from segzoo.training.averages import Averages
 from segzoo.training.batchnorm import momentum_for, set_momentum
 from segzoo.training.class_pixels import ClassPixels
 from segzoo.training.curves import plot_curves
@@ -71,6 +72,8 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False, cons
     """
     console = console or Console()
     start_backend()
+    if config.training.deterministic:
+        make_deterministic()
     folder = run_folder(config)
     # These come first: a loss or data that cannot be used should leave no run folder behind.
     sources = {split: assemble.build_source(config, split) for split in ("train", "val")}
@@ -93,7 +96,9 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False, cons
     network.compile(optimizer, network_losses, loss_weights=weights, jit_compile=use_xla())
     # Built here, its variables are not made while the step is traced, which would trace everything twice.
     assemble.start_optimizer(config, network)
-    progress = load_state(folder.state, network) if going_on else Progress()
+    averages = assemble.build_averages(config, network)
+    extra = {"ema": averages.variables} if averages else {}
+    progress = load_state(folder.state, network, extra) if going_on else Progress()
     folder.write_environment(
         config, {split: source.fingerprint() for split, source in sources.items()}, str(network.weights_report)
     )
@@ -108,7 +113,14 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False, cons
     )
     if note := precision_note(config.training.precision):
         console.print(f"[yellow]Warning:[/] {note}", highlight=False, soft_wrap=True)
+    if config.training.overfit is not None:
+        console.print(
+            f"[yellow]Warning:[/] training.overfit: trained and evaluated on the same {config.training.overfit} "
+            "samples; the figures say what the network can learn by heart.",
+            soft_wrap=True,
+        )
     run = _Run(config, folder, network, loss, steps, assemble.eval_batches(config, sources["val"]), console)
+    run.use(averages)
     run.pictured = evenly_spaced(sources["val"].ids, config.output.pictures)
     if not progress.finished:
         outputs = list(network.output) if isinstance(network.output, dict) else None
@@ -151,6 +163,8 @@ class _Run:
         self.config = config
         self.folder = folder
         self.network = network
+        self.averages: Averages | None = None
+        self.evaluated = network
         self.predicting = logits_only(network)
         self.loss = loss
         self.steps = steps
@@ -159,6 +173,13 @@ class _Run:
         self.names = assemble.class_names(config)
         self.pictured: frozenset[str] = frozenset()
         self.tensorboard: TensorBoardLog
+
+    def use(self, averages: Averages | None) -> None:
+        """Follow the weights with their averages, which take their place in evaluation and in what is saved."""
+        if averages is not None:
+            self.averages = averages
+            self.evaluated = averages.averaged
+            self.predicting = logits_only(averages.averaged)
 
     def fit(self, feed: Feed, progress: Progress) -> None:
         """Train from `progress` to the last epoch, or until early stopping; `progress` is kept up to date."""
@@ -174,7 +195,7 @@ class _Run:
                 screen.row(row, settings.epochs, improved)
                 self._write_epoch(row, progress)
         progress.finished = True
-        save_state(self.folder.state, self.network, progress)
+        self._save_state(progress)
 
     def _is_stale(self, progress: Progress) -> bool:
         stopping = self.config.training.early_stopping
@@ -187,7 +208,8 @@ class _Run:
         """Train one epoch; returns its row of figures."""
         started = time.perf_counter()
         screen.epoch(progress.epoch + 1, self.config.training.epochs, progress.step)
-        watch = _Watch(progress.step, screen, self.folder, is_first_epoch=self.network.train_function is None)
+        is_first_epoch = self.network.train_function is None
+        watch = _Watch(progress.step, screen, self.folder, is_first_epoch, self.averages)
         try:
             history = self.network.fit(
                 feed.from_step(progress.step), steps_per_epoch=self.steps, callbacks=[watch], verbose=0, shuffle=False
@@ -244,7 +266,7 @@ class _Run:
         if improved:
             progress.best_score, progress.best_epoch = score, progress.epoch
             progress.best_counts = found.confusion.counts.tolist()
-            save_file(self.network, self.folder.best)
+            save_file(self.evaluated, self.folder.best)
             self._draw(found)
         return improved
 
@@ -268,7 +290,7 @@ class _Run:
 
     def _write_epoch(self, row: dict[str, Any], progress: Progress) -> None:
         """Write all that an epoch leaves behind; the state comes last, so what it promises is there."""
-        save_file(self.network, self.folder.last)
+        save_file(self.evaluated, self.folder.last)
         write_csv(self.folder.metrics, progress.history)
         plot_curves(progress.history, self.folder.figures / "curves.png")
         self.folder.write_log("epoch", **row)
@@ -277,13 +299,17 @@ class _Run:
         sheet = self.folder.figures / "predictions.png"
         if progress.best_epoch == progress.epoch and sheet.exists():
             self.tensorboard.picture(row["step"], "predictions", sheet)
-        save_state(self.folder.state, self.network, progress)
+        self._save_state(progress)
+
+    def _save_state(self, progress: Progress) -> None:
+        extra = {"ema": self.averages.variables} if self.averages else {}
+        save_state(self.folder.state, self.network, progress, extra)
 
     def finish(self, progress: Progress) -> Result:
         """Load the best weights, save the finished model, print the table."""
         if progress.best_counts is None or progress.best_epoch is None:
             raise RunError(f"{self.folder.path} was never evaluated; there is no best model to report.")
-        load_file(self.network, self.folder.best)
+        load_file(self.evaluated, self.folder.best)
         with replacing(self.folder.model) as temporary:
             bare(self.predicting).save(temporary)
         confusion = ConfusionMatrix(len(self.names), self.config.data.ignore_index, progress.best_counts)
@@ -306,8 +332,11 @@ class _NotFiniteError(Exception):
 class _Watch(keras.callbacks.Callback):
     """Looks at every step's loss: shows it, logs it, and stops at once when it is not finite."""
 
-    def __init__(self, step: int, screen: Screen, folder: RunFolder, is_first_epoch: bool):
+    def __init__(
+        self, step: int, screen: Screen, folder: RunFolder, is_first_epoch: bool, averages: Averages | None = None
+    ):
         super().__init__()
+        self.averages = averages
         self.step = step
         self.is_first_epoch = is_first_epoch  # of this process: the one that traces the graph
         self.screen = screen
@@ -320,6 +349,8 @@ class _Watch(keras.callbacks.Callback):
         if not math.isfinite(loss):
             self.folder.write_log("not_finite", step=self.step, loss=str(loss))
             raise _NotFiniteError(self.step, loss)
+        if self.averages is not None:
+            self.averages.follow(self.step)
         if batch == 0 and self.is_first_epoch:
             self.folder.write_log("first_step", step=self.step, loss=loss)
         self.screen.step(self.step, loss)

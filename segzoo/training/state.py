@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,9 +45,13 @@ class Progress:
     best_counts: list[list[int]] | None = None
 
 
-def save_state(path: Path, model: keras.Model, progress: Progress) -> None:
-    """Write progress, all variables of the model (seed generators too) and of its optimizer to one `.npz` file."""
-    arrays: dict[str, Any] = {key: keras.ops.convert_to_numpy(variable) for key, variable in _variables(model)}
+#: Named groups of variables that belong to a run besides its network's and optimizer's.
+Extra = Mapping[str, Sequence[keras.Variable]]
+
+
+def save_state(path: Path, model: keras.Model, progress: Progress, extra: Extra | None = None) -> None:
+    """Write progress, all variables of the model (seed generators too), its optimizer and `extra` to one file."""
+    arrays: dict[str, Any] = {key: keras.ops.convert_to_numpy(variable) for key, variable in _variables(model, extra)}
     meta = {"format": _FORMAT, **vars(progress)}
     with replacing(path) as temporary, temporary.open("wb") as stream:
         np.savez(stream, meta=np.array(json.dumps(meta)), **arrays)
@@ -65,14 +70,14 @@ def load_progress(path: Path) -> Progress:
     return Progress(**meta)
 
 
-def load_state(path: Path, model: keras.Model) -> Progress:
-    """Give a compiled model and its optimizer the variables of a run state; returns where the run stands.
+def load_state(path: Path, model: keras.Model, extra: Extra | None = None) -> Progress:
+    """Give a compiled model, its optimizer and `extra` the variables of a run state; returns where the run stands.
 
     Raises:
         RunError: a file that cannot be read, or whose variables are not those of the model; the model is unchanged.
     """
     progress = load_progress(path)
-    variables = _variables(model)
+    variables = _variables(model, extra)
     with _open(path) as archive:
         names = set(archive.files) - {"meta"}
         expected = {key for key, _ in variables}
@@ -88,13 +93,13 @@ def load_state(path: Path, model: keras.Model) -> Progress:
     return progress
 
 
-def _variables(model: keras.Model) -> list[tuple[str, Any]]:
+def _variables(model: keras.Model, extra: Extra | None) -> list[tuple[str, Any]]:
     """Variables under names that do not depend on what else was built in the process."""
     optimizer = model.optimizer
     if not optimizer.built:  # before the first step it has no variables to give or take
         optimizer.build(model.trainable_variables)
-    named = [(f"model/{index:05d}", variable) for index, variable in enumerate(model.variables)]
-    return named + [(f"optimizer/{index:05d}", variable) for index, variable in enumerate(optimizer.variables)]
+    groups = {"model": model.variables, "optimizer": optimizer.variables, **(extra or {})}
+    return [(f"{name}/{index:05d}", variable) for name, group in groups.items() for index, variable in enumerate(group)]
 
 
 def _open(path: Path) -> Any:

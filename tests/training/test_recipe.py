@@ -7,6 +7,7 @@ from rich.console import Console
 
 from segzoo.config import load_config
 from segzoo.data.generated import GeneratedShapes
+from segzoo.errors import DataError
 from segzoo.training import assemble, train
 
 RECIPE = """
@@ -76,3 +77,32 @@ def test_a_batch_in_parts_trains_as_the_whole_batch(config, console, monkeypatch
     assert len(whole.history) == 1 and parts.history[0]["step"] == 2 * whole.history[0]["step"]
     for left, right in zip(whole.model.get_weights(), parts.model.get_weights(), strict=True):
         np.testing.assert_allclose(left, right, atol=2e-5)
+
+
+def test_overfit_trains_and_evaluates_on_the_same_few_samples(config, console, small_network, tmp_path):
+    settings = config("training.overfit=3", "training.epochs=1")
+    subset = assemble.build_source(settings, "train")
+    whole = assemble.build_source(config(), "train")
+    assert subset.ids == [whole.ids[place] for place in (0, 4, 7)] and len(subset) == 3
+    np.testing.assert_array_equal(subset[1].image, whole[4].image)
+    assert subset.fingerprint() != whole.fingerprint()
+    result = train(settings, console=console)
+    labelled = sum(int((sample.mask != 255).sum()) for sample in (subset[0], subset[1], subset[2]))
+    assert result.confusion.counts.sum() == labelled
+    console.file.flush()
+    assert "learn by heart" in (tmp_path / "screen.txt").read_text()
+    with pytest.raises(DataError, match=r"overfit is 9, but the training split has 8 sample"):
+        train(config("training.overfit=9", "name=more"), console=console)
+
+
+def test_deterministic_kernels_train_a_real_network(config, console):
+    from tensorflow.python.framework import config as tensorflow_config
+
+    settings = ("training.deterministic=true", "training.epochs=1", "training.precision=float32")
+    try:
+        runs = [train(config(*settings, f"name={name}"), console=console) for name in ("one", "two")]
+        assert tensorflow_config.is_op_determinism_enabled()
+    finally:
+        tensorflow_config.disable_op_determinism()
+    for left, right in zip(runs[0].model.get_weights(), runs[1].model.get_weights(), strict=True):
+        np.testing.assert_array_equal(left, right)
