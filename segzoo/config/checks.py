@@ -98,6 +98,34 @@ def optimizer_options(name: str, options: Mapping[str, Any]) -> None:
         raise ProblemAt(("options",), str(error)) from error
 
 
+def stages(epochs: Sequence[int | None], frozen: Sequence[Sequence[str]], total: int) -> None:
+    """Check that stages fill a run of `total` epochs, each with something to train; ProblemAt names the one amiss."""
+    last = len(epochs) - 1
+    for index, (length, parts) in enumerate(zip(epochs, frozen, strict=True)):
+        if length is None and index < last:
+            raise ProblemAt(("stages", index, "epochs"), "every stage but the last says how many epochs it takes")
+        if {"backbone", "decoder", "head"} <= set(parts):
+            raise ProblemAt(("stages", index, "freeze"), "with all parts frozen there is nothing to train")
+    given_epochs = [length for length in epochs if length is not None]
+    done = sum(given_epochs)
+    if len(given_epochs) < len(epochs) and done >= total:
+        raise ProblemAt(("stages", last), f"the stages before take {done} epochs of {total}, so none is left for it")
+    if epochs and len(given_epochs) == len(epochs) and done != total:
+        raise ProblemAt(("stages", last, "epochs"), f"the stages take {done} epochs in all, but epochs is {total}")
+
+
+def one_or_several(value: object) -> object:
+    """Take one name for a list of it."""
+    return [value] if isinstance(value, str) else value
+
+
+def one_origin_of_weights(init_from: str | None, weights: str) -> None:
+    """Raise ProblemAt where weights are to come from two places; auto stands for none beside `init_from`."""
+    if init_from is not None and weights not in ("auto", "none"):
+        message = f"training.init_from brings the weights, so this must be auto or none, got {weights}"
+        raise ProblemAt(("model", "weights"), message)
+
+
 def one_kind_of_clipping(norm: float | None, value: float | None) -> None:
     """Raise ProblemAt where the gradient is to be clipped in two ways."""
     if norm is not None and value is not None:

@@ -267,6 +267,21 @@ class ScheduleConfig(Section):
         return milestones
 
 
+class StageConfig(Section):
+    """What is frozen and how fast the rest learns for some epochs."""
+
+    epochs: Positive | None = Field(
+        default=None, description="Epochs of the stage, 1 or more; null, in the last one only: those that are left."
+    )
+    freeze: Annotated[list[Part], BeforeValidator(checks.one_or_several)] = Field(
+        default_factory=list,
+        description="What is not trained: backbone, decoder, head, or a level, such as P3, for the backbone up to it.",
+    )
+    lr_scale: dict[Part, Weight] | None = Field(
+        default=None, description="As optimizer.lr_scale, in its place; null: that of the optimizer."
+    )
+
+
 class EarlyStoppingConfig(Section):
     """When to stop before the last epoch."""
 
@@ -284,6 +299,15 @@ class TrainingConfig(Section):
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="How weights are updated.")
     schedule: ScheduleConfig = Field(
         default_factory=ScheduleConfig, description="How the learning rate changes over the run."
+    )
+    init_from: Text | None = Field(
+        default=None,
+        description="Where the weights come from instead of model.weights: a run folder, or a .keras or .weights.h5 "
+        "file, of this network with any classes; null: model.weights.",
+    )
+    stages: list[StageConfig] = Field(
+        default_factory=list,
+        description="Stages of the training, such as [{freeze: backbone, epochs: 5}, {lr_scale: {backbone: 0.1}}].",
     )
     accumulate: Positive = Field(
         default=1,
@@ -314,6 +338,11 @@ class TrainingConfig(Section):
         default="auto",
         description="Momentum of BatchNorm statistics, between 0 and 1; auto follows the steps per epoch.",
     )
+
+    @model_validator(mode="after")
+    def _stages_fill_the_epochs(self) -> TrainingConfig:
+        checks.stages([stage.epochs for stage in self.stages], [stage.freeze for stage in self.stages], self.epochs)
+        return self
 
 
 class OutputConfig(Section):
@@ -374,6 +403,7 @@ class Config(Section):
 
         classes = self.data.classes if isinstance(self.data, FolderData) else CLASSES
         checks.losses_fit_the_mode(self.loss, self.mode)
+        checks.one_origin_of_weights(self.training.init_from, self.model.weights)
         if self.mode == "binary":
             checks.two_classes(classes)
         else:

@@ -19,6 +19,7 @@ from segzoo.training.averages import Averages
 from segzoo.training.class_pixels import ClassPixels
 from segzoo.training.parts import rate_factors
 from segzoo.training.schedules import OneCycle, WarmUpDecay
+from segzoo.training.stages import Stage, Stages
 from segzoo.training.subset import Subset
 
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
@@ -118,6 +119,8 @@ def eval_batches(config: Config, source: Source) -> data.EvalBatches:
 def build_network(config: Config, weights: str | None = None) -> keras.Model:
     """The network in the configured precision; `weights` overrides the configuration's."""
     section = config.model
+    if weights is None and config.training.init_from is not None:
+        weights = "none"  # others come: see `start`
     with dtype_policy(_POLICIES[config.training.precision]):
         return build_model(
             section.decoder,
@@ -234,3 +237,20 @@ def build_averages(config: Config, network: keras.Model) -> Averages | None:
     twin = build_network(config, weights="none")
     twin.weights_report = network.weights_report
     return Averages(network, twin, config.training.ema, config.training.accumulate)
+
+
+def build_stages(config: Config, network: keras.Model, steps: int) -> Stages:
+    """The configured stages of a compiled network, its optimizer built, at `steps` batches an epoch."""
+    settings = config.training
+    stages, first_epoch = [], 0
+    for section in settings.stages:
+        scale = settings.optimizer.lr_scale if section.lr_scale is None else section.lr_scale
+        stages.append(Stage(first_epoch, tuple(section.freeze), dict(scale.items())))
+        first_epoch += section.epochs or 0
+    return Stages(
+        network,
+        stages,
+        layer_decay=settings.optimizer.layer_decay,
+        updates_per_epoch=steps // settings.accumulate,
+        warmup=settings.schedule.warmup_steps,
+    )

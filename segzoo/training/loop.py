@@ -30,6 +30,8 @@ from segzoo.training.feed import Feed
 from segzoo.training.logs import TensorBoardLog, write_csv
 from segzoo.training.run import RunFolder, run_folder
 from segzoo.training.screen import Screen, class_table
+from segzoo.training.stages import Stages
+from segzoo.training.start import Start
 from segzoo.training.state import Progress, load_state, save_state
 from segzoo.weights import WeightsWarning, bare, load_file, save_file
 
@@ -75,7 +77,8 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False, cons
     if config.training.deterministic:
         make_deterministic()
     folder = run_folder(config)
-    # These come first: a loss or data that cannot be used should leave no run folder behind.
+    # These come first: a start, a loss or data that cannot be used should leave no run folder behind.
+    start = None if folder.state.is_file() and not overwrite else Start.of(config)
     sources = {split: assemble.build_source(config, split) for split in ("train", "val")}
     batches = assemble.train_batches(config, sources["train"])
     counted = _class_pixels(config, folder, batches.source, console)
@@ -89,6 +92,8 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False, cons
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", WeightsWarning)  # the report is printed and logged below
         network = assemble.build_network(config)
+    if start is not None:
+        start.load_into(network)
     momentum = config.training.batchnorm_momentum
     set_momentum(network, momentum_for(steps * config.training.evaluate_every) if momentum == "auto" else momentum)
     network_losses, weights = assemble.losses_of_outputs(config, network, loss)
@@ -96,6 +101,7 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False, cons
     network.compile(optimizer, network_losses, loss_weights=weights, jit_compile=use_xla())
     # Built here, its variables are not made while the step is traced, which would trace everything twice.
     assemble.start_optimizer(config, network)
+    stages = assemble.build_stages(config, network, steps)
     averages = assemble.build_averages(config, network)
     extra = {"ema": averages.variables} if averages else {}
     progress = load_state(folder.state, network, extra) if going_on else Progress()
@@ -121,6 +127,7 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False, cons
         )
     run = _Run(config, folder, network, loss, steps, assemble.eval_batches(config, sources["val"]), console)
     run.use(averages)
+    run.stages = stages
     run.pictured = evenly_spaced(sources["val"].ids, config.output.pictures)
     if not progress.finished:
         outputs = list(network.output) if isinstance(network.output, dict) else None
@@ -172,6 +179,7 @@ class _Run:
         self.console = console
         self.names = assemble.class_names(config)
         self.pictured: frozenset[str] = frozenset()
+        self.stages: Stages
         self.tensorboard: TensorBoardLog
 
     def use(self, averages: Averages | None) -> None:
@@ -199,7 +207,11 @@ class _Run:
 
     def _is_stale(self, progress: Progress) -> bool:
         stopping = self.config.training.early_stopping
-        if stopping is None or progress.stale_epochs < stopping.patience:
+        if (
+            stopping is None
+            or progress.stale_epochs < stopping.patience
+            or not self.stages.ended_in_last(progress.epoch)
+        ):
             return False
         self.console.print(f"Stopped early: no better validation mIoU for {progress.stale_epochs} epochs.")
         return True
@@ -207,6 +219,7 @@ class _Run:
     def _train_epoch(self, feed: Feed, progress: Progress, screen: Screen) -> dict[str, Any]:
         """Train one epoch; returns its row of figures."""
         started = time.perf_counter()
+        self._enter_stage(progress)
         screen.epoch(progress.epoch + 1, self.config.training.epochs, progress.step)
         is_first_epoch = self.network.train_function is None
         watch = _Watch(progress.step, screen, self.folder, is_first_epoch, self.averages)
@@ -230,6 +243,14 @@ class _Run:
             "images_per_second": round(screen.images_per_second(progress.step), 2),
             "seconds": round(time.perf_counter() - started, 2),
         }
+
+    def _enter_stage(self, progress: Progress) -> None:
+        stage = self.stages.enter(progress.epoch)
+        if stage is not None:
+            if stage.first_epoch == progress.epoch:
+                progress.stale_epochs = 0
+            self.console.print(f"Stage from epoch {stage.first_epoch + 1} on: {stage}.", highlight=False, markup=False)
+            self.folder.write_log("stage", epoch=progress.epoch, first_epoch=stage.first_epoch, what=str(stage))
 
     def _losses(self, history: dict[str, list[float]]) -> dict[str, float]:
         """Loss of the logits, which the validation's compares with, and apart from it what the other heads add."""

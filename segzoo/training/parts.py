@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -84,6 +84,22 @@ def rate_factors(
     for depth, level in enumerate(reversed(by_level), start=1):
         scale(by_level[level], layer_decay**depth)
     return [(variable, factors.get(id(layer), 1.0)) for layer in network.layers for variable in layer.variables]
+
+
+def frozen_layers(network: keras.Model, names: Sequence[str]) -> list[keras.layers.Layer]:
+    """Layers that freezing these parts freezes; of a level all that its tap needs, the finer levels too.
+
+    Raises:
+        SegzooError: a level that the network does not read.
+    """
+    by_part = parts(network)
+    by_level = levels(network) if set(names) - set(by_part) else {}
+    frozen = []
+    for name in names:
+        frozen += layers_of(name, by_part, by_level)
+        if name in by_level:
+            frozen += [layer for level in by_level if level < name for layer in by_level[level]]
+    return frozen
 
 
 def layers_of(

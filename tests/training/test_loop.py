@@ -143,8 +143,8 @@ def test_resume_after_a_crash_equals_the_uninterrupted_run(config, console, monk
 
     save, saves = loop.save_state, []
 
-    def crash_after_the_second(path, network, progress):
-        save(path, network, progress)
+    def crash_after_the_second(path, network, progress, extra):
+        save(path, network, progress, extra)
         saves.append(progress.epoch)
         if len(saves) == 2:
             raise KeyboardInterrupt
