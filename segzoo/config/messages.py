@@ -192,6 +192,8 @@ def _section_at(path: KeyPath, data: dict[str, Any]) -> type[BaseModel] | None:
 def _all_paths(model: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     for name, field in model.model_fields.items():
         yield (*above, name)
+        if get_origin(field.annotation) is list:
+            continue  # where a misplaced key is looked for, an entry of a list is a poor guess
         below = [path for section in _models_of(field) for path in _all_paths(section, (*above, name))]
         yield from dict.fromkeys(below)
 

@@ -117,3 +117,24 @@ def test_what_cannot_be_started_from(config, first, folder):
     with pytest.raises(WeightsError, match=r"training\.init_from: .*(normalised differently|backbone efficientnet_b0)"):
         loaded(mobile)
     assert keras.config.dtype_policy().name == "float32"
+
+
+def test_the_recipe_for_few_images_trains_in_stages_from_another_run(tmp_path, small_network):
+    small = (f"output.root={tmp_path}", "data.size=[32,32]", "data.val_count=2", "output.pictures=0")
+    with (tmp_path / "screen.txt").open("w") as stream:
+        console = Console(file=stream, width=400)
+        learnt = train(load_config("unet_b0", [*small, "data.train_count=8", "training.epochs=1"]), console=console)
+        result = train(
+            load_config(
+                "finetune_small",
+                [
+                    *small, f"training.init_from={learnt.folder}", "training.steps_per_epoch=5", "training.epochs=2",
+                    "training.stages=[{freeze: backbone, epochs: 1}, {lr_scale: {backbone: 0.1}}]",
+                ],
+            ),
+            console=console,
+        )  # fmt: skip
+    screen = (tmp_path / "screen.txt").read_text()
+    assert "20 training and 2 validation samples, 5 steps an epoch" in screen
+    assert f"weights {learnt.folder / 'best.weights.h5'}: {len(result.model.weights)} tensors loaded" in screen
+    assert screen.count("Stage from epoch") == 2 and len(result.history) == 2
