@@ -52,6 +52,25 @@ def start_backend() -> None:
             tf.config.list_logical_devices()
 
 
+def make_deterministic() -> None:
+    """Let the backend choose kernels whose results are the same bits every time, for the rest of the process.
+
+    Slower on a GPU; an operation that has no such kernel raises. JAX is deterministic on a CPU, and on a GPU with
+    `XLA_FLAGS=--xla_gpu_deterministic_ops=true`, which must be set before it starts.
+    """
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+    elif keras.backend.backend() == "torch":
+        import torch
+
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as PyTorch's notes on reproducibility ask for
+        torch.use_deterministic_algorithms(True)
+
+
 @contextmanager
 def dtype_policy(name: str) -> Iterator[None]:
     """Make `name` ("float32", "mixed_bfloat16", ...) Keras's global dtype policy within the block."""

@@ -1,4 +1,4 @@
-"""The command line: `segzoo train | evaluate | predict | export | check-data | weights | backbones | decoders`."""
+"""The command line, `segzoo train | evaluate | predict | export | check-data | ...`; `segzoo --help` lists it."""
 
 from __future__ import annotations
 
@@ -73,6 +73,36 @@ def train(
     from segzoo.training import train as run
 
     run(resolved, resume=resume, overwrite=overwrite, resume_anyway=resume_anyway, console=_console())
+
+
+@app.command("find-lr")
+def find_lr(
+    config: Annotated[str, typer.Argument(help="YAML file, or the name of a recipe.")],
+    overrides: SetOption = None,
+    start: Annotated[float, typer.Option(help="First learning rate, above 0.")] = 1e-6,
+    end: Annotated[float, typer.Option(help="Last learning rate.")] = 1.0,
+    updates: Annotated[int, typer.Option(help="How many learning rates to try, 10 or more.")] = 100,
+    out: Annotated[Path | None, typer.Option(help="PNG to write; by default NAME.lr.png among the runs.")] = None,
+) -> None:
+    """Find a learning rate: train with a growing one until the loss blows up; draws the loss and suggests a rate."""
+    from segzoo.config import load_config
+
+    resolved = load_config(config, overrides or ())
+    start_backend()
+    from segzoo.training.finder import find_learning_rate, plot
+
+    finding = find_learning_rate(resolved, start=start, end=end, updates=updates)
+    path = out or Path(resolved.output.root) / f"{resolved.name}.lr.png"
+    plot(finding, path)
+    console = _console()
+    seen = f"{len(finding.rates)} rates from {finding.rates[0]:.2g} to {finding.rates[-1]:.2g}"
+    ending = "then the loss blew up" if finding.diverged else "without the loss blowing up"
+    console.print(f"{seen}, {ending}; it was lowest at {finding.lowest:.2g}.", highlight=False, soft_wrap=True)
+    if finding.suggested is None:
+        console.print("No suggestion: the loss fell at no rate. Try other --start and --end, or look at the data.")
+    else:
+        console.print(f"Suggested, where it fell most steeply: learning_rate: {finding.suggested:.2g}", highlight=False)
+    console.print(f"Plot: {path}", highlight=False, soft_wrap=True)
 
 
 @app.command()

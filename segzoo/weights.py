@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
+import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping
+import zipfile
+import zlib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +28,10 @@ from segzoo.files import replacing
 _NAMED = ("auto", "imagenet", "none")
 _PRESET = "preset:"
 _SIGNATURE = "segzoo_graph"
+# What comes after the backbone may have another shape in the file: the decoder, and heads for other classes.
+_MAY_DIFFER = re.compile(r"(decoder|head|\w+_head|auxiliary_\w+|presence)/")
+# A .keras archive may be a little larger than its weights, or hold an optimizer's three times as many.
+_MOST_WEIGHTS, _MOST_JSON = 8, 64 * 2**20
 
 
 class WeightsWarning(UserWarning):
@@ -238,22 +246,30 @@ def _signature(model: keras.Model) -> dict[str, Any]:
     """What a graph must share with the one that weights were made for, beyond the shapes of its tensors."""
     layer = next((layer for layer in model.layers if layer.name == "preprocessing"), None)
     config = layer.get_config() if layer else {}  # a wrapped backbone prepares its pixels as it likes
+    return _signature_of(model.name, config)
+
+
+def _signature_of(model: str, config: Mapping[str, Any]) -> dict[str, Any]:
     # A larger variant may differ in its number of blocks only, so that all tensors of the smaller one fit.
-    known = (name for name in BACKBONES if model.name == name or model.name.endswith(f"_{name}"))
+    known = (name for name in BACKBONES if model == name or model.endswith(f"_{name}"))
     return {
-        "model": model.name,
+        "model": model,
         "backbone": next(known, None),
         "preprocessing": {key: config.get(key) for key in ("scale", "mean", "std")},
     }
 
 
-def load_file(model: keras.Model, path: Path, sha256: str | None = None) -> WeightsReport:
-    """Load what fits by name and shape from a `.weights.h5` file and report the rest.
+def load_file(model: keras.Model, path: Path, sha256: str | None = None, keep: Collection[str] = ()) -> WeightsReport:
+    """Load what fits by name and shape from a `.weights.h5` or `.keras` file and report the rest.
+
+    Of a `.keras` archive only the weights are read, and of the description of its graph what the pixels were divided
+    by: nothing of it is built or run.
 
     Args:
         model: a backbone or a whole model.
         path: of the file.
         sha256: digest in hexadecimal that is checked before anything of the file is parsed.
+        keep: top-level layers, such as "head", that keep the weights they have.
 
     Raises:
         WeightsError: no such file, another digest, not a weights file, made for other pixels or another backbone, or
@@ -261,10 +277,10 @@ def load_file(model: keras.Model, path: Path, sha256: str | None = None) -> Weig
     """
     if not path.is_file():
         raise WeightsError(f"Weights file {path} does not exist (weights: auto, imagenet, none or a file).")
-    if not path.name.endswith(".weights.h5"):
+    if not path.name.endswith((".weights.h5", ".keras")):
         raise WeightsError(
-            f"{path} is not a .weights.h5 file. Whole models and pickles can run code when read, so segzoo loads "
-            "weights only: save them with model.save_weights('name.weights.h5')."
+            f"{path} is not a .weights.h5 or .keras file. Whole models and pickles can run code when read, so segzoo "
+            "loads weights only: save them with model.save_weights('name.weights.h5')."
         )
     if sha256 is not None:
         with path.open("rb") as file:
@@ -282,7 +298,11 @@ def load_file(model: keras.Model, path: Path, sha256: str | None = None) -> Weig
         network.save_weights(template)
         with h5py.File(template, "r+") as file:
             ours = dict(_named_datasets(file))
-            theirs = _read(path, {name: dataset.shape for name, dataset in ours.items()})
+            wanted = {name: item.shape for name, item in ours.items() if name.partition("/")[0] not in keep}
+            if path.name.endswith(".keras"):
+                theirs = _read_archive(path, Path(folder), wanted, template.stat().st_size)
+            else:
+                theirs = _read(path, wanted)
             _refuse_another_graph(model, path, theirs)
             for name, dataset in ours.items():
                 if name in theirs.values:
@@ -293,7 +313,8 @@ def load_file(model: keras.Model, path: Path, sha256: str | None = None) -> Weig
                     if name in theirs.shapes:
                         shapes = f"{theirs.shapes[name]} in the file, {dataset.shape} in the model"
                         same = theirs.shapes[name] == dataset.shape
-                        report.skipped.append(f"{name}: {'the rest of its layer does not fit' if same else shapes}")
+                        reason = "the rest of its layer does not fit" if name in wanted else "not wanted"
+                        report.skipped.append(f"{name}: {reason if same else shapes}")
         _refuse_another_backbone(model, path, report)
         network.load_weights(template)
     report.skipped += [f"{name}: the model has no such tensor" for name in theirs.shapes if name not in ours]
@@ -326,7 +347,7 @@ def _refuse_another_graph(model: keras.Model, path: Path, theirs: _Content) -> N
 
 
 def _refuse_another_backbone(model: keras.Model, path: Path, report: WeightsReport) -> None:
-    wrong = [line for line in report.skipped if not line.startswith(("decoder/", "head/"))]
+    wrong = [line for line in report.skipped if not _MAY_DIFFER.match(line)]
     if wrong:
         raise WeightsError(
             f"{path} was made for another network than {model.name}: {len(wrong)} tensors of the same name differ in "
@@ -350,6 +371,40 @@ def _read(path: Path, wanted: Mapping[str, tuple[int, ...]]) -> _Content:
             return _Content(shapes, values, signature)
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise WeightsError(f"{path} cannot be read as an HDF5 weights file: {error}") from error
+
+
+def _read_archive(path: Path, folder: Path, wanted: Mapping[str, tuple[int, ...]], own_size: int) -> _Content:
+    """What the weights in a `.keras` file hold; they are unpacked into `folder`, no larger than is sensible."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            packed = archive.getinfo("model.weights.h5")
+            most = _MOST_WEIGHTS * own_size + _MOST_JSON
+            if packed.file_size > most:  # reading ends at this size, whatever the compressed data goes on to
+                raise ValueError(f"its weights claim {packed.file_size:,} bytes, this network has {own_size:,}")
+            unpacked = folder / "archive.weights.h5"
+            with archive.open(packed) as source, unpacked.open("wb") as target:
+                shutil.copyfileobj(source, target)
+            described = archive.getinfo("config.json")
+            if described.file_size > _MOST_JSON:
+                raise ValueError(f"its config.json claims {described.file_size:,} bytes")
+            signature = _described_signature(json.loads(archive.read(described)))
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise WeightsError(f"{path} cannot be read as a .keras file: {error}") from error
+    try:
+        return _read(unpacked, wanted)._replace(signature=signature)
+    except WeightsError as error:
+        raise WeightsError(str(error).replace(str(unpacked), f"model.weights.h5 in {path}")) from error
+
+
+def _described_signature(description: Any) -> dict[str, Any] | None:
+    """The signature from the JSON of a functional model; None where it has no preprocessing layer of segzoo's."""
+    config = description.get("config", {}) if isinstance(description, dict) else {}
+    layers = config.get("layers", []) if isinstance(config, dict) else []
+    found = [layer.get("config", {}) for layer in layers if isinstance(layer, dict)]
+    preprocessing = next((layer for layer in found if layer.get("name") == "preprocessing"), None)
+    if preprocessing is None:
+        return None
+    return _signature_of(str(config.get("name")), preprocessing)
 
 
 def _layer(name: str) -> str:

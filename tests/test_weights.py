@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -198,11 +200,11 @@ def test_a_claimed_size_is_not_read(copy: Path, saved, other: keras.Model) -> No
     ]
 
 
-@pytest.mark.parametrize("name", ["model.h5", "model.keras", "weights.pt"])
+@pytest.mark.parametrize("name", ["model.h5", "model.pkl", "weights.pt"])
 def test_whole_models_and_pickles_are_not_read(name: str, tmp_path: Path, other: keras.Model) -> None:
     path = tmp_path / name
     path.write_bytes(b"anything")
-    with pytest.raises(WeightsError, match=rf"{name} is not a \.weights\.h5 file.*can run code"):
+    with pytest.raises(WeightsError, match=rf"{name} is not a \.weights\.h5 or \.keras file.*can run code"):
         load_file(other, path)
 
 
@@ -259,3 +261,84 @@ def test_a_digest_is_checked_before_the_file_is_parsed(other: keras.Model, copy:
     rubbish.write_bytes(b"not HDF5 at all")
     with pytest.raises(WeightsError, match=rf"its sha256 is [0-9a-f]{{64}}, expected was {digest}. It was not read"):
         load_file(other, rubbish, digest)
+
+
+@pytest.fixture(scope="module")
+def archive(saved, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("archive") / "model.keras"
+    saved[0].save(path)
+    return path
+
+
+def repacked(archive: Path, path: Path, **members: bytes | None) -> Path:
+    """Copy of an archive with other contents for some members, without those that are None."""
+    changed = {name.replace("_", ".", 1).replace("_", "."): content for name, content in members.items()}
+    with zipfile.ZipFile(archive) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
+        for name in source.namelist():
+            content = changed.get(name, source.read(name))
+            if content is not None:
+                target.writestr(name, content)
+    return path
+
+
+def test_of_a_keras_archive_only_the_weights_are_read(
+    saved, archive: Path, other: keras.Model, tmp_path, pixels
+) -> None:
+    """Layers that would run code when built (compare CVE-2024-3660) are text here, and nothing more."""
+    load_file(other, archive)
+    np.testing.assert_array_equal(other(pixels(32, 32)), saved[0](pixels(32, 32)))
+    trap = tmp_path / "trap"
+    with zipfile.ZipFile(archive) as file:
+        description = json.loads(file.read("config.json"))
+    description["config"]["layers"].append(
+        {"module": "os", "class_name": "system", "registered_name": None, "config": {"command": f"touch {trap}"}}
+    )
+    evil = repacked(archive, tmp_path / "evil.keras", config_json=json.dumps(description).encode())
+    assert len(load_file(other, evil).loaded) == len(other.weights)
+    assert not trap.exists()
+
+
+def test_a_keras_archive_made_for_other_pixels_is_refused(archive: Path, other: keras.Model, tmp_path: Path) -> None:
+    with zipfile.ZipFile(archive) as file:
+        description = file.read("config.json").decode()
+    scaled = json.loads(description)
+    layer = next(layer for layer in scaled["config"]["layers"] if layer["config"]["name"] == "preprocessing")
+    layer["config"]["scale"] = 1.0
+    path = repacked(archive, tmp_path / "scaled.keras", config_json=json.dumps(scaled).encode())
+    with pytest.raises(WeightsError, match="normalised differently"):
+        load_file(other, path)
+
+
+def test_unreadable_archives_are_named(archive: Path, other: keras.Model, tmp_path: Path) -> None:
+    torn = tmp_path / "torn.keras"
+    torn.write_bytes(archive.read_bytes()[:5000])
+    bomb = tmp_path / "bomb.keras"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+        file.writestr("config.json", "{}")
+        with file.open("model.weights.h5", "w") as member:
+            for _ in range(300):
+                member.write(bytes(2**20))
+    empty = repacked(archive, tmp_path / "empty.keras", model_weights_h5=None)
+    broken = repacked(archive, tmp_path / "broken.keras", model_weights_h5=b"no HDF5 at all" * 100)
+    odd = repacked(archive, tmp_path / "odd.keras", config_json=b"{")
+    before = other.get_weights()
+    for path, words in (
+        (torn, "not a zip file"),
+        (bomb, r"claim 314,572,800 bytes"),
+        (empty, "no item named 'model.weights.h5'"),
+        (broken, r"model\.weights\.h5 in .*broken\.keras cannot be read as an HDF5"),
+        (odd, "cannot be read as a .keras file"),
+    ):
+        with pytest.raises(WeightsError, match=words):
+            load_file(other, path)
+    for left, right in zip(before, other.get_weights(), strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_parts_that_shall_keep_their_weights_do(saved, other: keras.Model) -> None:
+    head = [np.asarray(weight) for weight in perturb(other).get_layer("head").weights]
+    report = load_file(other, saved[1], keep={"head"})
+    assert report.missing == ["head/conv/0", "head/conv/1"]
+    assert report.skipped == ["head/conv/0: not wanted", "head/conv/1: not wanted"]
+    for weight, old in zip(other.get_layer("head").weights, head, strict=True):
+        np.testing.assert_array_equal(weight, old)

@@ -98,6 +98,87 @@ def loss_name(name: str) -> str:
     return name
 
 
+def optimizer_name(name: str) -> str:
+    """Return `name` if an optimizer is called so; ValueError lists the optimizers."""
+    from segzoo.training import OPTIMIZERS
+
+    OPTIMIZERS.check(name)
+    return name
+
+
+# Arguments of optimizers by the range that they make sense in; Keras takes any number, and the loss becomes NaN later.
+_FRACTIONS = frozenset({"beta_1", "beta_2", "rho", "momentum"})
+
+
+def optimizer_options(name: str, options: Mapping[str, Any]) -> None:
+    """Check `optimizer.options` against the optimizer's own arguments; ProblemAt names the one amiss."""
+    if not options:
+        return
+    start_backend()
+    from segzoo.training import optimizers
+
+    known = optimizers.options(name)
+    for option, value in options.items():
+        at = ("options", option)
+        if option not in known:
+            raise ProblemAt(at, not_among(f"option of the optimizer {name}", option, known))
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if isinstance(known[option], bool):
+            if not isinstance(value, bool):
+                raise ProblemAt(at, f"expected true or false, got {given(value)}")
+        elif not number:
+            raise ProblemAt(at, f"expected a number, got {given(value)}")
+        elif option in _FRACTIONS and not 0 <= value < 1:
+            raise ProblemAt(at, f"must be in 0..1 (1 excluded), got {given(value)}")
+        elif option.startswith("epsilon") and value <= 0:
+            raise ProblemAt(at, f"must be above 0, got {given(value)}")
+    try:
+        optimizers.create(name, 1e-3, **options)
+    except (TypeError, ValueError) as error:
+        raise ProblemAt(("options",), str(error)) from error
+
+
+def stages(epochs: Sequence[int | None], frozen: Sequence[Sequence[str]], total: int) -> None:
+    """Check that stages fill a run of `total` epochs, each with something to train; ProblemAt names the one amiss."""
+    last = len(epochs) - 1
+    for index, (length, parts) in enumerate(zip(epochs, frozen, strict=True)):
+        if length is None and index < last:
+            raise ProblemAt(("stages", index, "epochs"), "every stage but the last says how many epochs it takes")
+        if {"backbone", "decoder", "head"} <= set(parts):
+            raise ProblemAt(("stages", index, "freeze"), "with all parts frozen there is nothing to train")
+    given_epochs = [length for length in epochs if length is not None]
+    done = sum(given_epochs)
+    if len(given_epochs) < len(epochs) and done >= total:
+        raise ProblemAt(("stages", last), f"the stages before take {done} epochs of {total}, so none is left for it")
+    if epochs and len(given_epochs) == len(epochs) and done != total:
+        raise ProblemAt(("stages", last, "epochs"), f"the stages take {done} epochs in all, but epochs is {total}")
+
+
+def one_or_several(value: object) -> object:
+    """Take one name for a list of it."""
+    return [value] if isinstance(value, str) else value
+
+
+def one_origin_of_weights(init_from: str | None, weights: str) -> None:
+    """Raise ProblemAt where weights are to come from two places; auto stands for none beside `init_from`."""
+    if init_from is not None and weights not in ("auto", "none"):
+        message = f"training.init_from brings the weights, so this must be auto or none, got {weights}"
+        raise ProblemAt(("model", "weights"), message)
+
+
+def one_kind_of_clipping(norm: float | None, value: float | None) -> None:
+    """Raise ProblemAt where the gradient is to be clipped in two ways."""
+    if norm is not None and value is not None:
+        raise ProblemAt(("clip_value",), "clip_norm and clip_value exclude each other; give one")
+
+
+def rising(values: Sequence[float]) -> None:
+    """Raise ProblemAt for the first value that is not above the one before it."""
+    for index in range(1, len(values)):
+        if values[index] <= values[index - 1]:
+            raise ProblemAt((index,), f"{values[index]} is not above {values[index - 1]}, which stands before it")
+
+
 def decoder_options(decoder: str, options: Mapping[str, Any]) -> None:
     """Check `model.options` against the decoder's constructor; ProblemAt names the one not taken."""
     if not options:

@@ -175,6 +175,8 @@ def _section_at(path: KeyPath, data: dict[str, Any]) -> type[BaseModel] | None:
     """Return the model of the section at `path`; None where no schema describes it, as in options."""
     model: type[BaseModel] = Config
     for key in path:
+        if isinstance(key, int):  # an entry of a list of sections
+            continue
         field = model.model_fields.get(str(key))
         candidates = list(_models_of(field)) if field else []
         if len(candidates) > 1:
@@ -190,6 +192,8 @@ def _section_at(path: KeyPath, data: dict[str, Any]) -> type[BaseModel] | None:
 def _all_paths(model: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     for name, field in model.model_fields.items():
         yield (*above, name)
+        if get_origin(field.annotation) is list:
+            continue  # where a misplaced key is looked for, an entry of a list is a poor guess
         below = [path for section in _models_of(field) for path in _all_paths(section, (*above, name))]
         yield from dict.fromkeys(below)
 
@@ -200,7 +204,7 @@ def _models_of(field: FieldInfo) -> Iterator[type[BaseModel]]:
         annotation = waiting.pop(0)
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             yield annotation
-        elif get_origin(annotation) in (Union, types.UnionType, Annotated):
+        elif get_origin(annotation) in (Union, types.UnionType, Annotated, list):
             waiting.extend(get_args(annotation))
 
 

@@ -34,6 +34,9 @@ ImageSize = Annotated[
 ]
 _SECONDS_OR_TEXT = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string"}]}
 Duration = Annotated[float, BeforeValidator(checks.seconds), WithJsonSchema(_SECONDS_OR_TEXT)]
+# The network's parts as they are frozen and given learning rates; a level is the backbone's layers that only it and
+# deeper levels need.
+Part = Literal["backbone", "decoder", "head", "P1", "P2", "P3", "P4", "P5"]
 Momentum = Annotated[Literal["auto"] | float, BeforeValidator(checks.auto_or_open_fraction)]
 
 
@@ -335,24 +338,88 @@ class FolderData(DataConfig):
 class OptimizerConfig(Section):
     """How weights are updated."""
 
-    name: Literal["adamw"] = Field(default="adamw", description="The optimizer; for now adamw.")
+    name: Annotated[str, AfterValidator(checks.optimizer_name)] = Field(
+        default="adamw",
+        description="The optimizer: adamw, adam (the same), sgd, rmsprop, lion, adamax, adagrad or adafactor.",
+    )
     learning_rate: float = Field(default=1e-3, gt=0.0, description="Peak learning rate, above 0.")
-    weight_decay: float = Field(default=1e-4, ge=0.0, description="Decoupled weight decay, 0 or more.")
+    weight_decay: float = Field(
+        default=1e-4,
+        ge=0.0,
+        description="Decoupled weight decay of kernels, 0 or more; normalisation, biases and position embeddings have "
+        "none.",
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Arguments of the optimizer itself, by name, such as {momentum: 0.9}."
+    )
     clip_norm: Annotated[float, Field(gt=0.0)] | None = Field(
         default=None, description="Largest global norm of the gradient, above 0; null: no clipping."
     )
+    clip_value: Annotated[float, Field(gt=0.0)] | None = Field(
+        default=None, description="Largest absolute value in the gradient, above 0; null: no clipping."
+    )
+    lr_scale: dict[Part, Weight] = Field(
+        default_factory=dict,
+        description="Factors on the learning rate of parts, above 0: backbone, decoder, head, or a level of the "
+        "backbone, P1 to P5.",
+    )
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        default=1.0,
+        description="Factor on the learning rate from each level of the backbone to the next finer one, above 0 to 1.",
+    )
+
+    @model_validator(mode="after")
+    def _arguments_fit(self) -> OptimizerConfig:
+        checks.one_kind_of_clipping(self.clip_norm, self.clip_value)
+        checks.optimizer_options(self.name, self.options)
+        return self
 
 
 class ScheduleConfig(Section):
     """How the learning rate changes over the run."""
 
-    name: Literal["poly", "cosine", "constant"] = Field(
-        default="poly", description="Shape after the warm-up: poly, cosine or constant."
+    name: Literal["poly", "cosine", "step", "constant", "one_cycle"] = Field(
+        default="poly",
+        description="Shape after the warm-up: poly, cosine, step or constant; or one_cycle, which has its own.",
     )
-    warmup_steps: int = Field(default=50, ge=0, description="Steps of linear warm-up from 0 to the peak, 0 or more.")
+    warmup_steps: int = Field(
+        default=50, ge=0, description="Updates of linear warm-up from 0 to the peak, 0 or more; one_cycle has none."
+    )
     power: float = Field(default=0.9, gt=0.0, description="Exponent of poly, above 0; the other shapes have none.")
     final_fraction: Fraction = Field(
-        default=0.0, description="Learning rate at the end, as a fraction of the peak, 0 to 1."
+        default=0.0,
+        description="Learning rate at the end, as a fraction of the peak, 0 to 1; step and constant have none.",
+    )
+    milestones: list[Annotated[float, Field(gt=0.0, lt=1.0)]] = Field(
+        default_factory=lambda: [0.5, 0.75],
+        description="Fractions of the run, rising between 0 and 1, at which step lowers the rate.",
+    )
+    drop: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
+        default=0.1, description="Factor of step at each milestone, between 0 and 1."
+    )
+    rise: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
+        default=0.3, description="Fraction of the run in which one_cycle climbs to the peak, between 0 and 1."
+    )
+
+    @field_validator("milestones")
+    @classmethod
+    def _milestones_rise(cls, milestones: list[float]) -> list[float]:
+        checks.rising(milestones)
+        return milestones
+
+
+class StageConfig(Section):
+    """What is frozen and how fast the rest learns for some epochs."""
+
+    epochs: Positive | None = Field(
+        default=None, description="Epochs of the stage, 1 or more; null, in the last one only: those that are left."
+    )
+    freeze: Annotated[list[Part], BeforeValidator(checks.one_or_several)] = Field(
+        default_factory=list,
+        description="What is not trained: backbone, decoder, head, or a level, such as P3, for the backbone up to it.",
+    )
+    lr_scale: dict[Part, Weight] | None = Field(
+        default=None, description="As optimizer.lr_scale, in its place; null: that of the optimizer."
     )
 
 
@@ -389,9 +456,35 @@ class TrainingConfig(Section):
     schedule: ScheduleConfig = Field(
         default_factory=ScheduleConfig, description="How the learning rate changes over the run."
     )
+    init_from: Text | None = Field(
+        default=None,
+        description="Where the weights come from instead of model.weights: a run folder, or a .keras or .weights.h5 "
+        "file, of this network with any classes; null: model.weights.",
+    )
+    stages: list[StageConfig] = Field(
+        default_factory=list,
+        description="Stages of the training, such as [{freeze: backbone, epochs: 5}, {lr_scale: {backbone: 0.1}}].",
+    )
+    accumulate: Positive = Field(
+        default=1,
+        description="Batches whose mean gradient makes one update, 1 or more: the same as a batch so many times as "
+        "large, but for batch normalisation.",
+    )
+    ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
+        default=None,
+        description="Decay of a moving average of the weights, between 0 and 1, such as 0.999: evaluated and saved in "
+        "their place; null: none.",
+    )
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         "float32",
         description="Number type of the computation: float32, bfloat16 or float16; weights stay float32.",
+    )
+    deterministic: bool = Field(
+        default=False, description="Use only kernels that give the same bits every time; slower on a GPU."
+    )
+    overfit: Positive | None = Field(
+        default=None,
+        description="Debug: train and evaluate on this many samples of the training split, 1 or more; null: on all.",
     )
     early_stopping: EarlyStoppingConfig | None = Field(
         default=None, description="When to stop before the last epoch; null: never."
@@ -414,6 +507,11 @@ class TrainingConfig(Section):
         default="auto",
         description="Momentum of BatchNorm statistics, between 0 and 1; auto follows the steps per epoch.",
     )
+
+    @model_validator(mode="after")
+    def _stages_fill_the_epochs(self) -> TrainingConfig:
+        checks.stages([stage.epochs for stage in self.stages], [stage.freeze for stage in self.stages], self.epochs)
+        return self
 
 
 class OutputConfig(Section):
@@ -480,6 +578,7 @@ class Config(Section):
             checks.one_band_per_channel(self.data.bands, self.model.input_channels)
         else:
             checks.generated_samples_fit(self.mode, self.model.input_channels)
+        checks.one_origin_of_weights(self.training.init_from, self.model.weights)
         if self.mode == "binary":
             checks.two_classes(classes)
         else:

@@ -14,16 +14,33 @@ from segzoo import data, losses
 from segzoo.backend import dtype_policy
 from segzoo.config import Config, FolderData
 from segzoo.data import Source
+from segzoo.errors import DataError
 from segzoo.model import PRESENCE, build_model
+from segzoo.training import optimizers
+from segzoo.training.averages import Averages
 from segzoo.training.class_pixels import ClassPixels
-from segzoo.training.optimizers import AdamW
-from segzoo.training.schedules import WarmUpDecay
+from segzoo.training.parts import rate_factors
+from segzoo.training.schedules import OneCycle, WarmUpDecay
+from segzoo.training.stages import Stage, Stages
 
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
 def build_source(config: Config, split: str) -> Source:
-    """The samples of the "train" or "val" split."""
+    """The samples of the "train" or "val" split; with `training.overfit` both are the same few of the former."""
+    if config.training.overfit is not None:
+        return _few(_whole_source(config, "train"), config.training.overfit)
+    return _whole_source(config, split)
+
+
+def _few(source: Source, count: int) -> Source:
+    """`count` samples spread evenly over the source: neighbours often look alike."""
+    if count > len(source):
+        raise DataError(f"training.overfit is {count}, but the training split has {len(source)} sample(s).")
+    return data.Subset(source, np.linspace(0, len(source) - 1, count).round().astype(int).tolist())
+
+
+def _whole_source(config: Config, split: str) -> Source:
     settings = config.data.split
     if settings is None:
         return _stored(config, split)
@@ -168,6 +185,16 @@ def _crop(config: Config) -> data.Crop | None:
     return data.Crop(settings.size, config.data.ignore_index, fraction, background)
 
 
+def steps_per_epoch(config: Config, batches: data.TrainBatches) -> int:
+    """Batches in an epoch of the run: the configured number or one pass, less what would fill no whole update.
+
+    As with a batch `accumulate` times as large, which drops the samples that are left over too.
+    """
+    steps = config.training.steps_per_epoch or batches.steps_per_epoch
+    accumulate = config.training.accumulate
+    return max(1, steps // accumulate) * accumulate
+
+
 def eval_batches(config: Config, source: Source) -> data.EvalBatches:
     """Every sample once, in order."""
     section = config.data
@@ -178,6 +205,8 @@ def eval_batches(config: Config, source: Source) -> data.EvalBatches:
 def build_network(config: Config, weights: str | None = None) -> keras.Model:
     """The network in the configured precision; `weights` overrides the configuration's."""
     section = config.model
+    if weights is None and config.training.init_from is not None:
+        weights = "none"  # others come: see `start`
     with dtype_policy(_POLICIES[config.training.precision]):
         return build_model(
             section.decoder,
@@ -242,16 +271,72 @@ def losses_of_outputs(
     return found, scales
 
 
-def build_optimizer(config: Config, total_steps: int) -> AdamW:
-    """AdamW with the configured schedule over `total_steps`."""
-    settings, schedule = config.training.optimizer, config.training.schedule
-    rate = WarmUpDecay(
-        settings.learning_rate,
-        total_steps,
+def build_schedule(config: Config, updates: int) -> keras.optimizers.schedules.LearningRateSchedule:
+    """The configured learning rate over a run of this many updates."""
+    schedule, peak = config.training.schedule, config.training.optimizer.learning_rate
+    if schedule.name == "one_cycle":
+        return OneCycle(peak, updates, schedule.rise, final_fraction=schedule.final_fraction)
+    return WarmUpDecay(
+        peak,
+        updates,
         schedule.warmup_steps,
         schedule.name,
         schedule.power,
         schedule.final_fraction,
+        schedule.milestones,
+        schedule.drop,
     )
-    extra: dict[str, Any] = {} if settings.clip_norm is None else {"global_clipnorm": settings.clip_norm}
-    return AdamW(rate, settings.weight_decay, **extra)
+
+
+def build_optimizer(
+    config: Config, steps: int, rate: keras.optimizers.schedules.LearningRateSchedule | None = None
+) -> keras.optimizers.Optimizer:
+    """The configured optimizer for a run of `steps` batches; `rate` takes the configured schedule's place."""
+    settings = config.training.optimizer
+    accumulate = config.training.accumulate
+    return optimizers.create(
+        settings.name,
+        build_schedule(config, max(1, steps // accumulate)) if rate is None else rate,
+        settings.weight_decay,
+        clip_norm=settings.clip_norm,
+        clip_value=settings.clip_value,
+        accumulate=accumulate,
+        **settings.options,
+    )
+
+
+def start_optimizer(config: Config, network: keras.Model) -> None:
+    """Create the variables of a compiled network's optimizer and give its parts their learning rates."""
+    settings = config.training.optimizer
+    network.optimizer.build(network.trainable_variables)
+    trained = set(map(id, network.trainable_variables))
+    factors = rate_factors(network, dict(settings.lr_scale.items()), settings.layer_decay)
+    optimizers.inner(network.optimizer).set_factors(
+        [(variable, factor) for variable, factor in factors if id(variable) in trained]
+    )
+
+
+def build_averages(config: Config, network: keras.Model) -> Averages | None:
+    """Moving averages of the network's weights where the configuration asks for them."""
+    if config.training.ema is None:
+        return None
+    twin = build_network(config, weights="none")
+    twin.weights_report = network.weights_report
+    return Averages(network, twin, config.training.ema, config.training.accumulate)
+
+
+def build_stages(config: Config, network: keras.Model, steps: int) -> Stages:
+    """The configured stages of a compiled network, its optimizer built, at `steps` batches an epoch."""
+    settings = config.training
+    stages, first_epoch = [], 0
+    for section in settings.stages:
+        scale = settings.optimizer.lr_scale if section.lr_scale is None else section.lr_scale
+        stages.append(Stage(first_epoch, tuple(section.freeze), dict(scale.items())))
+        first_epoch += section.epochs or 0
+    return Stages(
+        network,
+        stages,
+        layer_decay=settings.optimizer.layer_decay,
+        updates_per_epoch=steps // settings.accumulate,
+        warmup=settings.schedule.warmup_steps,
+    )

@@ -21,6 +21,7 @@ from segzoo.inference.pictures import prediction_sheet
 from segzoo.metrics import ConfusionMatrix
 from segzoo.model import LOGITS, logits_only
 from segzoo.training import assemble
+from segzoo.training.averages import Averages
 from segzoo.training.curves import plot_curves
 from segzoo.training.evaluation import Evaluation, evaluate
 from segzoo.training.feed import Batch, Feed
@@ -28,10 +29,11 @@ from segzoo.training.generations import Stored
 from segzoo.training.interrupts import Interrupts
 from segzoo.training.logs import TensorBoardLog, write_csv
 from segzoo.training.plateau import PlateauFactor
-from segzoo.training.progress import CLOCKED, Progress
+from segzoo.training.progress import CLOCKED, Patience, Progress
 from segzoo.training.run import RunFolder
 from segzoo.training.screen import Screen, class_table
-from segzoo.training.state import NotFiniteError, restore_metrics, save_state
+from segzoo.training.stages import Stages
+from segzoo.training.state import Extra, NotFiniteError, restore_metrics, save_state
 from segzoo.weights import bare, load_file, save_file
 
 if TYPE_CHECKING:
@@ -57,6 +59,33 @@ class Result:
     model: keras.Model
 
 
+@dataclass
+class Parts:
+    """What is trained and what moves with it.
+
+    Attributes:
+        network: compiled, its optimizer built.
+        stages: which parts of it are frozen when.
+        averages: moving averages of its weights, where the configuration asks for them.
+        plateau: factor on the learning rate, where the configuration has `reduce_on_plateau`.
+    """
+
+    network: keras.Model
+    stages: Stages
+    averages: Averages | None = None
+    plateau: PlateauFactor | None = None
+
+    @property
+    def evaluated(self) -> keras.Model:
+        """The network that is evaluated and saved: that of the averages where there are any."""
+        return self.network if self.averages is None else self.averages.averaged
+
+    @property
+    def extra(self) -> Extra:
+        """What the run state holds beside the network and its optimizer."""
+        return {} if self.averages is None else {"ema": self.averages.variables}
+
+
 class Epochs:
     """Trains a compiled network to the end of its run.
 
@@ -66,13 +95,12 @@ class Epochs:
     Args:
         config: the resolved configuration.
         folder: the run folder, locked.
-        network: compiled, its optimizer built.
+        parts: the network, compiled, and what moves with it.
         loss: of the logits, for the evaluation.
         steps: steps of an epoch.
         val_batches: the validation split.
         console: where progress is shown.
         interrupts: signals that ask for a stop.
-        plateau: factor on the learning rate, where the configuration has `reduce_on_plateau`.
         pictured: ids of the validation samples in the sheet of predictions.
     """
 
@@ -80,27 +108,26 @@ class Epochs:
         self,
         config: Config,
         folder: RunFolder,
-        network: keras.Model,
+        parts: Parts,
         loss: keras.losses.Loss,
         steps: int,
         val_batches: EvalBatches,
         console: Console,
         interrupts: Interrupts,
         *,
-        plateau: PlateauFactor | None = None,
         pictured: frozenset[str] = frozenset(),
     ):
         self.config = config
         self.settings = config.training
         self.folder = folder
-        self.network = network
-        self.predicting = logits_only(network)
+        self.parts = parts
+        self.network = parts.network
+        self.predicting = logits_only(parts.evaluated)
         self.loss = loss
         self.steps = steps
         self.val_batches = val_batches
         self.console = console
         self.interrupts = interrupts
-        self.plateau = plateau
         self.pictured = pictured
         self.names = assemble.class_names(config)
         self.tensorboard: TensorBoardLog
@@ -155,7 +182,7 @@ class Epochs:
         """
         if progress.best_counts is None or progress.best_epoch is None:
             raise RunError(f"{self.folder.path} was never evaluated; there is no best model to report.")
-        load_file(self.network, self.folder.best)
+        load_file(self.parts.evaluated, self.folder.best)
         confusion = ConfusionMatrix(len(self.names), self.config.data.ignore_index, progress.best_counts)
         title = f"validation, best epoch {progress.best_epoch} of {progress.epoch}"
         self.console.print(class_table(confusion, self.names, title))
@@ -176,6 +203,7 @@ class Epochs:
 
     def _train_epoch(self, feed: Feed, progress: Progress, screen: Screen) -> None:
         """Train what is left of an epoch."""
+        self._enter_stage(progress)
         screen.epoch(progress.epoch + 1, self.settings.epochs, progress.step)
         resumed, self._resumed = self._resumed, None
         left = 0 if progress.stopped else self.steps - progress.position
@@ -192,6 +220,17 @@ class Epochs:
             if feed.error is not None:
                 raise feed.error from None
             raise
+
+    def _enter_stage(self, progress: Progress) -> None:
+        """Freeze and unfreeze what the epoch's stage says; a stage has patience of its own."""
+        fresh = progress.position == 0
+        stage = self.parts.stages.enter(progress.epoch, fresh)
+        if stage is None:
+            return
+        self.console.print(f"Stage from epoch {stage.first_epoch + 1} on: {stage}.", highlight=False, markup=False)
+        if fresh and stage.first_epoch == progress.epoch:
+            progress.early_stopping, progress.plateau = Patience(), Patience()
+            self.folder.write_log(progress, "stage", epoch=progress.epoch, what=str(stage))
 
     def after_step(self, progress: Progress) -> bool:
         """Save the state if it is time to, stop if a signal came; returns whether the epoch may go on."""
@@ -241,7 +280,7 @@ class Epochs:
         for name, value in zip(self.names, found.confusion.iou(), strict=True):
             row[f"val_iou/{name}"] = None if math.isnan(value) else float(value)
         row["val_seconds"] = round(progress.seconds - before, 2)
-        self._lose_patience(score, progress)
+        self._lose_patience(score, row["epoch"], progress)
         improved = progress.best_score is None or score > progress.best_score
         if improved:
             progress.best_score, progress.best_epoch = score, row["epoch"]
@@ -249,19 +288,20 @@ class Epochs:
             self._draw(found)
         return improved
 
-    def _lose_patience(self, score: float, progress: Progress) -> None:
+    def _lose_patience(self, score: float, epoch: int, progress: Progress) -> None:
         """Lower the learning rate or end the training where the score no longer rises."""
         passed = self.settings.evaluate_every
         lowering, stopping = self.settings.reduce_on_plateau, self.settings.early_stopping
-        if lowering is not None and self.plateau is not None:
+        if lowering is not None and self.parts.plateau is not None:
             stale = progress.plateau.wait(score, lowering.min_delta, passed)
             if stale >= lowering.patience:
-                factor = self.plateau.lower(lowering.factor, lowering.final_fraction)
+                factor = self.parts.plateau.lower(lowering.factor, lowering.final_fraction)
                 progress.plateau.stale = 0
                 self.console.print(f"No better validation mIoU: learning rate at {factor:.3g} of its schedule.")
         if stopping is not None:
             stale = progress.early_stopping.wait(score, stopping.min_delta, passed)
-            if stale >= stopping.patience and progress.stopped is None:
+            over = stale >= stopping.patience and self.parts.stages.ended_in_last(epoch)
+            if over and progress.stopped is None:
                 progress.stopped = "early_stopping"
 
     def _draw(self, found: Evaluation) -> None:
@@ -274,9 +314,9 @@ class Epochs:
         """Write what is made from the state of a whole epoch."""
         row = progress.history[-1]
         is_best = progress.best_epoch == progress.epoch
-        save_file(self.network, self.folder.last)
+        save_file(self.parts.evaluated, self.folder.last)
         if is_best:
-            save_file(self.network, self.folder.best)
+            save_file(self.parts.evaluated, self.folder.best)
         write_csv(self.folder.metrics, progress.history)
         plot_curves(progress.history, self.folder.figures / "curves.png")
         figures = {key: value for key, value in row.items() if isinstance(value, float) and key not in CLOCKED[:2]}
@@ -314,7 +354,7 @@ class Epochs:
 
     def _save(self, progress: Progress) -> None:
         self._tick(progress)
-        save_state(self.folder.state, self.network, progress)
+        save_state(self.folder.state, self.network, progress, self.parts.extra)
         self._saved = time.perf_counter()
 
     def _stop(self, progress: Progress) -> None:
@@ -387,6 +427,8 @@ class _Watch(keras.callbacks.Callback):
         loss = progress.losses["loss"]
         if not math.isfinite(loss):
             raise NotFiniteError(f"The loss became {loss}")
+        if self.epochs.parts.averages is not None:
+            self.epochs.parts.averages.follow(progress.step)
         if progress.step == 1:
             self.epochs.folder.write_log(progress, "first_step", step=1, loss=loss)
         self.screen.step(progress.step, loss)

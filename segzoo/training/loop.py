@@ -10,14 +10,14 @@ import keras
 from rich.console import Console
 from rich.markup import escape
 
-from segzoo.backend import precision_note, start_backend, use_xla
+from segzoo.backend import make_deterministic, precision_note, start_backend, use_xla
 from segzoo.config import Config, dump_config
 from segzoo.data import Source
 from segzoo.errors import RunError, StorageError
 from segzoo.training import assemble
 from segzoo.training.batchnorm import momentum_for, set_momentum
 from segzoo.training.class_pixels import ClassPixels
-from segzoo.training.epochs import Epochs, Result
+from segzoo.training.epochs import Epochs, Parts, Result
 from segzoo.training.evaluation import evenly_spaced
 from segzoo.training.generations import DamagedStateWarning
 from segzoo.training.interrupts import Interrupts
@@ -25,6 +25,7 @@ from segzoo.training.origin import origin_of
 from segzoo.training.plateau import PlateauFactor
 from segzoo.training.progress import Progress
 from segzoo.training.run import OriginWarning, RunFolder, run_folder
+from segzoo.training.start import Start
 from segzoo.training.state import restore
 from segzoo.weights import WeightsWarning
 
@@ -58,8 +59,11 @@ def train(
     """
     console = console or Console()
     start_backend()
+    if config.training.deterministic:
+        make_deterministic()
     folder = run_folder(config)
-    # These come first: a loss or data that cannot be used should leave no run folder behind.
+    # These come first: a start, a loss or data that cannot be used should leave no run folder behind.
+    start = None if folder.state.is_file() and not overwrite else Start.of(config)
     sources = {split: assemble.build_source(config, split) for split in ("train", "val")}
     batches = assemble.train_batches(config, sources["train"])
     counted = _class_pixels(config, folder, batches.source, console)
@@ -71,23 +75,23 @@ def train(
         if counted is not None:
             counted.write(folder.class_pixels)
         keras.utils.set_random_seed(config.seed)
-        steps = config.training.steps_per_epoch or batches.steps_per_epoch
-        network, plateau = _compiled(config, loss, steps)
+        steps = assemble.steps_per_epoch(config, batches)
+        parts = _compiled(config, loss, steps, start if stored is None else None)
+        network = parts.network
         progress = Progress(origin=origin)
         if stored is not None:
             progress = Progress.from_json(stored.facts)
-            restore(stored, network, folder.state)
+            restore(stored, network, folder.state, parts.extra)
         _say_what_is_trained(config, network, sources, steps, console)
         epochs = Epochs(
             config,
             folder,
-            network,
+            parts,
             loss,
             steps,
             assemble.eval_batches(config, sources["val"]),
             console,
             interrupts,
-            plateau=plateau,
             pictured=evenly_spaced(sources["val"].ids, config.output.pictures),
         )
         if folder.result.is_file() and epochs.is_over(progress):
@@ -105,11 +109,13 @@ def train(
             ) from error
 
 
-def _compiled(config: Config, loss: keras.losses.Loss, steps: int) -> tuple[keras.Model, PlateauFactor | None]:
-    """Build and compile the network, and the factor on its learning rate where the configuration asks for one."""
+def _compiled(config: Config, loss: keras.losses.Loss, steps: int, start: Start | None) -> Parts:
+    """Build and compile the network, from `start` where there is one, and what moves with it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", WeightsWarning)  # the report is printed and logged
         network = assemble.build_network(config)
+    if start is not None:
+        start.load_into(network)
     momentum = config.training.batchnorm_momentum
     set_momentum(network, momentum_for(steps * config.training.evaluate_every) if momentum == "auto" else momentum)
     losses, weights = assemble.losses_of_outputs(config, network, loss)
@@ -117,8 +123,10 @@ def _compiled(config: Config, loss: keras.losses.Loss, steps: int) -> tuple[kera
     plateau = PlateauFactor.of(optimizer) if config.training.reduce_on_plateau else None
     network.compile(optimizer, losses, loss_weights=weights, jit_compile=use_xla())
     # Built here, its variables are not made while the step is traced, which would trace everything twice.
-    network.optimizer.build(network.trainable_variables)
-    return network, plateau
+    assemble.start_optimizer(config, network)
+    return Parts(
+        network, assemble.build_stages(config, network, steps), assemble.build_averages(config, network), plateau
+    )
 
 
 def _say_what_is_trained(
@@ -134,6 +142,12 @@ def _say_what_is_trained(
     )
     if note := precision_note(config.training.precision):
         console.print(f"[yellow]Warning:[/] {note}", highlight=False, soft_wrap=True)
+    if config.training.overfit is not None:
+        console.print(
+            f"[yellow]Warning:[/] training.overfit: trained and evaluated on the same {config.training.overfit} "
+            "samples; the figures say what the network can learn by heart.",
+            soft_wrap=True,
+        )
 
 
 @contextmanager

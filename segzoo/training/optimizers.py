@@ -1,26 +1,117 @@
-"""AdamW with TensorFlow's fused kernel."""
+"""Keras's optimizers with learning rates by part and decay that spares norms; AdamW in TensorFlow's fused kernel."""
 
 from __future__ import annotations
 
+import inspect
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
+from keras import ops
 
-# Weight decay pulls scales and offsets away from what normalisation needs; He et al. (2019), section 3.1.
-_NOT_DECAYED = ("bias", "gamma", "beta")
+from segzoo.training import OPTIMIZERS
+
+# Weight decay pulls scales and offsets away from what normalisation needs; He et al. (2019), section 3.1. Position
+# embeddings and tokens are spared as in Touvron et al. (2021) and Liu et al. (2021).
+_SPARED_NAMES = re.compile(r"bias|gamma|beta")
+_SPARED_PATHS = re.compile(r"pos(ition)?_?embed|(cls|class|mask)_token")
+
+# What `create` and the rest of the configuration fill in.
+_FILLED_IN = frozenset(
+    {
+        "self", "name", "learning_rate", "weight_decay", "clipnorm", "clipvalue", "global_clipnorm", "use_ema",
+        "ema_momentum", "ema_overwrite_frequency", "loss_scale_factor", "gradient_accumulation_steps",
+    }
+)  # fmt: skip
 
 
-@keras.saving.register_keras_serializable("segzoo")
-class AdamW(keras.optimizers.AdamW):
-    """AdamW (Loshchilov and Hutter, 2019); normalisation parameters and biases are not decayed.
+def is_decayed(variable: Any) -> bool:
+    """Whether weight decay belongs on a variable: a kernel, not a vector, bias, scale or position embedding."""
+    spared = _SPARED_NAMES.search(variable.name) or _SPARED_PATHS.search(variable.path)
+    return len(variable.shape) > 1 and not spared
 
-    The same update as `keras.optimizers.AdamW`. On TensorFlow one fused kernel takes the place of some twenty graph
-    operations for each variable; the graph of a large model then traces and starts in about half the time.
+
+class Partwise:
+    """Mixin for an optimizer of Keras: a learning rate for each variable, and weight decay where it belongs.
+
+    - A variable's rate is the schedule's times its factor (`set_factors`); decoupled weight decay (Loshchilov and
+      Hutter, 2019) follows that rate.
+    - Weight decay spares what `is_decayed` says.
+    - A schedule counts updates, not batches, where gradients are accumulated over several batches.
+    - `begin_stage` starts anew from empty moments while the schedule goes on.
     """
 
-    def __init__(self, learning_rate: Any = 1e-3, weight_decay: float = 1e-4, **kwargs: Any):
-        super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, **kwargs)
-        self.exclude_from_weight_decay(var_names=list(_NOT_DECAYED))
+    _factors: Mapping[int, float] | None = None  # by index of the variable; None: 1 for all
+    _updates_before = 0
+    _ramp = 0
+    weight_decay: float | None
+
+    def build(self, variables: Sequence[Any]) -> None:
+        """Create the optimizer's variables for `variables`, in their order; a step may then update some of them."""
+        self._decayed = tuple(is_decayed(variable) for variable in variables)
+        super().build(variables)  # type: ignore[misc]
+
+    def set_factors(self, factors: Sequence[tuple[Any, float]]) -> None:
+        """Set the rate factors, above 0, of variables; all others have 1. Takes effect when a step is traced."""
+        index = self._get_variable_index  # type: ignore[attr-defined]
+        found = {index(variable): float(factor) for variable, factor in factors if factor != 1.0}
+        self._factors = found or None
+
+    def begin_stage(self, updates_before: int, ramp: int) -> None:
+        """Go on with the schedule `updates_before` updates into the run, rising to its rate within `ramp` updates.
+
+        `iterations` counts from the start of the stage. Takes effect when a step is traced.
+        """
+        self._updates_before, self._ramp = updates_before, ramp
+
+    def _get_current_learning_rate(self) -> Any:
+        schedule = self._learning_rate  # type: ignore[attr-defined]
+        if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+            return super()._get_current_learning_rate()  # type: ignore[misc]
+        updates = self.iterations  # type: ignore[attr-defined]
+        rate = schedule(updates + self._updates_before if self._updates_before else updates)
+        if self._ramp:
+            rate *= ops.minimum(1.0, (ops.cast(updates, "float32") + 1.0) / (self._ramp + 1.0))
+        return rate
+
+    def _use_weight_decay(self, variable: Any) -> bool:
+        return self._decayed[self._get_variable_index(variable)]  # type: ignore[attr-defined]
+
+    def _by_factor(self, variables: Sequence[Any]) -> Iterator[tuple[float, list[int]]]:
+        """Each factor with the places in `variables` that it belongs to."""
+        factors = self._factors
+        if factors is None:
+            yield 1.0, list(range(len(variables)))
+            return
+        index = self._get_variable_index  # type: ignore[attr-defined]
+        places: dict[float, list[int]] = {}
+        for place, variable in enumerate(variables):
+            places.setdefault(factors.get(index(variable), 1.0), []).append(place)
+        yield from places.items()
+
+    def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
+        decay = self.weight_decay
+        if not decay:
+            return
+        for factor, places in self._by_factor(variables):
+            self.weight_decay = decay * factor  # Keras multiplies it by the schedule's rate
+            try:
+                super()._apply_weight_decay([variables[place] for place in places])  # type: ignore[misc]
+            finally:
+                self.weight_decay = decay
+
+    def _backend_update_step(self, grads: Sequence[Any], variables: Sequence[Any], learning_rate: Any) -> None:
+        for factor, places in self._by_factor(variables):
+            super()._backend_update_step(  # type: ignore[misc]
+                [grads[place] for place in places],
+                [variables[place] for place in places],
+                learning_rate if factor == 1.0 else learning_rate * factor,
+            )
+
+
+class _FusedAdamW(keras.optimizers.AdamW):
+    """The update of `keras.optimizers.AdamW` in one kernel of TensorFlow's for each variable."""
 
     def _is_fused(self) -> bool:
         if keras.backend.backend() != "tensorflow" or self.amsgrad:
@@ -41,7 +132,7 @@ class AdamW(keras.optimizers.AdamW):
 
         # Made once, not once for each of some hundred variables.
         rate = tf.cast(learning_rate, tf.float32)
-        step = tf.cast(self.iterations.value + 1, tf.float32)
+        step = tf.cast(ops.convert_to_tensor(self.iterations) + 1, tf.float32)
         kept = 1.0 - rate * float(self.weight_decay or 0.0)
         settings = {
             "beta1_power": tf.pow(self.beta_1, step),
@@ -63,3 +154,82 @@ class AdamW(keras.optimizers.AdamW):
                 grad=tf.cast(gradient, weights.dtype),
                 **{name: tf.cast(value, weights.dtype) for name, value in settings.items()},
             )
+
+
+@keras.saving.register_keras_serializable("segzoo")
+class AdamW(Partwise, _FusedAdamW):
+    """AdamW (Loshchilov and Hutter, 2019); normalisation parameters and biases are not decayed.
+
+    The same update as `keras.optimizers.AdamW`. On TensorFlow one fused kernel takes the place of some twenty graph
+    operations for each variable; the graph of a large model then traces and starts in about half the time.
+    """
+
+    def __init__(self, learning_rate: Any = 1e-3, weight_decay: float = 1e-4, **kwargs: Any):
+        super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, **kwargs)
+
+
+def _partwise(optimizer: type) -> type:
+    """An optimizer of Keras with the mixin, registered under its own name."""
+    name = optimizer.__name__
+    made = type(name, (Partwise, optimizer), {"__doc__": f"keras.optimizers.{name} with what `Partwise` adds."})
+    return keras.saving.register_keras_serializable("segzoo")(made)
+
+
+SGD = _partwise(keras.optimizers.SGD)
+RMSprop = _partwise(keras.optimizers.RMSprop)
+Lion = _partwise(keras.optimizers.Lion)
+Adamax = _partwise(keras.optimizers.Adamax)
+Adagrad = _partwise(keras.optimizers.Adagrad)
+Adafactor = _partwise(keras.optimizers.Adafactor)
+
+
+def options(name: str) -> dict[str, Any]:
+    """Names and defaults of the arguments that an optimizer has of its own, beside the rate, decay and clipping."""
+    for base in OPTIMIZERS[name].__mro__:
+        own = vars(base).get("__init__")
+        if own is not None and base.__module__.startswith("keras."):
+            parameters = inspect.signature(own).parameters.values()
+            return {p.name: p.default for p in parameters if p.name not in _FILLED_IN and p.default is not p.empty}
+    return {}
+
+
+def create(
+    name: str,
+    learning_rate: Any,
+    weight_decay: float = 0.0,
+    *,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    accumulate: int = 1,
+    **own: Any,
+) -> keras.optimizers.Optimizer:
+    """An optimizer by name.
+
+    Args:
+        name: a name of `segzoo.training.OPTIMIZERS`.
+        learning_rate: a number or a schedule over updates.
+        weight_decay: decoupled weight decay, 0 or more, by whatever optimizer.
+        clip_norm: largest global norm of the gradient.
+        clip_value: largest absolute value in the gradient.
+        accumulate: batches whose mean gradient makes one update.
+        **own: arguments that `options` names.
+
+    Raises:
+        UnknownNameError: no such optimizer.
+        ValueError: arguments that it does not take, or both kinds of clipping.
+    """
+    if clip_norm is not None and clip_value is not None:
+        raise ValueError("clip_norm and clip_value exclude each other; give one.")
+    return OPTIMIZERS[name](
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        global_clipnorm=clip_norm,
+        clipvalue=clip_value,
+        gradient_accumulation_steps=accumulate if accumulate > 1 else None,
+        **own,
+    )
+
+
+def inner(optimizer: keras.optimizers.Optimizer) -> Any:
+    """The optimizer itself where one that scales the loss was put around it, as Keras does for float16."""
+    return getattr(optimizer, "inner_optimizer", optimizer)

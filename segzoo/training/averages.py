@@ -1,0 +1,72 @@
+"""An exponential moving average of a network's weights, in a network of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+
+class Averages:
+    """Averages of all weights of `network`, moving statistics of normalisation too, as the weights of `averaged`.
+
+    A network of its own: the average is evaluated and saved without ever touching the weights that are trained. With
+    every update `average += (1 - decay) * (weight - average)`. At update n decay is at most `(1 + n) / (10 + n)`, as in
+    tf.train.ExponentialMovingAverage, so that a short run's average is not one of its initial values.
+
+    Args:
+        network: what is trained.
+        averaged: the same network built once more; it takes over the weights.
+        decay: between 0 and 1; 0.999 averages over about 1000 updates.
+        accumulate: steps that make one update.
+
+    Attributes:
+        averaged: the network of averages.
+    """
+
+    def __init__(self, network: keras.Model, averaged: keras.Model, decay: float, accumulate: int = 1):
+        self.network = network
+        self.averaged = averaged
+        self.decay = decay
+        self.accumulate = accumulate
+        averaged.set_weights(network.get_weights())
+        self._move = self._compiled()
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """What a run state must hold beside the network's own variables."""
+        return list(self.averaged.weights)
+
+    def decay_at(self, update: int) -> float:
+        """Decay at an update, the first being 0."""
+        return min(self.decay, (1.0 + update) / (10.0 + update))
+
+    def follow(self, step: int) -> None:
+        """Take the weights after `step` steps into the averages, where these steps end with an update."""
+        if step % self.accumulate == 0:
+            self._move(1.0 - self.decay_at(step // self.accumulate - 1))
+
+    def _compiled(self) -> Callable[[float], None]:
+        pairs = list(zip(self.averaged.weights, self.network.weights, strict=True))
+
+        def move(share: Any) -> None:
+            for average, weight in pairs:
+                average.assign_add((weight - average) * keras.ops.cast(share, average.dtype))
+
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            graph = tf.function(move, input_signature=[tf.TensorSpec((), tf.float32)])
+
+            def move_in_graph(share: float) -> None:
+                graph(tf.constant(share, tf.float32))
+
+            return move_in_graph
+
+        def move_eagerly(share: float) -> None:
+            if hasattr(self.network, "jax_state_sync"):
+                self.network.jax_state_sync()  # during `fit` JAX holds the variables elsewhere
+            move(share)
+
+        return move_eagerly

@@ -1,0 +1,113 @@
+"""The parts of a network, as they are frozen and given learning rates of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from segzoo.decoders import Decoder, SegmentationHead
+from segzoo.decoders.base import AuxiliaryHead, ClassificationHead
+from segzoo.errors import SegzooError
+
+BACKBONE, DECODER, HEAD = "backbone", "decoder", "head"
+
+
+def parts(network: keras.Model) -> dict[str, list[keras.layers.Layer]]:
+    """Layers of a network made by `segzoo.build_model`, by part: "backbone", "decoder" and "head".
+
+    The heads that serve training alone belong to "head".
+    """
+    found: dict[str, list[keras.layers.Layer]] = {BACKBONE: [], DECODER: [], HEAD: []}
+    for layer in network.layers:
+        if isinstance(layer, Decoder):
+            found[DECODER].append(layer)
+        elif isinstance(layer, SegmentationHead | ClassificationHead):
+            found[HEAD].append(layer)
+        else:
+            found[BACKBONE].append(layer)
+    return found
+
+
+def levels(network: keras.Model) -> dict[str, list[keras.layers.Layer]]:
+    """Layers of the backbone by the finest level that needs them: {"P1": [...], "P2": [...], ...}, finest first.
+
+    Only levels that the decoder or an auxiliary head reads; what the finest of them needs is its own.
+    """
+    taps: dict[str, Any] = {}
+    for layer in network.layers:
+        (inputs, *_), _ = _arguments(layer)
+        if isinstance(layer, Decoder):
+            taps.update(inputs)
+        elif isinstance(layer, AuxiliaryHead):
+            taps[layer.name.removeprefix("auxiliary_")] = inputs
+    seen: set[int] = set()
+    found = {}
+    for level in sorted(taps):
+        needed = [layer for layer in keras.Model(network.input, taps[level]).layers if id(layer) not in seen]
+        seen.update(map(id, needed))
+        found[level] = needed
+    return found
+
+
+def _arguments(layer: keras.layers.Layer) -> tuple[tuple, dict]:
+    """Arguments of a layer's call in its network; an input layer has none."""
+    given = layer._inbound_nodes[0].arguments
+    return given.args or (None,), given.kwargs
+
+
+def rate_factors(
+    network: keras.Model, lr_scale: Mapping[str, float], layer_decay: float = 1.0
+) -> list[tuple[Any, float]]:
+    """Each variable of a network with the factor of its learning rate.
+
+    Args:
+        network: made by `segzoo.build_model`.
+        lr_scale: part or level to a factor; those that apply to a layer are multiplied.
+        layer_decay: the deepest level of the backbone has this factor, the next its square, and so on to the finest;
+            decoder and heads have 1. Howard and Ruder (2018), in the form of Clark et al. (2020), by level.
+
+    Raises:
+        SegzooError: a level that the network does not read.
+    """
+    factors: dict[int, float] = {}
+
+    def scale(layers: list[keras.layers.Layer], factor: float) -> None:
+        for layer in layers:
+            factors[id(layer)] = factors.get(id(layer), 1.0) * factor
+
+    by_part = parts(network)
+    by_level = levels(network) if layer_decay != 1.0 or set(lr_scale) - set(by_part) else {}
+    for name, factor in lr_scale.items():
+        scale(layers_of(name, by_part, by_level), factor)
+    for depth, level in enumerate(reversed(by_level), start=1):
+        scale(by_level[level], layer_decay**depth)
+    return [(variable, factors.get(id(layer), 1.0)) for layer in network.layers for variable in layer.variables]
+
+
+def frozen_layers(network: keras.Model, names: Sequence[str]) -> list[keras.layers.Layer]:
+    """Layers that freezing these parts freezes; of a level all that its tap needs, the finer levels too.
+
+    Raises:
+        SegzooError: a level that the network does not read.
+    """
+    by_part = parts(network)
+    by_level = levels(network) if set(names) - set(by_part) else {}
+    frozen = []
+    for name in names:
+        frozen += layers_of(name, by_part, by_level)
+        if name in by_level:
+            frozen += [layer for level in by_level if level < name for layer in by_level[level]]
+    return frozen
+
+
+def layers_of(
+    name: str, by_part: Mapping[str, list[keras.layers.Layer]], by_level: Mapping[str, list[keras.layers.Layer]]
+) -> list[keras.layers.Layer]:
+    """Layers of a part or of a single level; SegzooError where the network does not read that level."""
+    if name in by_part:
+        return by_part[name]
+    if name not in by_level:
+        raise SegzooError(f"The network reads no level {name}, only {', '.join(by_level) or 'none'}.")
+    return by_level[name]
