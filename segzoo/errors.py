@@ -45,7 +45,7 @@ class StorageError(SegzooError, OSError):
         return cls(error.errno, os.strerror(error.errno) if error.errno else str(error), str(path))
 
     def __str__(self) -> str:
-        return f"{self.filename} cannot be written: {self.strerror}."
+        return f"{self.filename} cannot be written: {str(self.strerror).rstrip('.')}."
 
 
 class UnknownNameError(SegzooError, ValueError):

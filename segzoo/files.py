@@ -16,7 +16,7 @@ from pathlib import Path
 from segzoo.errors import StorageError
 
 #: Called before every file operation with its name ("make folder", "write", "flush", "keep", "replace", "flush folder",
-#: "append", "remove") and its path. What it raises is what the operation would have raised. For tests.
+#: "append", "remove", "lock") and its path. What it raises is what the operation would have raised. For tests.
 fault: Callable[[str, Path], None] | None = None
 
 _TEMPORARY = re.compile(r"\.\d+-.+")

@@ -361,9 +361,10 @@ class Epochs:
         """End the process's part of the run; the state is saved."""
         signal = self.interrupts.requested
         self.folder.write_session("interrupted", step=progress.step, signal=signal)
+        kept = f"the state is in {self.folder.path}" if progress.step else "there is no state yet"
         raise RunInterruptedError(
-            f"{signal}: stopped after step {progress.step} of {self.steps * self.settings.epochs}; the state is in "
-            f"{self.folder.path}. The same command goes on from there."
+            f"{signal}: stopped after step {progress.step} of {self.steps * self.settings.epochs}; {kept}. The same "
+            "command goes on from there."
         )
 
     def _until_asked_to_stop(self, batches: Iterable[Any], progress: Progress) -> Iterator[Any]:

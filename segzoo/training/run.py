@@ -147,14 +147,14 @@ class RunFolder:
         with files.operation("make folder", self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         held = FileLock(lock)
-        try:
-            with files.operation("lock", lock):
+        with files.operation("lock", lock):
+            try:
                 held.acquire(timeout=0)
-        except filelock.Timeout:
-            raise RunError(
-                f"Another process is training in {self.path}{self._last_session()}. Wait for it or stop it, or choose "
-                "another folder with --set name=..."
-            ) from None
+            except filelock.Timeout:
+                raise RunError(
+                    f"Another process is training in {self.path}{self._last_session()}. Wait for it or stop it, or "
+                    "choose another folder with --set name=..."
+                ) from None
         try:
             yield
         finally:

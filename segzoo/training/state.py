@@ -25,8 +25,8 @@ class NotFiniteError(Exception):
 def save_state(path: Path, network: keras.Model, progress: Progress, extra: Extra | None = None) -> None:
     """Write a new generation of the state; the one that was there is kept as the previous one.
 
-    It holds where the run stands, every variable of the compiled network (seed generators too), of its optimizer and
-    of its metrics (the running loss of an epoch), those of `extra`, and the generators of `random` and `numpy.random`.
+    It holds where the run stands, every variable of the compiled network (seed generators too), of its optimizer, of
+    `extra` and, within an epoch, of the metrics (the running loss), and the generators of `random` and `numpy.random`.
 
     Raises:
         StorageError: the file system refuses; the state that was there is intact.
@@ -38,7 +38,8 @@ def save_state(path: Path, network: keras.Model, progress: Progress, extra: Extr
     for index, variable in enumerate(network.variables):
         if variable.trainable and not np.isfinite(arrays[f"model/{index:05d}"].sum(dtype="float64")):
             raise NotFiniteError(f"The weights {variable.path} became not finite")
-    arrays |= {key: keras.ops.convert_to_numpy(variable) for key, variable in _metrics(network).items()}
+    if progress.position:
+        arrays |= {key: keras.ops.convert_to_numpy(variable) for key, variable in _metrics(network).items()}
     arrays["random/python"] = np.array(json.dumps(random.getstate()))
     arrays["random/numpy"] = np.array(json.dumps(np.random.get_state(legacy=False), default=np.ndarray.tolist))  # noqa: NPY002
     generations.write(path, progress.to_json(), arrays)

@@ -39,6 +39,11 @@ def test_a_loss_term_is_a_weight_or_a_mapping_with_its_weight_filled_in(write):
     assert isinstance(config.loss["cross_entropy"], float)
 
 
+@pytest.mark.parametrize(("given", "seconds"), [("90m", 5400.0), ("1h30m", 5400.0), ("2d", 172800.0), ("5", 5.0)])
+def test_a_time_span_has_units_or_is_in_seconds(write, given, seconds):
+    assert load_config(write(MINIMAL + f"  max_time: {given}\n")).training.max_time == seconds
+
+
 def test_a_config_is_immutable(write):
     config = load_config(write(MINIMAL))
     with pytest.raises(ValidationError):

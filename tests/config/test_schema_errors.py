@@ -97,6 +97,10 @@ def test_top_level_values(problems, tail, line, key, words):
         ("batchnorm_momentum: 1.0", 8, "batchnorm_momentum", ["auto or a number between 0 and 1", "1.0"]),
         ("batchnorm_momentum: avto", 8, "batchnorm_momentum", ["auto or a number", "'avto'"]),
         ("steps_per_epoch: 0", 8, "steps_per_epoch", ["at least 1"]),
+        ("max_time: 2 weeks", 8, "max_time", ["1h30m", "'2 weeks'"]),
+        ("max_time: 0", 8, "max_time", ["above 0", "0"]),
+        ("max_time: true", 8, "max_time", ["number of seconds", "true"]),
+        ("reduce_on_plateau: {patience: 2, factor: 1.0}", 8, "reduce_on_plateau.factor", ["below 1"]),
     ],
 )
 def test_values_of_training(problems, tail, line, key, words):
