@@ -22,6 +22,7 @@ from segzoo.files import replacing
 from segzoo.training import assemble
 from segzoo.training.class_pixels import ClassPixels
 from segzoo.training.feed import Feed
+from segzoo.training.start import Start
 from segzoo.weights import WeightsWarning
 
 # A loss so many times the lowest one is divergence; as in fastai.
@@ -134,6 +135,7 @@ def find_learning_rate(config: Config, *, start: float = 1e-6, end: float = 1.0,
             f"The finder needs 0 < start < end and 10 updates or more, got {start:g}, {end:g} and {updates}."
         )
     start_backend()
+    start_weights = Start.of(config)
     source = assemble.build_source(config, "train")
     batches = assemble.train_batches(config, source)
     counted = ClassPixels.of(source, config.data.workers) if assemble.weight_schemes(config) else None
@@ -142,6 +144,8 @@ def find_learning_rate(config: Config, *, start: float = 1e-6, end: float = 1.0,
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", WeightsWarning)
         network = assemble.build_network(config)
+    if start_weights is not None:
+        start_weights.load_into(network)
     losses, weights = assemble.losses_of_outputs(config, network, loss)
     accumulate = config.training.accumulate
     ramp = Ramp(start, end, updates)

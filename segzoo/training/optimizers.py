@@ -10,6 +10,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from segzoo.errors import SegzooError
 from segzoo.training import OPTIMIZERS
 
 # Weight decay pulls scales and offsets away from what normalisation needs; He et al. (2019), section 3.1. Position
@@ -91,15 +92,32 @@ class Partwise:
         yield from places.items()
 
     def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
-        decay = self.weight_decay
-        if not decay:
+        if not self.weight_decay:
             return
         for factor, places in self._by_factor(variables):
-            self.weight_decay = decay * factor  # Keras multiplies it by the schedule's rate
-            try:
-                super()._apply_weight_decay([variables[place] for place in places])  # type: ignore[misc]
-            finally:
-                self.weight_decay = decay
+            decayed = [variables[place] for place in places if self._use_weight_decay(variables[place])]
+            self._shrink(decayed, float(self.weight_decay) * factor)
+
+    def _shrink(self, variables: Sequence[Any], share: float) -> None:
+        """Take the learning rate times `share` of itself from each variable."""
+
+        def shrink(variable: Any) -> None:
+            rate = ops.cast(self.learning_rate, variable.dtype)  # type: ignore[attr-defined]
+            variable.assign(variable * (1.0 - rate * share))
+
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            if tf.distribute.has_strategy():
+
+                def shrink_everywhere(strategy: Any) -> None:
+                    for variable in variables:
+                        strategy.extended.update(variable.value, shrink, group=False)
+
+                tf.distribute.get_replica_context().merge_call(shrink_everywhere)
+                return
+        for variable in variables:
+            shrink(variable)
 
     def _backend_update_step(self, grads: Sequence[Any], variables: Sequence[Any], learning_rate: Any) -> None:
         for factor, places in self._by_factor(variables):
@@ -119,10 +137,6 @@ class _FusedAdamW(keras.optimizers.AdamW):
         import tensorflow as tf
 
         return not tf.distribute.has_strategy()
-
-    def _apply_weight_decay(self, variables: Any) -> None:
-        if not self._is_fused():
-            super()._apply_weight_decay(variables)
 
     def _backend_update_step(self, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
         if not self._is_fused():
@@ -166,6 +180,10 @@ class AdamW(Partwise, _FusedAdamW):
 
     def __init__(self, learning_rate: Any = 1e-3, weight_decay: float = 1e-4, **kwargs: Any):
         super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, **kwargs)
+
+    def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
+        if not self._is_fused():  # the fused update sees to it
+            super()._apply_weight_decay(variables)
 
 
 def _partwise(optimizer: type) -> type:
@@ -217,7 +235,15 @@ def create(
     Raises:
         UnknownNameError: no such optimizer.
         ValueError: arguments that it does not take, or both kinds of clipping.
+        SegzooError: accumulation over several devices.
     """
+    if accumulate > 1 and keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if tf.distribute.has_strategy():
+            raise SegzooError(
+                "accumulate: Keras cannot accumulate gradients over several devices; give larger batches."
+            )
     if clip_norm is not None and clip_value is not None:
         raise ValueError("clip_norm and clip_value exclude each other; give one.")
     return OPTIMIZERS[name](

@@ -1,6 +1,8 @@
 """Optimizers by name: rates by part, decay where it belongs, accumulation, clipping, the scale of float16 losses."""
 
 import math
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -215,3 +217,58 @@ def test_one_cycle_is_pytorchs():
         assert float(schedule(step)) == pytest.approx(expected, rel=1e-4, abs=1e-8), step
     again = OneCycle.from_config(schedule.get_config())
     assert float(again(20)) == float(schedule(20))
+
+
+_TWO_DEVICES = """
+import contextlib
+import numpy as np
+import tensorflow as tf
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+import keras
+from segzoo.errors import SegzooError
+from segzoo.training import optimizers
+from segzoo.training.averages import Averages
+from segzoo.training.schedules import WarmUpDecay
+
+def network():
+    inputs = keras.Input((6,))
+    x = keras.layers.Dense(5, activation="tanh", name="one")(inputs)
+    return keras.Model(inputs, keras.layers.Dense(2, name="two")(x))
+
+x = np.random.default_rng(0).normal(size=(8, 6)).astype("float32")
+data = tf.data.Dataset.from_tensors((x, x[:, :2])).repeat()
+start = network().get_weights()
+
+def trained(scope):
+    with scope:
+        model, twin = network(), network()
+        model.set_weights(start)
+        optimizer = optimizers.create(NAME, WarmUpDecay(0.05, 20, 2), 0.1)
+        model.compile(optimizer, "mse", jit_compile=False)
+        optimizer.build(model.trainable_variables)
+        optimizer.set_factors([(variable, 0.3) for variable in model.get_layer("one").variables])
+        averages = Averages(model, twin, 0.9)
+    follow = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: averages.follow(batch + 1))
+    model.fit(data, steps_per_epoch=6, verbose=0, callbacks=[follow])
+    return model.get_weights() + twin.get_weights()
+
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+for NAME in ("adamw", "sgd"):
+    pairs = zip(trained(contextlib.nullcontext()), trained(strategy.scope()), strict=True)
+    print(NAME, max(float(np.abs(one - two).max()) for one, two in pairs))
+with strategy.scope():
+    try:
+        optimizers.create("sgd", 0.1, accumulate=2)
+    except SegzooError as error:
+        print(error)
+"""
+
+
+def test_two_devices_update_as_one_does():
+    # In a process of its own: devices are set before TensorFlow starts. Decay by part once depended on the threads.
+    done = subprocess.run([sys.executable, "-c", _TWO_DEVICES], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    adamw, sgd, refused = done.stdout.strip().splitlines()[-3:]
+    assert float(adamw.split()[1]) < 1e-5 and float(sgd.split()[1]) < 1e-6
+    assert "give larger batches" in refused
