@@ -13,6 +13,7 @@ from segzoo import data, losses
 from segzoo.backend import dtype_policy
 from segzoo.config import Config, FolderData
 from segzoo.data import Source
+from segzoo.metrics import ConfusionMatrix, MultilabelCounts
 from segzoo.model import PRESENCE, build_model
 from segzoo.training.class_pixels import ClassPixels
 from segzoo.training.optimizers import AdamW
@@ -71,6 +72,12 @@ def class_names(config: Config) -> list[str]:
     from segzoo.data.generated import CLASSES
 
     return list(CLASSES)
+
+
+def counts(config: Config, found: Any = None) -> ConfusionMatrix | MultilabelCounts:
+    """What counts the pixels of an evaluation, from `found` counts on where they are given."""
+    kind = MultilabelCounts if config.mode == "multilabel" else ConfusionMatrix
+    return kind(len(class_names(config)), config.data.ignore_index, found)
 
 
 def output_channels(config: Config) -> int:

@@ -104,7 +104,9 @@ def read_colors(path: Path) -> list[tuple[str, tuple[int, int, int]]]:
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        # CamVid's own list has "64 128 64<tab>Animal"; CSVs have commas or semicolons, and names may have spaces
+        # CamVid's own list has "64 128 64<tab>Animal", CVAT's of VOC "cat:64,0,0::"; CSVs have commas or semicolons,
+        # and names may have spaces
+        line = re.sub(r"^([^:,;]+):([\d, ]+):.*$", r"\1,\2", line)
         cells = next(csv.reader([line], delimiter=";" if ";" in line else ","))
         if len(cells) == 1:
             cells = re.split(r"\s+", line.strip(), maxsplit=3)
