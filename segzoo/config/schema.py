@@ -164,6 +164,41 @@ class GeneratedData(DataConfig):
         return self
 
 
+class SplitConfig(Section):
+    """How samples are divided into training and validation, where folders do not say it."""
+
+    lists: dict[Literal["train", "val"], Text] | None = Field(
+        default=None,
+        description="{train: FILE, val: FILE}: text files with an image and its mask on each line, from root, or a "
+        "name alone.",
+    )
+    csv: Text | None = Field(
+        default=None,
+        description="CSV with the columns image, mask and, unless val_fraction or fold divide it, split (train, val).",
+    )
+    val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
+        default=None,
+        description="Share of the samples of train_split, or of the CSV, to validate on, above 0, below 1.",
+    )
+    fold: Annotated[str, Field(pattern=r"^[1-9][0-9]* of [1-9][0-9]*$")] | None = Field(
+        default=None, description="i of k: cut the samples into k parts and validate on the i-th, such as 1 of 5."
+    )
+    seed: int = Field(default=0, ge=0, description="Another seed is another division; the run's own seed has no part.")
+    group: Text | None = Field(
+        default=None,
+        description="Regular expression in the samples' names, or column of the CSV, for what belongs together (a "
+        "patient, a scene): no group is in both splits.",
+    )
+    stratify: bool = Field(
+        default=False, description="Keep each class's share of samples alike in both splits; reads every mask once."
+    )
+
+    @model_validator(mode="after")
+    def _one_way_of_dividing(self) -> SplitConfig:
+        checks.division(self.lists, self.csv, self.val_fraction, self.fold, self.group, self.stratify)
+        return self
+
+
 class FolderData(DataConfig):
     """Image and mask files under root/<split>/<image_dir> and root/<split>/<mask_dir>."""
 
@@ -176,6 +211,9 @@ class FolderData(DataConfig):
     palette: list[Color] | None = Field(
         default=None,
         description="One [red, green, blue] per class, each 0 to 255, used in pictures.",
+    )
+    split: SplitConfig | None = Field(
+        default=None, description="How samples are divided into training and validation; null: by folders."
     )
     masks: MasksFormat = Field(
         default_factory=lambda: {"format": "index"},

@@ -22,6 +22,7 @@ SOURCES = Registry(
 _LAZY = {
     "Augmentation": "segzoo.data.augmentation",
     "CachedSource": "segzoo.data.cache",
+    "Division": "segzoo.data.splits",
     "EvalBatches": "segzoo.data.pipeline",
     "FolderSource": "segzoo.data.folder",
     "GeneratedShapes": "segzoo.data.generated",
@@ -33,7 +34,9 @@ _LAZY = {
     "Pair": "segzoo.data.folder",
     "Problem": "segzoo.data.checks",
     "Report": "segzoo.data.checks",
+    "Subset": "segzoo.data.subset",
     "TrainBatches": "segzoo.data.pipeline",
+    "class_presence": "segzoo.data.presence",
     "check_source": "segzoo.data.checks",
     "signed_distances": "segzoo.data.distances",
     "validate_transforms": "segzoo.data.augmentation",

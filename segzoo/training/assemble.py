@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -27,10 +28,10 @@ def build_source(config: Config, split: str) -> Source:
     section = config.data
     name = section.train_split if split == "train" else section.val_split
     if isinstance(section, FolderData):
-        return data.create_source(
+        make = functools.partial(
+            data.create_source,
             "folder",
             root=section.root,
-            split=name,
             classes=section.classes,
             ignore_index=section.ignore_index,
             image_dir=section.image_dir,
@@ -41,6 +42,13 @@ def build_source(config: Config, split: str) -> Source:
             mask_suffix=section.mask_suffix,
             exif=section.exif,
         )
+        if section.split is None:
+            return make(split=name)
+        given = section.split.model_dump()
+        if section.split.fold is not None:
+            given["fold"] = tuple(map(int, section.split.fold.split(" of ")))
+        division = data.Division(**given)
+        return division.source(split, make, Path(section.root), section.train_split, max(1, section.workers))
     count = section.train_count if split == "train" else section.val_count
     return data.create_source(
         "generated", split=name, count=count, size=section.size, seed=config.seed, ignore_index=section.ignore_index
