@@ -278,6 +278,13 @@ def division(
             raise ProblemAt(("group",), f"{group!r} is no regular expression: {error}") from None
 
 
+def known_classes(names: Sequence[str] | None, classes: Sequence[str]) -> None:
+    """Raise ProblemAt for a name in `data.crop.classes` that no class has."""
+    for index, name in enumerate(names or []):
+        if name not in classes:
+            raise ProblemAt(("data", "crop", "classes", index), not_among("class", name, classes))
+
+
 def value_range(found: tuple[float, float] | None) -> None:
     """Raise ProblemAt unless low is below high."""
     if found is not None and not found[0] < found[1]:

@@ -117,6 +117,21 @@ class ModelConfig(Section):
         return self
 
 
+class CropConfig(Section):
+    """Windows of one size, cut out of training samples."""
+
+    strategy: Literal["random", "foreground"] = Field(
+        default="random", description="random, or foreground: some windows are centred on a pixel of a chosen class."
+    )
+    size: ImageSize = Field(description="[height, width] of a window in pixels, each 32 to 8192.")
+    fraction: Fraction = Field(default=0.33, description="Share of windows that foreground centres, 0 to 1.")
+    classes: list[Text] | None = Field(
+        default=None,
+        min_length=1,
+        description="Classes that attract windows; null: all but the first, in mode multilabel all.",
+    )
+
+
 class DataConfig(Section):
     """What every source of data has in common."""
 
@@ -139,6 +154,22 @@ class DataConfig(Section):
         default=1024,
         ge=0,
         description="Memory for decoded training samples, in MiB, so that files are read once; 0: none.",
+    )
+    cache_dir: Text | None = Field(
+        default=None,
+        description="Folder for decoded training samples on disk, beside those in memory; several runs may share it.",
+    )
+    cache_disk_mb: Positive = Field(default=16384, description="Most disk space of cache_dir, in MiB.")
+    repeats: Positive = Field(
+        default=1, description="How often an epoch shows each training sample, 1 or more; for few samples."
+    )
+    oversample: Annotated[float, Field(gt=0.0, le=1.0)] | None = Field(
+        default=None,
+        description="Share of the training samples below which a class is rare: samples that show it come more often, "
+        "sqrt(oversample / its share) times; reads every mask once. null: all come alike.",
+    )
+    crop: CropConfig | None = Field(
+        default=None, description="Windows cut out of training samples before augment; null: none."
     )
     augment: list[Transform] = Field(
         default_factory=list,
@@ -389,6 +420,8 @@ class Config(Section):
 
         classes = self.data.classes if isinstance(self.data, FolderData) else CLASSES
         checks.losses_fit_the_mode(self.loss, self.mode)
+        if self.data.crop is not None:
+            checks.known_classes(self.data.crop.classes, classes)
         if isinstance(self.data, FolderData):
             checks.masks_fit(self.data.masks, classes, self.data.ignore_index, self.mode)
             checks.one_band_per_channel(self.data.bands, self.model.input_channels)

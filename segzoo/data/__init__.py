@@ -22,6 +22,8 @@ SOURCES = Registry(
 _LAZY = {
     "Augmentation": "segzoo.data.augmentation",
     "CachedSource": "segzoo.data.cache",
+    "Crop": "segzoo.data.cropping",
+    "DiskCache": "segzoo.data.disk_cache",
     "Division": "segzoo.data.splits",
     "EvalBatches": "segzoo.data.pipeline",
     "FolderSource": "segzoo.data.folder",
@@ -38,6 +40,7 @@ _LAZY = {
     "TrainBatches": "segzoo.data.pipeline",
     "class_presence": "segzoo.data.presence",
     "check_source": "segzoo.data.checks",
+    "repeat_factors": "segzoo.data.sampling",
     "signed_distances": "segzoo.data.distances",
     "validate_transforms": "segzoo.data.augmentation",
     "with_distances": "segzoo.data.distances",

@@ -114,6 +114,12 @@ def target_maker(config: Config) -> Callable[[np.ndarray], np.ndarray] | None:
 def train_batches(config: Config, source: Source) -> data.TrainBatches:
     """Endless augmented batches of the training split."""
     section = config.data
+    weights = None
+    if section.oversample is not None:
+        presence = data.class_presence(source, max(1, section.workers))
+        weights = data.repeat_factors(presence, section.oversample)
+    if section.cache_dir is not None:
+        source = data.DiskCache(source, section.cache_dir, section.cache_disk_mb * 2**20)
     if section.cache_mb:
         source = data.CachedSource(source, section.cache_mb * 2**20)
     augmentation = data.Augmentation(section.augment, section.ignore_index) if section.augment else None
@@ -124,7 +130,20 @@ def train_batches(config: Config, source: Source) -> data.TrainBatches:
         augmentation=augmentation,
         workers=section.workers,
         target=target_maker(config),
+        crop=crop(config),
+        repeats=section.repeats,
+        weights=weights,
     )
+
+
+def crop(config: Config) -> data.Crop | None:
+    """What cuts windows out of training samples, where that is configured."""
+    section = config.data.crop
+    if section is None:
+        return None
+    names = class_names(config)
+    foreground = None if section.classes is None else [names.index(name) for name in section.classes]
+    return data.Crop(section.size, config.data.ignore_index, section.strategy, section.fraction, foreground)
 
 
 def eval_batches(config: Config, source: Source) -> data.EvalBatches:
