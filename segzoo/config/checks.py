@@ -247,44 +247,6 @@ def generated_samples_fit(mode: str, channels: int) -> None:
         raise ProblemAt(("model", "input_channels"), f"generated samples have 3 channels, not {channels}")
 
 
-def division(
-    lists: Mapping[Any, str] | None,
-    csv: str | None,
-    val_fraction: float | None,
-    fold: str | None,
-    group: str | None,
-    stratify: bool,
-) -> None:
-    """Raise ProblemAt for ways of dividing samples that exclude each other, or lack something."""
-    divides = val_fraction is not None or fold is not None
-    if val_fraction is not None and fold is not None:
-        raise ProblemAt(("fold",), "goes without val_fraction: a fold of k parts is 1/k of the samples")
-    if lists is not None and (csv is not None or divides):
-        raise ProblemAt(("lists",), "goes alone: it says what both splits hold")
-    if lists is not None and set(lists) != {"train", "val"}:
-        raise ProblemAt(("lists",), "needs both train and val")
-    if lists is None and csv is None and not divides:
-        raise ProblemAt((), "needs lists, csv, val_fraction or fold")
-    if stratify and not divides:
-        raise ProblemAt(("stratify",), "goes with val_fraction or fold, which leave something to choose")
-    if fold is not None:
-        number, count = map(int, fold.split(" of "))
-        if not 1 <= number <= count or count < 2:
-            raise ProblemAt(("fold",), f"{fold!r} is none: with k of 2 or more, i is 1 to k")
-    if group is not None and csv is None:
-        try:
-            re.compile(group)
-        except re.error as error:
-            raise ProblemAt(("group",), f"{group!r} is no regular expression: {error}") from None
-
-
-def known_classes(names: Sequence[str] | None, classes: Sequence[str]) -> None:
-    """Raise ProblemAt for a name in `data.crop.classes` that no class has."""
-    for index, name in enumerate(names or []):
-        if name not in classes:
-            raise ProblemAt(("data", "crop", "classes", index), not_among("class", name, classes))
-
-
 def value_range(found: tuple[float, float] | None) -> None:
     """Raise ProblemAt unless low is below high."""
     if found is not None and not found[0] < found[1]:

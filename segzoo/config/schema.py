@@ -117,21 +117,6 @@ class ModelConfig(Section):
         return self
 
 
-class CropConfig(Section):
-    """Windows of one size, cut out of training samples."""
-
-    strategy: Literal["random", "foreground"] = Field(
-        default="random", description="random, or foreground: some windows are centred on a pixel of a chosen class."
-    )
-    size: ImageSize = Field(description="[height, width] of a window in pixels, each 32 to 8192.")
-    fraction: Fraction = Field(default=0.33, description="Share of windows that foreground centres, 0 to 1.")
-    classes: list[Text] | None = Field(
-        default=None,
-        min_length=1,
-        description="Classes that attract windows; null: all but the first, in mode multilabel all.",
-    )
-
-
 class DataConfig(Section):
     """What every source of data has in common."""
 
@@ -154,22 +139,6 @@ class DataConfig(Section):
         default=1024,
         ge=0,
         description="Memory for decoded training samples, in MiB, so that files are read once; 0: none.",
-    )
-    cache_dir: Text | None = Field(
-        default=None,
-        description="Folder for decoded training samples on disk, beside those in memory; several runs may share it.",
-    )
-    cache_disk_mb: Positive = Field(default=16384, description="Most disk space of cache_dir, in MiB.")
-    repeats: Positive = Field(
-        default=1, description="How often an epoch shows each training sample, 1 or more; for few samples."
-    )
-    oversample: Annotated[float, Field(gt=0.0, le=1.0)] | None = Field(
-        default=None,
-        description="Share of the training samples below which a class is rare: samples that show it come more often, "
-        "sqrt(oversample / its share) times; reads every mask once. null: all come alike.",
-    )
-    crop: CropConfig | None = Field(
-        default=None, description="Windows cut out of training samples before augment; null: none."
     )
     augment: list[Transform] = Field(
         default_factory=list,
@@ -195,41 +164,6 @@ class GeneratedData(DataConfig):
         return self
 
 
-class SplitConfig(Section):
-    """How samples are divided into training and validation, where folders do not say it."""
-
-    lists: dict[Literal["train", "val"], Text] | None = Field(
-        default=None,
-        description="{train: FILE, val: FILE}: text files with an image and its mask on each line, from root, or a "
-        "name alone.",
-    )
-    csv: Text | None = Field(
-        default=None,
-        description="CSV with the columns image, mask and, unless val_fraction or fold divide it, split (train, val).",
-    )
-    val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
-        default=None,
-        description="Share of the samples of train_split, or of the CSV, to validate on, above 0, below 1.",
-    )
-    fold: Annotated[str, Field(pattern=r"^[1-9][0-9]* of [1-9][0-9]*$")] | None = Field(
-        default=None, description="i of k: cut the samples into k parts and validate on the i-th, such as 1 of 5."
-    )
-    seed: int = Field(default=0, ge=0, description="Another seed is another division; the run's own seed has no part.")
-    group: Text | None = Field(
-        default=None,
-        description="Regular expression in the samples' names, or column of the CSV, for what belongs together (a "
-        "patient, a scene): no group is in both splits.",
-    )
-    stratify: bool = Field(
-        default=False, description="Keep each class's share of samples alike in both splits; reads every mask once."
-    )
-
-    @model_validator(mode="after")
-    def _one_way_of_dividing(self) -> SplitConfig:
-        checks.division(self.lists, self.csv, self.val_fraction, self.fold, self.group, self.stratify)
-        return self
-
-
 class FolderData(DataConfig):
     """Image and mask files under root/<split>/<image_dir> and root/<split>/<mask_dir>."""
 
@@ -242,9 +176,6 @@ class FolderData(DataConfig):
     palette: list[Color] | None = Field(
         default=None,
         description="One [red, green, blue] per class, each 0 to 255, used in pictures.",
-    )
-    split: SplitConfig | None = Field(
-        default=None, description="How samples are divided into training and validation; null: by folders."
     )
     masks: MasksFormat = Field(
         default_factory=lambda: {"format": "index"},
@@ -420,8 +351,6 @@ class Config(Section):
 
         classes = self.data.classes if isinstance(self.data, FolderData) else CLASSES
         checks.losses_fit_the_mode(self.loss, self.mode)
-        if self.data.crop is not None:
-            checks.known_classes(self.data.crop.classes, classes)
         if isinstance(self.data, FolderData):
             checks.masks_fit(self.data.masks, classes, self.data.ignore_index, self.mode)
             checks.one_band_per_channel(self.data.bands, self.model.input_channels)

@@ -17,8 +17,6 @@ import cv2
 import numpy as np
 
 from segzoo.data.augmentation import Augmentation
-from segzoo.data.cropping import Crop
-from segzoo.data.sampling import copies, drawn
 from segzoo.data.sources import Sample, Source
 from segzoo.errors import DataError
 
@@ -37,8 +35,7 @@ class TrainBatches:
     """Endless shuffled, augmented batches, the same whatever the number of workers and wherever they start.
 
     The order is a function of (seed, epoch), the augmentation of (seed, epoch, sample). The samples left over at the
-    end of an epoch are dropped (others in every epoch); a source smaller than one batch is repeated to fill it. A
-    sample that comes several times in an epoch is augmented differently each time.
+    end of an epoch are dropped (others in every epoch); a source smaller than one batch is repeated to fill it.
 
     Args:
         source: where samples come from.
@@ -47,9 +44,6 @@ class TrainBatches:
         augmentation: applied to every sample; it must bring all to one size.
         workers: threads that make batches ahead; 0 makes each when it is asked for.
         target: makes of each augmented mask what the loss is given in its place; None leaves the mask.
-        crop: cuts a window out of every sample before it is augmented.
-        repeats: how often an epoch shows each sample.
-        weights: how often samples are shown in relation to each other, (N,), above 0; None: alike.
 
     Attributes:
         steps_per_epoch: batches in one epoch, at least 1.
@@ -66,28 +60,20 @@ class TrainBatches:
         augmentation: Augmentation | None = None,
         workers: int = 2,
         target: Callable[[np.ndarray], np.ndarray] | None = None,
-        crop: Crop | None = None,
-        repeats: int = 1,
-        weights: np.ndarray | None = None,
     ):
-        if len(source) == 0 or batch_size < 1 or repeats < 1:
-            raise DataError(
-                f"batches of {batch_size} from {len(source)} sample(s), {repeats} time(s): all must be at least 1."
-            )
+        if len(source) == 0 or batch_size < 1:
+            raise DataError(f"batches of {batch_size} from {len(source)} sample(s): both must be at least 1.")
         self.source = source
         self.batch_size = batch_size
         self.seed = seed
         self.augmentation = augmentation
         self.workers = workers
         self.target = target
-        self.crop = crop
-        self.repeats = repeats
-        self.weights = weights
-        self.steps_per_epoch = max(1, len(source) * repeats // batch_size)
-        self._last_order: tuple[int, np.ndarray, np.ndarray] = (-1, np.empty(0, np.int64), np.empty(0, np.int64))
+        self.steps_per_epoch = max(1, len(source) // batch_size)
+        self._last_order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
 
     def batches(self, start_step: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Iterate for ever over (images (B, H, W, C), masks (B, H, W) integers), from step `start_step`.
+        """Iterate for ever over (images (B, H, W, 3) uint8, masks (B, H, W) integers), from step `start_step`.
 
         With `target`, its results (B, ...) are in the masks' place.
 
@@ -99,40 +85,31 @@ class TrainBatches:
         return _in_order(lambda step: self.batch(start_step + step), _ENDLESS, self.workers)
 
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Make the batch of one step (0, 1, ...) in this thread: (B, H, W, C) and (B, H, W) integers."""
+        """Make the batch of one step (0, 1, ...) in this thread: (B, H, W, 3) uint8 and (B, H, W) integers."""
         epoch, position = divmod(step, self.steps_per_epoch)
-        order, copy = self._order(epoch)
+        order = self._order(epoch)
         first = position * self.batch_size
         samples = []
         for place in range(first, first + self.batch_size):
             sample = self.source[int(order[place])]
-            entropy = [self.seed, epoch, int(order[place]), int(copy[place])]
-            state = np.random.SeedSequence(entropy).generate_state(2, np.uint64)
-            if self.crop is not None:
-                sample = Sample(*self.crop(sample.image, sample.mask, int(state[1])), sample.id)
             if self.augmentation is not None:
+                copy = place // len(self.source)  # 0, unless a small source is repeated within the batch
+                state = np.random.SeedSequence([self.seed, epoch, int(order[place]), copy]).generate_state(1, np.uint64)
                 sample = _augment(sample, self.augmentation, int(state[0]))
             samples.append(sample)
         _check_sizes(samples)
         masks = [sample.mask if self.target is None else self.target(sample.mask) for sample in samples]
         return np.stack([sample.image for sample in samples]), np.stack(masks)
 
-    def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the sample indices of an epoch, and how often each came before in it.
-
-        Threads may compute it twice, never differently.
-        """
-        known, order, copy = self._last_order
+    def _order(self, epoch: int) -> np.ndarray:
+        """Return the sample indices of an epoch; threads may compute it twice, never differently."""
+        known, order = self._last_order
         if known != epoch:
             rng = np.random.default_rng([self.seed, epoch])
-            rounds = max(self.repeats, math.ceil(self.batch_size / len(self.source)))
-            if self.weights is None:
-                order = np.concatenate([rng.permutation(len(self.source)) for _ in range(rounds)])
-            else:
-                order = drawn(self.weights, rounds * len(self.source), rng)
-            copy = copies(order)
-            self._last_order = (epoch, order, copy)
-        return order, copy
+            rounds = math.ceil(self.batch_size / len(self.source))
+            order = np.concatenate([rng.permutation(len(self.source)) for _ in range(rounds)])
+            self._last_order = (epoch, order)
+        return order
 
 
 class EvalBatches:
@@ -157,7 +134,7 @@ class EvalBatches:
         self.augmentation = augmentation
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray, list[str]]]:
-        """Iterate over (images (B, H, W, C), masks (B, H, W) integers, ids); DataError as the source raises."""
+        """Iterate over (images (B, H, W, 3) uint8, masks (B, H, W) integers, ids); DataError as the source raises."""
         waiting: list[Sample] = []
         for sample in _in_order(self._read, len(self.source), self.workers):
             if waiting and (len(waiting) == self.batch_size or sample.image.shape != waiting[0].image.shape):

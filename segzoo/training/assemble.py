@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -28,10 +27,10 @@ def build_source(config: Config, split: str) -> Source:
     section = config.data
     name = section.train_split if split == "train" else section.val_split
     if isinstance(section, FolderData):
-        make = functools.partial(
-            data.create_source,
+        return data.create_source(
             "folder",
             root=section.root,
+            split=name,
             classes=section.classes,
             ignore_index=section.ignore_index,
             image_dir=section.image_dir,
@@ -42,13 +41,6 @@ def build_source(config: Config, split: str) -> Source:
             mask_suffix=section.mask_suffix,
             exif=section.exif,
         )
-        if section.split is None:
-            return make(split=name)
-        given = section.split.model_dump()
-        if section.split.fold is not None:
-            given["fold"] = tuple(map(int, section.split.fold.split(" of ")))
-        division = data.Division(**given)
-        return division.source(split, make, Path(section.root), section.train_split, max(1, section.workers))
     count = section.train_count if split == "train" else section.val_count
     return data.create_source(
         "generated", split=name, count=count, size=section.size, seed=config.seed, ignore_index=section.ignore_index
@@ -114,12 +106,6 @@ def target_maker(config: Config) -> Callable[[np.ndarray], np.ndarray] | None:
 def train_batches(config: Config, source: Source) -> data.TrainBatches:
     """Endless augmented batches of the training split."""
     section = config.data
-    weights = None
-    if section.oversample is not None:
-        presence = data.class_presence(source, max(1, section.workers))
-        weights = data.repeat_factors(presence, section.oversample)
-    if section.cache_dir is not None:
-        source = data.DiskCache(source, section.cache_dir, section.cache_disk_mb * 2**20)
     if section.cache_mb:
         source = data.CachedSource(source, section.cache_mb * 2**20)
     augmentation = data.Augmentation(section.augment, section.ignore_index) if section.augment else None
@@ -130,20 +116,7 @@ def train_batches(config: Config, source: Source) -> data.TrainBatches:
         augmentation=augmentation,
         workers=section.workers,
         target=target_maker(config),
-        crop=crop(config),
-        repeats=section.repeats,
-        weights=weights,
     )
-
-
-def crop(config: Config) -> data.Crop | None:
-    """What cuts windows out of training samples, where that is configured."""
-    section = config.data.crop
-    if section is None:
-        return None
-    names = class_names(config)
-    foreground = None if section.classes is None else [names.index(name) for name in section.classes]
-    return data.Crop(section.size, config.data.ignore_index, section.strategy, section.fraction, foreground)
 
 
 def eval_batches(config: Config, source: Source) -> data.EvalBatches:
