@@ -95,7 +95,9 @@ class FolderSource:
             raise DataError(_missing_folder(folder, "data.root and the name of the split"))
         image_dirs = _folders(root, split, image[0], "data.image_dir")
         mask_dirs = _folders(root, split, mask[0], "data.mask_dir")
-        images = _by_stem(image_dirs, IMAGE_SUFFIXES, "image", "data.image_dir", image[1])
+        # In one folder with their images, masks are known by their suffix, and are no images
+        of_masks = mask[1] if image_dirs == mask_dirs else ""
+        images = _by_stem(image_dirs, IMAGE_SUFFIXES, "image", "data.image_dir", image[1], of_masks)
         if self.format.suffixes:
             masks = _by_stem(mask_dirs, self.format.suffixes, "mask", "data.mask_dir", mask[1])
         else:
@@ -163,9 +165,9 @@ def _folders(root: Path, split: str, pattern: str, key: str) -> list[Path]:
 
 
 def _by_stem(
-    folders: Sequence[Path], suffixes: tuple[str, ...], kind: str, key: str, ending: str = ""
+    folders: Sequence[Path], suffixes: tuple[str, ...], kind: str, key: str, ending: str = "", others: str = ""
 ) -> dict[str, Path]:
-    """List the pictures in folders by stem without `ending`; those without it are left out.
+    """List the pictures in folders by stem without `ending`; those without it, or with that of `others`, are left out.
 
     Hidden files are left out too, as archives from macOS bring "._NAME.jpg".
     """
@@ -175,6 +177,8 @@ def _by_stem(
             raise DataError(_missing_folder(folder, key))
         for path in sorted(folder.iterdir()):
             if path.suffix.lower() not in suffixes or path.name.startswith(".") or not path.stem.endswith(ending):
+                continue
+            if others and path.stem.endswith(others):
                 continue
             stem = path.stem.removesuffix(ending)
             if stem in found:

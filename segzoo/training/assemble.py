@@ -15,6 +15,7 @@ from segzoo.backend import dtype_policy
 from segzoo.config import Config, FolderData
 from segzoo.data import Source
 from segzoo.errors import DataError
+from segzoo.metrics import ConfusionMatrix, MultilabelCounts
 from segzoo.model import PRESENCE, build_model
 from segzoo.training import optimizers
 from segzoo.training.averages import Averages
@@ -120,6 +121,12 @@ def class_names(config: Config) -> list[str]:
     from segzoo.data.generated import CLASSES
 
     return list(CLASSES)
+
+
+def counts(config: Config, found: Any = None) -> ConfusionMatrix | MultilabelCounts:
+    """What counts the pixels of an evaluation, from `found` counts on where they are given."""
+    kind = MultilabelCounts if config.mode == "multilabel" else ConfusionMatrix
+    return kind(len(class_names(config)), config.data.ignore_index, found)
 
 
 def output_channels(config: Config) -> int:

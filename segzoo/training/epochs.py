@@ -18,7 +18,7 @@ from segzoo.config import Config
 from segzoo.errors import RunError, RunInterruptedError, SegzooError
 from segzoo.files import remove, replacing
 from segzoo.inference.pictures import prediction_sheet
-from segzoo.metrics import ConfusionMatrix
+from segzoo.metrics import ConfusionMatrix, MultilabelCounts
 from segzoo.model import LOGITS, logits_only
 from segzoo.training import assemble
 from segzoo.training.averages import Averages
@@ -53,7 +53,7 @@ class Result:
     """
 
     folder: Path
-    confusion: ConfusionMatrix
+    confusion: ConfusionMatrix | MultilabelCounts
     best_epoch: int
     history: list[dict[str, Any]]
     model: keras.Model
@@ -183,7 +183,7 @@ class Epochs:
         if progress.best_counts is None or progress.best_epoch is None:
             raise RunError(f"{self.folder.path} was never evaluated; there is no best model to report.")
         load_file(self.parts.evaluated, self.folder.best)
-        confusion = ConfusionMatrix(len(self.names), self.config.data.ignore_index, progress.best_counts)
+        confusion = assemble.counts(self.config, progress.best_counts)
         title = f"validation, best epoch {progress.best_epoch} of {progress.epoch}"
         self.console.print(class_table(confusion, self.names, title))
         self.console.print(f"Run folder: {self.folder.path}", highlight=False, soft_wrap=True)
@@ -199,6 +199,7 @@ class Epochs:
             loss=self.loss,
             target=assemble.target_maker(self.config),
             keep=self.pictured,
+            multilabel=self.config.mode == "multilabel",
         )
 
     def _train_epoch(self, feed: Feed, progress: Progress, screen: Screen) -> None:

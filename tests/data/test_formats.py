@@ -76,13 +76,28 @@ def test_index_values_can_be_named(root, truth):
     """As in Cityscapes, whose files hold the numbers of more classes than anybody trains on."""
     stored = np.array([7, 26, 255], np.uint8)[truth]
     save(root / "masks" / "a.png", stored)
-    values = {7: "ground", 26: "thing", 255: "ignore"}
-    np.testing.assert_array_equal(read(root, "index", values=values), np.array([0, 1, 255])[truth])
+    two = CLASSES[:2]
+    values = {"ground": 7, "thing": [25, 26], "ignore": 255}
+    np.testing.assert_array_equal(read(root, "index", two, values=values), np.array([0, 1, 255])[truth])
+    other = {"ground": 7, "thing": 33}
     with pytest.raises(DataError, match=r"a\.png: value 26 \(112 pixels\), 255 \(120 pixels\) is not in masks\.values"):
-        read(root, "index", values={7: "ground"})
-    assert (read(root, "index", values={7: "ground"}, other="ignore") == 255).sum() == 232
-    with pytest.raises(ConfigError, match=r"masks\.values, 7: Unknown class 'grund'\. Did you mean ground"):
-        read(root, "index", values={7: "grund"})
+        read(root, "index", two, values=other)
+    assert (read(root, "index", two, values=other, other="ignore") == 255).sum() == 232
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"grund": 7}, r"masks\.values: Unknown class 'grund'\. Did you mean ground"),
+        ({"ground": 7}, r"masks\.values has no value for thing, other\."),
+        ({"ground": 7, "thing": [8, 7], "other": 9}, r"masks\.values: 7 stands for 'ground' and for 'thing'\."),
+        ({"ground": 7, "thing": 70000, "other": 9}, r"masks\.values, thing: 70000 is no pixel value"),
+        ([7, 8, 9], r"masks\.values must be class names and their values"),
+    ],
+)
+def test_tables_of_values_are_checked(values, message):
+    with pytest.raises(ConfigError, match=message):
+        create_format("index", Labels(tuple(CLASSES)), values=values)
 
 
 @pytest.mark.parametrize(
@@ -90,6 +105,7 @@ def test_index_values_can_be_named(root, truth):
     [
         ("c.csv", "name,r,g,b\nground,0,0,0\nthing,128,64,0\nother,0,0,192\n"),
         ("c.csv", "ground;0;0;0\nthing;128;64;0\nother;0;0;192\n"),
+        ("labelmap.txt", "# label:color_rgb:parts:actions\nground:0,0,0::\nthing:128,64,0::\nother:0,0,192::\n"),
         ("c.txt", "0 0 0\t\tground\n128 64 0\tthing\n0 0 192\tother\n"),
         ("c.yaml", "ground: [0, 0, 0]\nthing: [128, 64, 0]\nother: [[0, 0, 192]]\n"),
     ],
@@ -377,3 +393,25 @@ def test_formats_are_looked_up_by_name_and_option_and_mode():
         create_format("index", Labels(("a", "b"), 255, True))
     for name in MASK_FORMATS:
         assert MASK_FORMATS[name].__doc__
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("index", {"values": 3}),
+        ("index", {"values": {"ground": None, "thing": 1, "other": 2}}),
+        ("rgb", {"colors": 3}),
+        ("rgb", {"colors": {"ground": 3}}),
+        ("rgb", {"colors": {"ground": [[1, 2]]}}),
+        ("binary", {"threshold": "128"}),
+        ("per_class", {"files": 3}),
+        ("instances", {"label": 1}),
+        ("instances", {"label": "thing", "gap": "1"}),
+        ("coco", {"background": 0}),
+        ("labelme", {"other": ["ignore"]}),
+    ],
+)
+def test_options_of_another_type_are_errors_of_the_configuration(name, options):
+    classes = ("ground", "thing") if name == "binary" else tuple(CLASSES)
+    with pytest.raises(ConfigError, match=r"masks"):
+        create_format(name, Labels(classes), **options)

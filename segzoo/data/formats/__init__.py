@@ -55,7 +55,10 @@ def create_format(name: str, labels: Labels, **options: Any) -> MaskFormat:
         having = ", ".join(other for other in MASK_FORMATS if labels.multilabel in MASK_FORMATS[other].multilabel)
         mode = "multilabel" if labels.multilabel else "multiclass and binary"
         raise ConfigError(f"masks: {name} does not go with mode: {mode}. What does: {having}.")
-    made: MaskFormat = kind(labels, **options)
+    try:
+        made: MaskFormat = kind(labels, **options)
+    except (TypeError, ValueError, AttributeError) as error:  # a value of a type that the option cannot have
+        raise ConfigError(f"masks: {name} cannot use its options {options}: {error}.") from error
     return made
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -18,13 +18,16 @@ class IndexFormat(OneFile):
 
     Args:
         labels: the classes.
-        values: value in the file to class name or "ignore", where values are not the labels themselves:
-            {7: road, 8: pavement, 255: ignore}.
+        values: class name or "ignore" to its value in the files, or to a list of them, where values are not the labels
+            themselves: {road: 7, building: [11, 12], ignore: 255}.
         other: what values missing in `values` are: "error", or "ignore" for the ignore index.
     """
 
     def __init__(
-        self, labels: Labels, values: Mapping[int, str] | None = None, other: Literal["error", "ignore"] = "error"
+        self,
+        labels: Labels,
+        values: Mapping[str, int | Sequence[int]] | None = None,
+        other: Literal["error", "ignore"] = "error",
     ):
         super().__init__(labels)
         self._lookup = None if values is None else value_table(values, labels, other)
@@ -37,15 +40,27 @@ class IndexFormat(OneFile):
         return mask if self._lookup is None else looked_up(mask, self._lookup, self.labels, place)
 
 
-def value_table(values: Mapping[int, str], labels: Labels, other: str) -> np.ndarray:
+def value_table(values: Mapping[str, int | Sequence[int]], labels: Labels, other: str) -> np.ndarray:
     """Return the label of each value 0..65535, int32; -1 for those that are an error."""
     if other not in ("error", "ignore"):
         raise ConfigError(f"masks.other must be error or ignore, got {other!r}.")
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"masks.values must be class names and their values, {{road: 7, car: [26, 27]}}: {values!r}.")
     table = np.full(65536, labels.ignore_index if other == "ignore" else -1, np.int32)
-    for value, name in values.items():
-        if not isinstance(value, int) or not 0 <= value < len(table):
-            raise ConfigError(f"masks.values: {value!r} is no pixel value; they are whole numbers, 0 to 65535.")
-        table[value] = labels.number(str(name), f"masks.values, {value}")
+    taken: dict[int, str] = {}
+    for name, given in values.items():
+        label = labels.number(name, "masks.values")
+        for value in given if isinstance(given, Sequence) and not isinstance(given, str) else (given,):
+            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < len(table):
+                raise ConfigError(
+                    f"masks.values, {name}: {value!r} is no pixel value; they are whole numbers, 0 to 65535."
+                )
+            if taken.setdefault(value, name) != name:
+                raise ConfigError(f"masks.values: {value} stands for {taken[value]!r} and for {name!r}.")
+            table[value] = label
+    missing = [name for name in labels.classes if name not in values]
+    if missing:
+        raise ConfigError(f"masks.values has no value for {', '.join(missing)}.")
     return table
 
 
