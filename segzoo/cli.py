@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -27,6 +28,7 @@ app = typer.Typer(
 ConfigOption = Annotated[str, typer.Option("--config", "-c", help="YAML file, or the name of a recipe.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override one key: a.b=value. May be repeated.")]
 RunArgument = Annotated[Path, typer.Argument(help="A run folder, as train prints it.")]
+_PRINTED = 10  # problems of one kind that check-data prints; the report has all
 WeightsOption = Annotated[Literal["best", "last"], typer.Option(help="Which weights of the run.")]
 
 
@@ -155,29 +157,55 @@ def export(
 def check_data(
     config: Annotated[str, typer.Argument(help="YAML file, or the name of a recipe.")],
     overrides: SetOption = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Folder for report.html; by default NAME_data in the folder of all runs.")
+    ] = None,
+    fix: Annotated[
+        Path | None,
+        typer.Option(help="New folder for a copy without the errors that can be mended without losing anything."),
+    ] = None,
 ) -> None:
-    """Read every sample of both splits once and list what is wrong; exit code 1 where something is."""
+    """Read every sample of both splits once and report what is wrong; exit code 1 where there are errors."""
     from segzoo.config import load_config
-    from segzoo.data import check_source
+    from segzoo.data import FolderSource, check_splits
+    from segzoo.inference.data_report import DataReport, kind_table, split_table
+
+    start_backend()
     from segzoo.training import assemble
 
     resolved = load_config(config, overrides or ())
-    console, bad = _console(), False
-    for split in ("train", "val"):
-        source = assemble.build_source(resolved, split)
-        report = check_source(source, workers=max(1, resolved.data.workers))
-        bad = bad or not report.ok
-        table = Table(title=f"{split}: {report.samples} samples, {len(report.problems)} problems", title_justify="left")
-        table.add_column("class")
-        table.add_column("samples", justify="right")
-        table.add_column("pixels", justify="right")
-        for name, pixels in report.pixels.items():
-            table.add_row(name, f"{report.images[name]:,}", f"{pixels:,}")
-        table.add_row("ignored", "", f"{report.ignored:,}")
-        console.print(table)
-        for problem in report.problems:
-            console.print(problem.message, highlight=False, soft_wrap=True, markup=False)
-    if bad:
+    section = resolved.data
+    sources = {split: assemble.build_source(resolved, split, strict=False) for split in ("train", "val")}
+    pairs: dict[str, FolderSource] = {name: s for name, s in sources.items() if isinstance(s, FolderSource)}
+    if fix is not None and not pairs:
+        raise SegzooError("--fix copies files, but these samples are drawn by segzoo itself.")
+    console = _console()
+    with _progress(console, "reading", sum(len(source) for source in sources.values())) as done:
+        findings = check_splits(sources, workers=max(1, section.workers), progress=done)
+    colours = assemble.colours(resolved)
+    data_report = DataReport(f"{resolved.name}: check of the data", findings, colours, section.ignore_index)
+    for name, found in findings.splits.items():
+        console.print(split_table(name, found))
+    if findings.problems:
+        console.print(kind_table(data_report.counts()))
+    for kind, problems in data_report.counts():
+        for problem in problems[:_PRINTED]:
+            console.print(f"{problem.split}: {problem.message}", highlight=False, soft_wrap=True, markup=False)
+        if len(problems) > _PRINTED:
+            console.print(f"and {len(problems) - _PRINTED:,} more of the kind {kind}, in the report", highlight=False)
+    page = data_report.write(report or Path(resolved.output.root) / f"{resolved.name}_data")
+    console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+    if fix is not None:
+        from segzoo.data.repair import repair
+
+        mended = repair(pairs, findings, fix)
+        console.print(
+            f"{fix}: {mended.copied:,} pairs copied, {mended.turned:,} with the image turned, {mended.left_out:,} left "
+            f"out (repair.json says why). Train on it by --set data.root={fix}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if not findings.ok:
         raise typer.Exit(1)
 
 
@@ -288,6 +316,17 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str, r
 
 def _console() -> Console:
     return Console()
+
+
+@contextmanager
+def _progress(console: Console, words: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Draw a bar on a terminal while the block runs; yields what to call with the number done so far."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(words), BarColumn(bar_width=None), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(words, total=total)
+        yield lambda done: bar.update(task, completed=done)
 
 
 def _escape(text: str) -> str:

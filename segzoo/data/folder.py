@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from segzoo.data.images import exif_orientation, read_image
+from segzoo.data.listing import is_endless, list_oddities, list_unpaired
 from segzoo.data.masks import check_labels, read_index_mask
+from segzoo.data.problems import Problem
 from segzoo.data.sources import Sample
 from segzoo.errors import DataError
 
@@ -31,9 +35,15 @@ class FolderSource:
         image_dir: the images' folder within the split.
         mask_dir: the masks' folder within the split.
         max_pixels: refuse larger pictures before decoding them.
+        strict: refuse files without a partner and two of one stem; False leaves them out and lists them in `problems`.
+
+    Attributes:
+        problems: what the listing of files found wrong, where not `strict`.
+        folders: where images and masks lie, as paths from `root`.
 
     Raises:
-        DataError: a folder is missing or empty, two files share a stem, or an image or mask has no partner.
+        DataError: a folder is missing or empty; and where `strict`, two files share a stem, or an image or mask has no
+            partner.
     """
 
     def __init__(
@@ -45,17 +55,32 @@ class FolderSource:
         image_dir: str = "images",
         mask_dir: str = "masks",
         max_pixels: int = MAX_PIXELS,
+        strict: bool = True,
     ):
         self.classes = list(classes)
         self.ignore_index = ignore_index
-        self._max_pixels = max_pixels
+        self.max_pixels = max_pixels
         folder = Path(root) / split
         if not folder.is_dir():
             raise DataError(_missing_folder(folder, "data.root and the name of the split"))
-        images = _by_stem(folder / image_dir, IMAGE_SUFFIXES, "image", "data.image_dir")
-        masks = _by_stem(folder / mask_dir, MASK_SUFFIXES, "mask", "data.mask_dir")
-        _check_partners(images, masks, folder / image_dir, folder / mask_dir)
-        self.ids = sorted(images)
+        self.folders = (Path(split) / image_dir, Path(split) / mask_dir)
+        image_folder, mask_folder = folder / image_dir, folder / mask_dir
+        self.problems: list[Problem] = []
+        if not strict:
+            self.problems = [*list_oddities(image_folder, IMAGE_SUFFIXES, Path(root))]
+            if mask_folder != image_folder:
+                self.problems += list_oddities(mask_folder, MASK_SUFFIXES, Path(root))
+        images = _by_stem(image_folder, IMAGE_SUFFIXES, "image", "data.image_dir", strict)
+        masks = _by_stem(mask_folder, MASK_SUFFIXES, "mask", "data.mask_dir", strict)
+        if strict:
+            _check_partners(images, masks, image_folder, mask_folder)
+        else:
+            self.problems += list_unpaired(images, masks, image_folder, mask_folder)
+        self.ids = sorted(images.keys() & masks.keys())
+        if not self.ids:
+            raise DataError(
+                f"{image_folder} and {mask_folder}: no image has a mask of its own stem (0001.jpg, 0001.png)."
+            )
         self._images = [images[name] for name in self.ids]
         self._masks = [masks[name] for name in self.ids]
 
@@ -75,12 +100,16 @@ class FolderSource:
         if not 0 <= index < len(self.ids):
             raise IndexError(f"sample {index} of {len(self.ids)}")
         image_path, mask_path = self._images[index], self._masks[index]
-        image = read_image(image_path, self._max_pixels)
-        mask = read_index_mask(mask_path, self._max_pixels)
+        image = read_image(image_path, self.max_pixels)
+        mask = read_index_mask(mask_path, self.max_pixels)
         if image.shape[:2] != mask.shape:
-            raise DataError(_sizes_differ(image_path, image.shape, mask_path, mask.shape))
+            raise DataError(_sizes_differ(image_path, image.shape, mask_path, mask.shape), "size_mismatch")
         check_labels(mask, len(self.classes), self.ignore_index, mask_path)
         return Sample(image, mask, self.ids[index])
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        """Return the files that sample `index` is read from: image and mask."""
+        return self._images[index], self._masks[index]
 
     def fingerprint(self) -> str:
         """Return a sha256 (hex) over the classes, and the names, sizes in bytes and modification times of all files."""
@@ -92,20 +121,50 @@ class FolderSource:
         return digest.hexdigest()
 
 
-def _by_stem(folder: Path, suffixes: tuple[str, ...], kind: str, key: str) -> dict[str, Path]:
+def turned_image(source: FolderSource, index: int) -> np.ndarray | None:
+    """Return an image turned by its EXIF orientation (1 to 8), where its mask fits it only then; else None.
+
+    Raises nothing: a pair with any other fault gives None.
+    """
+    image_path, mask_path = source.files(index)
+    orientation = exif_orientation(image_path)
+    if orientation not in _TURNS:
+        return None
+    try:
+        image = read_image(image_path, source.max_pixels)
+        mask = read_index_mask(mask_path, source.max_pixels)
+        check_labels(mask, len(source.classes), source.ignore_index, mask_path)
+    except DataError:
+        return None
+    turned = _TURNS[orientation](image)
+    return np.ascontiguousarray(turned) if turned.shape[:2] == mask.shape != image.shape[:2] else None
+
+
+# How the stored pixels become those to look at; only those that swap height and width can mend a size mismatch.
+_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    5: lambda image: image.swapaxes(0, 1),
+    6: lambda image: np.rot90(image, -1),
+    7: lambda image: np.rot90(image, 2).swapaxes(0, 1),
+    8: lambda image: np.rot90(image),
+}
+
+
+def _by_stem(folder: Path, suffixes: tuple[str, ...], kind: str, key: str, strict: bool) -> dict[str, Path]:
     """List a folder's pictures by stem; hidden files are left out, as archives from macOS bring "._NAME.jpg"."""
     if not folder.is_dir():
         raise DataError(_missing_folder(folder, key))
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
+        if not strict and is_endless(path):
+            continue
         if path.suffix.lower() not in suffixes or path.name.startswith("."):
             continue
-        if path.stem in found:
+        if path.stem in found and strict:
             raise DataError(
                 f"{folder}: {found[path.stem].name} and {path.name} have the same stem, so one {kind} is ambiguous. "
                 "Rename or remove one."
             )
-        found[path.stem] = path
+        found.setdefault(path.stem, path)
     if not found:
         endings = ", ".join(suffixes)
         raise DataError(f"{folder}: no {kind} in this folder (looked for {endings}). Check {key}.")

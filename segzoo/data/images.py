@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from segzoo.data.masks import PNG_END, too_many_pixels
+from segzoo.data.masks import PNG_END, damage, too_many_pixels
 from segzoo.errors import DataError
 
 _EXIF_ORIENTATION = 0x0112
@@ -32,6 +32,7 @@ def read_image(path: Path, max_pixels: int) -> np.ndarray:
     Raises:
         DataError: the file is missing, unreadable or truncated, or has more than `max_pixels` pixels.
     """
+    data = None
     try:
         data = path.read_bytes()
         with Image.open(io.BytesIO(data)) as picture:  # reads the header only
@@ -43,7 +44,7 @@ def read_image(path: Path, max_pixels: int) -> np.ndarray:
     except DataError:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable(path, error, damage(data, error)) from error
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
@@ -62,8 +63,9 @@ def exif_orientation(path: Path) -> int:
         return 1
 
 
-def _unreadable(path: Path, why: object) -> DataError:
+def _unreadable(path: Path, why: object, kind: str = "unreadable") -> DataError:
     return DataError(
         f"{path}: cannot be read as an image ({why}). The file is probably truncated or no image: "
-        "copy it again, or remove it together with its mask."
+        "copy it again, or remove it together with its mask.",
+        kind,
     )

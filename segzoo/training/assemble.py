@@ -21,8 +21,8 @@ from segzoo.training.schedules import WarmUpDecay
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
-def build_source(config: Config, split: str) -> Source:
-    """The samples of the "train" or "val" split."""
+def build_source(config: Config, split: str, strict: bool = True) -> Source:
+    """The samples of the "train" or "val" split; `strict` as in `FolderSource`."""
     section = config.data
     name = section.train_split if split == "train" else section.val_split
     if isinstance(section, FolderData):
@@ -34,6 +34,7 @@ def build_source(config: Config, split: str) -> Source:
             ignore_index=section.ignore_index,
             image_dir=section.image_dir,
             mask_dir=section.mask_dir,
+            strict=strict,
         )
     count = section.train_count if split == "train" else section.val_count
     return data.create_source(
