@@ -1,4 +1,4 @@
-"""A single logit, of one class against the rest, as the logits of two classes."""
+"""From logits to classes: a single logit as those of two classes, and classes that may overlap."""
 
 from __future__ import annotations
 
@@ -23,3 +23,23 @@ def class_logits(logits: Any) -> Any:
     from keras import ops
 
     return ops.concatenate([ops.zeros_like(logits), logits], axis=-1)
+
+
+def decided(logits: Any, multilabel: bool = False) -> Any:
+    """Return what logits (..., C) say: class indices (...), or in multilabel 0 or 1 for each class (..., C).
+
+    The class of a pixel is the one with the largest logit, with a single logit whether it is above 0; in multilabel
+    each class is there where its own logit is above 0.
+
+    Args:
+        logits: a NumPy array or a tensor of Keras's backend.
+        multilabel: whether classes may overlap.
+
+    Returns:
+        NumPy integers, or an int32 tensor.
+    """
+    if isinstance(logits, np.ndarray):
+        return (logits > 0).astype(np.uint8) if multilabel else class_logits(logits).argmax(axis=-1)
+    from keras import ops
+
+    return ops.cast(logits > 0 if multilabel else ops.argmax(class_logits(logits), axis=-1), "int32")

@@ -78,7 +78,8 @@ def evaluate(
     opened = load_run(run, overrides or ())
     ignored = opened.config.data.ignore_index
     batches = assemble.eval_batches(opened.config, assemble.build_source(opened.config, split))
-    calibration = Calibration(ignore_index=ignored)
+    multilabel = opened.config.mode == "multilabel"
+    calibration = Calibration(ignore_index=ignored, mode="multilabel" if multilabel else "multiclass")
     found = measure(
         opened.model(weights),
         batches,
@@ -88,6 +89,7 @@ def evaluate(
         target=assemble.target_maker(opened.config),
         worst=10,
         calibration=calibration,
+        multilabel=multilabel,
     )
     _console().print(class_table(found.confusion, opened.classes, f"{split} split, {weights} weights"))
     report = Report(
@@ -113,14 +115,16 @@ def predict(
     weights: WeightsOption = "best",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that are there.")] = False,
 ) -> None:
-    """Predict new images: for each a PNG of class indices and a coloured overlay."""
+    """Predict new images: for each a PNG of class indices (multilabel: a TIFF, a page a class) and an overlay."""
     start_backend()
     from segzoo.inference.predictor import Predictor, find_images
-    from segzoo.training import load_run
+    from segzoo.training import assemble, load_run
 
     opened = load_run(run)
     paths = find_images(images)
-    predictor = Predictor(opened.model(weights))
+    multilabel = opened.config.mode == "multilabel"
+    reader = assemble.image_reader(opened.config)
+    predictor = Predictor(opened.model(weights), reader=reader, multilabel=multilabel)
     root = images if images.is_dir() else None
     summary = predictor.predict_files(paths, out, opened.palette, opened.classes, root=root, overwrite=overwrite)
     _console().print(str(summary), highlight=False, soft_wrap=True)
@@ -148,7 +152,12 @@ def export(
 
     opened = load_run(run)
     report = export_model(
-        opened.model(weights), out or opened.folder.path / "export", format, output=output, image_size=_size(size)
+        opened.model(weights),
+        out or opened.folder.path / "export",
+        format,
+        output=output,
+        image_size=_size(size),
+        multilabel=opened.config.mode == "multilabel",
     )
     _console().print(str(report), highlight=False, soft_wrap=True)
 

@@ -121,8 +121,9 @@ def small_network(monkeypatch: pytest.MonkeyPatch) -> None:
     from segzoo.weights import WeightsReport
 
     def build(config: Any, weights: str | None = None) -> Any:
-        inputs = keras.Input((None, None, 3), name="image")
-        x = PixelNormalization(1 / 255, [0.5] * 3, [0.25] * 3, name="preprocessing")(inputs)
+        channels = config.model.input_channels
+        inputs = keras.Input((None, None, channels), name="image")
+        x = PixelNormalization(1 / 255, [0.5] * channels, [0.25] * channels, name="preprocessing")(inputs)
         x = keras.layers.Dropout(0.1, name="dropout")(ConvBlock(8, name="conv")(x))
         channels = assemble.output_channels(config)
         model = keras.Model(inputs, SegmentationHead(channels, name="head")(x, inputs), name="small")

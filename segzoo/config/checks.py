@@ -212,6 +212,47 @@ def auto_or_open_fraction(value: object) -> object:
     return value
 
 
+def masks_section(value: object) -> object:
+    """Return {format: name, **options} for a format's name or such a mapping; ValueError says what is wrong."""
+    from segzoo.data.formats import MASK_FORMATS
+
+    section = {"format": value} if isinstance(value, str) else value
+    if not isinstance(section, dict) or not isinstance(section.get("format"), str):
+        raise ValueError(f"expected the name of a mask format or {{format: name, option: value}}, got {given(value)}")
+    MASK_FORMATS.check(section["format"])
+    return section
+
+
+def masks_fit(masks: Mapping[str, Any], classes: Sequence[str], ignore_index: int, mode: str) -> None:
+    """Raise ProblemAt where a mask format cannot be used with its options, the classes or the mode."""
+    from segzoo.data.formats import Labels, check_format
+
+    try:
+        check_format(masks, Labels(tuple(classes), ignore_index, mode == "multilabel"))
+    except SegzooError as error:
+        raise ProblemAt(("data", "masks"), str(error)) from error
+
+
+def one_band_per_channel(bands: Sequence[int] | None, channels: int) -> None:
+    """Raise ProblemAt unless there is one band for each channel of an image."""
+    if bands is not None and len(bands) != channels:
+        raise ProblemAt(("data", "bands"), f"{len(bands)} bands, where model.input_channels is {channels}")
+
+
+def generated_samples_fit(mode: str, channels: int) -> None:
+    """Raise ProblemAt for what the generated samples have not: several labels a pixel, other than 3 channels."""
+    if mode == "multilabel":
+        raise ProblemAt(("mode",), "generated samples have one class for each pixel, so mode is multiclass")
+    if channels != 3:
+        raise ProblemAt(("model", "input_channels"), f"generated samples have 3 channels, not {channels}")
+
+
+def value_range(found: tuple[float, float] | None) -> None:
+    """Raise ProblemAt unless low is below high."""
+    if found is not None and not found[0] < found[1]:
+        raise ProblemAt(("value_range",), f"expected [low, high] with low below high, got {list(found)}")
+
+
 def no_fraction(value: object) -> object:
     """Refuse 8.0 where 8 is meant: a Literal compares with ==, and so would accept it."""
     if isinstance(value, float):

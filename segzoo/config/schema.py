@@ -34,6 +34,10 @@ ImageSize = Annotated[
 Momentum = Annotated[Literal["auto"] | float, BeforeValidator(checks.auto_or_open_fraction)]
 
 
+# A format's name, or {format: name, **options}. Checked by hand, against the format's own constructor.
+MasksFormat = Annotated[dict[str, Any], BeforeValidator(checks.masks_section)]
+
+
 class Section(BaseModel):
     """A part of the configuration: immutable, without unknown keys, and without silent conversions."""
 
@@ -62,8 +66,12 @@ class ModelConfig(Section):
     weights_sha256: Text | None = Field(
         default=None, description="Digest of the file in weights: another file is refused before it is read."
     )
-    input_channels: Annotated[Literal[3], BeforeValidator(checks.no_fraction)] = Field(
-        default=3, description="Channels of an input image; for now 3, which is what the data sources give."
+    input_channels: int = Field(
+        default=3,
+        ge=1,
+        le=1024,
+        description="Channels of an input image, 1 to 1024: 1 reads images as grey, 3 as RGB, 4 as RGBA; others are "
+        "bands of a GeoTIFF (data.bands) or channels of .npy files.",
     )
     mean: list[float] | None = Field(
         default=None,
@@ -169,8 +177,45 @@ class FolderData(DataConfig):
         default=None,
         description="One [red, green, blue] per class, each 0 to 255, used in pictures.",
     )
-    image_dir: Text = Field(default="images", description="Folder of the images inside a split.")
-    mask_dir: Text = Field(default="masks", description="Folder of the masks inside a split.")
+    masks: MasksFormat = Field(
+        default_factory=lambda: {"format": "index"},
+        description="How masks say which class a pixel has: index, rgb, binary, per_class, instances, channels, array, "
+        "coco or labelme; with options as {format: rgb, colors: ...}. docs/custom-masks.md has a recipe for each.",
+    )
+    image_dir: Text = Field(
+        default="images",
+        description="Folder of the images inside a split; * stands for any folder, and with {split} in it the path "
+        "starts at root.",
+    )
+    mask_dir: Text = Field(
+        default="masks", description="Folder of the masks inside a split, written as image_dir; for coco the JSON."
+    )
+    image_suffix: str = Field(
+        default="", description="What the stems of images end in and those of masks do not, such as _leftImg8bit."
+    )
+    mask_suffix: str = Field(
+        default="", description="What the stems of masks end in and those of images do not, such as _mask."
+    )
+    bands: list[Positive] | None = Field(
+        default=None, description="Bands of GeoTIFF images in the order wanted, the first being 1; null: all."
+    )
+    value_range: Annotated[tuple[float, float], Field(strict=False)] | None = Field(
+        default=None,
+        description="[low, high] of pixel values, which become 0 and 255 as float32; null: 8 bits as they are, 16 bits "
+        "cut to the upper 8.",
+    )
+    alpha: Literal["drop", "black", "white"] = Field(
+        default="drop",
+        description="Transparency where input_channels is not 4: drop it, or lay the image on black or white.",
+    )
+    exif: Literal["neither", "both", "image"] = Field(
+        default="neither",
+        description="What the EXIF orientation turns: neither, both alike, or the image alone, where masks were drawn "
+        "on the image as viewers show it.",
+    )
+    max_pixels: Positive = Field(
+        default=64 * 2**20, description="Most pixels of an image or mask; larger files are refused before decoding."
+    )
 
     @field_validator("classes")
     @classmethod
@@ -188,6 +233,7 @@ class FolderData(DataConfig):
     def _labels_and_colors_fit_the_classes(self) -> FolderData:
         checks.ignore_index_is_no_class(self.ignore_index, self.classes)
         checks.one_color_per_class(self.palette, self.classes)
+        checks.value_range(self.value_range)
         return self
 
 
@@ -276,10 +322,10 @@ class Config(Section):
         le=2**32 - 1,
         description="Seed of weights, data order and augmentation, 0 to 2^32-1.",
     )
-    mode: Literal["multiclass", "binary"] = Field(
+    mode: Literal["multiclass", "binary", "multilabel"] = Field(
         default="multiclass",
         description="multiclass: a softmax over the classes; binary: one sigmoid that tells the second of two classes "
-        "from the first.",
+        "from the first; multilabel: a sigmoid for each class, which may overlap.",
     )
     model: ModelConfig = Field(description="Which network is built.")
     data: Annotated[GeneratedData | FolderData, Field(discriminator="source")] = Field(
@@ -305,6 +351,11 @@ class Config(Section):
 
         classes = self.data.classes if isinstance(self.data, FolderData) else CLASSES
         checks.losses_fit_the_mode(self.loss, self.mode)
+        if isinstance(self.data, FolderData):
+            checks.masks_fit(self.data.masks, classes, self.data.ignore_index, self.mode)
+            checks.one_band_per_channel(self.data.bands, self.model.input_channels)
+        else:
+            checks.generated_samples_fit(self.mode, self.model.input_channels)
         if self.mode == "binary":
             checks.two_classes(classes)
         else:

@@ -54,16 +54,16 @@ class Augmentation:
         """Return the augmented image and mask, a pure function of the arguments and safe in any thread.
 
         Args:
-            image: (H, W, 3) uint8.
-            mask: (H, W) integers.
+            image: (H, W, C) uint8 or float32. Transforms see float32 divided by 255, as they expect 0..1.
+            mask: (H, W) integers, or (H, W, classes).
             seed: at least 0.
 
         Returns:
-            image (H', W', 3) uint8, and mask (H', W') of the dtype that `mask` had, wide enough for the ignore index;
-            both may be views.
+            image (H', W', C) and mask (H', W') or (H', W', classes) of the dtypes that they had, the mask's wide enough
+            for the ignore index; both may be views.
 
         Raises:
-            DataError: a transform failed on this image, or returned something other than a uint8 RGB image.
+            DataError: a transform failed on this image, or returned another type or number of channels.
         """
         if not self._specifications:
             return image, mask
@@ -76,8 +76,9 @@ class Augmentation:
         dtype = np.result_type(mask.dtype, np.min_scalar_type(self.ignore_index))
         # uint8, uint16 and int16 pass through OpenCV as they are; float32 holds any other label exactly (to 2**24)
         carried = mask if mask.dtype == dtype and dtype.itemsize <= 2 else mask.astype(np.float32)
+        floating = image.dtype == np.float32
         try:
-            result = chain(image=image, mask=carried)
+            result = chain(image=image / np.float32(255) if floating else image, mask=carried)
         except Exception as error:  # its transforms raise classes of their own, OpenCV its own
             height, width = image.shape[:2]
             raise DataError(
@@ -85,13 +86,19 @@ class Augmentation:
                 f"{type(error).__name__}: {error}. A crop larger than the image needs PadIfNeeded or Resize before it."
             ) from error
         new_image, new_mask = result["image"], result["mask"]
-        if new_image.dtype != np.uint8 or new_image.ndim != 3 or new_image.shape[2] != 3:
+        if new_image.ndim == 2 and image.shape[2] == 1:  # OpenCV drops a single channel
+            new_image = new_image[..., None]
+        if new_image.dtype != image.dtype or new_image.ndim != 3 or new_image.shape[2] != image.shape[2]:
             raise DataError(
                 f"data.augment returned an image of shape {new_image.shape} and type {new_image.dtype} instead of "
-                "(H, W, 3) uint8. Leave out transforms that normalise or convert (Normalize, ToFloat, ToTensorV2): "
-                "the model scales its input itself."
+                f"(H, W, {image.shape[2]}) {image.dtype}. Leave out transforms that normalise or convert (Normalize, "
+                "ToFloat, ToTensorV2): the model scales its input itself."
             )
-        return new_image, new_mask.astype(dtype, copy=False)
+        if mask.ndim == 3 and new_mask.ndim == 2:
+            new_mask = new_mask[..., None]
+        if dtype.kind in "iu" and new_mask.dtype.kind == "f":
+            new_mask = np.rint(new_mask)
+        return new_image * np.float32(255) if floating else new_image, new_mask.astype(dtype, copy=False)
 
     def _build(self) -> A.Compose:
         return A.Compose([_instance(s, self.ignore_index) for s in self._specifications])

@@ -34,8 +34,12 @@ def signed_distances(mask: np.ndarray, classes: int, ignore_index: int | None = 
 def with_distances(mask: np.ndarray, classes: int, ignore_index: int | None = None) -> np.ndarray:
     """Return a mask with its signed distances as further channels: (H, W, 1 + classes) float32.
 
-    Class indices up to 2^24 are exact in float32; `segzoo.losses` takes the result as it takes the mask.
+    Of a multilabel mask (H, W, classes) of 0, 1 and the ignore index come (H, W, 2 * classes). Class indices up to 2^24
+    are exact in float32; `segzoo.losses` takes the result as it takes the mask.
     """
+    if mask.ndim == 3:
+        apart = [signed_distances(mask[..., index], 1, ignore_index) for index in range(classes)]
+        return np.concatenate([mask.astype(np.float32), *apart], axis=-1)
     labels = mask[..., None].astype(np.float32)
     return np.concatenate([labels, signed_distances(mask, classes, ignore_index)], axis=-1)
 

@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from segzoo.data.images import exif_orientation, read_image
+from segzoo.data.formats import Labels, MaskFormat, create_format
+from segzoo.data.formats.contract import MAX_PIXELS
+from segzoo.data.images import ImageReader, exif_orientation, turned
 from segzoo.data.listing import is_endless, list_oddities, list_unpaired
-from segzoo.data.masks import check_labels, read_index_mask
+from segzoo.data.masks import check_labels
 from segzoo.data.problems import Problem
 from segzoo.data.sources import Sample
 from segzoo.errors import DataError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
-MASK_SUFFIXES = (".png",)
-MAX_PIXELS = 64 * 2**20  # 8192 x 8192: 200 MB decoded; a "decompression bomb" of a few kB can claim far more
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (*PICTURE_SUFFIXES, ".npy")
+Exif = Literal["neither", "both", "image"]
+
+
+class Pair(NamedTuple):
+    """An image and its mask by name: what a list of samples holds."""
+
+    name: str
+    image: Path
+    mask: Path
 
 
 class FolderSource:
     """Images `<root>/<split>/<image_dir>/NAME.jpg` with masks `<root>/<split>/<mask_dir>/NAME.png`.
 
-    Images are JPEG, PNG, BMP or TIFF; masks are PNGs of class indices (see `read_index_mask`). Pairs are made, and
-    files without a partner refused, when the source is built; each file is checked when it is read. An EXIF
-    orientation is applied to neither, so masks must be drawn on the pixel grid that the image file stores.
+    Images are JPEG, PNG, BMP, TIFF or .npy; masks are of the given format. Pairs are made, and files without a partner
+    refused, when the source is built; each file is checked when it is read.
+
+    In `image_dir` and `mask_dir` a star stands for any folder's name ("*/images"), and {split} for the split: then the
+    path starts at the root instead ("images/{split}"). With another format than one file for each image, `mask_dir` is
+    what the format's `find` takes: a folder of folders, or a JSON.
 
     Args:
         root: the data set's folder.
@@ -35,15 +49,23 @@ class FolderSource:
         image_dir: the images' folder within the split.
         mask_dir: the masks' folder within the split.
         max_pixels: refuse larger pictures before decoding them.
+        masks: how masks are read; None: class indices (see `IndexFormat`), with `classes` and `ignore_index`.
+        images: how images are read; None: as RGB of 8 bits.
+        image_suffix: what the stems of images end in and those of masks do not ("_leftImg8bit"); others are left out.
+        mask_suffix: what the stems of masks end in and those of images do not ("_mask"); others are left out.
+        exif: whether the orientation that a camera notes is applied: "neither", so masks were drawn on the pixel grid
+            that the image file stores; to "both", each by the image's note; or to the "image" alone, because the masks
+            were drawn on the image as viewers show it.
+        pairs: samples to use in place of those found in folders.
         strict: refuse files without a partner and two of one stem; False leaves them out and lists them in `problems`.
 
     Attributes:
         problems: what the listing of files found wrong, where not `strict`.
-        folders: where images and masks lie, as paths from `root`.
+        folders: where images and masks lie, as paths from `root`, where each split has one folder of either.
 
     Raises:
-        DataError: a folder is missing or empty; and where `strict`, two files share a stem, or an image or mask has no
-            partner.
+        DataError: a folder is missing or empty; and where `strict`, two files share a stem, or an image or
+            mask has no partner.
     """
 
     def __init__(
@@ -55,34 +77,54 @@ class FolderSource:
         image_dir: str = "images",
         mask_dir: str = "masks",
         max_pixels: int = MAX_PIXELS,
+        *,
+        masks: MaskFormat | None = None,
+        images: ImageReader | None = None,
+        image_suffix: str = "",
+        mask_suffix: str = "",
+        exif: Exif = "neither",
+        pairs: Sequence[Pair] | None = None,
         strict: bool = True,
     ):
         self.classes = list(classes)
         self.ignore_index = ignore_index
-        self.max_pixels = max_pixels
-        folder = Path(root) / split
-        if not folder.is_dir():
-            raise DataError(_missing_folder(folder, "data.root and the name of the split"))
-        self.folders = (Path(split) / image_dir, Path(split) / mask_dir)
-        image_folder, mask_folder = folder / image_dir, folder / mask_dir
+        self.format = masks or create_format("index", Labels(tuple(classes), ignore_index, max_pixels=max_pixels))
+        self.reader = images or ImageReader(max_pixels=max_pixels)
+        self._exif = exif
+        self._strict = strict
         self.problems: list[Problem] = []
-        if not strict:
-            self.problems = [*list_oddities(image_folder, IMAGE_SUFFIXES, Path(root))]
-            if mask_folder != image_folder:
-                self.problems += list_oddities(mask_folder, MASK_SUFFIXES, Path(root))
-        images = _by_stem(image_folder, IMAGE_SUFFIXES, "image", "data.image_dir", strict)
-        masks = _by_stem(mask_folder, MASK_SUFFIXES, "mask", "data.mask_dir", strict)
-        if strict:
-            _check_partners(images, masks, image_folder, mask_folder)
+        self.folders = (Path(split) / image_dir, Path(split) / mask_dir)
+        if pairs is None:
+            pairs = self._find(Path(root), split, (image_dir, image_suffix), (mask_dir, mask_suffix))
+        self.ids = [pair.name for pair in pairs]
+        self._images = [pair.image for pair in pairs]
+        self._masks = [pair.mask for pair in pairs]
+
+    def _find(self, root: Path, split: str, image: tuple[str, str], mask: tuple[str, str]) -> list[Pair]:
+        """Pair the files in folders; `image` and `mask` are (folder, suffix of the stem)."""
+        folder = root / split
+        if not folder.is_dir() and not all("{split}" in place for place, _ in (image, mask)):
+            raise DataError(_missing_folder(folder, "data.root and the name of the split"))
+        image_dirs = _folders(root, split, image[0], "data.image_dir")
+        mask_dirs = _folders(root, split, mask[0], "data.mask_dir")
+        # In one folder with their images, masks are known by their suffix, and are no images
+        of_masks = mask[1] if image_dirs == mask_dirs else ""
+        images = _by_stem(image_dirs, IMAGE_SUFFIXES, "image", "data.image_dir", image[1], of_masks, self._strict)
+        if self.format.suffixes:
+            masks = _by_stem(mask_dirs, self.format.suffixes, "mask", "data.mask_dir", mask[1], strict=self._strict)
         else:
-            self.problems += list_unpaired(images, masks, image_folder, mask_folder)
-        self.ids = sorted(images.keys() & masks.keys())
-        if not self.ids:
-            raise DataError(
-                f"{image_folder} and {mask_folder}: no image has a mask of its own stem (0001.jpg, 0001.png)."
-            )
-        self._images = [images[name] for name in self.ids]
-        self._masks = [masks[name] for name in self.ids]
+            masks = self.format.find(mask_dirs, mask[0])
+        if self._strict:
+            _check_partners(images, masks, image_dirs[0], mask_dirs[0])
+        else:
+            for place in dict.fromkeys([*image_dirs, *(mask_dirs if self.format.suffixes else [])]):
+                suffixes = (*(IMAGE_SUFFIXES if place in image_dirs else ()), *self.format.suffixes)
+                self.problems += list_oddities(place, suffixes, root)
+            self.problems += list_unpaired(images, masks, image_dirs[0], mask_dirs[0])
+        names = sorted(images.keys() & masks.keys())
+        if not names:
+            raise DataError(f"{image_dirs[0]} and {mask_dirs[0]}: no image has a mask of its own stem.")
+        return [Pair(name, images[name], masks[name]) for name in names]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -91,7 +133,8 @@ class FolderSource:
         """Read sample `index`.
 
         Returns:
-            image (H, W, 3) uint8, mask (H, W) uint8 or uint16 with every label a class or the ignore index, and id.
+            image (H, W, C) uint8 or float32; mask (H, W) with every label a class or the ignore index, or in multilabel
+            (H, W, classes) with 0, 1 and the ignore index; and id.
 
         Raises:
             IndexError: `index` is not in 0..len-1.
@@ -100,74 +143,81 @@ class FolderSource:
         if not 0 <= index < len(self.ids):
             raise IndexError(f"sample {index} of {len(self.ids)}")
         image_path, mask_path = self._images[index], self._masks[index]
-        image = read_image(image_path, self.max_pixels)
-        mask = read_index_mask(mask_path, self.max_pixels)
-        if image.shape[:2] != mask.shape:
-            raise DataError(_sizes_differ(image_path, image.shape, mask_path, mask.shape), "size_mismatch")
-        check_labels(mask, len(self.classes), self.ignore_index, mask_path)
+        image = self.reader(image_path)
+        mask = self.format.read(mask_path, image_path, self._grid(image, image_path))
+        if self._exif != "neither" and (orientation := exif_orientation(image_path)) != 1:
+            image = turned(image, orientation)
+            mask = turned(mask, orientation) if self._exif == "both" else mask
+        if image.shape[:2] != mask.shape[:2]:
+            raise DataError(_sizes_differ(image_path, image.shape, mask_path, mask.shape, self._exif), "size_mismatch")
+        if mask.ndim == 2:
+            check_labels(mask, len(self.classes), self.ignore_index, mask_path)
         return Sample(image, mask, self.ids[index])
 
+    def _grid(self, image: np.ndarray, path: Path) -> tuple[int, int]:
+        """Return the (height, width) that the mask was drawn on."""
+        height, width = image.shape[:2]
+        return (width, height) if self._exif == "image" and exif_orientation(path) >= 5 else (height, width)
+
     def files(self, index: int) -> tuple[Path, ...]:
-        """Return the files that sample `index` is read from: image and mask."""
-        return self._images[index], self._masks[index]
+        """Return the files that sample `index` is read from: the image first."""
+        return (self._images[index], *self.format.files(self._masks[index]))
 
     def fingerprint(self) -> str:
         """Return a sha256 (hex) over the classes, and the names, sizes in bytes and modification times of all files."""
         digest = hashlib.sha256(repr((self.classes, self.ignore_index)).encode())
-        for name, *paths in zip(self.ids, self._images, self._masks, strict=True):
-            for path in paths:
+        for index, name in enumerate(self.ids):
+            for path in self.files(index):
                 status = path.stat()
                 digest.update(repr((name, path.suffix, status.st_size, status.st_mtime_ns)).encode())
         return digest.hexdigest()
 
 
-def turned_image(source: FolderSource, index: int) -> np.ndarray | None:
-    """Return an image turned by its EXIF orientation (1 to 8), where its mask fits it only then; else None.
-
-    Raises nothing: a pair with any other fault gives None.
-    """
-    image_path, mask_path = source.files(index)
-    orientation = exif_orientation(image_path)
-    if orientation not in _TURNS:
-        return None
-    try:
-        image = read_image(image_path, source.max_pixels)
-        mask = read_index_mask(mask_path, source.max_pixels)
-        check_labels(mask, len(source.classes), source.ignore_index, mask_path)
-    except DataError:
-        return None
-    turned = _TURNS[orientation](image)
-    return np.ascontiguousarray(turned) if turned.shape[:2] == mask.shape != image.shape[:2] else None
-
-
-# How the stored pixels become those to look at; only those that swap height and width can mend a size mismatch.
-_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
-    5: lambda image: image.swapaxes(0, 1),
-    6: lambda image: np.rot90(image, -1),
-    7: lambda image: np.rot90(image, 2).swapaxes(0, 1),
-    8: lambda image: np.rot90(image),
-}
-
-
-def _by_stem(folder: Path, suffixes: tuple[str, ...], kind: str, key: str, strict: bool) -> dict[str, Path]:
-    """List a folder's pictures by stem; hidden files are left out, as archives from macOS bring "._NAME.jpg"."""
-    if not folder.is_dir():
-        raise DataError(_missing_folder(folder, key))
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if not strict and is_endless(path):
-            continue
-        if path.suffix.lower() not in suffixes or path.name.startswith("."):
-            continue
-        if path.stem in found and strict:
-            raise DataError(
-                f"{folder}: {found[path.stem].name} and {path.name} have the same stem, so one {kind} is ambiguous. "
-                "Rename or remove one."
-            )
-        found.setdefault(path.stem, path)
+def _folders(root: Path, split: str, pattern: str, key: str) -> list[Path]:
+    """Return what an `image_dir` or `mask_dir` stands for: one path, or where it has a star, the folders it matches."""
+    base = root if "{split}" in pattern else root / split
+    place = pattern.replace("{split}", split)
+    if "*" not in place:
+        return [base / place]
+    found = sorted(path for path in base.glob(place) if path.is_dir() and not path.name.startswith("."))
     if not found:
-        endings = ", ".join(suffixes)
-        raise DataError(f"{folder}: no {kind} in this folder (looked for {endings}). Check {key}.")
+        raise DataError(f"{base}: no folder is like {place}. Check {key}.")
+    return found
+
+
+def _by_stem(
+    folders: Sequence[Path],
+    suffixes: tuple[str, ...],
+    kind: str,
+    key: str,
+    ending: str = "",
+    others: str = "",
+    strict: bool = True,
+) -> dict[str, Path]:
+    """List the pictures in folders by stem without `ending`; those without it, or with that of `others`, are left out.
+
+    Hidden files are left out too, as archives from macOS bring "._NAME.jpg".
+    """
+    found: dict[str, Path] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise DataError(_missing_folder(folder, key))
+        for path in sorted(folder.iterdir()):
+            if path.suffix.lower() not in suffixes or path.name.startswith(".") or not path.stem.endswith(ending):
+                continue
+            if (others and path.stem.endswith(others)) or (not strict and is_endless(path)):
+                continue
+            stem = path.stem.removesuffix(ending)
+            if stem in found and strict:
+                other = found[stem].name if found[stem].parent == folder else found[stem]
+                raise DataError(
+                    f"{folder}: {other} and {path.name} have the same stem, so one {kind} is ambiguous. "
+                    "Rename or remove one."
+                )
+            found.setdefault(stem, path)
+    if not found:
+        endings = ", ".join(ending + suffix for suffix in suffixes)
+        raise DataError(f"{folders[0]}: no {kind} in this folder (looked for {endings}). Check {key}.")
     return found
 
 
@@ -195,14 +245,16 @@ def _missing_folder(folder: Path, key: str) -> str:
     return f"{folder}: no such folder ({there if parent.is_dir() else f'{parent} does not exist'}). Check {key}."
 
 
-def _sizes_differ(image_path: Path, image: tuple[int, ...], mask_path: Path, mask: tuple[int, ...]) -> str:
+def _sizes_differ(image_path: Path, image: tuple[int, ...], mask_path: Path, mask: tuple[int, ...], exif: Exif) -> str:
     message = (
         f"{image_path} is {image[1]} x {image[0]} (width x height), but its mask {mask_path} is {mask[1]} x {mask[0]}."
     )
     orientation = exif_orientation(image_path)
-    if orientation >= 5 and image[:2] == mask[::-1]:
+    if orientation >= 5 and image[:2] == mask[1::-1]:
+        applied = "not applied" if exif == "neither" else f"applied as data.exif: {exif} says"
+        other = "image" if exif == "neither" else "neither"
         return message + (
-            f" The image has an EXIF orientation of {orientation}, which is not applied: rotate the image's pixels "
-            "and drop the tag, or rotate the mask to match."
+            f" The image has an EXIF orientation of {orientation}, which is {applied}: set data.exif: {other}, which "
+            "fits masks of this size, or rotate the mask to match."
         )
     return message + " Make both the same size; resize masks with nearest-neighbour interpolation."

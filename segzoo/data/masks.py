@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -18,13 +20,13 @@ _WHOLE = ((b"\x89PNG", PNG_END), (b"\xff\xd8\xff", b"\xff\xd9"))  # how PNG and 
 
 
 def read_index_mask(path: Path, max_pixels: int) -> np.ndarray:
-    """Read a PNG of class indices: grey (1 to 16 bits) or palette, whose palette is not applied.
+    """Read a PNG or TIFF of class indices: grey (1 to 16 bits) or palette, whose palette is not applied.
 
     OpenCV and TensorFlow expand palette entries to grey levels and TensorFlow cuts 16 bits to the upper 8, so Pillow
     says what is stored and decodes all but plain grey files. An EXIF orientation is not applied, as with images.
 
     Returns:
-        (H, W), uint8, or uint16 for 16-bit files.
+        (H, W), uint8, or uint16 for 16-bit files, or int32 for a TIFF of 32 bits that needs them.
 
     Raises:
         DataError: the file is unreadable, truncated, has colours instead of indices, or more than `max_pixels` pixels.
@@ -38,7 +40,8 @@ def read_index_mask(path: Path, max_pixels: int) -> np.ndarray:
             if picture.mode not in ("L", "P", "1", "I", "I;16", "I;16B"):
                 raise DataError(
                     f"{path}: a mask must hold class indices, but this one is a colour picture (mode {picture.mode}). "
-                    "Convert it to an 8-bit grey or palette PNG whose pixel values are class indices."
+                    "Where its colours stand for classes, say so with data.masks: {format: rgb, colors: ...}; "
+                    "where it shows one thing in white, with data.masks: binary."
                 )
             stretch = _GREY_STRETCH.get(_raw_mode(picture), 1)
             # Pillow decodes while it holds Python's lock; plain grey OpenCV reads alike, and beside other threads
@@ -56,9 +59,31 @@ def read_index_mask(path: Path, max_pixels: int) -> np.ndarray:
         ) from error
     if mask.dtype == bool:
         return mask.astype(np.uint8)
-    if mask.dtype == np.int32:  # 16-bit files in older Pillow
-        return mask.astype(np.uint16)
+    if mask.dtype == np.int32 and mask.min(initial=0) >= 0 and mask.max(initial=0) <= 65535:
+        return mask.astype(np.uint16)  # 16-bit files in older Pillow; TIFF can also hold 32 bits
     return mask // np.uint8(stretch) if stretch > 1 else mask
+
+
+@contextmanager
+def open_picture(path: Path, max_pixels: int) -> Iterator[Image.Image]:
+    """Give a mask's picture, completely decoded, as Pillow has it.
+
+    Raises:
+        DataError: missing, unreadable, truncated, or more than `max_pixels` pixels.
+    """
+    try:
+        picture = Image.open(path)
+        with picture:
+            if picture.width * picture.height > max_pixels:
+                raise too_many_pixels(path, picture.size, max_pixels)
+            picture.load()
+            yield picture
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        data = path.read_bytes() if path.is_file() else None
+        raise DataError(
+            f"{path}: cannot be read as a mask ({error}). Write the file again or remove it.",
+            damage(data, error),
+        ) from error
 
 
 def check_labels(mask: np.ndarray, classes: int, ignore_index: int, name: object) -> None:

@@ -11,8 +11,9 @@ class Sample(NamedTuple):
     """One image with its labels.
 
     Attributes:
-        image: (H, W, 3) uint8, RGB, 0..255.
+        image: (H, W, C) uint8 or float32; three channels are RGB, and networks take values in 0..255.
         mask: (H, W) integers (uint8, uint16 or int32); each is an index into the source's classes or its ignore index.
+            In multilabel (H, W, classes) of 0, 1 and the ignore index.
         id: a name that is unique within the source and stable between runs.
     """
 

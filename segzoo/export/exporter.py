@@ -27,10 +27,12 @@ def export_model(
     image_size: tuple[int, int] | None = None,
     samples: Sequence[np.ndarray] | None = None,
     overwrite: bool = True,
+    multilabel: bool = False,
 ) -> ExportReport:
     """Write a model for another runtime and compare it there with the Keras model.
 
-    The exported model takes "image": raw pixels, float32 `(B, H, W, 3)`, RGB 0..255; normalisation is inside. It
+    The exported model takes "image": raw pixels, float32 `(B, H, W, C)`, 0..255, three
+    channels in the order RGB; normalisation is inside. It
     computes in float32, a model in mixed precision too, and the comparison is with that model in float32. Nothing
     is left behind where the conversion or the comparison fails.
 
@@ -40,11 +42,12 @@ def export_model(
             itself, with the format's ending.
         format: "saved_model", "onnx", "litert" or "openvino".
         output: "logits": float32 `(B, H, W, classes)`. "classes": int32 `(B, H, W)`, the largest
-            logit, or of a single one whether it is above 0.
+            logit, or of a single one whether it is above 0; in multilabel `(B, H, W, classes)` of 0 and 1.
         image_size: fix the input to `(1, height, width, 3)`, as phones and accelerators like it; by default batch,
             height and width are free in every format.
         samples: images `(H, W, 3)`, 0..255, to compare on; by default random ones of an even and an odd size.
         overwrite: whether an earlier export of this format may be replaced.
+        multilabel: classes may overlap, each there where its own logit is above 0.
 
     Raises:
         UnknownNameError: no such format or output.
@@ -57,11 +60,11 @@ def export_model(
     chosen.check_packages()
     target = chosen.target(Path(path))
     _check_target(chosen, target, overwrite)
-    batches = comparison_batches(samples, image_size)
     given = model if isinstance(model, keras.Model) else _build(model)
     check_model(given, image_size)
+    batches = comparison_batches(samples, image_size, given.input_shape[3])
     network = in_float32(given)
-    with traced(network, output, image_size) as graph:
+    with traced(network, output, image_size, multilabel) as graph:
         return write_checked(graph, network, target, format, batches, overwrite, from_half=network is not given)
 
 
@@ -86,7 +89,7 @@ def write_checked(
         except Exception as error:  # converters raise whatever they like
             raise SegzooError(f"Export to {format} failed; nothing was written. {_reason(error)}") from error
         try:
-            comparisons = compare(network, run, graph.output, batches)
+            comparisons = compare(network, run, graph.output, batches, graph.multilabel)
         except Exception as error:
             raise SegzooError(
                 f"The {format} export did not pass its comparison with the Keras model; nothing was written. "

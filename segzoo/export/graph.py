@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import keras
 
-from segzoo.binary import class_logits
+from segzoo.binary import decided
 from segzoo.errors import SegzooError
 
 Output = Literal["logits", "classes"]
@@ -25,18 +25,22 @@ class Graph:
     Attributes:
         serve: a tf.function from `image` to {output: tensor}.
         output: "logits" or "classes".
-        input_shape: `(None, None, None, 3)`, or `(1, H, W, 3)` for a fixed size.
+        input_shape: `(None, None, None, C)`, or `(1, H, W, C)` for a fixed size.
         saved_model: a folder with the same graph as a SavedModel.
+        multilabel: whether "classes" are 0 and 1 for each class.
     """
 
     serve: Callable[..., dict[str, Any]]
     output: Output
     input_shape: tuple[int | None, int | None, int | None, int]
     saved_model: Path
+    multilabel: bool = False
 
 
 @contextmanager
-def traced(model: keras.Model, output: Output, image_size: tuple[int, int] | None) -> Iterator[Graph]:
+def traced(
+    model: keras.Model, output: Output, image_size: tuple[int, int] | None, multilabel: bool = False
+) -> Iterator[Graph]:
     """Trace a float32 model and fold its weights into the graph; the SavedModel goes when the block ends.
 
     Constants rather than variables, because converters then fuse batch normalisation into convolutions, and the
@@ -44,22 +48,24 @@ def traced(model: keras.Model, output: Output, image_size: tuple[int, int] | Non
     runtime has.
 
     Args:
-        model: from images `(B, H, W, 3)` to logits, all in float32.
+        model: from images `(B, H, W, C)` to logits, all in float32.
         output: "logits" or "classes".
         image_size: height and width to fix together with a batch of one; None: all free.
+        multilabel: whether classes may overlap.
     """
     import tensorflow as tf
 
     # There is no public function for this; TensorFlow's own Lite converter uses it.
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    shape = (1, *image_size, 3) if image_size else (None, None, None, 3)
+    channels = model.input_shape[3]
+    shape = (1, *image_size, channels) if image_size else (None, None, None, channels)
     signature = [tf.TensorSpec(shape, tf.float32, name=INPUT)]
 
     @tf.function(input_signature=signature, autograph=False, jit_compile=False)
     def forward(image: Any) -> Any:
         logits = model(image, training=False)
-        return tf.argmax(class_logits(logits), axis=-1, output_type=tf.int32) if output == "classes" else logits
+        return decided(logits, multilabel) if output == "classes" else logits
 
     frozen = convert_variables_to_constants_v2(forward.get_concrete_function())
     nodes = frozen.graph.as_graph_def()
@@ -79,7 +85,7 @@ def traced(model: keras.Model, output: Output, image_size: tuple[int, int] | Non
     served = Served()
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(served, folder, signatures={"serving_default": served.serve.get_concrete_function()})
-        yield Graph(served.serve, output, shape, Path(folder))
+        yield Graph(served.serve, output, shape, Path(folder), multilabel)
 
 
 def check_model(model: Any, image_size: tuple[int, int] | None) -> None:
@@ -92,9 +98,9 @@ def check_model(model: Any, image_size: tuple[int, int] | None) -> None:
     if not isinstance(model, keras.Model):
         raise SegzooError(f"Only a keras.Model, or a function that builds one, can be exported, not {model!r}.")
     shape = model.output_shape
-    if not isinstance(shape, tuple) or len(shape) != 4 or len(model.inputs) != 1 or model.input_shape[3] != 3:
+    if not isinstance(shape, tuple) or len(shape) != 4 or len(model.inputs) != 1 or model.input_shape[3] is None:
         raise SegzooError(
-            f"The model must take one batch of RGB images and return logits (B, H, W, classes); it takes "
+            f"The model must take one batch of images and return logits (B, H, W, classes); it takes "
             f"{model.input_shape} and returns {shape}."
         )
     if image_size and min(image_size) < 32:

@@ -10,7 +10,7 @@ import cv2
 import keras
 import numpy as np
 
-from segzoo.binary import class_logits
+from segzoo.binary import class_logits, decided
 from segzoo.errors import SegzooError
 from segzoo.export.contract import Run
 from segzoo.export.graph import Output
@@ -88,27 +88,33 @@ def _shapes(comparisons: Sequence[Comparison]) -> list[tuple[int, int, int]]:
     return [comparison.shape for comparison in comparisons]
 
 
-def comparison_batches(samples: Sequence[np.ndarray] | None, image_size: tuple[int, int] | None) -> list[np.ndarray]:
-    """Images to compare on, float32 `(B, H, W, 3)`, 0..255.
+def comparison_batches(
+    samples: Sequence[np.ndarray] | None, image_size: tuple[int, int] | None, channels: int = 3
+) -> list[np.ndarray]:
+    """Images to compare on, float32 `(B, H, W, channels)`, 0..255.
 
     Args:
         samples: images `(H, W, 3)`, 0..255; None: smooth random ones. For a free size each is taken as it is and
             once more without its last row and column, which makes an even size odd; for a fixed size it is resized.
         image_size: the fixed height and width, or None.
+        channels: of an image.
 
     Raises:
         SegzooError: samples that are no images of 33 x 33 pixels or more.
     """
     if samples is None:
         sizes = [(1, *image_size)] * 2 if image_size else _SIZES
-        return [_smooth(shape, seed) for seed, shape in enumerate(sizes)]
+        return [_smooth(shape, seed, channels) for seed, shape in enumerate(sizes)]
     batches = []
     for sample in samples:
         image = np.asarray(sample, np.float32)
-        if image.ndim != 3 or image.shape[2] != 3 or min(image.shape[:2]) < 33:
-            raise SegzooError(f"samples must be images (H, W, 3) of 33 x 33 pixels or more, got {image.shape}.")
+        if image.ndim != 3 or image.shape[2] != channels or min(image.shape[:2]) < 33:
+            raise SegzooError(
+                f"samples must be images (H, W, {channels}) of 33 x 33 pixels or more, got {image.shape}."
+            )
         if image_size:
-            batches.append(cv2.resize(image, image_size[::-1], interpolation=cv2.INTER_AREA)[None])
+            resized = cv2.resize(image, image_size[::-1], interpolation=cv2.INTER_AREA)
+            batches.append(resized.reshape(1, *image_size, channels))
         else:
             batches += [image[None], image[None, :-1, :-1]]
     if not batches:
@@ -116,16 +122,19 @@ def comparison_batches(samples: Sequence[np.ndarray] | None, image_size: tuple[i
     return batches
 
 
-def _smooth(shape: tuple[int, int, int], seed: int) -> np.ndarray:
+def _smooth(shape: tuple[int, int, int], seed: int, channels: int = 3) -> np.ndarray:
     """Coloured blobs with some noise: nearer to photographs than noise alone, which a network averages away."""
     batch, height, width = shape
     rng = np.random.default_rng(seed)
-    blobs = [cv2.resize(rng.uniform(0, 255, (6, 8, 3)), (width, height)) for _ in range(batch)]
-    noise = rng.normal(0, 12, (batch, height, width, 3))
+    coarse = rng.uniform(0, 255, (batch, 6, 8, channels))
+    blobs = [cv2.resize(each, (width, height)).reshape(height, width, channels) for each in coarse]
+    noise = rng.normal(0, 12, (batch, height, width, channels))
     return np.clip(np.stack(blobs) + noise, 0, 255).astype(np.float32)
 
 
-def compare(model: keras.Model, run: Run, output: Output, batches: Sequence[np.ndarray]) -> tuple[Comparison, ...]:
+def compare(
+    model: keras.Model, run: Run, output: Output, batches: Sequence[np.ndarray], multilabel: bool = False
+) -> tuple[Comparison, ...]:
     """Compare an exported model with the Keras model it was made from, both on the CPU.
 
     Args:
@@ -133,6 +142,7 @@ def compare(model: keras.Model, run: Run, output: Output, batches: Sequence[np.n
         run: the exported model.
         output: what it returns.
         batches: images.
+        multilabel: whether classes may overlap.
 
     Raises:
         SegzooError: another shape or type, logits off by more than the tolerance, or another class where the two
@@ -146,27 +156,32 @@ def compare(model: keras.Model, run: Run, output: Output, batches: Sequence[np.n
         with tf.device("CPU:0"):
             expected = keras.ops.convert_to_numpy(model(images, training=False))
             found = np.asarray(run(images))
-        comparisons.append(_compare_batch(expected, found, output, images.shape[:3]))
+        comparisons.append(_compare_batch(expected, found, output, images.shape[:3], multilabel))
     return tuple(comparisons)
 
 
-def _compare_batch(expected: np.ndarray, found: np.ndarray, output: Output, shape: tuple) -> Comparison:
+def _compare_batch(
+    expected: np.ndarray, found: np.ndarray, output: Output, shape: tuple, multilabel: bool
+) -> Comparison:
     size = "{} x {}x{}".format(*shape)
     if not np.isfinite(expected).all():
         raise SegzooError(f"The Keras model itself returns NaN or infinity on an image of {size} pixels.")
     scale = float(np.abs(expected).max())
-    dtype, wanted = (np.float32, expected.shape) if output == "logits" else (np.int32, expected.shape[:3])
+    classes = decided(expected, multilabel)
+    dtype, wanted = (np.float32, expected.shape) if output == "logits" else (np.int32, classes.shape)
     if found.dtype != dtype or found.shape != wanted:
         raise SegzooError(
             f"the exported model returns {found.dtype} {found.shape} on an image of {size} pixels, where "
             f"{np.dtype(dtype)} {wanted} is due."
         )
-    scores = class_logits(expected)
-    classes = scores.argmax(axis=-1)
     if output == "classes":
-        second, first = np.moveaxis(np.partition(scores, -2, axis=-1)[..., -2:], -1, 0)
+        if multilabel:
+            ahead = np.abs(expected)
+        else:
+            second, first = np.moveaxis(np.partition(class_logits(expected), -2, axis=-1)[..., -2:], -1, 0)
+            ahead = first - second
         # Two logits that are equal but for rounding may change places.
-        wrong = int(((found != classes) & (first - second > 2 * TOLERANCE * scale)).sum())
+        wrong = int(((found != classes) & (ahead > 2 * TOLERANCE * scale)).sum())
         if wrong:
             raise SegzooError(f"{wrong} pixels of {classes.size} got another class on an image of {size} pixels.")
         return Comparison(shape, None, None, float((found == classes).mean()))
@@ -180,5 +195,5 @@ def _compare_batch(expected: np.ndarray, found: np.ndarray, output: Output, shap
         shape,
         difference,
         difference / scale if scale else 0.0,
-        float((class_logits(found).argmax(-1) == classes).mean()),
+        float((decided(found, multilabel) == classes).mean()),
     )

@@ -76,7 +76,9 @@ def find_images(path: str | Path) -> list[Path]:
     return sorted(found)
 
 
-def plan(paths: Iterable[str | Path], out: Path, root: Path | None, overlays: bool, overwrite: bool) -> list[Job]:
+def plan(
+    paths: Iterable[str | Path], out: Path, root: Path | None, overlays: bool, overwrite: bool, suffix: str = ".png"
+) -> list[Job]:
     """Give each image its result files and check, before any work is done, that none would be lost.
 
     Results keep the image's path relative to `root`, by default the deepest folder that holds all images:
@@ -108,7 +110,7 @@ def plan(paths: Iterable[str | Path], out: Path, root: Path | None, overlays: bo
         jobs.append(
             Job(
                 image,
-                out / MAP_FOLDER / name.with_name(base + ".png"),
+                out / MAP_FOLDER / name.with_name(base + suffix),
                 out / OVERLAY_FOLDER / name.with_name(base + ".jpg"),
             )
         )
@@ -148,6 +150,17 @@ def write_class_map(path: Path, class_map: np.ndarray, colours: np.ndarray) -> N
         picture.putpalette(np.asarray(colours, np.uint8).tobytes())
     with replacing(path) as temporary:
         picture.save(temporary, format="PNG")
+
+
+def write_layers(path: Path, layers: np.ndarray) -> None:
+    """Write classes that may overlap, `(H, W, C)` of 0 and 1, as a TIFF of C pages of 0 and 255; whole or not."""
+    pages = [
+        Image.fromarray(np.ascontiguousarray(layers[..., n]).astype(np.uint8) * 255) for n in range(layers.shape[2])
+    ]
+    with replacing(path) as temporary:
+        pages[0].save(
+            temporary, format="TIFF", save_all=True, append_images=pages[1:], compression="tiff_adobe_deflate"
+        )
 
 
 def write_overlay(path: Path, picture: np.ndarray) -> None:

@@ -86,7 +86,7 @@ def overlay(
     Args:
         image: (H, W), (H, W, 1) or (H, W, C) of any number dtype; of more than three channels the first three are
             shown, of two the first, and values outside 0..255 are stretched to that range.
-        class_map: integer classes (H, W).
+        class_map: integer classes (H, W); or (H, W, classes) of 0 and 1, whose colours are mixed where they overlap.
         colours: one colour per class, 0..255 (C, 3).
         alpha: how much of the colour is seen, 0 (only the image) to 1 (only the colours).
         ignore_index: label of the pixels that stay as they are, or None.
@@ -98,12 +98,15 @@ def overlay(
         ValueError: sizes that differ, or a class without a colour.
     """
     picture = _as_rgb(image)
-    if picture.shape[:2] != class_map.shape:
+    if picture.shape[:2] != class_map.shape[:2]:
         raise ValueError(f"The image is {picture.shape[:2]} and the class map {class_map.shape}.")
     painted = _paint(class_map, colours, ignore_index)
     mixed = cv2.addWeighted(picture, 1 - alpha, painted, alpha, 0)
+    if class_map.ndim == 3:
+        bare = (class_map == 0).all(-1)
+        mixed[bare] = picture[bare]
     if ignore_index is not None:
-        ignored = class_map == ignore_index
+        ignored = _ignored(class_map, ignore_index)
         mixed[ignored] = picture[ignored]
     return mixed
 
@@ -170,14 +173,17 @@ def _panels(
 ) -> list[np.ndarray]:
     """Return the four pictures of a row, uint8 (h, w, 3), scaled to fit a panel."""
     picture = _as_rgb(image)
-    if not picture.shape[:2] == truth.shape == prediction.shape:
+    if truth.shape != prediction.shape or truth.shape[:2] != picture.shape[:2]:
         raise ValueError(f"Image {picture.shape[:2]}, truth {truth.shape} and prediction {prediction.shape} differ.")
     grey = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    verdict = np.array([WRONG, CORRECT], np.uint8)[(truth == prediction).astype(int)]
+    right = truth == prediction
+    if truth.ndim == 3:  # a class whose truth is not known is not wrong
+        right = (right | (truth == ignore_index)).all(-1)
+    verdict = np.array([WRONG, CORRECT], np.uint8)[right.astype(int)]
     # Errors have to catch the eye: what is right fades to a pale picture.
     errors = cv2.addWeighted(grey, 0.2, verdict, 0.8, 0)
     if ignore_index is not None:
-        errors[truth == ignore_index] = _ignored_colour(colours)
+        errors[_ignored(truth, ignore_index)] = _ignored_colour(colours)
     maps = [_paint(truth, colours, ignore_index), _paint(prediction, colours, None)]
     return [_fitted(picture, smooth=True), *(_fitted(part, smooth=False) for part in (*maps, errors))]
 
@@ -194,13 +200,28 @@ def _fitted(picture: np.ndarray, smooth: bool) -> np.ndarray:
 def _paint(class_map: np.ndarray, colours: np.ndarray, ignore_index: int | None) -> np.ndarray:
     """Return the colours of a class map, uint8 (H, W, 3), ignored pixels in a colour of their own."""
     colours = np.asarray(colours, np.uint8)
-    ignored = np.zeros(class_map.shape, bool) if ignore_index is None else class_map == ignore_index
+    ignored = _ignored(class_map, ignore_index)
+    if class_map.ndim == 3:
+        shown = (class_map == 1).astype(np.float32)
+        count = shown.sum(-1, keepdims=True)
+        mixed = np.where(count > 0, shown @ colours.astype(np.float32) / np.maximum(count, 1), 255)
+        painted = np.rint(mixed).astype(np.uint8)
+        painted[ignored] = _ignored_colour(colours)
+        return painted
     known = np.where(ignored, 0, class_map)
     if known.size and (known.min() < 0 or known.max() >= len(colours)):
         raise ValueError(f"Classes {known.min()} to {known.max()}, but {len(colours)} colours.")
     painted = colours[known]
     painted[ignored] = _ignored_colour(colours)
     return painted
+
+
+def _ignored(class_map: np.ndarray, ignore_index: int | None) -> np.ndarray:
+    """Return where a class map, or every class of a multilabel one, is ignored: (H, W) bool."""
+    if ignore_index is None:
+        return np.zeros(class_map.shape[:2], bool)
+    ignored = class_map == ignore_index
+    return ignored.all(-1) if class_map.ndim == 3 else ignored
 
 
 def _ignored_colour(colours: np.ndarray) -> tuple[int, int, int]:
@@ -239,12 +260,20 @@ def _legend(
     ignore_index: int | None,
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yield name and colour of each class that occurs, then of ignored pixels."""
-    seen = {int(label) for sample in samples for class_map in sample[1:3] for label in np.unique(class_map)}
+    seen = {label for sample in samples for class_map in sample[1:3] for label in _shown(class_map, ignore_index)}
     for label, name in enumerate(classes):
         if label in seen and label != ignore_index:
             yield name, tuple(int(channel) for channel in colours[label])
     if ignore_index in seen:
         yield "ignored", _ignored_colour(colours)
+
+
+def _shown(class_map: np.ndarray, ignore_index: int | None) -> set[int]:
+    """Return the labels that occur."""
+    if class_map.ndim == 2:
+        return {int(label) for label in np.unique(class_map)}
+    found = {index for index in range(class_map.shape[2]) if (class_map[..., index] == 1).any()}
+    return found | ({ignore_index} if ignore_index is not None and _ignored(class_map, ignore_index).any() else set())
 
 
 def _entry(draw: ImageDraw.ImageDraw, left: int, top: int, name: str, colour: tuple[int, ...]) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
-from segzoo.binary import class_logits
-from segzoo.data.folder import MAX_PIXELS
-from segzoo.data.images import read_image
+from segzoo.binary import class_logits, decided
+from segzoo.data.images import ImageReader
 from segzoo.errors import DataError, SegzooError
 from segzoo.inference import outputs
 from segzoo.inference.outputs import Job, PredictionSummary, find_images
@@ -28,12 +28,14 @@ class Predictor:
     which would compile anew for each. JAX compiles once for each size.
 
     Args:
-        model: from images `(B, H, W, 3)`, pixels 0..255, any H and W, to logits `(B, H, W, classes)`.
+        model: from images `(B, H, W, C)`, pixels 0..255, any H and W, to logits `(B, H, W, classes)`.
         tile: height and width of the tiles of a large image, a multiple of 32; None: never tile. Decoders that pool
             over the whole image (ASPP) see the tile in its place, so results differ a little from one pass.
         overlap: pixels that neighbouring tiles share, a multiple of 32; by default a quarter of `tile`.
         tile_above: images with more pixels than this are tiled. One pass of U-Net on EfficientNet-B0 takes
             0.5 GB per million pixels.
+        reader: what reads image files; None: pictures with as many channels as the model takes.
+        multilabel: classes may overlap: instead of a class map `(H, W)` comes 0 or 1 for each class, `(H, W, classes)`.
 
     Raises:
         SegzooError: a model of another kind, or tile sizes that do not fit.
@@ -46,38 +48,46 @@ class Predictor:
         tile: int | None = 1024,
         overlap: int | None = None,
         tile_above: int = 2048 * 2048,
+        reader: ImageReader | None = None,
+        multilabel: bool = False,
     ):
-        self.classes = _count_classes(model)
+        self.classes = _count_classes(model, multilabel)
+        self.channels: int = model.input_shape[3]
+        self.multilabel = multilabel
+        self._reader = reader or ImageReader(self.channels)
         self.dtype = np.uint8 if self.classes <= 256 else np.uint16
         self._tile = tile
         self._tile_above = tile_above
         if tile is not None:
             self._overlap = tile // (4 * ALIGNMENT) * ALIGNMENT if overlap is None else overlap
             _check_tiles(tile, self._overlap)
-        self._logits, self._class_map = _compile(model)
+        self._logits, self._class_map = _compile(model, multilabel)
 
     def predict(self, image: np.ndarray) -> np.ndarray:
         """The class map of one image.
 
         Args:
-            image: `(H, W, 3)` uint8, RGB. Below 32 pixels it is extended by reflection and the result cut.
+            image: `(H, W, C)` uint8, RGB where C is 3, or float32 of 0..255. Below 32 pixels
+                it is extended by reflection and the result cut.
 
         Returns:
-            `(H, W)` class indices, uint8, or uint16 for more than 256 classes.
+            `(H, W)` class indices, uint8, or uint16 for more than 256 classes; in multilabel `(H, W, classes)` of 0
+            and 1.
 
         Raises:
             DataError: an array of another shape or type.
         """
         if np.ndim(image) != 3:
-            raise DataError(f"An image must be (H, W, 3), got an array of shape {np.shape(image)}.")
+            raise DataError(f"An image must be (H, W, {self.channels}), got an array of shape {np.shape(image)}.")
         return self.predict_batch(np.asarray(image)[None])[0]
 
     def predict_batch(self, images: np.ndarray) -> np.ndarray:
-        """Class maps `(B, H, W)` of images of one size `(B, H, W, 3)`; see `predict`."""
-        if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8 or 0 in images.shape:
+        """Class maps `(B, H, W)` of images of one size `(B, H, W, C)`; see `predict`."""
+        known = images.dtype in (np.uint8, np.float32)
+        if images.ndim != 4 or images.shape[3] != self.channels or not known or 0 in images.shape:
             raise DataError(
-                f"Images must be (B, H, W, 3) uint8, RGB 0..255, got {images.shape} {images.dtype}. "
-                "segzoo.data.images.read_image gives them so."
+                f"Images must be (B, H, W, {self.channels}) uint8 or float32, 0..255, got {images.shape} "
+                f"{images.dtype}. segzoo.data.ImageReader gives them so."
             )
         height, width = images.shape[1:3]
         if self._tiles(height, width):
@@ -98,14 +108,15 @@ class Predictor:
         alpha: float = 0.5,
         overwrite: bool = False,
         batch_size: int = 1,
-        max_pixels: int = MAX_PIXELS,
+        max_pixels: int | None = None,
     ) -> PredictionSummary:
         """Predict image files; an image that cannot be read is reported and the rest goes on.
 
         For `<root>/a/1.jpg` come a PNG of class indices, `<out>/classes/a/1.png`, and the image under the classes'
         colours, `<out>/overlays/a/1.jpg`; with `class_names` also a legend, `<out>/classes.json`. Each is written
-        whole or not at all. As with training data an EXIF orientation is not applied: a class map lies on the pixel
-        grid that its image file stores.
+        whole or not at all. In multilabel the classes are a TIFF, with a page for each of them in their order, 0 or
+        255, as masks: channels reads it. An EXIF orientation is not applied: a class map lies on the pixel grid that
+        its image file stores.
 
         Args:
             paths: image files; `find_images` lists those of a folder.
@@ -117,7 +128,7 @@ class Predictor:
             alpha: opacity of the colours in overlays, 0..1.
             overwrite: whether results that exist may be replaced.
             batch_size: most images in one pass; only neighbours of the same size share one.
-            max_pixels: an image with more pixels is refused before it is decoded.
+            max_pixels: an image with more pixels is refused before it is decoded; None: the reader's limit.
 
         Raises:
             DataError: no images, images outside `root`, among the results, or sharing a result file.
@@ -131,14 +142,21 @@ class Predictor:
         if len(colours) != self.classes or (class_names is not None and len(class_names) != self.classes):
             raise SegzooError(f"The model has {self.classes} classes; give one colour and one name for each.")
         out = Path(out)
-        jobs = outputs.plan(paths, out, Path(root) if root else None, overlays, overwrite)
+        jobs = outputs.plan(
+            paths, out, Path(root) if root else None, overlays, overwrite, ".tif" if self.multilabel else ".png"
+        )
         if class_names is not None:
             outputs.write_legend(out, colours, class_names, overwrite)
         summary = PredictionSummary(out)
-        for batch in self._batches(jobs, batch_size, max_pixels, summary):
+        if max_pixels is not None:
+            self._reader.max_pixels = max_pixels
+        for batch in self._batches(jobs, batch_size, summary):
             class_maps = self.predict_batch(np.stack([image for _, image in batch]))
             for (job, image), class_map in zip(batch, class_maps, strict=True):
-                outputs.write_class_map(job.class_map, class_map, colours)
+                if self.multilabel:
+                    outputs.write_layers(job.class_map, class_map)
+                else:
+                    outputs.write_class_map(job.class_map, class_map, colours)
                 if overlays:
                     outputs.write_overlay(job.overlay, overlay(image, class_map, colours, alpha=alpha))
                 summary.written.append(job.class_map)
@@ -173,16 +191,24 @@ class Predictor:
             padding = ((0, max(0, _SMALLEST - height)), (0, max(0, _SMALLEST - width)), (0, 0))
             return self._logits(np.pad(part, padding, mode="reflect")[None])[0, :height, :width]
 
-        return tiled_class_map(logits, image, self.classes, self._tile, self._overlap, self.dtype)
+        return tiled_class_map(
+            logits,
+            image,
+            self.classes,
+            self._tile,
+            self._overlap,
+            self.dtype,
+            lambda found: decided(found, self.multilabel),
+        )
 
     def _batches(
-        self, jobs: list[Job], batch_size: int, max_pixels: int, summary: PredictionSummary
+        self, jobs: list[Job], batch_size: int, summary: PredictionSummary
     ) -> Iterator[list[tuple[Job, np.ndarray]]]:
         """Read images and gather neighbours of the same size; failures go into the summary."""
         batch: list[tuple[Job, np.ndarray]] = []
         for job in jobs:
             try:
-                image = read_image(job.image, max_pixels)
+                image = self._reader(job.image)
             except DataError as error:
                 summary.failed[job.image] = str(error)
                 continue
@@ -194,13 +220,13 @@ class Predictor:
             yield batch
 
 
-def _count_classes(model: keras.Model) -> int:
+def _count_classes(model: keras.Model, multilabel: bool) -> int:
     given, returned = model.input_shape, model.output_shape
     if not (isinstance(returned, tuple) and len(returned) == 4 and isinstance(returned[3], int)):
         raise SegzooError(f"The model must return logits (B, H, W, classes), not {returned}.")
-    if not (isinstance(given, tuple) and len(given) == 4 and given[1:] == (None, None, 3)):
-        raise SegzooError(f"The model must take images (B, H, W, 3) of any height and width, not {given}.")
-    return max(2, returned[3])  # one logit tells two classes apart
+    if not (isinstance(given, tuple) and len(given) == 4 and given[1:3] == (None, None) and given[3]):
+        raise SegzooError(f"The model must take images (B, H, W, C) of any height and width, not {given}.")
+    return returned[3] if multilabel else max(2, returned[3])  # one logit tells two classes apart
 
 
 def _check_tiles(tile: int, overlap: int) -> None:
@@ -214,27 +240,37 @@ def _check_tiles(tile: int, overlap: int) -> None:
 _Run = Callable[[np.ndarray], np.ndarray]
 
 
-def _compile(model: keras.Model) -> tuple[_Run, _Run]:
-    """Functions from uint8 images to float32 logits, and to class indices."""
+def _compile(model: keras.Model, multilabel: bool) -> tuple[_Run, _Run]:
+    """Functions from images to float32 logits, and to classes."""
+
+    def spread(logits: Any) -> Any:
+        return logits if multilabel else class_logits(logits)
+
     if keras.backend.backend() != "tensorflow":
 
         def logits(images: np.ndarray) -> np.ndarray:
-            return class_logits(np.asarray(model.predict_on_batch(images.astype(np.float32)), np.float32))
+            return spread(np.asarray(model.predict_on_batch(images.astype(np.float32)), np.float32))
 
-        return logits, lambda images: logits(images).argmax(axis=-1)
+        return logits, lambda images: decided(logits(images), multilabel)
 
     import tensorflow as tf
 
     def forward(images: tf.Tensor) -> tf.Tensor:
-        return class_logits(tf.cast(model(tf.cast(images, tf.float32), training=False), tf.float32))
+        return spread(tf.cast(model(tf.cast(images, tf.float32), training=False), tf.float32))
 
     def classes(images: tf.Tensor) -> tf.Tensor:
-        return tf.argmax(forward(images), axis=-1, output_type=tf.int32)
+        return decided(forward(images), multilabel)
 
     def compiled(function: Callable[[tf.Tensor], tf.Tensor]) -> _Run:
         # uint8 in and classes out: the device gets and gives a fraction of the bytes that floats would take.
-        signature = [tf.TensorSpec((None, None, None, 3), tf.uint8)]
-        graph = tf.function(function, input_signature=signature, autograph=False, jit_compile=False)
-        return lambda images: graph(images).numpy()
+        # One trace for each type: a signature names only one.
+        spec = (None, None, None, model.input_shape[3])
+        graphs = {
+            dtype: tf.function(
+                function, input_signature=[tf.TensorSpec(spec, dtype)], autograph=False, jit_compile=False
+            )
+            for dtype in ("uint8", "float32")
+        }
+        return lambda images: graphs[images.dtype.name](images).numpy()
 
     return compiled(forward), compiled(classes)

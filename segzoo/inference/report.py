@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from segzoo.files import replacing
 from segzoo.inference.pictures import prediction_sheet
-from segzoo.metrics import Calibration, ConfusionMatrix, Intervals
+from segzoo.metrics import Calibration, ConfusionMatrix, Intervals, MultilabelCounts
 
 _FIGURES = ("iou", "dice", "precision", "recall", "specificity")
 
@@ -41,7 +41,7 @@ class Report:
     title: str
     names: Sequence[str]
     colours: np.ndarray
-    confusion: ConfusionMatrix
+    confusion: ConfusionMatrix | MultilabelCounts
     intervals: Intervals
     calibration: Calibration
     worst: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, str]]
@@ -66,8 +66,8 @@ class Report:
             "pixel_accuracy_interval": [_plain(end) for end in self.intervals.pixel_accuracy],
             "mean_accuracy": _plain(self.confusion.mean_accuracy()),
             "frequency_weighted_iou": _plain(self.confusion.frequency_weighted_iou()),
-            "mcc": _plain(self.confusion.mcc()),
-            "cohen_kappa": _plain(self.confusion.cohen_kappa()),
+            "mcc": _plain(_mean(self.confusion.mcc())),
+            "cohen_kappa": _plain(_mean(self.confusion.cohen_kappa())),
             "expected_calibration_error": _plain(self.calibration.ece()),
             "classes": rows,
             "confusion_matrix": self.confusion.counts.tolist(),
@@ -100,6 +100,12 @@ class Report:
             with replacing(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
         return page
+
+
+def _mean(figure: float | np.ndarray) -> float:
+    """Return a figure, or of one for each class the mean of those that are known."""
+    known = np.atleast_1d(figure)[~np.isnan(np.atleast_1d(figure))]
+    return float(known.mean()) if known.size else math.nan
 
 
 def _plain(value: float) -> float | None:
@@ -201,10 +207,20 @@ def _page(figures: dict[str, Any]) -> str:
     return "\n".join([*parts, "</body></html>", ""])
 
 
-def _confusion_picture(confusion: ConfusionMatrix, names: Sequence[str], path: Path) -> None:
-    """Write the matrix normalised by row, with its percentages where they can be read."""
-    counts = confusion.counts.astype(float)
-    totals = counts.sum(1, keepdims=True)
+def _confusion_picture(confusion: ConfusionMatrix | MultilabelCounts, names: Sequence[str], path: Path) -> None:
+    """Write the matrix normalised by row, with its percentages where they can be read.
+
+    Classes that may overlap have no such matrix: each row then says where the class is predicted, of the places where
+    it is and where it is not.
+    """
+    columns: Sequence[str] = names
+    if isinstance(confusion, MultilabelCounts):
+        columns = ["where it is", "where it is not"]
+        counts = confusion.counts[:, ::-1, 1].astype(float)
+        totals = confusion.counts[:, ::-1].sum(2)
+    else:
+        counts = confusion.counts.astype(float)
+        totals = np.broadcast_to(counts.sum(1, keepdims=True), counts.shape)
     shares = np.divide(100 * counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
     classes = len(names)
     side = min(24.0, 2.5 + 0.5 * classes)
@@ -212,7 +228,7 @@ def _confusion_picture(confusion: ConfusionMatrix, names: Sequence[str], path: P
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
-    axes.set_xticks(range(classes), names, rotation=90)
+    axes.set_xticks(range(len(columns)), columns, rotation=90)
     axes.set_yticks(range(classes), names)
     axes.set_xlabel("prediction")
     axes.set_ylabel("target")

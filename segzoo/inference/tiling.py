@@ -57,25 +57,27 @@ def tiled_class_map(
     tile: int,
     overlap: int,
     dtype: type[np.unsignedinteger],
+    decide: Callable[[np.ndarray], np.ndarray] = lambda logits: logits.argmax(axis=-1),
 ) -> np.ndarray:
-    """The class map `(H, W)` of `image` `(H, W, 3)` from tiles, one row of tiles at a time.
+    """The class map `(H, W)` of `image` `(H, W, C)` from tiles, one row of tiles at a time.
 
     Logits are held for one row of tiles only, `tile x W x classes` float32: with 21 classes, tiles of 1024 and
     images 8192 pixels wide 700 MB, where the logits of a square image would take 5.6 GB.
 
     Args:
-        logits: from `(h, w, 3)` to `(h, w, classes)`.
+        logits: from `(h, w, C)` to `(h, w, classes)`.
         image: pixels.
         classes: number of classes.
         tile: height and width of a tile, a multiple of 32.
         overlap: of neighbouring tiles, a multiple of 32.
         dtype: of the result.
+        decide: from logits `(h, W, classes)` to classes `(h, W)`, or `(h, W, classes)` where they may overlap.
     """
     height, width = image.shape[:2]
     rows, columns = tile_spans(height, tile, overlap), tile_spans(width, tile, overlap)
     row_weights = blend_weights(rows, height, overlap)
     column_weights = blend_weights(columns, width, overlap)
-    result = np.empty((height, width), dtype)
+    result = np.empty((height, width, *decide(np.zeros((1, 1, classes), np.float32)).shape[2:]), dtype)
     band = np.zeros((min(tile, height), width, classes), np.float32)
     next_tops = [top for top, _ in rows[1:]] + [height]
     for (top, bottom), next_top, row_weight in zip(rows, next_tops, row_weights, strict=True):
@@ -83,7 +85,7 @@ def tiled_class_map(
             weight = row_weight[:, None, None] * column_weight[None, :, None]
             band[: bottom - top, left:right] += logits(image[top:bottom, left:right]) * weight
         done = next_top - top  # no later tile reaches these rows
-        result[top:next_top] = band[:done].argmax(axis=-1)
+        result[top:next_top] = decide(band[:done])
         kept = len(band) - done
         band[:kept] = band[done:].copy()
         band[kept:] = 0

@@ -358,6 +358,10 @@ class MultilabelCounts(ClassCounts):
         """Return the share of each class's places that are right (C,); n/a where none was counted."""
         return ratio(self.counts[:, 0, 0] + self.hits, self.valid)
 
+    def pixel_accuracy(self) -> float:
+        """Return the share of counted places, over all classes, that are right; NaN where none was counted."""
+        return float(ratio((self.counts[:, 0, 0] + self.hits).sum(), self.valid.sum()))
+
     def mcc(self) -> np.ndarray:
         """Return the Matthews correlation coefficient of each class (C,); see `ConfusionMatrix.mcc`."""
         return np.array([ConfusionMatrix(2, counts=counts).mcc() for counts in self.counts])

@@ -13,6 +13,7 @@ from segzoo import data, losses
 from segzoo.backend import dtype_policy
 from segzoo.config import Config, FolderData
 from segzoo.data import Source
+from segzoo.metrics import ConfusionMatrix, MultilabelCounts
 from segzoo.model import PRESENCE, build_model
 from segzoo.training.class_pixels import ClassPixels
 from segzoo.training.optimizers import AdamW
@@ -34,12 +35,35 @@ def build_source(config: Config, split: str, strict: bool = True) -> Source:
             ignore_index=section.ignore_index,
             image_dir=section.image_dir,
             mask_dir=section.mask_dir,
+            masks=mask_format(config),
+            images=image_reader(config),
+            image_suffix=section.image_suffix,
+            mask_suffix=section.mask_suffix,
+            exif=section.exif,
             strict=strict,
         )
     count = section.train_count if split == "train" else section.val_count
     return data.create_source(
         "generated", split=name, count=count, size=section.size, seed=config.seed, ignore_index=section.ignore_index
     )
+
+
+def mask_format(config: Config) -> data.MaskFormat:
+    """What reads the masks of files."""
+    section = config.data
+    assert isinstance(section, FolderData)
+    multilabel = config.mode == "multilabel"
+    labels = data.Labels(tuple(section.classes), section.ignore_index, multilabel, section.max_pixels)
+    options = {key: value for key, value in section.masks.items() if key != "format"}
+    return data.create_format(section.masks["format"], labels, **options)
+
+
+def image_reader(config: Config) -> data.ImageReader:
+    """What reads images, for training as for prediction."""
+    section, channels = config.data, config.model.input_channels
+    if not isinstance(section, FolderData):
+        return data.ImageReader(channels)
+    return data.ImageReader(channels, section.bands, section.value_range, section.alpha, section.max_pixels)
 
 
 def class_names(config: Config) -> list[str]:
@@ -49,6 +73,12 @@ def class_names(config: Config) -> list[str]:
     from segzoo.data.generated import CLASSES
 
     return list(CLASSES)
+
+
+def counts(config: Config, found: Any = None) -> ConfusionMatrix | MultilabelCounts:
+    """What counts the pixels of an evaluation, from `found` counts on where they are given."""
+    kind = MultilabelCounts if config.mode == "multilabel" else ConfusionMatrix
+    return kind(len(class_names(config)), config.data.ignore_index, found)
 
 
 def output_channels(config: Config) -> int:

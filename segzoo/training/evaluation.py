@@ -12,8 +12,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from segzoo.binary import class_logits
-from segzoo.metrics import Calibration, ConfusionMatrix, ImageCounts
+from segzoo.binary import class_logits, decided
+from segzoo.metrics import Calibration, ConfusionMatrix, ImageCounts, MultilabelCounts
 
 Picture = tuple[np.ndarray, np.ndarray, np.ndarray, str]
 
@@ -30,7 +30,7 @@ class Evaluation:
         worst: (image, truth, prediction, title) of the samples of lowest mean IoU, the worst first.
     """
 
-    confusion: ConfusionMatrix
+    confusion: ConfusionMatrix | MultilabelCounts
     loss: float | None = None
     pictures: list[Picture] = field(default_factory=list)
     images: list[ImageCounts] = field(default_factory=list)
@@ -48,8 +48,9 @@ def evaluate(
     keep: frozenset[str] = frozenset(),
     worst: int = 0,
     calibration: Calibration | None = None,
+    multilabel: bool = False,
 ) -> Evaluation:
-    """Run `model` over `batches` of images `(B, H, W, 3)` uint8, masks `(B, H, W)` and ids.
+    """Run `model` over `batches` of images `(B, H, W, C)`, masks `(B, H, W)` and ids.
 
     Args:
         model: images to logits `(B, H, W, classes)`, or `(B, H, W, 1)` for two.
@@ -61,11 +62,12 @@ def evaluate(
         keep: ids whose pictures are returned.
         worst: how many samples of lowest mean IoU are returned with their pictures.
         calibration: filled with the confidences of the predictions, where it is given.
+        multilabel: classes may overlap: masks and predictions are `(B, H, W, classes)` of 0 and 1.
 
     Raises:
         DataError: a label that is neither a class nor the ignore index.
     """
-    result = Evaluation(ConfusionMatrix(classes, ignore_index))
+    result = Evaluation((MultilabelCounts if multilabel else ConfusionMatrix)(classes, ignore_index))
     lowest: list[tuple[float, int, Picture]] = []
     total, seen, full = 0.0, 0, 0
     for images, masks, ids in batches:
@@ -74,10 +76,11 @@ def evaluate(
         # A smaller last batch would make the model trace itself anew; repeated images cost less.
         padded = np.concatenate([images, np.repeat(images[-1:], full - count, axis=0)]) if count < full else images
         logits = model.predict_on_batch(padded)[:count]
-        scores = class_logits(logits)
-        predictions = ops.convert_to_numpy(ops.argmax(scores, axis=-1))
+        predictions = ops.convert_to_numpy(decided(logits, multilabel))
         if calibration is not None:
-            calibration.update(masks, ops.convert_to_numpy(ops.softmax(ops.cast(scores, "float32"), axis=-1)))
+            scores = ops.cast(logits if multilabel else class_logits(logits), "float32")
+            shares = ops.sigmoid(scores) if multilabel else ops.softmax(scores, axis=-1)
+            calibration.update(masks, ops.convert_to_numpy(shares))
         if loss is not None:
             given = masks.astype("int32") if target is None else np.stack([target(mask) for mask in masks])
             total += float(loss(given, logits)) * count
@@ -98,12 +101,12 @@ def evaluate(
     return result
 
 
-def _counts_of(name: str, mask: np.ndarray, prediction: np.ndarray, confusion: ConfusionMatrix) -> ImageCounts:
+def _counts_of(name: str, mask: np.ndarray, prediction: np.ndarray, confusion: Any) -> ImageCounts:
     """Counts of one sample, which are added to `confusion`."""
-    own = ConfusionMatrix(confusion.classes, confusion.ignore_index)
+    own = type(confusion)(confusion.classes, confusion.ignore_index)
     own.update(mask, prediction)
     confusion.merge(own)
-    return ImageCounts(name, own.counts.diagonal().copy(), own.counts.sum(1), own.counts.sum(0))
+    return ImageCounts(name, own.hits.copy(), own.actual, own.predicted)
 
 
 def evenly_spaced(ids: list[str], count: int) -> frozenset[str]:

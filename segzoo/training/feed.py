@@ -26,13 +26,13 @@ class Feed:
         self._batches = batches
         self._outputs = outputs
         self._shape: tuple = ()
-        self._target: tuple[tuple, str] | None = None
+        self._target: tuple[tuple, str, str] | None = None
         self._reader: Generator[Batch, None, None] | None = None
         self._reading = threading.Lock()
         self.error: Exception | None = None
 
     def from_step(self, step: int) -> Any:
-        """What `fit` takes from `step` on: images uint8 `(B, H, W, C)` and masks int32 `(B, H, W)`.
+        """What `fit` takes from `step` on: images `(B, H, W, C)`, uint8 or float32, and masks int32 `(B, H, W)`.
 
         Targets that are no class indices come as they are made, `(B, H, W, D)` float32.
         """
@@ -40,7 +40,7 @@ class Feed:
             return ((images, self._spread(targets)) for images, targets in self._guarded(step))
         import tensorflow as tf
 
-        shape, target_shape, target_type = self._static_shapes()
+        shape, target_shape, target_type, image_type = self._static_shapes()
         self.close()
         reader = self._reader = self._guarded(step)
 
@@ -49,7 +49,7 @@ class Feed:
                 return next(reader)  # after `close` StopIteration, which ends the data set
 
         def read(position: Any) -> tuple[Any, Any]:
-            images, masks = tf.numpy_function(advance, [position], (tf.uint8, target_type))
+            images, masks = tf.numpy_function(advance, [position], (image_type, target_type))
             return tf.ensure_shape(images, shape), self._spread(tf.ensure_shape(masks, target_shape))
 
         # Not from_generator: with it every training step takes fresh memory from the system, 55,000 page faults a step
@@ -66,8 +66,8 @@ class Feed:
                 self._reader.close()
             self._reader = None
 
-    def _static_shapes(self) -> tuple[tuple, tuple, str]:
-        """Shape of the images, shape and type of the targets."""
+    def _static_shapes(self) -> tuple[tuple, tuple, str, str]:
+        """Shape of the images, shape and type of the targets, type of the images."""
         # Static shapes let the network skip resizes and TensorFlow choose faster kernels, so they are worth two
         # batches read ahead; sizes that vary from batch to batch stay dynamic.
         if self._target is None:
@@ -76,7 +76,7 @@ class Feed:
             reader.close()
             size = images.shape[1:3] if images.shape == others.shape else (None, None)
             self._shape = (images.shape[0], *size, images.shape[3])
-            self._target = ((images.shape[0], *size, *targets.shape[3:]), targets.dtype.name)
+            self._target = ((images.shape[0], *size, *targets.shape[3:]), targets.dtype.name, images.dtype.name)
         return self._shape, *self._target
 
     def _guarded(self, step: int) -> Generator[Batch, None, None]:

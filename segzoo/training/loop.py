@@ -18,7 +18,7 @@ from segzoo.config import Config
 from segzoo.errors import RunError
 from segzoo.files import replacing
 from segzoo.inference.pictures import prediction_sheet
-from segzoo.metrics import ConfusionMatrix
+from segzoo.metrics import ConfusionMatrix, MultilabelCounts
 from segzoo.model import LOGITS, logits_only
 from segzoo.training import assemble
 from segzoo.training.batchnorm import momentum_for, set_momentum
@@ -49,7 +49,7 @@ class Result:
     """
 
     folder: Path
-    confusion: ConfusionMatrix
+    confusion: ConfusionMatrix | MultilabelCounts
     best_epoch: int
     history: list[dict[str, Any]]
     model: keras.Model
@@ -258,6 +258,7 @@ class _Run:
             loss=self.loss,
             target=assemble.target_maker(self.config),
             keep=self.pictured,
+            multilabel=self.config.mode == "multilabel",
         )
 
     def _draw(self, found: Evaluation) -> None:
@@ -286,7 +287,7 @@ class _Run:
         load_file(self.network, self.folder.best)
         with replacing(self.folder.model) as temporary:
             bare(self.predicting).save(temporary)
-        confusion = ConfusionMatrix(len(self.names), self.config.data.ignore_index, progress.best_counts)
+        confusion = assemble.counts(self.config, progress.best_counts)
         self.folder.write_log("finish", best_epoch=progress.best_epoch, val_mean_iou=progress.best_score)
         title = f"validation, best epoch {progress.best_epoch} of {progress.epoch}"
         self.console.print(class_table(confusion, self.names, title))

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from segzoo.metrics import ConfusionMatrix
+from segzoo.metrics import ConfusionMatrix, MultilabelCounts
 
 
 class Screen:
@@ -77,7 +77,7 @@ class Screen:
         self.console.print("  ".join(parts), highlight=False, soft_wrap=True)
 
 
-def class_table(confusion: ConfusionMatrix, names: list[str], title: str) -> Table:
+def class_table(confusion: ConfusionMatrix | MultilabelCounts, names: list[str], title: str) -> Table:
     """Per-class IoU, Dice, precision and recall with the mean IoU below; n/a where a class is absent."""
     table = Table(title=title, title_justify="left")
     table.add_column("class")

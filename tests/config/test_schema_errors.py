@@ -97,7 +97,7 @@ def test_values_of_training(problems, tail, line, key, words):
         ("_b0", "_b0\n  taps: outputs", 4, "model.taps", ["did you mean output?"]),
         ("_b0", "_b0\n  output_stride: 12", 4, "model.output_stride", ["12", "8, 16, 32"]),
         ("_b0", "_b0\n  output_stride: 8.0", 4, "model.output_stride", ["whole number", "8.0"]),
-        ("_b0", "_b0\n  input_channels: 4", 4, "model.input_channels", ["must be 3"]),
+        ("_b0", "_b0\n  input_channels: 4", 4, "model.input_channels", ["3 channels, not 4"]),
         ("_b0", "_b0\n  mean: [1.0, 2.0, 3.0]", 4, "model.mean", ["mean and std are given together"]),
         ("_b0", "_b0\n  mean: [1.0]\n  std: [1.0]", 4, "model.mean", ["1 numbers for images of 3 channels"]),
         ("_b0", "_b0\n  trainable: P6", 4, "model.trainable", ["P6"]),

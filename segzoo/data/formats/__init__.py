@@ -1,0 +1,67 @@
+"""The formats of masks: how files say which class a pixel has. Each is one module and one line here."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from segzoo.data.formats.contract import Labels, MaskFormat
+from segzoo.errors import ConfigError, unknown_name
+from segzoo.registry import Registry
+
+MASK_FORMATS = Registry(
+    "mask format",
+    {
+        "index": "segzoo.data.formats.index:IndexFormat",
+        "rgb": "segzoo.data.formats.rgb:RgbFormat",
+        "binary": "segzoo.data.formats.binary:BinaryFormat",
+        "per_class": "segzoo.data.formats.per_class:PerClassFormat",
+        "instances": "segzoo.data.formats.instances:InstancesFormat",
+        "channels": "segzoo.data.formats.channels:ChannelsFormat",
+        "array": "segzoo.data.formats.array:ArrayFormat",
+        "coco": "segzoo.data.formats.coco:CocoFormat",
+        "labelme": "segzoo.data.formats.labelme:LabelMeFormat",
+    },
+    absent={
+        "palette": "the pixels of a palette PNG are class indices, which masks: index reads.",
+        "multilabel": "mode: multilabel goes with masks: channels, array, per_class, coco or labelme.",
+        "npy": "masks: array reads .npy and .npz.",
+        "npz": "masks: array reads .npy and .npz.",
+    },
+)
+
+__all__ = ["MASK_FORMATS", "Labels", "MaskFormat", "check_format", "create_format"]
+
+
+def create_format(name: str, labels: Labels, **options: Any) -> MaskFormat:
+    """Build the mask format registered as `name`.
+
+    Args:
+        name: a key of `MASK_FORMATS`.
+        labels: the classes that its masks are made of.
+        **options: the format's own, see its class.
+
+    Raises:
+        UnknownNameError: no such format.
+        ConfigError: an option that the format has not, or cannot use; a mode that it has not.
+    """
+    kind = MASK_FORMATS[name]
+    known = [option for option in inspect.signature(kind).parameters if option != "labels"]
+    for option in options:
+        if option not in known:
+            raise ConfigError(str(unknown_name(f"option of masks: {name}", option, known)))
+    if labels.multilabel not in kind.multilabel:
+        having = ", ".join(other for other in MASK_FORMATS if labels.multilabel in MASK_FORMATS[other].multilabel)
+        mode = "multilabel" if labels.multilabel else "multiclass and binary"
+        raise ConfigError(f"masks: {name} does not go with mode: {mode}. What does: {having}.")
+    try:
+        made: MaskFormat = kind(labels, **options)
+    except (TypeError, ValueError, AttributeError) as error:  # a value of a type that the option cannot have
+        raise ConfigError(f"masks: {name} cannot use its options {options}: {error}.") from error
+    return made
+
+
+def check_format(masks: Mapping[str, Any], labels: Labels) -> None:
+    """Raise what `create_format` raises for {format: name, option: value, ...}; reads no mask."""
+    create_format(str(masks["format"]), labels, **{key: value for key, value in masks.items() if key != "format"})

@@ -1,0 +1,187 @@
+"""What a mask format is given and what it gives; names of classes to labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from segzoo.errors import ConfigError, DataError, unknown_name
+
+# In tables of values, colours and categories: the name that stands for the ignore index.
+IGNORE = "ignore"
+MAX_PIXELS = 64 * 2**20  # 8192 x 8192: 200 MB decoded; a "decompression bomb" of a few kB can claim far more
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the pixels of a mask can be.
+
+    Attributes:
+        classes: class names; the index of a name is its label, or in multilabel its channel.
+        ignore_index: the value of pixels that count in no loss and no metric.
+        multilabel: masks are (H, W, C) of 0, 1 and the ignore index; otherwise (H, W) of labels.
+        max_pixels: refuse larger masks before decoding them.
+    """
+
+    classes: tuple[str, ...]
+    ignore_index: int = 255
+    multilabel: bool = False
+    max_pixels: int = MAX_PIXELS
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The smallest unsigned type that holds every label and the ignore index."""
+        return np.min_scalar_type(max(len(self.classes) - 1, self.ignore_index, 0))
+
+    def number(self, name: str, where: str) -> int:
+        """Return the label of a class name, and the ignore index for "ignore"; ConfigError names `where`."""
+        if name == IGNORE:
+            return self.ignore_index
+        if name not in self.classes:
+            raise ConfigError(f"{where}: {unknown_name('class', name, [*self.classes, IGNORE])}")
+        return self.classes.index(name)
+
+
+class MaskFormat(Protocol):
+    """Finds masks and reads them.
+
+    Attributes:
+        multilabel: which values of `Labels.multilabel` the format can give.
+        suffixes: endings of mask files where each image has one, by which `FolderSource` pairs them; empty where
+            `find` does that.
+    """
+
+    multilabel: tuple[bool, ...]
+    suffixes: tuple[str, ...]
+
+    def find(self, folders: Sequence[Path], pattern: str) -> dict[str, Path]:
+        """Return by the stem of its image where each mask is: a file, or a folder, or a stem of files.
+
+        Args:
+            folders: what `data.mask_dir` stands for.
+            pattern: `data.mask_dir` itself, for messages.
+
+        Raises:
+            DataError: there is none.
+        """
+        ...
+
+    def read(self, place: Path, image: Path, size: tuple[int, int]) -> np.ndarray:
+        """Return the mask of an image, (H, W) or (H, W, C) integers.
+
+        Args:
+            place: as `find` gave it.
+            image: path of the image.
+            size: (height, width) of the image.
+
+        Raises:
+            DataError: what is there cannot be used: file, values, pixels.
+        """
+        ...
+
+    def files(self, place: Path) -> Iterable[Path]:
+        """Return the files that the mask is read from."""
+        ...
+
+
+class OneFile:
+    """What formats have in common whose every image has one mask file: it lies where `FolderSource` paired it."""
+
+    multilabel: tuple[bool, ...] = (False,)
+    suffixes: tuple[str, ...] = (".png", ".tif", ".tiff")
+
+    def __init__(self, labels: Labels):
+        self.labels = labels
+
+    def find(self, folders: Sequence[Path], pattern: str) -> dict[str, Path]:
+        """Not used: files are paired by `suffixes`."""
+        raise NotImplementedError
+
+    def files(self, place: Path) -> Iterable[Path]:
+        """Return the mask file."""
+        return (place,)
+
+
+def two_values(array: np.ndarray, name: object, threshold: int | None, cure: str) -> np.ndarray:
+    """Return an array of 0 and 1, or 0 and 255, as 0 and 1 (uint8).
+
+    Grey edges, as antialiasing and JPEG leave them, are an error that counts them, unless `threshold` is given: then
+    values from it up are 1.
+
+    Args:
+        array: integers, any shape.
+        name: what the message calls it.
+        threshold: 1 to the largest value, or None.
+        cure: the end of the message.
+
+    Raises:
+        DataError: other values, with their number of pixels.
+    """
+    if threshold is not None:
+        return (array >= threshold).astype(np.uint8)
+    high = int(array.max(initial=0))
+    if high <= 1 and int(array.min(initial=0)) >= 0:
+        return array.astype(np.uint8)
+    one = 255 if high >= 128 else 1  # of smooth edges, or of class indices
+    between = (array != 0) & (array != one)
+    wrong = int(between.sum())
+    if not wrong:
+        return (array != 0).astype(np.uint8)
+    values, counts = np.unique(array[between], return_counts=True)
+    most = np.argsort(-counts, kind="stable")[:5]
+    shown = ", ".join(f"{values[n]} ({counts[n]} pixels)" for n in most)
+    raise DataError(
+        f"{name}: {wrong} of {array.size} pixels ({100 * wrong / array.size:.2g} %) are neither 0 nor {one}: {shown}"
+        f"{', ...' if len(values) > 5 else ''}. {cure}",
+        "label",
+    )
+
+
+def check_threshold(threshold: int | None) -> None:
+    """Raise ConfigError unless a threshold is None or 1 to 65535."""
+    whole = isinstance(threshold, int) and not isinstance(threshold, bool) and 1 <= threshold <= 65535
+    if threshold is not None and not whole:
+        raise ConfigError(f"masks.threshold must be a whole number from 1 to 65535, got {threshold!r}.")
+
+
+def painted(
+    shapes: Iterable[tuple[int, np.ndarray]],
+    size: tuple[int, int],
+    labels: Labels,
+    background: int,
+    name: object,
+) -> np.ndarray:
+    """Paint shapes over each other into a mask; later ones cover earlier ones.
+
+    Args:
+        shapes: (label, where) of each, with `where` (H, W) bool; the ignore index as label in multilabel ignores the
+            pixels of all classes.
+        size: (height, width).
+        labels: the classes.
+        background: label of the pixels that no shape covers (not in multilabel).
+        name: what messages call the mask.
+
+    Raises:
+        DataError: a shape of the background's class: then what is not covered could not be told from it.
+    """
+    if labels.multilabel:
+        mask = np.zeros((*size, len(labels.classes)), labels.dtype)
+        for label, where in shapes:
+            if label == labels.ignore_index:
+                mask[where] = label
+            else:
+                mask[..., label][where] = 1
+        return mask
+    mask = np.full(size, background, labels.dtype)
+    for label, where in shapes:
+        if label == background and label != labels.ignore_index:
+            raise DataError(
+                f"{name}: the class {labels.classes[label]!r} is drawn, and is also what pixels without a shape are. "
+                "Set masks.background to the class that they have, or to ignore."
+            )
+        mask[where] = label
+    return mask

@@ -1,0 +1,94 @@
+"""Masks in several files, one for each object, as in the 2018 Data Science Bowl: their union is the class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from segzoo.data.formats.binary import read_grey
+from segzoo.data.formats.contract import Labels, check_threshold, two_values
+from segzoo.errors import ConfigError, DataError
+
+_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
+_CURE = "Set masks.threshold: 128 to count values from there up as the object."
+
+
+class InstancesFormat:
+    """A folder of pictures of 0 and 1, or 0 and 255, for each image; an empty folder is an image without objects.
+
+    With `mask_dir: masks` the folder of an image NAME.png is masks/NAME; with a star, as in `mask_dir: "*/masks"`, the
+    star stands for NAME.
+
+    Args:
+        labels: the first class is what no file marks.
+        label: the class of the objects; None: the second of two classes.
+        gap: pixels around the outlines of objects that touch or overlap, which become the class `gap_label`, so that a
+            network learns to part them (Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597); 0: none.
+        gap_label: class name, or "ignore".
+        threshold: see `BinaryFormat`.
+    """
+
+    multilabel = (False,)
+    suffixes: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        labels: Labels,
+        label: str | None = None,
+        gap: int = 0,
+        gap_label: str = "ignore",
+        threshold: int | None = None,
+    ):
+        if label is None and len(labels.classes) != 2:
+            raise ConfigError("masks.label must say which class the objects are of, where there are not two classes.")
+        if not isinstance(gap, int) or isinstance(gap, bool) or not 0 <= gap <= 32:
+            raise ConfigError(f"masks.gap must be 0 to 32 pixels, got {gap!r}.")
+        check_threshold(threshold)
+        self.labels = labels
+        self._label = 1 if label is None else labels.number(label, "masks.label")
+        self._gap = gap
+        self._gap_label = labels.number(gap_label, "masks.gap_label")
+        self._threshold = threshold
+
+    def find(self, folders: Sequence[Path], pattern: str) -> dict[str, Path]:
+        """Return by name the folder of an image's masks."""
+        found: dict[str, Path] = {}
+        if "*" in pattern:
+            parts = Path(pattern).parts
+            depth = len(parts) - next(n for n, part in enumerate(parts) if "*" in part)
+            found = {folder.parts[-depth]: folder for folder in folders}
+        else:
+            for folder in folders:
+                found |= {entry.name: entry for entry in sorted(folder.iterdir()) if entry.is_dir()}
+        if not found:
+            raise DataError(f"{pattern}: no folder of masks for any image here. Check data.mask_dir.")
+        return found
+
+    def read(self, place: Path, image: Path, size: tuple[int, int]) -> np.ndarray:
+        """Return labels (H, W)."""
+        mask = np.zeros(size, self.labels.dtype)
+        near: np.ndarray = np.zeros(size, np.uint8)
+        for file in self.files(place):
+            grey = read_grey(file, self.labels.max_pixels)
+            if grey.shape != size:
+                raise DataError(
+                    f"{file} is {grey.shape[1]} x {grey.shape[0]} (width x height), its image {image} {size[1]} x "
+                    f"{size[0]}. Make both the same size.",
+                    "size_mismatch",
+                )
+            thing = two_values(grey, file, self._threshold, _CURE)
+            mask[thing > 0] = self._label
+            if self._gap:
+                near = cv2.add(near, cv2.dilate(thing, np.ones((2 * self._gap + 1,) * 2, np.uint8)))
+        if self._gap:
+            mask[near > 1] = self._gap_label
+        return mask
+
+    def files(self, place: Path) -> Iterable[Path]:
+        """Return the files of an image's objects, sorted."""
+        return sorted(
+            path for path in place.iterdir() if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
+        )

@@ -1,0 +1,116 @@
+"""Masks in several files, one for each class that an image shows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from segzoo.data.formats.binary import read_grey
+from segzoo.data.formats.contract import Labels, check_threshold, two_values
+from segzoo.errors import ConfigError, DataError
+
+_CURE = "Set masks.threshold: 128 to count values from there up as the class."
+
+
+class PerClassFormat:
+    """One picture of 0 and 1, or 0 and 255, for each class; a class without a file is not in the image.
+
+    Args:
+        labels: the classes.
+        files: where the files lie in the masks' folder, with {name} for the image's name without ending and {class}
+            for the class: "{class}/{name}.png", "{name}_{class}.png".
+        background: class, or "ignore", of pixels that no file marks (not in multilabel); None: the first class where
+            it has no files, and an error where it has.
+        threshold: see `BinaryFormat`.
+
+    In multiclass masks, a pixel that two files mark is an error.
+    """
+
+    multilabel = (False, True)
+    suffixes: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        labels: Labels,
+        files: str = "{class}/{name}.png",
+        background: str | None = None,
+        threshold: int | None = None,
+    ):
+        if files.count("{name}") != 1 or files.count("{class}") != 1:
+            raise ConfigError(f"masks.files must have {{name}} and {{class}} once each, got {files!r}.")
+        check_threshold(threshold)
+        self.labels = labels
+        self._files = files
+        self._threshold = threshold
+        self._background = None if background is None else labels.number(background, "masks.background")
+        self._given: dict[Path, dict[int, Path]] = {}
+        self._first_has_files = False
+
+    def find(self, folders: Sequence[Path], pattern: str) -> dict[str, Path]:
+        """Return by name the folder of the masks and the name in it; the files are remembered."""
+        found: dict[str, Path] = {}
+        for folder in folders:
+            for label, name in enumerate(self.labels.classes):
+                path = self._files.replace("{class}", name)
+                expression = re.compile(re.escape(path).replace(re.escape("{name}"), "([^/]+)"))
+                for file in sorted(folder.glob(_literal(path).replace("{name}", "*"))):
+                    match = expression.fullmatch(file.relative_to(folder).as_posix())
+                    if match is None or file.name.startswith("."):
+                        continue
+                    place = found.setdefault(match[1], folder / match[1])
+                    self._given.setdefault(place, {})[label] = file
+                    self._first_has_files |= label == 0
+        if not found:
+            raise DataError(
+                f"{pattern}: no mask of any class here (looked for {self._files}, with {{class}} one of "
+                f"{', '.join(self.labels.classes)}). Check data.mask_dir and masks.files."
+            )
+        return found
+
+    def read(self, place: Path, image: Path, size: tuple[int, int]) -> np.ndarray:
+        """Return labels (H, W), or in multilabel 0 and 1 (H, W, C)."""
+        layers = np.zeros((*size, len(self.labels.classes)), self.labels.dtype)
+        for label, file in self._given[place].items():
+            grey = read_grey(file, self.labels.max_pixels)
+            if grey.shape != size:
+                raise DataError(
+                    f"{file} is {grey.shape[1]} x {grey.shape[0]} (width x height), its image {image} {size[1]} x "
+                    f"{size[0]}. Make both the same size.",
+                    "size_mismatch",
+                )
+            layers[..., label] = two_values(grey, file, self._threshold, _CURE)
+        if self.labels.multilabel:
+            return layers
+        return self._flattened(layers, place)
+
+    def files(self, place: Path) -> Iterable[Path]:
+        """Return the files of the classes that the image shows."""
+        return self._given[place].values()
+
+    def _flattened(self, layers: np.ndarray, place: Path) -> np.ndarray:
+        marked = layers.sum(-1, dtype=np.int64)
+        twice = marked > 1
+        if twice.any():
+            names = [name for n, name in enumerate(self.labels.classes) if layers[twice][:, n].any()]
+            raise DataError(
+                f"{place}: {int(twice.sum())} pixels belong to several classes ({', '.join(names)}). Correct them, "
+                "or train with mode: multilabel, where classes may overlap."
+            )
+        mask = layers.argmax(-1).astype(self.labels.dtype)
+        bare = marked == 0
+        if self._background is not None:
+            mask[bare] = self._background
+        elif self._first_has_files and bare.any():
+            raise DataError(
+                f"{place}: {int(bare.sum())} pixels belong to no class. Set masks.background to the class that they "
+                "have, or to ignore."
+            )
+        return mask
+
+
+def _literal(path: str) -> str:
+    """Return a glob pattern that matches `path` itself."""
+    return re.sub(r"([*?\[])", r"[\1]", path)

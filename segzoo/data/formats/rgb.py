@@ -1,0 +1,155 @@
+"""Masks in which each class has a colour, with the table of colours as CamVid, Cityscapes and VOC publish it."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from segzoo.data.formats.contract import Labels, OneFile
+from segzoo.data.masks import open_picture
+from segzoo.errors import ConfigError, DataError
+
+_FORMS = "{sky: [128, 128, 128], road: [[128, 64, 128], [0, 0, 192]]}, or a list with one [r, g, b] per class"
+
+
+class RgbFormat(OneFile):
+    """One picture (PNG, TIFF, BMP) for each image, whose colours stand for classes; palettes are applied.
+
+    Args:
+        labels: the classes.
+        colors: class name to [r, g, b], 0..255, or to a list of them; or one [r, g, b] per class in their order; or
+            the path of a file: YAML of this form, or a line of `name, r, g, b` or `r g b name` for each class, with
+            or without a heading. The name "ignore" stands for the ignore index.
+        other: what colours outside the table are, and the file's entries that are no class: "error", or "ignore" for
+            the ignore index.
+    """
+
+    suffixes = (".png", ".tif", ".tiff", ".bmp")
+
+    def __init__(
+        self,
+        labels: Labels,
+        colors: Mapping[str, Any] | Sequence[Any] | str | None = None,
+        other: Literal["error", "ignore"] = "error",
+    ):
+        super().__init__(labels)
+        if other not in ("error", "ignore"):
+            raise ConfigError(f"masks.other must be error or ignore, got {other!r}.")
+        if colors is None:
+            raise ConfigError(f"masks: rgb needs colors: {_FORMS}, or the path of a CSV or YAML file.")
+        self._where = f"masks.colors, {colors}" if isinstance(colors, str) else "masks.colors"
+        table = read_colors(Path(colors)) if isinstance(colors, str) else _as_table(colors, labels, self._where)
+        self._ignores_others = other == "ignore"
+        codes: dict[int, int] = {}
+        for name, color in table:
+            if name not in (*labels.classes, "ignore") and self._ignores_others:
+                continue
+            code, label = _code(color, f"{self._where}, {name}"), labels.number(name, self._where)
+            if codes.setdefault(code, label) != label:
+                raise ConfigError(f"{self._where}: {list(color)} stands for two classes, the second is {name!r}.")
+        missing = [name for index, name in enumerate(labels.classes) if index not in codes.values()]
+        if missing:
+            raise ConfigError(f"{self._where} has no colour for {', '.join(missing)}.")
+        self._codes = np.array(sorted(codes), np.int32)
+        self._labels = np.array([codes[code] for code in sorted(codes)], labels.dtype)
+
+    def read(self, place: Path, image: Path, size: tuple[int, int]) -> np.ndarray:
+        """Return labels (H, W)."""
+        with open_picture(place, self.labels.max_pixels) as picture:
+            if picture.mode == "RGBA" and np.asarray(picture)[..., 3].min() < 255:
+                raise DataError(f"{place}: parts of the mask are transparent. Write it without an alpha channel.")
+            if picture.mode not in ("RGB", "RGBA", "P"):
+                raise DataError(
+                    f"{place}: the mask has no colours (mode {picture.mode}). Masks whose grey values are class "
+                    "indices are read by masks: index."
+                )
+            colors = np.asarray(picture.convert("RGB") if picture.mode != "RGB" else picture)
+        codes = (colors[..., 0].astype(np.int32) << 16) | (colors[..., 1].astype(np.int32) << 8) | colors[..., 2]
+        at = np.minimum(np.searchsorted(self._codes, codes), len(self._codes) - 1)
+        mask = self._labels[at]
+        unknown = self._codes[at] != codes
+        if unknown.any():
+            if not self._ignores_others:
+                raise DataError(_unknown_colors(place, codes[unknown], self._where), "label")
+            mask[unknown] = self.labels.ignore_index
+        return mask
+
+
+def read_colors(path: Path) -> list[tuple[str, tuple[int, int, int]]]:
+    """Read a table of class names and colours from a YAML file, or from lines `name, r, g, b` or `r g b name`.
+
+    Raises:
+        ConfigError: the file is missing, or a line is no such entry.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"masks.colors: {path} cannot be read ({error}).") from error
+    if path.suffix.lower() in (".yaml", ".yml"):
+        try:
+            found = YAML(typ="safe", pure=True).load(text)
+        except YAMLError as error:
+            raise ConfigError(f"masks.colors: {path} is no YAML ({error}).") from error
+        if not isinstance(found, Mapping):
+            raise ConfigError(f"masks.colors: {path} must hold class names and colours, as {_FORMS}.")
+        return _as_table(found, None, str(path))
+    table: list[tuple[str, tuple[int, int, int]]] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        # CamVid's own list has "64 128 64<tab>Animal", CVAT's of VOC "cat:64,0,0::"; CSVs have commas or semicolons,
+        # and names may have spaces
+        line = re.sub(r"^([^:,;]+):([\d, ]+):.*$", r"\1,\2", line)
+        cells = next(csv.reader([line], delimiter=";" if ";" in line else ","))
+        if len(cells) == 1:
+            cells = re.split(r"\s+", line.strip(), maxsplit=3)
+        cells = [cell.strip() for cell in cells if cell.strip()]
+        values = [int(cell) for cell in cells if cell.isdigit()]
+        names = [cell for cell in cells if not cell.isdigit()]
+        if len(names) == 1 and len(values) == 3:
+            table.append((names[0], (values[0], values[1], values[2])))
+        elif table or values:  # anything else before the first entry is a heading
+            raise ConfigError(f"masks.colors: {path}:{number}: {line!r} is not one name and three numbers.")
+    if not table:
+        raise ConfigError(f"masks.colors: {path} holds no line of a name and three numbers.")
+    return table
+
+
+def _as_table(colors: Any, labels: Labels | None, where: str) -> list[tuple[str, tuple[int, int, int]]]:
+    if isinstance(colors, Mapping):
+        table = []
+        for name, value in colors.items():
+            several = isinstance(value, Sequence) and value and isinstance(value[0], Sequence)
+            table += [(str(name), color) for color in (value if several else [value])]
+        return table
+    if labels is None or not isinstance(colors, Sequence) or len(colors) != len(labels.classes):
+        raise ConfigError(f"{where} must be {_FORMS}, or the path of a CSV or YAML file.")
+    return list(zip(labels.classes, colors, strict=True))
+
+
+def _code(color: Any, where: str) -> int:
+    numbers = isinstance(color, Sequence) and len(color) == 3 and all(isinstance(value, int) for value in color)
+    if not numbers or not all(0 <= value <= 255 for value in color):
+        raise ConfigError(f"{where}: {color!r} is no [red, green, blue] of 0 to 255.")
+    return (color[0] << 16) | (color[1] << 8) | color[2]
+
+
+def _unknown_colors(place: Path, codes: np.ndarray, where: str) -> str:
+    values, counts = np.unique(codes, return_counts=True)
+    most = np.argsort(-counts, kind="stable")[:5]
+    shown = ", ".join(
+        f"[{values[n] >> 16}, {values[n] >> 8 & 255}, {values[n] & 255}] ({counts[n]} pixels)" for n in most
+    )
+    more = len(values) - 5
+    many = f" and {more} more colours, as JPEG or a smooth resize leave them," if more > 0 else ""
+    return (
+        f"{place}: colour {shown}{many} stands for no class. Add it to {where}, or set masks.other: ignore to leave "
+        "such pixels out."
+    )
