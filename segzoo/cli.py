@@ -187,7 +187,7 @@ def check_data(
     sources = {split: assemble.build_source(resolved, split, strict=False) for split in ("train", "val")}
     pairs: dict[str, FolderSource] = {name: s for name, s in sources.items() if isinstance(s, FolderSource)}
     if fix is not None and not pairs:
-        raise SegzooError("--fix copies files, but these samples are drawn by segzoo itself.")
+        raise SegzooError("--fix copies a data set with a folder for each split, which this is not.")
     console = _console()
     with _progress(console, "reading", sum(len(source) for source in sources.values())) as done:
         findings = check_splits(sources, workers=max(1, section.workers), progress=done)
@@ -216,6 +216,25 @@ def check_data(
         )
     if not findings.ok:
         raise typer.Exit(1)
+
+
+@app.command()
+def preview(
+    config: Annotated[str, typer.Argument(help="YAML file, or the name of a recipe.")],
+    out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("preview.png"),
+    count: Annotated[int, typer.Option(min=1, help="Samples, spread evenly over the training split.")] = 6,
+    variants: Annotated[int, typer.Option(min=1, help="How often each is augmented.")] = 3,
+    overrides: SetOption = None,
+) -> None:
+    """Draw training samples as they are stored and as they are cropped and augmented, with their classes laid over."""
+    from segzoo.config import load_config
+
+    resolved = load_config(config, overrides or ())
+    start_backend()
+    from segzoo.training.preview import preview as draw
+
+    draw(resolved, out, count, variants)
+    _console().print(f"Samples: {out}", highlight=False, soft_wrap=True)
 
 
 weights_app = typer.Typer(help="Weights files.", no_args_is_help=True)
@@ -270,7 +289,7 @@ def backbones(
     _console().print(_table(listing.OVERVIEW, rows, f"GFLOPs at {size}", right=range(1, 8)))
     if name is not None:
         for remark in listing.remarks(name):
-            _console().print(remark, highlight=False)
+            _console().print(remark, highlight=False, markup=False)
         for kind, taps in listing.taps(name).items():
             _console().print(_table(listing.TAPS, taps, f"{name}, {kind} taps", right=range(1, 3)))
 

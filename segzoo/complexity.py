@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -15,8 +15,7 @@ def gflops(model: keras.Model, size: tuple[int, int]) -> float:
     """Billions of floating point operations for one image of `size` (height, width): two for each multiply-add.
 
     Counted are convolutions and matrix products, which are nearly all of it, as TensorFlow computes them at inference:
-    in the traced graph, so whatever layers a model is made of. Keras hides convolutions in groups in compiled
-    functions, which are not looked into; no backbone or decoder of segzoo has any.
+    in the traced graph, so whatever layers a model is made of.
 
     Raises:
         SegzooError: a backend other than TensorFlow.
@@ -27,11 +26,16 @@ def gflops(model: keras.Model, size: tuple[int, int]) -> float:
 
     image = tf.TensorSpec((1, *size, model.input.shape[-1]), "float32")
     graph = tf.function(lambda images: model(images, training=False)).get_concrete_function(image).graph
-    return (
-        2
-        * sum(_COUNTS[operation.type](operation) for operation in graph.get_operations() if operation.type in _COUNTS)
-        / 1e9
-    )
+    return 2 * sum(_COUNTS[operation.type](operation) for operation in _flat(graph) if operation.type in _COUNTS) / 1e9
+
+
+def _flat(graph: Any) -> Iterator[Any]:
+    """Operations of a graph and of the functions that it calls: Keras compiles convolutions in groups into some."""
+    for operation in graph.get_operations():
+        if operation.type in ("PartitionedCall", "StatefulPartitionedCall"):
+            yield from _flat(graph._get_function(operation.get_attr("f").name).graph)
+        else:
+            yield operation
 
 
 def _of_convolution(operation: Any) -> int:

@@ -31,6 +31,10 @@ class WeightsError(SegzooError):
     """Weights that are missing, unreadable or made for another network."""
 
 
+class MissingPackageError(SegzooError, ImportError):
+    """A package that segzoo does not install by itself, and that something asked for needs."""
+
+
 class RunError(SegzooError):
     """A run folder that cannot be used, or a training run that had to stop."""
 

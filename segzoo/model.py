@@ -56,7 +56,8 @@ def build_model(
         classes: number of classes.
         taps: kind of taps; by default the family's default. EfficientNet has "expansion" and "output".
         output_stride: 8, 16 or 32; by default the decoder's, as in its paper.
-        weights: "auto", "imagenet" or "none" for the backbone, or the path of a `.weights.h5` file for all that fits.
+        weights: "auto", "imagenet", "none" or "preset:NAME" for the backbone, or the path of a `.weights.h5` file for
+            all that fits.
         weights_sha256: digest of that file in hexadecimal; another file is refused before it is read.
         input_channels: channels of an image; the pretrained first kernel is adapted to others than 3.
         mean: of each channel, in pixel values, instead of what the pretrained weights were made for.

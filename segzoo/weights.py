@@ -18,10 +18,11 @@ import numpy as np
 
 from segzoo.backbones import BACKBONES, reference
 from segzoo.backbones.contract import Variant
-from segzoo.errors import WeightsError
+from segzoo.errors import WeightsError, unknown_name
 from segzoo.files import replacing
 
 _NAMED = ("auto", "imagenet", "none")
+_PRESET = "preset:"
 _SIGNATURE = "segzoo_graph"
 
 
@@ -34,7 +35,7 @@ class WeightsReport:
     """What loading did; tensor names are paths of layers with an index, shapes are appended where they matter.
 
     Attributes:
-        source: "none", "imagenet" or the file.
+        source: "none", "imagenet", "preset:" and its name, or the file.
         loaded: tensors taken over.
         reshaped: those of them that were adapted to another shape, with both shapes.
         skipped: tensors of the file that were not taken, each with the reason.
@@ -58,7 +59,7 @@ class WeightsReport:
 
 def is_path(weights: str) -> bool:
     """Whether a `weights` value names a file rather than a policy."""
-    return weights not in _NAMED
+    return weights not in _NAMED and not weights.startswith(_PRESET)
 
 
 def apply_weights(model: keras.Model, weights: str, backbone: Variant | None = None, sha256: str | None = None) -> None:
@@ -67,11 +68,13 @@ def apply_weights(model: keras.Model, weights: str, backbone: Variant | None = N
     Args:
         model: a backbone or a whole model.
         weights: "none": keep the initial values. "imagenet": get them or fail. "auto": imagenet where they are cached
-            or can be reached, else keep the initial values and warn. Else the path of a `.weights.h5` file.
-        backbone: the variant whose ImageNet weights are meant; needed for "imagenet" and "auto".
+            or can be reached, else keep the initial values and warn. "preset:NAME": weights that keras-cv or keras-hub
+            publishes under this name, or fail. Else the path of a `.weights.h5` file.
+        backbone: the variant whose ImageNet weights are meant; needed for "imagenet", "auto" and presets.
         sha256: digest that the file must have, in hexadecimal.
 
     Raises:
+        UnknownNameError: the backbone has no preset of this name.
         WeightsError: ImageNet weights that cannot be had, a file that cannot be read or was made for another graph.
     """
     if weights == "none":
@@ -81,34 +84,51 @@ def apply_weights(model: keras.Model, weights: str, backbone: Variant | None = N
     elif backbone is None:
         raise WeightsError(f"weights={weights!r} belongs to a backbone; a whole model takes 'none' or a file.")
     else:
-        model.weights_report = _load_imagenet(model, backbone, required=weights == "imagenet")
+        wanted = check_preset(backbone, weights) or "imagenet"
+        model.weights_report = _load_published(model, backbone, wanted, required=weights != "auto")
 
 
-def _load_imagenet(model: keras.Model, variant: Variant, required: bool) -> WeightsReport:
+def check_preset(variant: Variant, weights: str) -> str | None:
+    """Name of the preset that a `weights` value asks for, or None; UnknownNameError lists those of the backbone."""
+    if not weights.startswith(_PRESET):
+        return None
+    preset = weights.removeprefix(_PRESET)
+    if preset not in variant.presets:
+        raise unknown_name(f"preset of {variant.name}", preset, variant.presets)
+    return preset
+
+
+def _load_published(model: keras.Model, variant: Variant, wanted: str, required: bool) -> WeightsReport:
+    """Load "imagenet" or a preset; where they cannot be had, fail if `required`, else warn."""
+    preset = variant.presets[0] if variant.presets and wanted == "imagenet" else wanted
+    called = f"Weights {preset}" if variant.presets else "ImageNet weights"
     try:
-        network = reference.build(variant, "imagenet")
+        network = reference.build(variant, wanted)
     except Exception as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         if required:
             raise WeightsError(
-                f"ImageNet weights of {variant.name} could not be had: {reason}. {_cure(variant)}, or choose "
+                f"{called} of {variant.name} could not be had: {reason}. {_cure(variant, preset)}, or choose "
                 "weights: none."
             ) from error
-        note = f"ImageNet weights of {variant.name} could not be reached ({reason}); training starts from random values"
+        note = f"{called} of {variant.name} could not be reached ({reason}); training starts from random values"
         warnings.warn(note + ". weights: none says so on purpose.", WeightsWarning, stacklevel=4)
         return WeightsReport("none", note=note)
     if _normalizes_as_published(model, variant):
-        _check_preprocessing(network, model, variant)
-    report = WeightsReport("imagenet")
+        _check_preprocessing(network, model, variant, wanted)
+    report = WeightsReport(f"{_PRESET}{preset}" if variant.presets else "imagenet")
     names = reference.names(network)
     published = {names[id(operation)]: operation for operation in reference.flat(network)}
+    _refuse_another_network(model, published, f"{called} of {variant.name}")
     first = next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
     for layer in model.layers:
         if not layer.weights:
             continue
         values = published[layer.name].get_weights()
         if layer is first:
-            fitted = fit_channels(values[0][:, :, ::-1] if variant.pixels.bgr else values[0], layer.kernel.shape[2])
+            fitted = _fit_first(
+                values[0][:, :, ::-1] if variant.pixels.bgr else values[0], layer.kernel.shape[2], model
+            )
             if fitted.shape != values[0].shape:
                 report.reshaped.append(f"{layer.kernel.path}: {values[0].shape} to {fitted.shape}")
             values = [fitted, *values[1:]]
@@ -119,10 +139,33 @@ def _load_imagenet(model: keras.Model, variant: Variant, required: bool) -> Weig
     return report
 
 
-def _cure(variant: Variant) -> str:
+def _refuse_another_network(model: keras.Model, published: Mapping[str, Any], called: str) -> None:
+    """Raise WeightsError where a layer is not among those published; its shapes are checked as it takes them."""
+    missing = [layer.name for layer in model.layers if layer.weights and layer.name not in published]
+    if missing:
+        raise WeightsError(
+            f"{called} are of another network than segzoo was written for: they have no {', '.join(missing[:3])}. "
+            "Please report it with the package's version, and use weights: none meanwhile."
+        )
+
+
+def _cure(variant: Variant, preset: str) -> str:
+    if variant.presets:
+        return (
+            f"Connect to the network once, so that {variant.package} fetches {preset} from Kaggle to ~/.cache/kagglehub"
+        )
+    if variant.package:
+        return "Take another backbone"
     if not variant.published:
         return "Make a file of them by segzoo weights convert and give its path as weights"
     return "Connect to the network once, or put the file that keras.applications names into ~/.keras/models"
+
+
+def _fit_first(kernel: np.ndarray, inputs: int, model: keras.Model) -> np.ndarray:
+    """Fit the first kernel to what it reads: the image, or groups of its channels where pixels were made channels."""
+    channels = model.input.shape[-1]
+    groups = np.split(kernel, inputs // channels, axis=2)
+    return np.concatenate([fit_channels(group, channels) for group in groups], axis=2)
 
 
 def fit_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
@@ -148,7 +191,7 @@ def _normalizes_as_published(model: keras.Model, variant: Variant) -> bool:
     return (config["scale"], tuple(config["mean"]), tuple(config["std"])) == (own.scale, own.mean, own.std)
 
 
-def _check_preprocessing(network: keras.Model, model: keras.Model, variant: Variant) -> None:
+def _check_preprocessing(network: keras.Model, model: keras.Model, variant: Variant, weights: str) -> None:
     """Compare the reference's preprocessing, as loaded, with ours: weights fit only the pixels they were made for."""
     before = network.input
     for layer in network.layers[1:]:
@@ -157,7 +200,12 @@ def _check_preprocessing(network: keras.Model, model: keras.Model, variant: Vari
         before = layer.output
     shape = (1, *network.input.shape[1:])
     pixels = np.linspace(0, 255, math.prod(shape), dtype="float32").reshape(shape)
-    theirs = reference.preprocess(variant, pixels.copy())
+    try:
+        theirs = reference.preprocess(variant, pixels.copy(), weights)
+    except Exception as error:  # keras-hub fetches it from a file beside the weights
+        raise WeightsError(
+            f"Which pixels the weights {weights} of {variant.name} want cannot be read: {error}"
+        ) from error
     if before is not network.input:
         theirs = keras.ops.convert_to_numpy(keras.Model(network.input, before)(theirs))
     if variant.pixels.bgr:
@@ -167,7 +215,7 @@ def _check_preprocessing(network: keras.Model, model: keras.Model, variant: Vari
     # Half precision rounds pixels on purpose; a wrong constant is off by far more than that.
     if difference > (1e-4 if model.get_layer("preprocessing").compute_dtype == "float32" else 0.05):
         raise WeightsError(
-            f"The ImageNet weights of {variant.name} were made for other pixel values than segzoo's preprocessing "
+            f"The weights {weights} of {variant.name} were made for other pixel values than segzoo's preprocessing "
             f"gives (largest difference {difference:.3g}). The downloaded file or the Keras version is not the one "
             f"segzoo was tested with; please report it, and use weights: none meanwhile."
         )

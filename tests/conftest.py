@@ -58,6 +58,18 @@ def pixels() -> Callable[..., np.ndarray]:
     return pixels
 
 
+@pytest.fixture(scope="session")
+def installed() -> Callable[[str], None]:
+    """Skip a test of a backbone whose package is not installed."""
+    from segzoo.backbones import BACKBONES
+
+    def installed(name: str) -> None:
+        if package := BACKBONES[name].package:
+            pytest.importorskip(package.replace("-", "_"), reason=f'needs pip install "segzoo[{package}]"')
+
+    return installed
+
+
 @pytest.fixture
 def dtype_policy() -> Iterator[Callable[[str], None]]:
     """Set Keras's global dtype policy, and float32 again after the test."""

@@ -24,6 +24,16 @@ _FAMILIES = {
     "xception": ["xception"],
     "inception": ["inceptionv3", "inceptionresnetv2"],
     "nasnet": ["nasnet_mobile", "nasnet_large"],
+    # Of keras-hub and keras-cv, which are imported when one of them is built.
+    "hub_resnet": [f"hub_resnet{layers}" for layers in (18, 50, 101, 152)]
+    + ["hub_resnet50v2", "hub_resnet101v2"]
+    + [f"hub_resnet{layers}_vd" for layers in (18, 34, 50, 101, 152, 200)],
+    "hub_cspnet": ["hub_cspdarknet53", "hub_darknet53", "hub_cspresnet50", "hub_cspresnext50"],
+    "mit": [f"{package}_mit_b{size}" for package in ("hub", "kcv") for size in range(6)],
+    "kcv_resnet": [f"kcv_resnet{layers}{version}" for version in ("", "v2") for layers in (18, 34, 50, 101, 152)],
+    "kcv_densenet": ["kcv_densenet121", "kcv_densenet169", "kcv_densenet201"],
+    "kcv_mobilenet": ["kcv_mobilenetv3_small", "kcv_mobilenetv3_large"],
+    "kcv_darknet": [f"kcv_cspdarknet_{size}" for size in ("tiny", "s", "m", "l", "xl")],
 }
 _V2 = [name for name in _FAMILIES["efficientnet"] if name.startswith("efficientnetv2")]
 

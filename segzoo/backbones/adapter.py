@@ -41,8 +41,8 @@ def create(
 ) -> keras.Model:
     """Build a backbone: a model from images `(B, H, W, C)`, pixels 0..255 and any H and W, to a dict of features.
 
-    Feature "Pn" is `(B, ceil(H / 2^n), ceil(W / 2^n), channels)`. Layers keep their names in keras.applications; the
-    network is cut at the deepest tap in use.
+    Feature "Pn" is `(B, ceil(H / 2^n), ceil(W / 2^n), channels)`. Layers keep the names that they
+    have in keras.applications, keras-cv or keras-hub; the network is cut at the deepest tap in use.
 
     Args:
         name: registered name, see `segzoo.backbones.names()`.
@@ -50,7 +50,8 @@ def create(
         levels: which of "P1" to "P5" to return; by default all that the network and the output stride leave.
         output_stride: 32, 16 or 8. Below 32 the strides of the last stages are taken out and what follows is dilated
             (Chen et al., 2017), and the levels end at P4 or P3.
-        weights: "auto", "imagenet", "none" or the path of a `.weights.h5` file.
+        weights: "auto", "imagenet", "none", "preset:NAME" of keras-cv or keras-hub, or the path of a `.weights.h5`
+            file.
         input_channels: channels of an image. For others than 3 the first kernel's ImageNet weights are adapted: the
             mean of its channels for 1, its channels in turn for more, scaled so that the response stays as large.
         mean: of each channel, in pixel values, instead of what the pretrained weights were made for.
@@ -67,7 +68,8 @@ def create(
             blocks early, and so does this one.
 
     Raises:
-        UnknownNameError: no such backbone, taps or level.
+        UnknownNameError: no such backbone, taps, level or preset.
+        MissingPackageError: keras-cv or keras-hub, which the backbone comes from, is not installed.
         SegzooError: an output stride other than 8, 16, 32 or one that the network cannot have; other arguments outside
             of what is said above.
         WeightsError: weights that cannot be had or do not fit.
@@ -175,7 +177,7 @@ class _Copy:
         self.all_scaled_blocks = 0
         # Tensors are kept beside what is known of them, so that their ids stay theirs.
         self.strides: dict[int, tuple[Any, int]] = {id(pixels): (pixels, 1)}
-        self.padded: dict[int, tuple[Any, Any, tuple]] = {}
+        self.padded: dict[int, tuple[Any, Any]] = {}
 
     def count_blocks(self, network: keras.Model) -> None:
         """Count the blocks that stochastic depth is spread over where the reference has none of it (ConvNeXt)."""
@@ -186,10 +188,11 @@ class _Copy:
             args = (self.pixels, *args[1:])
         outputs = self._again(layer, *args, **kwargs)
         self.past_fourth |= bool(self.imitate) and self.names[id(layer)] == self.variant.smp_fourth
-        if id(outputs) not in self.strides:
-            inputs = [self.strides[id(tensor)][1] for tensor in keras.tree.flatten(args) if id(tensor) in self.strides]
-            # The largest where branches meet: a shortcut may have lost its own pooling to dilation.
-            self.strides[id(outputs)] = (outputs, max(inputs) * max(_pair(getattr(layer, "strides", 1))))
+        inputs = [self.strides[id(tensor)][1] for tensor in keras.tree.flatten(args) if id(tensor) in self.strides]
+        for output in keras.tree.flatten(outputs):
+            if id(output) not in self.strides:
+                # The largest where branches meet: a shortcut may have lost its own pooling to dilation.
+                self.strides[id(output)] = (output, max(inputs) * max(_pair(getattr(layer, "strides", 1))))
         return outputs
 
     def _again(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
@@ -200,9 +203,9 @@ class _Copy:
             return x
         if isinstance(layer, keras.layers.Rescaling | keras.layers.Normalization):
             return x  # the preprocessing is ours
-        if isinstance(layer, keras.layers.ZeroPadding2D):
-            padded = self._new(layer)(x)
-            self.padded[id(padded)] = (padded, x, layer.padding)
+        if isinstance(layer, keras.layers.ZeroPadding2D) or _is(layer, "Pad"):
+            padded = self._new(layer)(*args, **kwargs)
+            self.padded[id(padded)] = (padded, x)
             return padded
         if isinstance(layer, keras.layers.MaxPooling2D | keras.layers.AveragePooling2D):
             return self._pool(layer, x)
@@ -249,7 +252,7 @@ class _Copy:
             return x, "valid"
         if id(x) not in self.padded:
             return x, "same"
-        padded, bare, _ = self.padded[id(x)]
+        padded, bare = self.padded[id(x)]
         # Equal padding of both sides is kept where it says which pixels a stride hits, and right for any size. Other
         # explicit padding is right for even sizes only; "same" is equal to it there, and right for odd sizes too.
         return (padded, "valid") if self.variant.centred_strides and strides > 1 else (bare, "same")

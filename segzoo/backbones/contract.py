@@ -46,8 +46,9 @@ class Pixels:
     bgr: bool = False
 
 
-# The ways in which ImageNet weights want their pixels, called "torch", "tf" and "caffe" by keras.applications.
+# The ways in which ImageNet weights want their pixels: "torch", "tf" and "caffe" of keras.applications, and keras-cv's.
 STANDARDIZED = Pixels(1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+RESCALED = Pixels(1 / 255, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 CENTERED = Pixels(1 / 127.5, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0))
 MEAN_SUBTRACTED = Pixels(1.0, (123.68, 116.779, 103.939), (1.0, 1.0, 1.0), bgr=True)
 
@@ -59,15 +60,17 @@ class Variant:
     Attributes:
         name: public name.
         constructor: name of the constructor in keras.applications, or "module:table[key]" of segzoo's own.
-        family: its module in keras.applications, e.g. "efficientnet_v2", or of segzoo's own.
+        family: its module in keras.applications, e.g. "efficientnet_v2", or a name of segzoo's own.
         pixels: preprocessing of the pretrained weights.
         tables: kind of taps to its table, first the default kind.
         centred_strides: the network pads both sides alike before it strides, as PyTorch does, so that output i lies on
             input 2i. Else it pads as TensorFlow's "same" does, and output i lies on input 2i + 1 for even sizes.
         undilated: why its strides cannot be replaced by dilation; empty where they can.
-        published: keras.applications has its ImageNet weights.
+        published: pretrained weights can be downloaded: keras.applications', or those of `presets`.
         image_size: height and width that an EfficientNet was scaled for; 0 for others.
         smp_fourth: layer that segmentation_models.pytorch takes for P4 instead of the last at stride 16; empty if none.
+        package: the package that builds it, which is also the name of segzoo's extra; empty for Keras itself.
+        presets: names of that package's pretrained weights; the first is what `weights: imagenet` takes.
         quirk: what is peculiar about its features or how they are made to fit the contract; empty if nothing.
     """
 
@@ -81,6 +84,8 @@ class Variant:
     published: bool = True
     image_size: int = 0
     smp_fourth: str = ""
+    package: str = ""
+    presets: tuple[str, ...] = ()
     quirk: str = ""
 
     def tap_table(self, kind: str | None = None) -> tuple[Tap, ...]:

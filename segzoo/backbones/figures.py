@@ -1,17 +1,20 @@
 """Parameters and GFLOPs of every backbone, measured once and kept beside the code: listing builds nothing.
 
-`python -m segzoo.backbones.figures` measures them anew.
+`python -m segzoo.backbones.figures` measures them anew, or those that it is given the names of. It needs keras-cv and
+keras-hub.
 """
 
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 _FILE = Path(__file__).with_name("figures.json")
-# Height and width at which GFLOPs were counted; those of a convolutional network grow with the area.
+# Height and width at which GFLOPs were counted.
 SIZE = (256, 256)
 
 
@@ -22,10 +25,13 @@ class Figures:
     Attributes:
         parameters: trainable and other weights, batch normalisation's statistics among them.
         gflops: for one image, two for each multiply-add.
+        attention: those of them that compare pixels with pixels. They grow with the square of the area, the rest with
+            the area.
     """
 
     parameters: int
     gflops: float
+    attention: float = 0.0
 
 
 @cache
@@ -34,10 +40,12 @@ def _measured() -> dict[str, dict[str, float]]:
 
 
 def figures(name: str, size: tuple[int, int] = SIZE) -> Figures:
-    """Figures of backbone `name` at an image size (height, width), scaled by area from those measured at 256x256."""
+    """Figures of backbone `name` at an image size (height, width), scaled from those measured at 256x256."""
     found = _measured()[name]
     scale = size[0] * size[1] / (SIZE[0] * SIZE[1])
-    return Figures(int(found["parameters"]), found["gflops"] * scale)
+    attention = found.get("attention", 0.0)
+    gflops = (found["gflops"] - attention) * scale + attention * scale**2
+    return Figures(int(found["parameters"]), gflops, attention * scale**2)
 
 
 def measure(name: str) -> Figures:
@@ -46,22 +54,32 @@ def measure(name: str) -> Figures:
 
     from segzoo.backbones import create
     from segzoo.complexity import gflops
+    from segzoo.layers import SpatialReductionAttention
 
     backbone = create(name, weights="none")
-    found = Figures(backbone.count_params(), round(gflops(backbone, SIZE), 3))
+    total, attention = gflops(backbone, SIZE), 0.0
+    if any(isinstance(layer, SpatialReductionAttention) for layer in backbone.layers):
+        # Of two parts, one grows fourfold and one sixteenfold at twice the height and width.
+        attention = (gflops(backbone, (2 * SIZE[0], 2 * SIZE[1])) - 4 * total) / 12
+    found = Figures(backbone.count_params(), round(total, 3), round(attention, 5))
     del backbone
     keras.backend.clear_session()
     return found
 
 
-def main() -> None:
-    """Measure all backbones and write the file."""
+def main(wanted: Sequence[str] = ()) -> None:
+    """Measure the backbones of these names, by default all, and write the file."""
     from segzoo.backbones import names
 
-    found = {name: vars(measure(name)) for name in names()}
+    kept = _measured() if wanted else {}
+    found = {name: kept[name] if wanted and name not in wanted else _row(measure(name)) for name in names()}
     lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(values)}" for name, values in found.items())
     _FILE.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
 
 
+def _row(found: Figures) -> dict[str, float]:
+    return {name: value for name, value in vars(found).items() if name != "attention" or value}
+
+
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

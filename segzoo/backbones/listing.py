@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from segzoo.backbones import BACKBONES, names
+from segzoo.backbones.contract import Variant
 from segzoo.backbones.figures import SIZE, figures
 from segzoo.levels import LEVELS
 
 OVERVIEW = ("backbone", "parameters", "GFLOPs", *LEVELS, "output strides", "weights")
+# Found by building ViTBackbone and DINOV2Backbone of keras-hub 0.32 and calling them at other sizes.
+_ABSENT = (
+    "There is no plain ViT, and so no DPT decoder (Ranftl et al., 2021), which reads one at several depths. keras-",
+    "hub's `ViTBackbone` refuses an image size of None, takes only the size that it was built for, and has a learnt",
+    "position for each patch of it, which it does not interpolate: 197 at 224x224, 577 at 384x384, and weights of the",
+    "one do not load into the other. `DINOV2Backbone` interpolates its positions once, when it is built, for square",
+    "images of one size. A backbone of segzoo takes any size: positions would have to be interpolated in the graph,",
+    "by layers of its own, which it has not.",
+)
 TAPS = ("level", "stride", "channels", "layer", "what it is")
 
 
@@ -23,10 +33,19 @@ def overview(size: tuple[int, int] = SIZE) -> list[list[str]]:
                 f"{found.gflops:.1f}",
                 *(channels.get(level, "") for level in LEVELS),
                 "32" if variant.undilated else "8, 16, 32",
-                "imagenet" if variant.published else "convert",
+                _weights(variant),
             ]
         )
     return rows
+
+
+def _weights(variant: Variant) -> str:
+    """What `weights` can be, beyond none and a file of one's own."""
+    if variant.presets:
+        return "preset"
+    if variant.package:
+        return ""
+    return "imagenet" if variant.published else "convert"
 
 
 def taps(name: str) -> dict[str, list[list[str]]]:
@@ -41,7 +60,10 @@ def remarks(name: str) -> list[str]:
     """What is peculiar about a backbone, in sentences."""
     variant = BACKBONES[name]
     undilated = f"Output stride 32 only: {variant.undilated}" if variant.undilated else ""
-    return [remark for remark in (variant.quirk, undilated) if remark]
+    package = f'Built by {variant.package}: pip install "segzoo[{variant.package}]".' if variant.package else ""
+    presets = ", ".join(f"preset:{preset}" for preset in variant.presets)
+    presets = f"Weights: {presets}; imagenet takes the first." if presets else ""
+    return [remark for remark in (package, presets, variant.quirk, undilated) if remark]
 
 
 def page() -> str:
@@ -50,10 +72,14 @@ def page() -> str:
         "# Backbones",
         "",
         "Written by `segzoo backbones --markdown docs/backbones.md`; tests compare the taps with the networks of",
-        "keras.applications. Parameters are those of the backbone cut at its deepest default tap, GFLOPs (two for each",
-        f"multiply-add) for one image of {SIZE[0]}x{SIZE[1]}, P1 to P5 the channels of the default taps.",
+        "keras.applications, keras-cv (`kcv_`) and keras-hub (`hub_`). Parameters are those of the backbone cut at its",
+        "deepest default tap, P1 to P5 the channels of the default taps, GFLOPs (two for each multiply-add) for one",
+        f"image of {SIZE[0]}x{SIZE[1]}. Weights: `imagenet` from keras.applications; `preset`, which keras-cv or",
+        "keras-hub fetches; `convert`, a file that `segzoo weights convert` makes.",
         "",
         *_table(OVERVIEW, overview()),
+        "",
+        *_ABSENT,
     ]
     for name in names():
         lines += ["", f"## {name}", ""]

@@ -1,4 +1,4 @@
-"""The networks of keras.applications, under names that do not depend on what was built before them."""
+"""The networks that backbones are made from, under names that do not depend on what was built before them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 from keras.src.utils.naming import to_snake_case
 
 from segzoo.backbones.contract import Variant
@@ -18,7 +19,17 @@ _SIZE = 256
 
 
 def build(variant: Variant, weights: str | None = None, size: tuple[int, int] = (_SIZE, _SIZE)) -> keras.Model:
-    """Build the variant's network for images of `size`, without classifier; `weights` is None or "imagenet"."""
+    """Build the variant's network for images of `size`, without classifier.
+
+    Args:
+        variant: what to build.
+        weights: None, "imagenet", or one of the variant's presets.
+        size: height and width.
+    """
+    if variant.package and weights == "imagenet":
+        if not variant.presets:
+            raise ValueError(f"{variant.package} publishes none of it")
+        weights = variant.presets[0]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`input_shape` is undefined or non-square")
         constructor = (
@@ -29,8 +40,19 @@ def build(variant: Variant, weights: str | None = None, size: tuple[int, int] = 
         return constructor(include_top=False, weights=weights, input_shape=(*size, 3))
 
 
-def preprocess(variant: Variant, pixels: Any) -> Any:
-    """What the family's own function makes of pixels 0..255, before they enter the network."""
+def preprocess(variant: Variant, pixels: Any, weights: str = "imagenet") -> Any:
+    """What the family's own function makes of pixels 0..255, before they enter the network with these weights."""
+    if variant.package == "keras-cv":
+        return pixels  # its networks begin with their preprocessing
+    if variant.package == "keras-hub":
+        from segzoo.backbones.packages import import_package
+
+        preset = variant.presets[0] if weights == "imagenet" else weights
+        converter = import_package("keras_hub").layers.ImageConverter.from_preset(preset)
+        scale, offset = (
+            default if own is None else own for own, default in ((converter.scale, 1), (converter.offset, 0))
+        )
+        return pixels * np.asarray(scale, "float32") + np.asarray(offset, "float32")
     module = getattr(keras.applications, {"vgg": "vgg16"}.get(variant.family, variant.family))
     return module.preprocess_input(pixels)
 

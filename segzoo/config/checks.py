@@ -34,6 +34,46 @@ class ProblemAt(ValueError):
         self.at = at
 
 
+def one_way_to_split(
+    fraction: float | None,
+    fold: object,
+    train: str | None,
+    val: str | None,
+    csv: str | None,
+    group: str | None,
+    stratify: bool,
+) -> None:
+    """Check that `data.split` says how to split, and once; ProblemAt names what does not go together."""
+    if (train is None) != (val is None):
+        raise ProblemAt(("train",) if train is None else ("val",), "train and val are given together")
+    ways = {"fraction": fraction, "fold": fold, "train and val": train}
+    given = [name for name, value in ways.items() if value is not None]
+    if len(given) > 1:
+        raise ProblemAt((), f"give one of fraction, fold, train and val, not {' and '.join(given)}")
+    if not given and csv is None:
+        raise ProblemAt((), "say how to split: fraction, fold, train and val, or csv with a column split")
+    dealt = fraction is not None or fold is not None
+    for name, value in (("group", group), ("stratify", stratify or None)):
+        if value is not None and not dealt:
+            raise ProblemAt(
+                (name,), f"{name} needs fraction or fold; lists and a column say themselves what goes where"
+            )
+    if group is not None and csv is None:
+        try:
+            re.compile(group)
+        except re.error as error:
+            raise ProblemAt(("group",), f"{group!r} is no regular expression: {error}") from error
+
+
+def background_is_some_classes(background: Sequence[str], classes: Sequence[str]) -> None:
+    """Check the names of `data.crop.background`; ProblemAt names the one that is no class."""
+    for index, name in enumerate(background):
+        if name not in classes:
+            raise ProblemAt(("data", "crop", "background", index), not_among("class", name, classes))
+    if background and set(background) >= set(classes):
+        raise ProblemAt(("data", "crop", "background"), "leaves no class for the foreground")
+
+
 def decoder_name(name: str) -> str:
     """Return `name` if a decoder is called so; ValueError lists the decoders."""
     from segzoo.decoders import DECODERS
@@ -70,8 +110,8 @@ def decoder_options(decoder: str, options: Mapping[str, Any]) -> None:
             raise ProblemAt(("options", option), not_among(f"option of the decoder {decoder}", option, known))
 
 
-def backbone_options(backbone: str, taps: str | None, output_stride: int | None) -> None:
-    """Check that the backbone has these taps and this output stride; ProblemAt names the one that it has not."""
+def backbone_options(backbone: str, taps: str | None, output_stride: int | None, weights: str) -> None:
+    """Check that the backbone has these taps, output stride and preset; ProblemAt names the one that it has not."""
     from segzoo.backbones import BACKBONES
 
     variant = BACKBONES[backbone]  # a table: no framework is loaded
@@ -82,6 +122,9 @@ def backbone_options(backbone: str, taps: str | None, output_stride: int | None)
             variant.levels(taps, output_stride)
         except SegzooError as error:
             raise ProblemAt(("output_stride",), str(error)) from None
+    if weights.startswith("preset:") and weights.removeprefix("preset:") not in variant.presets:
+        preset = weights.removeprefix("preset:")
+        raise ProblemAt(("weights",), not_among(f"preset of {backbone}", preset, variant.presets))
 
 
 def pixel_statistics(channels: int, mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
@@ -99,7 +142,7 @@ def digest(weights: str, sha256: str | None) -> None:
         return
     if not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
         raise ProblemAt(("weights_sha256",), f"must be 64 hexadecimal digits, got {sha256!r}")
-    if weights in ("auto", "imagenet", "none"):
+    if weights in ("auto", "imagenet", "none") or weights.startswith("preset:"):
         raise ProblemAt(("weights_sha256",), f"belongs to a weights file, but weights is {weights}")
 
 

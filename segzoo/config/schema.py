@@ -62,7 +62,10 @@ class ModelConfig(Section):
         default=None,
         description="Input pixels per pixel of the deepest feature; null: the decoder's default.",
     )
-    weights: Text = Field(default="auto", description="auto, imagenet, none, or the path of a weights file.")
+    weights: Text = Field(
+        default="auto",
+        description="auto, imagenet, none, preset:NAME of keras-cv or keras-hub, or the path of a weights file.",
+    )
     weights_sha256: Text | None = Field(
         default=None, description="Digest of the file in weights: another file is refused before it is read."
     )
@@ -111,10 +114,81 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _parts_fit(self) -> ModelConfig:
         checks.decoder_options(self.decoder, self.options)
-        checks.backbone_options(self.backbone, self.taps, self.output_stride)
+        checks.backbone_options(self.backbone, self.taps, self.output_stride, self.weights)
         checks.pixel_statistics(self.input_channels, self.mean, self.std)
         checks.digest(self.weights, self.weights_sha256)
         return self
+
+
+class FoldConfig(Section):
+    """One fold of a cross-validation."""
+
+    index: int = Field(ge=0, description="Which fold is the validation split, 0 to of - 1.")
+    of: int = Field(ge=2, description="Number of folds, 2 or more.")
+
+    @model_validator(mode="after")
+    def _index_is_a_fold(self) -> FoldConfig:
+        if self.index >= self.of:
+            raise checks.ProblemAt(("index",), f"{self.index} is no fold of {self.of}: 0 to {self.of - 1}")
+        return self
+
+
+class SplitConfig(Section):
+    """How a data set without split folders is split: by share, by fold, by lists, or by a column of a CSV file."""
+
+    fraction: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
+        default=None, description="Share of the samples in the validation split, between 0 and 1."
+    )
+    fold: FoldConfig | None = Field(
+        default=None, description="The fold of a cross-validation, such as {index: 0, of: 5}."
+    )
+    train: Text | None = Field(
+        default=None,
+        description="List of the training samples: an id, or the path of an image and of its mask, a line.",
+    )
+    val: Text | None = Field(default=None, description="List of the validation samples, as train.")
+    csv: Text | None = Field(
+        default=None,
+        description="CSV file with a column image (id or path); a column split with train and val splits the data, and "
+        "group may name a column.",
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of the deal, 0 or more; another than that of the training.")
+    group: Text | None = Field(
+        default=None,
+        description="Samples of one group, such as a patient, stay in one split: a regular expression that finds the "
+        "group in a sample's id, or with csv the name of a column.",
+    )
+    stratify: bool = Field(
+        default=False,
+        description="true: every class gets its share of samples in both splits; reads all masks at the start.",
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> SplitConfig:
+        checks.one_way_to_split(self.fraction, self.fold, self.train, self.val, self.csv, self.group, self.stratify)
+        return self
+
+
+class CropConfig(Section):
+    """The part of a training sample that is taken before it is augmented."""
+
+    size: ImageSize = Field(description="[height, width] in pixels, each 32 to 8192; smaller images are padded.")
+    strategy: Literal["random", "foreground"] = Field(
+        default="random",
+        description="random: anywhere; foreground: in a share of the samples centred on a pixel of a class drawn from "
+        "those in the image.",
+    )
+    fraction: Fraction = Field(default=0.33, description="Share of the samples with a centred crop, 0 to 1.")
+    background: list[ClassName] = Field(
+        default_factory=list, description="Names of the classes that are no foreground, with strategy foreground."
+    )
+
+
+class DiskCacheConfig(Section):
+    """Decoded training samples on disk."""
+
+    folder: Text = Field(description="Where they are kept; several runs may share it.")
+    max_mb: Positive = Field(default=10240, description="Most of it for one data set, in MiB.")
 
 
 class DataConfig(Section):
@@ -130,6 +204,21 @@ class DataConfig(Section):
     val_split: Text = Field(
         default="val", description="Split to evaluate on: a folder in root, or . where root has no splits."
     )
+    split: SplitConfig | None = Field(
+        default=None,
+        description="How to split data that lie in root itself; null: root has the folders train_split and val_split.",
+    )
+    repeats: Positive = Field(
+        default=1, description="How often every training sample comes in an epoch, each time augmented anew."
+    )
+    oversample: Fraction | None = Field(
+        default=None,
+        description="Repeat-factor sampling: training samples with classes that fewer than this share of all show come "
+        "more often, by the square root of the ratio; reads all masks at the start. null: none.",
+    )
+    crop: CropConfig | None = Field(
+        default=None, description="Crop of training samples before they are augmented; null: none."
+    )
     batch_size: Positive = Field(default=8, description="Samples in one training step, 1 or more.")
     eval_batch_size: Positive = Field(default=8, description="Samples in one evaluation step, 1 or more.")
     workers: int = Field(
@@ -139,6 +228,9 @@ class DataConfig(Section):
         default=1024,
         ge=0,
         description="Memory for decoded training samples, in MiB, so that files are read once; 0: none.",
+    )
+    disk_cache: DiskCacheConfig | None = Field(
+        default=None, description="Decoded training samples on disk, for what cache_mb does not hold; null: none."
     )
     augment: list[Transform] = Field(
         default_factory=list,
@@ -350,6 +442,7 @@ class Config(Section):
         from segzoo.data.generated import CLASSES
 
         classes = self.data.classes if isinstance(self.data, FolderData) else CLASSES
+        checks.background_is_some_classes(self.data.crop.background if self.data.crop else [], classes)
         checks.losses_fit_the_mode(self.loss, self.mode)
         if isinstance(self.data, FolderData):
             checks.masks_fit(self.data.masks, classes, self.data.ignore_index, self.mode)

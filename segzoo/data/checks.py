@@ -169,7 +169,10 @@ def check_splits(
     done = 0
     for split, source in sources.items():
         totals, seen = _Totals(source), looks.setdefault(split, {})
-        problems += [replace(problem, split=split) for problem in getattr(source, "problems", [])]
+        # Splits dealt from one source share its files, and so what is wrong with them
+        listed = getattr(getattr(source, "source", source), "problems", [])
+        known = {problem.message for problem in problems}
+        problems += [replace(problem, split=split) for problem in listed if problem.message not in known]
         shown = set(np.linspace(0, len(source) - 1, min(thumbnails, len(source))).astype(int).tolist())
 
         def read(index: int, source: Source = source, split: str = split, shown: set[int] = shown) -> _Look | Problem:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from segzoo.data.headers import header
 from segzoo.data.masks import PNG_END, damage, too_many_pixels
 from segzoo.errors import DataError
 
@@ -60,6 +61,10 @@ def _whole(path: Path, max_pixels: int) -> bytes:
     data = None
     try:
         data = path.read_bytes()
+        if (first := header(data)) is not None and data.endswith(_LAST_BYTES[first.format]):
+            if first.size[0] * first.size[1] > max_pixels:
+                raise too_many_pixels(path, first.size, max_pixels)
+            return data
         with Image.open(io.BytesIO(data)) as picture:  # reads the header only
             if picture.width * picture.height > max_pixels:
                 raise too_many_pixels(path, picture.size, max_pixels)

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from segzoo.data.headers import header
 from segzoo.errors import DataError
 
 # Pillow stretches 2- and 4-bit grey PNGs to 0..255 when it unpacks them; dividing gives the stored indices back.
@@ -34,6 +35,14 @@ def read_index_mask(path: Path, max_pixels: int) -> np.ndarray:
     data = None
     try:
         data = path.read_bytes()
+        first = header(data)
+        # Pillow decodes while it holds Python's lock; plain grey OpenCV reads alike, and beside other threads
+        if first is not None and first.grey_bits in (8, 16) and data.endswith(PNG_END):
+            if first.size[0] * first.size[1] > max_pixels:
+                raise too_many_pixels(path, first.size, max_pixels)
+            mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+            if mask is not None and mask.shape == first.size[::-1]:
+                return mask
         with Image.open(io.BytesIO(data)) as picture:  # reads the header only
             if picture.width * picture.height > max_pixels:
                 raise too_many_pixels(path, picture.size, max_pixels)
@@ -44,11 +53,6 @@ def read_index_mask(path: Path, max_pixels: int) -> np.ndarray:
                     "where it shows one thing in white, with data.masks: binary."
                 )
             stretch = _GREY_STRETCH.get(_raw_mode(picture), 1)
-            # Pillow decodes while it holds Python's lock; plain grey OpenCV reads alike, and beside other threads
-            if picture.mode in ("L", "I;16") and stretch == 1 and data.endswith(PNG_END):
-                mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-                if mask is not None and mask.shape == (picture.height, picture.width):
-                    return mask
             mask = np.asarray(picture)
     except DataError:
         raise

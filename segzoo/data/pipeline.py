@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 
 from segzoo.data.augmentation import Augmentation
+from segzoo.data.crop import Crop
 from segzoo.data.sources import Sample, Source
 from segzoo.errors import DataError
 
@@ -34,8 +35,9 @@ _EVAL_SEED = 0  # evaluation transforms should not be random; if they are, they 
 class TrainBatches:
     """Endless shuffled, augmented batches, the same whatever the number of workers and wherever they start.
 
-    The order is a function of (seed, epoch), the augmentation of (seed, epoch, sample). The samples left over at the
-    end of an epoch are dropped (others in every epoch); a source smaller than one batch is repeated to fill it.
+    The order is a function of (seed, epoch), crop and augmentation of (seed, epoch, sample, which of its copies). The
+    samples left over at the end of an epoch are dropped (others in every epoch); a source smaller than one batch is
+    repeated to fill it.
 
     Args:
         source: where samples come from.
@@ -44,12 +46,15 @@ class TrainBatches:
         augmentation: applied to every sample; it must bring all to one size.
         workers: threads that make batches ahead; 0 makes each when it is asked for.
         target: makes of each augmented mask what the loss is given in its place; None leaves the mask.
+        crop: taken of every sample before it is augmented, so that transforms work on fewer pixels.
+        factors: how often each sample comes in an epoch, above 0 and as a mean over epochs where it is no whole number;
+            None: once.
 
     Attributes:
         steps_per_epoch: batches in one epoch, at least 1.
 
     Raises:
-        DataError: an empty source, or a batch size below 1.
+        DataError: an empty source, a batch size below 1, or factors that are not one for each sample.
     """
 
     def __init__(
@@ -60,16 +65,23 @@ class TrainBatches:
         augmentation: Augmentation | None = None,
         workers: int = 2,
         target: Callable[[np.ndarray], np.ndarray] | None = None,
+        crop: Crop | None = None,
+        factors: Sequence[float] | None = None,
     ):
         if len(source) == 0 or batch_size < 1:
             raise DataError(f"batches of {batch_size} from {len(source)} sample(s): both must be at least 1.")
+        if factors is not None and (len(factors) != len(source) or not min(factors) > 0):
+            raise DataError(f"{len(factors)} factors for {len(source)} samples: each needs one above 0.")
         self.source = source
         self.batch_size = batch_size
         self.seed = seed
         self.augmentation = augmentation
         self.workers = workers
         self.target = target
-        self.steps_per_epoch = max(1, len(source) // batch_size)
+        self.crop = crop
+        self._factors = None if factors is None else np.asarray(factors, np.float64)
+        self._length = len(source) if self._factors is None else max(1, round(self._factors.sum()))
+        self.steps_per_epoch = max(1, self._length // batch_size)
         self._last_order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
 
     def batches(self, start_step: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -91,25 +103,45 @@ class TrainBatches:
         first = position * self.batch_size
         samples = []
         for place in range(first, first + self.batch_size):
-            sample = self.source[int(order[place])]
-            if self.augmentation is not None:
-                copy = place // len(self.source)  # 0, unless a small source is repeated within the batch
-                state = np.random.SeedSequence([self.seed, epoch, int(order[place]), copy]).generate_state(1, np.uint64)
-                sample = _augment(sample, self.augmentation, int(state[0]))
-            samples.append(sample)
+            index = int(order[place])
+            copy = int(np.count_nonzero(order[:place] == index))  # not 0 where a sample comes again in the epoch
+            samples.append(self.sample(index, epoch, copy))
         _check_sizes(samples)
         masks = [sample.mask if self.target is None else self.target(sample.mask) for sample in samples]
         return np.stack([sample.image for sample in samples]), np.stack(masks)
+
+    def sample(self, index: int, epoch: int, copy: int = 0) -> Sample:
+        """Make sample `index` as it is in an epoch (0, 1, ...), the `copy`-th time that it comes there (0, 1, ...)."""
+        sample = self.source[index]
+        if self.augmentation is None and self.crop is None:
+            return sample
+        seeds = np.random.SeedSequence([self.seed, epoch, index, copy]).generate_state(2, np.uint64)
+        if self.crop is not None:
+            sample = Sample(*self.crop(sample.image, sample.mask, int(seeds[1])), sample.id)
+        return sample if self.augmentation is None else _augment(sample, self.augmentation, int(seeds[0]))
 
     def _order(self, epoch: int) -> np.ndarray:
         """Return the sample indices of an epoch; threads may compute it twice, never differently."""
         known, order = self._last_order
         if known != epoch:
             rng = np.random.default_rng([self.seed, epoch])
-            rounds = math.ceil(self.batch_size / len(self.source))
-            order = np.concatenate([rng.permutation(len(self.source)) for _ in range(rounds)])
+            rounds = math.ceil(self.batch_size / self._length)
+            order = np.concatenate([self._round(rng) for _ in range(rounds)])
             self._last_order = (epoch, order)
         return order
+
+    def _round(self, rng: np.random.Generator) -> np.ndarray:
+        """Return `_length` sample indices in random order, each as often as its factor says."""
+        count = len(self.source)
+        if self._factors is None:
+            return rng.permutation(count)
+        # Systematic sampling: a sample comes the whole number below its factor or once more, in the long run as often
+        # as the factor, and the sum is the same in every epoch. The shuffle makes the choices independent of the order.
+        shuffled = rng.permutation(count)
+        ends = np.cumsum(self._factors[shuffled]) * (self._length / self._factors.sum())
+        ends[-1] = self._length
+        times = np.diff(np.floor(ends + rng.random()), prepend=0).astype(np.int64)
+        return rng.permutation(np.repeat(shuffled, times))
 
 
 class EvalBatches:

@@ -134,24 +134,84 @@ def prediction_sheet(
     """
     if not samples:
         raise ValueError("A sheet of predictions needs at least one sample.")
-    rows = [(_panels(*sample[:3], colours, ignore_index), *sample[1:]) for sample in samples]
-    entries = list(_legend(samples, classes, colours, ignore_index))
-    bold, font, small = _font(14, bold=True), _font(13), _font(12)
+    rows = [
+        (_panels(image, truth, prediction, colours, ignore_index), title, _share_wrong(truth, prediction, ignore_index))
+        for image, truth, prediction, title in samples
+    ]
+    entries = list(_legend([sample[1:3] for sample in samples], classes, colours, ignore_index))
+    _write_sheet(rows, _COLUMNS, entries, path, [("wrong", WRONG), ("correct", CORRECT)])
 
-    width = len(_COLUMNS) * (_PANEL_WIDTH + _GAP) + _GAP
+
+def sample_sheet(
+    samples: Sequence[tuple[Sequence[tuple[np.ndarray, np.ndarray]], str]],
+    columns: Sequence[str],
+    classes: Sequence[str],
+    colours: np.ndarray,
+    ignore_index: int,
+    path: Path,
+) -> None:
+    """Write a PNG with a row per sample: its variants with the classes laid over; below, what the colours mean.
+
+    Args:
+        samples: the variants (image (H, W, C), mask (H, W)) and the title of each; sizes may differ.
+        columns: a heading for each variant.
+        classes: names of the classes.
+        colours: one colour per class, 0..255 (C, 3).
+        ignore_index: label of the pixels that are no class; they are hatched.
+        path: the PNG to write; its folder is made.
+
+    Raises:
+        ValueError: no samples, an image and a mask of different sizes, or a class without a colour.
+    """
+    if not samples:
+        raise ValueError("A sheet of samples needs at least one.")
+    rows = []
+    for variants, title in samples:
+        panels = []
+        for image, mask in variants:
+            picture = overlay(image, mask, colours, alpha=0.45, ignore_index=ignore_index)
+            _hatch(picture, mask == ignore_index, _ignored_colour(colours))
+            panels.append(_fitted(picture, smooth=True))
+        rows.append((panels, title, _size_note(variants[0][0])))
+    masks = [[mask for _, mask in variants] for variants, _ in samples]
+    _write_sheet(rows, columns, list(_legend(masks, classes, colours, ignore_index)), path)
+
+
+def _hatch(picture: np.ndarray, where: np.ndarray, colour: tuple[int, int, int]) -> None:
+    """Draw diagonal lines over part of a picture, in place: a border without labels must not look like black image."""
+    rows, columns = np.indices(where.shape)
+    picture[where & ((rows + columns) % 12 < 3)] = colour
+
+
+def _size_note(image: np.ndarray) -> str:
+    return f"{image.shape[1]} x {image.shape[0]} pixels"
+
+
+def _write_sheet(
+    rows: Sequence[tuple[Sequence[np.ndarray], str, str]],
+    columns: Sequence[str],
+    entries: Sequence[tuple[str, tuple[int, ...]]],
+    path: Path,
+    last_entries: Sequence[tuple[str, tuple[int, ...]]] = (),
+) -> None:
+    """Write a PNG of rows (panels, title, note at the right) under headings, with a legend below.
+
+    `last_entries` stand beside the last heading and say what the colours of that column mean.
+    """
+    bold, font, small = _font(14, bold=True), _font(13), _font(12)
+    width = len(columns) * (_PANEL_WIDTH + _GAP) + _GAP
     places, legend_height = _flow([font.getlength(name) for name, _ in entries], width)
-    heights = [panels[0].shape[0] + _LINE + _GAP for panels, *_ in rows]
+    heights = [max(panel.shape[0] for panel in panels) + _LINE + _GAP for panels, *_ in rows]
     sheet = Image.new("RGB", (width, _LINE + 2 * _GAP + sum(heights) + legend_height + _GAP), _PAPER)
     draw = ImageDraw.Draw(sheet)
 
-    for column, name in enumerate(_COLUMNS):
+    for column, name in enumerate(columns):
         left = _GAP + column * (_PANEL_WIDTH + _GAP)
         draw.text((left, _GAP + _LINE / 2), name, font=bold, fill=_INK, anchor="lm")
-    _entry(draw, int(left + _PANEL_WIDTH / 2), _GAP, "wrong", WRONG)
-    _entry(draw, int(left + _PANEL_WIDTH * 3 / 4), _GAP, "correct", CORRECT)
+    for number, (name, colour) in enumerate(last_entries):
+        _entry(draw, int(left + _PANEL_WIDTH * (2 + number) / 4), _GAP, name, colour)
     top = _LINE + 2 * _GAP
-    for (panels, truth, prediction, title), height in zip(rows, heights, strict=True):
-        note = _share_wrong(truth, prediction, ignore_index)
+    for (panels, title, note), height in zip(rows, heights, strict=True):
         room = width - 3 * _GAP - small.getlength(note)
         middle = top + _LINE / 2
         draw.text((_GAP, middle), _shortened(title, font, room), font=font, fill=_INK, anchor="lm")
@@ -254,13 +314,13 @@ def _share_wrong(truth: np.ndarray, prediction: np.ndarray, ignore_index: int | 
 
 
 def _legend(
-    samples: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, str]],
+    samples: Sequence[Sequence[np.ndarray]],
     classes: Sequence[str],
     colours: np.ndarray,
     ignore_index: int | None,
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yield name and colour of each class that occurs, then of ignored pixels."""
-    seen = {label for sample in samples for class_map in sample[1:3] for label in _shown(class_map, ignore_index)}
+    seen = {label for maps in samples for class_map in maps for label in _shown(class_map, ignore_index)}
     for label, name in enumerate(classes):
         if label in seen and label != ignore_index:
             yield name, tuple(int(channel) for channel in colours[label])

@@ -1,11 +1,11 @@
 """The few layers that several backbones and decoders share."""
 
 from segzoo.layers.aspp import ASPP
-from segzoo.layers.attention import PositionAttention, ScSE, SqueezeExcitation
+from segzoo.layers.attention import PositionAttention, ScSE, SpatialReductionAttention, SqueezeExcitation, tanh_gelu
 from segzoo.layers.convolution import AtrousConv2D, ConvBlock, DepthwiseConv2D, SeparableConvBlock
 from segzoo.layers.normalization import BatchNormalization, PixelNormalization
 from segzoo.layers.pooling import DilatedPooling2D, PyramidPooling
-from segzoo.layers.resize import ResizeTo, ResizeToStride, Upsample
+from segzoo.layers.resize import ResizeTo, ResizeToStride, SpaceToDepth, Upsample
 from segzoo.layers.scale import LayerScale
 
 __all__ = [
@@ -23,6 +23,9 @@ __all__ = [
     "ResizeToStride",
     "ScSE",
     "SeparableConvBlock",
+    "SpaceToDepth",
+    "SpatialReductionAttention",
     "SqueezeExcitation",
     "Upsample",
+    "tanh_gelu",
 ]

@@ -133,6 +133,95 @@ class PositionAttention(keras.layers.Layer):
         return {**super().get_config(), "channels": self.channels}
 
 
+@keras.saving.register_keras_serializable("segzoo")
+class SpatialReductionAttention(keras.layers.Layer):
+    """Self-attention of the pixels of a map `(B, H, W, C)`, with fewer keys and values: to the same shape.
+
+    Source: efficient self-attention of Xie et al., "SegFormer" (2021), section 3.1: keys and values come from a map
+    that a convolution with kernel and stride `reduction` made smaller.
+
+    Args:
+        heads: number of heads; it divides the channels.
+        reduction: image pixels per key along an axis; 1 takes the map itself.
+        interleaved: as keras-cv 0.9.0, which reads the transposed sequence `(B, C, H * W)` as if it were the map before
+            it reduces it, and the same way back, so that pixels and channels are mixed up; for weights trained so.
+    """
+
+    def __init__(self, heads: int, reduction: int = 1, interleaved: bool = False, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.heads = heads
+        self.reduction = reduction
+        self.interleaved = interleaved
+        self.reduce: keras.layers.Layer | None = None
+        self.norm: keras.layers.Layer | None = None
+
+    def build(self, input_shape: tuple) -> None:
+        """Create the weights for `(B, H, W, C)` inputs."""
+        channels, policy = input_shape[-1], self.dtype_policy
+        for name in ("query", "key", "value", "project"):
+            layer = keras.layers.Dense(channels, dtype=policy, name=name)
+            layer.build((None, None, channels))
+            setattr(self, name, layer)
+        if self.reduction > 1:
+            # Rows and columns that fill no kernel are left out, as in the paper's code; keras-cv pads.
+            padding = "same" if self.interleaved else "valid"
+            self.reduce = keras.layers.Conv2D(
+                channels, self.reduction, self.reduction, padding=padding, dtype=policy, name="reduce"
+            )
+            self.reduce.build((None, None, None, channels))
+            epsilon = 1e-3 if self.interleaved else 1e-5
+            self.norm = keras.layers.LayerNormalization(epsilon=epsilon, dtype=policy, name="norm")
+            self.norm.build((None, None, channels))
+        self.built = True
+
+    def call(self, x: Any) -> Any:
+        """Attend."""
+        shape = ops.shape(x)
+        batch, height, width, channels = shape
+        pixels = ops.reshape(x, (batch, height * width, channels))
+        query, keys = self._split(self.query(pixels)), self._fewer(x, pixels)
+        key, value = self._split(self.key(keys)), self._split(self.value(keys))
+        scale = (channels // self.heads) ** -0.5
+        likeness = ops.matmul(ops.cast(query * scale, "float32"), ops.cast(ops.transpose(key, (0, 1, 3, 2)), "float32"))
+        weights = ops.cast(ops.softmax(likeness, axis=-1), self.compute_dtype)
+        attended = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
+        return ops.reshape(self.project(ops.reshape(attended, (batch, height * width, channels))), shape)
+
+    def _fewer(self, x: Any, pixels: Any) -> Any:
+        """What keys and values are made of: `(B, N, C)`."""
+        if self.reduce is None or self.norm is None:
+            return pixels
+        batch, _, _, channels = ops.shape(x)
+        if self.interleaved:
+            mixed = self.reduce(ops.reshape(ops.transpose(pixels, (0, 2, 1)), ops.shape(x)))
+            return self.norm(ops.transpose(ops.reshape(mixed, (batch, channels, -1)), (0, 2, 1)))
+        return self.norm(ops.reshape(self.reduce(x), (batch, -1, channels)))
+
+    def _split(self, x: Any) -> Any:
+        """`(B, N, C)` to `(B, heads, N, C / heads)`."""
+        batch, _, channels = ops.shape(x)
+        return ops.transpose(ops.reshape(x, (batch, -1, self.heads, channels // self.heads)), (0, 2, 1, 3))
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        """Shape of the input."""
+        return input_shape
+
+    def compute_output_spec(self, x: Any) -> keras.KerasTensor:
+        """Shape of the input, also where its size is unknown."""
+        return keras.KerasTensor(x.shape, dtype=self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        own = {"heads": self.heads, "reduction": self.reduction, "interleaved": self.interleaved}
+        return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable("segzoo")
+def tanh_gelu(x: Any) -> Any:
+    """GELU in its approximation by tanh, as keras-cv and keras-hub compute it; Keras's "gelu" is the exact one."""
+    return ops.gelu(x, approximate=True)
+
+
 def _pointwise(channels: int, inputs: int, name: str, policy: Any, activation: str | None = None) -> Any:
     layer = keras.layers.Conv2D(channels, 1, activation=activation, dtype=policy, name=name)
     layer.build((None, None, None, inputs))

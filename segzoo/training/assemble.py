@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -24,8 +25,33 @@ _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mix
 
 def build_source(config: Config, split: str, strict: bool = True) -> Source:
     """The samples of the "train" or "val" split; `strict` as in `FolderSource`."""
+    settings = config.data.split
+    if settings is None:
+        return _stored(config, split, strict=strict)
+    if settings.train is not None and settings.val is not None and isinstance(config.data, FolderData):
+        # A list of images and masks is a source by itself, whatever folders they lie in.
+        path = settings.train if split == "train" else settings.val
+        pairs = data.listed_pairs(Path(path), Path(config.data.root))
+        if pairs is not None:
+            return _stored(config, None, pairs)
+    return data.split(
+        _stored(config, None, strict=strict),
+        fraction=settings.fraction,
+        fold=(settings.fold.index, settings.fold.of) if settings.fold else None,
+        train=settings.train,
+        val=settings.val,
+        csv=settings.csv,
+        seed=settings.seed,
+        group=settings.group,
+        stratify=settings.stratify,
+        workers=config.data.workers,
+    )[split]
+
+
+def _stored(config: Config, split: str | None, pairs: list[data.Pair] | None = None, strict: bool = True) -> Source:
+    """The samples as they are stored for "train" or "val"; None: those of a data set without splits, or `pairs`."""
     section = config.data
-    name = section.train_split if split == "train" else section.val_split
+    name = {"train": section.train_split, "val": section.val_split, None: "."}[split]
     if isinstance(section, FolderData):
         return data.create_source(
             "folder",
@@ -41,10 +67,16 @@ def build_source(config: Config, split: str, strict: bool = True) -> Source:
             mask_suffix=section.mask_suffix,
             exif=section.exif,
             strict=strict,
+            pairs=pairs,
         )
-    count = section.train_count if split == "train" else section.val_count
+    count = section.val_count if split == "val" else section.train_count
     return data.create_source(
-        "generated", split=name, count=count, size=section.size, seed=config.seed, ignore_index=section.ignore_index
+        "generated",
+        split=name if split else section.train_split,
+        count=count,
+        size=section.size,
+        seed=config.seed,
+        ignore_index=section.ignore_index,
     )
 
 
@@ -107,6 +139,9 @@ def target_maker(config: Config) -> Callable[[np.ndarray], np.ndarray] | None:
 def train_batches(config: Config, source: Source) -> data.TrainBatches:
     """Endless augmented batches of the training split."""
     section = config.data
+    factors = _factors(config, source)
+    if section.disk_cache is not None:
+        source = data.DiskCachedSource(source, section.disk_cache.folder, section.disk_cache.max_mb * 2**20)
     if section.cache_mb:
         source = data.CachedSource(source, section.cache_mb * 2**20)
     augmentation = data.Augmentation(section.augment, section.ignore_index) if section.augment else None
@@ -117,7 +152,28 @@ def train_batches(config: Config, source: Source) -> data.TrainBatches:
         augmentation=augmentation,
         workers=section.workers,
         target=target_maker(config),
+        crop=_crop(config),
+        factors=factors,
     )
+
+
+def _factors(config: Config, source: Source) -> np.ndarray | None:
+    """How often each training sample comes in an epoch; None: once."""
+    section = config.data
+    if section.oversample is not None:
+        return section.repeats * data.repeat_factors(data.presence(source, section.workers), section.oversample)
+    return None if section.repeats == 1 else np.full(len(source), float(section.repeats))
+
+
+def _crop(config: Config) -> data.Crop | None:
+    """The configured crop of training samples."""
+    settings = config.data.crop
+    if settings is None:
+        return None
+    names = class_names(config)
+    fraction = settings.fraction if settings.strategy == "foreground" else 0.0
+    background = tuple(names.index(name) for name in settings.background)
+    return data.Crop(settings.size, config.data.ignore_index, fraction, background)
 
 
 def eval_batches(config: Config, source: Source) -> data.EvalBatches:

@@ -17,6 +17,7 @@ EVEN, ODD = (128, 192), (161, 191)
 SAME = ["efficientnet_b0", "efficientnetv2_b0", "efficientnetv2_s", "resnet50", "resnet50v2", "mobilenetv2"]
 SAME += ["resnet18", "resnet50_v1b"]
 SAME += ["mobilenetv3_small", "mobilenetv3_large"]
+SAME += ["kcv_resnet18", "kcv_resnet50v2", "hub_resnet18", "hub_resnet50v2", "hub_resnet18_vd", "hub_cspresnet50"]
 ROUNDING = ["vgg16", "densenet121", "mobilenet", "convnext_tiny"]
 
 
@@ -49,8 +50,9 @@ def pair(shake) -> Callable[..., tuple[keras.Model, keras.Model]]:
 @pytest.mark.parametrize(
     ("name", "size"), [(name, EVEN) for name in SAME + ROUNDING] + [(name, ODD) for name in SAME], ids=str
 )
-def test_features_equal_the_reference(name: str, size: tuple[int, int], pair, pixels) -> None:
+def test_features_equal_the_reference(name: str, size: tuple[int, int], pair, pixels, installed) -> None:
     """Explicit padding is made for one size; a network for any size must still pad as one built for this size does."""
+    installed(name)
     ours, theirs = pair(name, size)
     images = pixels(*size)
     expected = theirs(ours.get_layer("preprocessing")(images), training=False)

@@ -13,7 +13,9 @@ from segzoo import backbones
 EFFICIENTNETS = ["efficientnet_b0", "efficientnetv2_b0"]
 # To the phase of a stride: pixel 0 or the last pixel of each group is the one that the strided network keeps.
 FIRST = ["resnet50", "resnet50v2", "vgg16", "densenet121", "convnext_tiny"]
+FIRST += ["kcv_resnet50", "kcv_densenet121", "hub_resnet18", "hub_resnet18_vd", "hub_cspresnet50", "hub_darknet53"]
 LAST = [*EFFICIENTNETS, "mobilenet", "mobilenetv2", "mobilenetv3_small", "inceptionv3"]
+LAST += ["kcv_mobilenetv3_small", "kcv_cspdarknet_tiny"]
 NAMES = FIRST + LAST
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 
@@ -41,7 +43,10 @@ def network(shake) -> Callable[..., keras.Model]:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("output_stride", "deepest"), [(16, "P4"), (8, "P3")])
-def test_levels_end_at_the_output_stride(name: str, output_stride: int, deepest: str, network, pixels) -> None:
+def test_levels_end_at_the_output_stride(
+    name: str, output_stride: int, deepest: str, network, pixels, installed
+) -> None:
+    installed(name)
     features = network(name, output_stride)(pixels(128, 96), training=False)
     assert max(features) == deepest
     for level, feature in features.items():
@@ -71,13 +76,17 @@ def test_dilation_replaces_strides_and_changes_no_weight(name: str, output_strid
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("output_stride", [16, 8])
-def test_subsampled_dilated_features_are_the_strided_ones(name: str, output_stride: int, network, pixels) -> None:
+def test_subsampled_dilated_features_are_the_strided_ones(
+    name: str, output_stride: int, network, pixels, installed
+) -> None:
     """On even sizes TensorFlow's "same" padding centres output i of a stride-2 convolution on input 2i + 1.
 
     So the strided grid is every other pixel of the dense one from 1 on, and after two removed strides every fourth
     from 3 on; zero padding makes that hold at the borders too. Networks that pad both sides alike, or stride by
-    kernels of 1x1 and 2x2, keep pixel 0. (Xception mixes both in one block, and so has no such grid.)
+    kernels of 1x1 and 2x2, keep pixel 0. (Xception mixes both in one block, as do keras-cv's ResNet-18 and ResNetV2,
+    and so has no such grid.)
     """
+    installed(name)
     images = pixels(128, 128)
     step = 32 // output_stride
     deepest = {16: "P4", 8: "P3"}[output_stride]

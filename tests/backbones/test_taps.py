@@ -28,8 +28,16 @@ def skips() -> dict:
     return ruamel.YAML(typ="safe").load(SKIPS)
 
 
-@pytest.mark.parametrize("name", backbones.names())
-def test_taps_are_where_the_tables_say(name: str) -> None:
+# Deeper sisters by the same code, which take minutes to build.
+DEEP = [f"{package}_mit_b{size}" for package in ("hub", "kcv") for size in (2, 3, 4, 5)]
+DEEP += [f"kcv_cspdarknet_{size}" for size in ("m", "l", "xl")]
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.zoo if name in DEEP else ()) for name in backbones.names()]
+)
+def test_taps_are_where_the_tables_say(name: str, installed) -> None:
+    installed(name)
     variant = BACKBONES[name]
     network = reference.build(variant, size=(SIZE, SIZE))
     names = reference.names(network)

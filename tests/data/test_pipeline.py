@@ -6,7 +6,7 @@ import traceback
 import numpy as np
 import pytest
 
-from segzoo.data import Augmentation, EvalBatches, FolderSource, GeneratedShapes, Sample, TrainBatches
+from segzoo.data import Augmentation, Crop, EvalBatches, FolderSource, GeneratedShapes, Sample, TrainBatches
 from segzoo.errors import DataError
 
 CHAIN = [{"RandomScale": {"p": 1.0}}, {"PadIfNeeded": {"min_height": 40, "min_width": 40}},
@@ -186,3 +186,47 @@ def test_camvid_batches_are_equal_for_any_number_of_workers(camvid):
     for (images, masks), (images_2, masks_2) in itertools.islice(zip(*made, strict=True), 4):
         np.testing.assert_array_equal(images, images_2)
         np.testing.assert_array_equal(masks, masks_2)
+
+
+def test_repeats_make_a_longer_epoch_with_every_sample_as_often():
+    batches = TrainBatches(Numbered([(8, 8)] * 5), 5, 0, workers=0, factors=[3.0] * 5)
+    assert batches.steps_per_epoch == 3
+    seen = itertools.chain.from_iterable(numbers(batches.batches(), 3))
+    assert sorted(seen) == sorted(list(range(5)) * 3)
+
+
+def test_factors_are_met_on_average_and_the_epoch_keeps_its_length():
+    factors = [1.0, 1.0, 2.5, 1.0, 1.75, 1.0]  # 8.25
+    batches = TrainBatches(Numbered([(8, 8)] * 6), 1, 0, workers=0, factors=factors)
+    assert batches.steps_per_epoch == 8
+    counts = np.bincount(np.concatenate(numbers(batches.batches(), 8 * 300)), minlength=6) / 300
+    np.testing.assert_allclose(counts, np.array(factors) * 8 / 8.25, atol=0.12)
+
+
+def test_a_sample_that_comes_again_in_an_epoch_is_augmented_anew():
+    source = GeneratedShapes("train", 2, (64, 64))
+    batches = TrainBatches(
+        source, 6, 0, Augmentation([{"ColorJitter": {"p": 1.0}}], 255), workers=0, factors=[3.0, 3.0]
+    )
+    images, _ = batches.batch(0)
+    assert len(np.unique(images.reshape(6, -1), axis=0)) == 6
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_crops_and_factors_do_not_depend_on_the_workers(workers):
+    def made(workers):
+        return TrainBatches(
+            GeneratedShapes("train", 7, (64, 64)), 3, 1, Augmentation(["HorizontalFlip"], 255), workers,
+            crop=Crop((32, 32), 255, 0.5, (0,)), factors=[1.0, 2.0, 1.5, 1.0, 1.0, 1.0, 3.0],
+        ).batches()  # fmt: skip
+
+    for (images, masks), (images_2, masks_2) in itertools.islice(zip(made(0), made(workers), strict=True), 9):
+        np.testing.assert_array_equal(images, images_2)
+        np.testing.assert_array_equal(masks, masks_2)
+        assert images.shape == (3, 32, 32, 3)
+
+
+@pytest.mark.parametrize("factors", [[1.0], [1.0, 0.0]])
+def test_factors_are_one_above_0_for_each_sample(factors):
+    with pytest.raises(DataError, match="each needs one above 0"):
+        TrainBatches(Numbered([(8, 8)] * 2), 1, factors=factors)

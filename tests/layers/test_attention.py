@@ -7,7 +7,7 @@ import numpy as np
 from scipy.signal import correlate2d
 from scipy.special import expit, softmax
 
-from segzoo.layers import PositionAttention, ScSE, SqueezeExcitation
+from segzoo.layers import PositionAttention, ScSE, SpatialReductionAttention, SqueezeExcitation
 
 X = np.random.default_rng(0).normal(size=(2, 3, 4, 32)).astype("float32")
 
@@ -69,3 +69,31 @@ def test_position_attention_mixes_alike_pixels() -> None:
     expected = convolve(X + attended.reshape(X.shape), "project")
     np.testing.assert_allclose(layer(X), expected, atol=1e-3)
     assert PositionAttention.from_config(layer.get_config()).channels == 5
+
+
+def test_spatial_reduction_attention_is_the_papers_on_any_map() -> None:
+    """A map that is no square, with a last row that fills no kernel; its size is unknown when the graph is made."""
+    layer = SpatialReductionAttention(heads=2, reduction=2)
+    x = np.random.default_rng(3).normal(size=(2, 5, 4, 6)).astype("float32")
+    inputs = keras.Input((None, None, 6))
+    model = keras.Model(inputs, layer(inputs))
+    values = randomize(layer)
+
+    def dense(x: np.ndarray, name: str) -> np.ndarray:
+        return x @ values[f"{name}/kernel"] + values[f"{name}/bias"]
+
+    patches = x[:, :4].reshape(2, 2, 2, 2, 2, 6).transpose(0, 1, 3, 2, 4, 5).reshape(2, 4, 24)
+    fewer = patches @ values["reduce/kernel"].reshape(24, 6) + values["reduce/bias"]
+    fewer = (fewer - fewer.mean(-1, keepdims=True)) / np.sqrt(fewer.var(-1, keepdims=True) + 1e-5)
+    fewer = fewer * values["norm/gamma"] + values["norm/beta"]
+    pixels = x.reshape(2, 20, 6)
+    heads = []
+    for head in (slice(0, 3), slice(3, 6)):
+        query, key, value = (
+            dense(y, name)[..., head] for y, name in ((pixels, "query"), (fewer, "key"), (fewer, "value"))
+        )
+        heads.append(softmax(query @ key.transpose(0, 2, 1) / np.sqrt(3), axis=-1) @ value)
+    expected = dense(np.concatenate(heads, -1), "project").reshape(x.shape)
+    np.testing.assert_allclose(model(x), expected, atol=1e-5)
+    again = SpatialReductionAttention.from_config(layer.get_config())
+    assert (again.heads, again.reduction, again.interleaved) == (2, 2, False)

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from segzoo.layers import ResizeTo
+from segzoo.layers import ResizeTo, SpaceToDepth
 
 tf = pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="compares with TensorFlow's resize")
@@ -76,3 +76,15 @@ def test_symbolic_shape_and_config() -> None:
     assert (again.interpolation, again.name) == ("nearest", "up")
     with pytest.raises(ValueError, match="bilinear"):
         ResizeTo("bicubic")
+
+
+@pytest.mark.parametrize("size", [(4, 6), (5, 6), (4, 7), (5, 7)])
+def test_space_to_depth_keeps_every_pixel(size: tuple[int, int]) -> None:
+    """Upper left, lower left, upper right, lower right, as the slices of keras-cv's focus; zeros beyond the image."""
+    x = np.random.default_rng(0).normal(size=(2, *size, 3)).astype("float32")
+    inputs = keras.Input((None, None, 3))
+    found = np.asarray(keras.Model(inputs, SpaceToDepth()(inputs))(x))
+    whole = np.pad(x, ((0, 0), (0, size[0] % 2), (0, size[1] % 2), (0, 0)))
+    expected = [whole[:, ::2, ::2], whole[:, 1::2, ::2], whole[:, ::2, 1::2], whole[:, 1::2, 1::2]]
+    np.testing.assert_array_equal(found, np.concatenate(expected, axis=-1))
+    assert SpaceToDepth().compute_output_shape(x.shape) == found.shape

@@ -1,0 +1,103 @@
+"""Networks of packages that segzoo does not install by itself: keras-cv and keras-hub, imported when one is built.
+
+Their networks are made of layers of their own, some of which know one image size only. `unroll` takes such a network
+apart into the layers that the adapter knows, with the same weights and with names that do not depend on what was built
+before.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from segzoo.errors import MissingPackageError
+
+# Package to the argument that its backbones take the shape of an image by.
+_SHAPE = {"keras_cv": "input_shape", "keras_hub": "image_shape"}
+
+
+def import_package(module: str) -> Any:
+    """Import "keras_cv" or "keras_hub"; MissingPackageError names the extra that installs it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        extra = module.replace("_", "-")
+        raise MissingPackageError(
+            f'This backbone is built by {extra}, which cannot be imported ({error}): pip install "segzoo[{extra}]".'
+        ) from error
+
+
+@dataclass(frozen=True)
+class Network:
+    """Builds one network of a package, as a constructor of keras.applications does.
+
+    Attributes:
+        package: module to import, "keras_cv" or "keras_hub".
+        backbone: class in its `models`. The packages' own names for variants ask the network even for random weights.
+        arguments: of the class.
+        unroll: makes the network one of plain layers; None where it is.
+    """
+
+    package: str
+    backbone: str
+    arguments: Mapping[str, Any]
+    unroll: Callable[[Any], Any] | None = None
+
+    def __call__(
+        self, include_top: bool = False, weights: str | None = None, input_shape: tuple = (256, 256, 3)
+    ) -> Any:
+        """Build the network for images of this shape; `weights` is None or a preset of the package.
+
+        Raises:
+            MissingPackageError: the package is not installed.
+            ValueError: a classifier, which these networks do not have.
+        """
+        if include_top:
+            raise ValueError(f"{self.backbone} has no classifier.")
+        network = self.packaged(weights, input_shape)
+        return network if self.unroll is None else self.unroll(network)
+
+    def packaged(self, weights: str | None = None, input_shape: tuple = (256, 256, 3)) -> Any:
+        """Build the network as the package has it."""
+        backbone = getattr(import_package(self.package).models, self.backbone)
+        shape = {_SHAPE[self.package]: tuple(input_shape)}
+        if weights is not None:
+            return backbone.from_preset(weights, **shape)
+        # The classes keep the lists that they are given.
+        arguments = {name: list(value) if isinstance(value, tuple) else value for name, value in self.arguments.items()}
+        return backbone(**arguments, **shape)
+
+
+def twin(layer: Any, name: str, *inputs: Any, **changes: Any) -> Any:
+    """Call a new layer with the weights and configuration of `layer`, but for its name and `changes`."""
+    new = type(layer).from_config({**layer.get_config(), **changes, "name": name})
+    outputs = new(*inputs)
+    new.set_weights(layer.get_weights())
+    return outputs
+
+
+def unroll(network: Any, call: Callable[..., Any]) -> Any:
+    """Make a network anew on inputs of its own, with `call(layer, *inputs)` in place of each layer.
+
+    Args:
+        network: a functional model.
+        call: returns what the plain layers in a layer's place compute, or None where it is plain.
+    """
+    import keras
+
+    def call_anew(layer: Any, *inputs: Any, **options: Any) -> Any:
+        outputs = call(layer, *inputs)
+        if outputs is not None:
+            return outputs
+        return twin(layer, layer.name, *inputs) if isinstance(layer, keras.layers.Layer) else layer(*inputs, **options)
+
+    images = keras.Input(network.input.shape[1:])
+    copy = keras.models.clone_model(
+        keras.Model(network.input, network.output),
+        input_tensors=images,
+        clone_function=lambda layer: layer,
+        call_function=call_anew,
+    )
+    return keras.Model(images, copy.output, name=network.name)

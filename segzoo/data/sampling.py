@@ -1,0 +1,52 @@
+"""Which classes each sample shows, and how often a sample should come so that rare classes are seen enough."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from segzoo.data.sources import Source
+
+
+def presence(source: Source, workers: int = 2) -> np.ndarray:
+    """Read every mask once and say what it shows.
+
+    Args:
+        source: the samples.
+        workers: threads that read.
+
+    Returns:
+        bool `(samples, classes)`.
+
+    Raises:
+        DataError: as the source raises.
+    """
+    classes = len(source.classes)
+
+    def shown(index: int) -> np.ndarray:
+        mask = source[index].mask
+        if mask.ndim == 3:  # a channel for each class, 0 or 1 or the ignore index
+            return (mask == 1).reshape(-1, classes).any(0)
+        return np.bincount(mask[mask != source.ignore_index], minlength=classes)[:classes] > 0
+
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        return np.array(list(pool.map(shown, range(len(source))))).reshape(len(source), classes)
+
+
+def repeat_factors(shown: np.ndarray, threshold: float) -> np.ndarray:
+    """How often each sample comes in an epoch, 1 or more: repeat-factor sampling.
+
+    A class that the share f of the samples shows asks for `sqrt(threshold / f)` and a sample gets the most that one of
+    its classes asks for (Gupta, Dollar and Girshick, "LVIS", 2019, section 4).
+
+    Args:
+        shown: bool `(samples, classes)`.
+        threshold: classes shown by a smaller share of the samples than this are seen more often, 0 to 1.
+
+    Returns:
+        float64 `(samples,)`.
+    """
+    share = shown.mean(0)
+    asked = np.sqrt(threshold / np.where(share > 0, share, 1.0))
+    return np.maximum(1.0, np.where(shown, asked, 0.0).max(1, initial=0.0))

@@ -1,0 +1,266 @@
+"""Backbones of keras-cv and keras-hub against the networks of these packages, and without them."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import segzoo
+from segzoo import backbones
+from segzoo.backbones import BACKBONES, listing, reference
+from segzoo.backbones.figures import figures, measure
+from segzoo.backbones.packages import Network
+from segzoo.complexity import gflops
+from segzoo.errors import MissingPackageError, SegzooError, UnknownNameError, WeightsError
+from segzoo.registry import find
+
+OPTIONAL = [name for name in backbones.names() if BACKBONES[name].package]
+# One of each way to build a network.
+FAMILIES = ["kcv_resnet18", "kcv_resnet50v2", "kcv_densenet121", "kcv_mobilenetv3_small", "kcv_cspdarknet_tiny"]
+FAMILIES += ["kcv_mit_b0", "hub_resnet18", "hub_resnet50v2", "hub_resnet18_vd", "hub_cspresnet50", "hub_mit_b0"]
+
+
+def network(name: str) -> Network:
+    return find(BACKBONES[name].constructor)
+
+
+def randomized(model: keras.Model) -> keras.Model:
+    """Give weights, moving statistics too, random values of a size that keeps activations alive."""
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        if len(weight.shape) > 1:
+            value = rng.standard_normal(weight.shape) / np.sqrt(np.prod(weight.shape[:-1]))
+        elif weight.name in ("gamma", "moving_variance"):
+            value = rng.uniform(0.8, 1.2, weight.shape)
+        else:
+            value = rng.normal(0, 0.2, weight.shape)
+        weight.assign(value)
+    return model
+
+
+def preset(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> keras.Model:
+    """A preset as the package writes it, with random weights, in the place of the published one."""
+    own = BACKBONES[name]
+    packaged = randomized(network(name).packaged(None, (64, 64, 3)))
+    if own.package == "keras-cv":
+        from keras_cv.src.utils.preset_utils import save_to_preset
+
+        save_to_preset(packaged, str(folder))
+    else:
+        import keras_hub
+
+        packaged.save_to_preset(str(folder))
+        converter = getattr(keras_hub.layers, type(packaged).__name__.replace("Backbone", "ImageConverter"))
+        mean, variance = [0.485, 0.456, 0.406], [0.229**2, 0.224**2, 0.225**2]
+        converter(scale=1 / 255, mean=mean, variance=variance).save_to_preset(str(folder))
+    variants = find(own.constructor.replace("NETWORKS", "VARIANTS").partition("[")[0])
+    monkeypatch.setitem(variants, name, dataclasses.replace(own, presets=(str(folder),), published=True))
+    return packaged
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_features_are_the_packages(name: str, installed, pixels) -> None:
+    """At a size that its network takes; the package's own list of pyramid levels is the judge where it is the same."""
+    installed(name)
+    packaged = randomized(network(name).packaged(None, (64, 64, 3)))
+    unroll = network(name).unroll
+    unrolled = packaged if unroll is None else unroll(packaged)
+    ours = backbones.create(name, weights="none", drop_path=0.0)
+    names = reference.names(unrolled)
+    operations = {names[id(operation)]: operation for operation in unrolled.operations}
+    for layer in ours.layers:
+        if layer.weights:
+            layer.set_weights(operations[layer.name].get_weights())
+
+    images = pixels(64, 64, batch=2)
+    prepared = images if name.startswith("kcv") else np.asarray(ours.get_layer("preprocessing")(images))
+    features = ours(images, training=False)
+    if hasattr(packaged, "pyramid_outputs"):
+        tensors = list(packaged.pyramid_outputs.values())
+    else:
+        tensors = [packaged.get_layer(layer).output for layer in packaged.pyramid_level_inputs.values()]
+    theirs = keras.Model(packaged.input, [*tensors, packaged.output])(prepared, training=False)
+    by_shape = {tuple(value.shape): np.asarray(value) for value in theirs}
+    if not name.endswith("v2") and "mobilenet" not in name and "densenet" not in name:
+        # V2's and DenseNet's taps are activated, unlike the packages'; MobileNet's levels end elsewhere.
+        for level in ("P2", "P3", "P4", "P5"):
+            expected = by_shape[tuple(features[level].shape)]
+            assert expected.std() > 0.01, level
+            atol = 1e-4 * np.abs(expected).max()
+            np.testing.assert_allclose(features[level], expected, atol=atol, err_msg=level)
+    last = np.asarray(unrolled(prepared, training=False))
+    np.testing.assert_allclose(last, theirs[-1], atol=1e-4 * np.abs(last).max())
+    if last.shape == tuple(features["P5"].shape):
+        np.testing.assert_allclose(features["P5"], last, atol=1e-4 * np.abs(last).max())
+
+
+# Parameters in the packages' lists of presets; a MiT's count there includes a classifier of ten classes.
+COUNTS = {
+    "kcv_resnet18": 11186112,
+    "kcv_resnet34": 21301696,
+    "kcv_resnet50": 23561152,
+    "kcv_resnet101": 42605504,
+    "kcv_resnet152": 58295232,
+    "kcv_resnet18v2": 11183488,
+    "kcv_resnet34v2": 21299072,
+    "kcv_resnet50v2": 23564800,
+    "kcv_resnet101v2": 42626560,
+    "kcv_resnet152v2": 58331648,
+    "kcv_cspdarknet_tiny": 2380416,
+    "kcv_cspdarknet_s": 4223488,
+    "kcv_cspdarknet_m": 12374400,
+    "kcv_cspdarknet_l": 27111424,
+    "kcv_cspdarknet_xl": 56837970,
+    "kcv_mit_b0": 3321962 - 2570,
+    "hub_mit_b0": 3321962 - 2570,
+    "hub_mit_b1": 13156554 - 5130,
+    "hub_mit_b2": 24201418 - 5130,
+    "hub_mit_b3": 44077258 - 5130,
+    "hub_mit_b4": 60847818 - 5130,
+    "hub_mit_b5": 81448138 - 5130,
+    "hub_resnet18": 11186112,
+    "hub_resnet50": 23561152,
+    "hub_resnet101": 42605504,
+    "hub_resnet152": 58295232,
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_parameters_are_those_published(name: str) -> None:
+    assert figures(name).parameters == COUNTS[name]
+
+
+@pytest.mark.parametrize("name", ["kcv_cspdarknet_tiny", "hub_resnet50v2", "hub_mit_b0"])
+def test_any_size_and_a_file_that_needs_no_package(name: str, installed, pixels, tmp_path: Path, monkeypatch) -> None:
+    installed(name)
+    model = randomized(backbones.create(name, weights="none"))
+    model.save(tmp_path / "model.keras")
+    for module in ("keras_cv", "keras_hub"):
+        monkeypatch.setitem(sys.modules, module, None)
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert again.to_json() == model.to_json()
+    for size in ((64, 96), (33, 47), (97, 131)):
+        images = pixels(*size)
+        features, read = model(images, training=False), again(images, training=False)
+        for level, feature in features.items():
+            stride = 2 ** int(level[1:])
+            assert tuple(feature.shape[1:3]) == tuple(-(-side // stride) for side in size), level
+            np.testing.assert_array_equal(read[level], feature)
+
+
+@pytest.mark.parametrize("name", ["kcv_resnet18", "kcv_cspdarknet_tiny", "hub_resnet18_vd", "hub_mit_b0"])
+def test_presets_are_loaded(name: str, installed, pixels, tmp_path: Path, monkeypatch) -> None:
+    installed(name)
+    packaged = preset(name, tmp_path, monkeypatch)
+    ours = backbones.create(name, weights="imagenet")
+    assert ours.weights_report.source == f"preset:{tmp_path}"
+    assert sorted(ours.weights_report.loaded) == sorted(weight.path for weight in ours.weights)
+    images = pixels(64, 64)
+    prepared = reference.preprocess(BACKBONES[name], images.copy())
+    expected = np.asarray(packaged(prepared, training=False))
+    found = np.asarray(ours(images, training=False)["P5"])
+    np.testing.assert_allclose(found, expected, atol=2e-4 * np.abs(expected).max())
+
+
+def test_a_grey_image_goes_through_the_focus_as_its_copy_in_colour(installed, pixels, tmp_path, monkeypatch) -> None:
+    """The first kernel reads four pixels of three channels: each of the four is adapted by itself."""
+    installed("kcv_cspdarknet_tiny")
+    preset("kcv_cspdarknet_tiny", tmp_path, monkeypatch)
+    colour = backbones.create("kcv_cspdarknet_tiny", weights="imagenet", levels=("P1",))
+    grey = backbones.create("kcv_cspdarknet_tiny", weights="imagenet", levels=("P1",), input_channels=1)
+    image = pixels(33, 47)[..., :1]
+    np.testing.assert_allclose(grey(image)["P1"], colour(np.repeat(image, 3, axis=-1))["P1"], atol=1e-4)
+
+
+def test_a_preset_with_other_pixels_is_refused(installed, tmp_path: Path, monkeypatch) -> None:
+    installed("hub_resnet18")
+    import keras_hub
+
+    preset("hub_resnet18", tmp_path, monkeypatch)
+    keras_hub.layers.ResNetImageConverter(scale=1 / 127.5, offset=-1.0).save_to_preset(str(tmp_path))
+    with pytest.raises(WeightsError, match="hub_resnet18 were made for other pixel values"):
+        backbones.create("hub_resnet18", weights="imagenet")
+
+
+def test_a_preset_that_does_not_say_which_pixels_it_wants(installed, tmp_path: Path, monkeypatch) -> None:
+    installed("hub_resnet18")
+    preset("hub_resnet18", tmp_path, monkeypatch)
+    for file in tmp_path.glob("*preprocess*"):
+        file.unlink()
+    for file in tmp_path.glob("image_converter*"):
+        file.unlink()
+    with pytest.raises(WeightsError, match="Which pixels the weights imagenet of hub_resnet18 want cannot be read"):
+        backbones.create("hub_resnet18", weights="imagenet")
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What kagglehub does without a network."""
+    kagglehub = pytest.importorskip("kagglehub")
+
+    def fail(*args, **kwargs):
+        raise ConnectionError("Failed to resolve 'api.kaggle.com'")
+
+    monkeypatch.setattr(kagglehub, "model_download", fail)
+
+
+def test_presets_without_network_name_the_cure(offline, installed) -> None:
+    installed("hub_mit_b0")
+    with pytest.raises(WeightsError, match=r"mit_b0_ade20k_512 of hub_mit_b0.*keras-hub fetches.*kagglehub.*none"):
+        backbones.create("hub_mit_b0", weights="imagenet", levels=("P2",))
+    with pytest.raises(WeightsError, match="mit_b0_cityscapes_1024"):
+        backbones.create("hub_mit_b0", weights="preset:mit_b0_cityscapes_1024", levels=("P2",))
+    with pytest.warns(UserWarning, match="Weights mit_b0_ade20k_512 of hub_mit_b0 could not be reached"):
+        backbones.create("hub_mit_b0", weights="auto", levels=("P2",))
+    with pytest.raises(UnknownNameError, match=r"preset of hub_mit_b0 'mit_b1_ade20k_512'.*mit_b0_cityscapes_1024"):
+        backbones.create("hub_mit_b0", weights="preset:mit_b1_ade20k_512", levels=("P2",))
+
+
+def test_weights_that_keras_cv_never_published(installed) -> None:
+    installed("kcv_resnet18")
+    with pytest.raises(WeightsError, match="kcv_resnet18 could not be had: keras-cv publishes none of it"):
+        backbones.create("kcv_resnet18", weights="imagenet", levels=("P1",))
+
+
+def test_presets_of_backbones_that_have_none() -> None:
+    with pytest.raises(UnknownNameError, match="preset of mobilenet"):
+        backbones.create("mobilenet", weights="preset:mobilenet", levels=("P1",))
+
+
+@pytest.mark.parametrize(("name", "extra"), [("kcv_resnet18", "keras-cv"), ("hub_mit_b0", "keras-hub")])
+def test_a_missing_package_is_named(name: str, extra: str, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, extra.replace("-", "_"), None)
+    for weights in ("none", "auto"):
+        with pytest.raises(MissingPackageError, match=rf'built by {extra}.*pip install "segzoo\[{extra}\]"') as error:
+            segzoo.build_model("fpn", name, 3, weights=weights)
+        assert isinstance(error.value, ImportError)
+
+
+def test_listing_imports_no_package(monkeypatch) -> None:
+    for module in ("keras_cv", "keras_hub"):
+        monkeypatch.setitem(sys.modules, module, None)
+    page = listing.page()
+    assert OPTIONAL
+    assert all(f"## {name}\n" in page for name in OPTIONAL)
+    assert "mit_b0_cityscapes_1024" in page
+    assert 'pip install "segzoo[keras-cv]"' in page
+
+
+def test_the_listed_figures_of_a_mit_hold_at_another_size(installed) -> None:
+    """What attention costs grows with the square of the area; one measurement at 256x256 would not tell."""
+    installed("hub_mit_b0")
+    assert figures("hub_mit_b0") == measure("hub_mit_b0")
+    wide = gflops(backbones.create("hub_mit_b0", weights="none"), (384, 768))
+    assert figures("hub_mit_b0", (384, 768)).gflops == pytest.approx(wide, rel=1e-3)
+
+
+def test_what_a_mit_cannot_do() -> None:
+    with pytest.raises(SegzooError, match="hub_mit_b0 has output stride 32 only, not 16: every pixel"):
+        backbones.create("hub_mit_b0", output_stride=16, weights="none")
+    with pytest.raises(UnknownNameError, match=r"level of hub_mit_b0.*P2, P3, P4, P5"):
+        backbones.create("hub_mit_b0", levels=("P1",), weights="none")
