@@ -1,4 +1,4 @@
-"""The command line: `segzoo train | evaluate | predict | export | check-data | weights | backbones | decoders`."""
+"""The command line of segzoo; `segzoo --help` lists the commands."""
 
 from __future__ import annotations
 
@@ -235,6 +235,40 @@ def preview(
 
     draw(resolved, out, count, variants)
     _console().print(f"Samples: {out}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def init(
+    images: Annotated[Path, typer.Argument(help="Folder of the images.")],
+    masks: Annotated[Path, typer.Argument(help="Folder of the masks.")],
+    out: Annotated[Path, typer.Option(help="The configuration to write.")] = Path("my_data.yaml"),
+    classes: Annotated[str | None, typer.Option(help="Names of the classes by label, with commas between.")] = None,
+    mask_suffix: Annotated[str | None, typer.Option(help="What the masks' names end in, such as _mask.")] = None,
+    ignore_index: Annotated[int | None, typer.Option(help="Value of unlabelled pixels in the masks.")] = None,
+    threshold: Annotated[
+        int | None, typer.Option(help="Value from which up a pixel of a grey mask is the thing.")
+    ] = None,
+    group: Annotated[str | None, typer.Option(help="Regular expression for what stays in one split.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file where there is one.")] = False,
+) -> None:
+    """Look at images and masks, and write a configuration with the evidence for every value."""
+    from segzoo.config import load_config
+    from segzoo.files import replacing
+    from segzoo.propose import look, propose
+
+    if out.suffix not in (".yaml", ".yml"):
+        raise SegzooError(f"--out must end in .yaml, got {out}.")
+    if out.exists() and not overwrite:
+        raise SegzooError(f"{out} is there already; replace it with --overwrite, or name another by --out.")
+    found = look(images, masks, mask_suffix, ignore_index, threshold)
+    names = [name.strip() for name in classes.split(",")] if classes is not None else None
+    text = propose(found, names, group=group).replace("THIS_FILE", str(out))
+    with replacing(out) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+        load_config(temporary, ["name=proposed"])  # what it refuses is not left behind
+    console = _console()
+    console.print(f"{found.pairs} pairs, {found.classes} classes; masks: {found.why}.", highlight=False, soft_wrap=True)
+    console.print(f"Wrote {out}. Read it, then: segzoo check-data {out}", highlight=False, soft_wrap=True)
 
 
 weights_app = typer.Typer(help="Weights files.", no_args_is_help=True)

@@ -1,0 +1,6 @@
+"""From a folder of images and some kind of masks to a configuration, each value with the evidence for it."""
+
+from segzoo.propose.look import Evidence, look
+from segzoo.propose.write import propose
+
+__all__ = ["Evidence", "look", "propose"]
