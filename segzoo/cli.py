@@ -240,7 +240,7 @@ def preview(
 @app.command()
 def init(
     images: Annotated[Path, typer.Argument(help="Folder of the images.")],
-    masks: Annotated[Path, typer.Argument(help="Folder of the masks.")],
+    masks: Annotated[Path, typer.Argument(help="Folder of the masks, or a COCO JSON.")],
     out: Annotated[Path, typer.Option(help="The configuration to write.")] = Path("my_data.yaml"),
     classes: Annotated[str | None, typer.Option(help="Names of the classes by label, with commas between.")] = None,
     mask_suffix: Annotated[str | None, typer.Option(help="What the masks' names end in, such as _mask.")] = None,
@@ -254,13 +254,13 @@ def init(
     """Look at images and masks, and write a configuration with the evidence for every value."""
     from segzoo.config import load_config
     from segzoo.files import replacing
-    from segzoo.propose import look, propose
+    from segzoo.propose import look, look_at_names, propose
 
     if out.suffix not in (".yaml", ".yml"):
         raise SegzooError(f"--out must end in .yaml, got {out}.")
     if out.exists() and not overwrite:
         raise SegzooError(f"{out} is there already; replace it with --overwrite, or name another by --out.")
-    found = look(images, masks, mask_suffix, ignore_index, threshold)
+    found = look_at_names(images, masks) or look(images, masks, mask_suffix, ignore_index, threshold)
     names = [name.strip() for name in classes.split(",")] if classes is not None else None
     text = propose(found, names, group=group).replace("THIS_FILE", str(out))
     with replacing(out) as temporary:

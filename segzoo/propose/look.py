@@ -47,6 +47,7 @@ class Evidence:
         read: how many masks were read.
         sizes: (height, width) of the images to their number.
         grey: whether all images that were opened have one channel.
+        names: names of the classes where the files have them.
     """
 
     root: Path
@@ -66,6 +67,7 @@ class Evidence:
     read: int = 0
     sizes: collections.Counter[tuple[int, int]] = field(default_factory=collections.Counter)
     grey: bool = False
+    names: list[str] | None = None
 
 
 def look(
@@ -97,7 +99,7 @@ def look(
     found, image_files, mask_files = _layout(images.resolve(), masks.resolve())
     pairs = _paired(found, image_files, mask_files, mask_suffix)
     found.pairs = len(pairs)
-    _sizes(found, [image for image, _ in pairs])
+    image_sizes(found, [image for image, _ in pairs])
     chosen = [pairs[n][1] for n in np.unique(np.linspace(0, len(pairs) - 1, min(_READ, len(pairs))).astype(int))]
     found.read = len(chosen)
     _pixels(found, chosen, ignore_index, threshold)
@@ -173,8 +175,8 @@ def _paired(
     return pairs
 
 
-def _sizes(found: Evidence, images: Sequence[Path]) -> None:
-    """Read the sizes from the headers."""
+def image_sizes(found: Evidence, images: Sequence[Path]) -> None:
+    """Add the images' sizes and channels to the evidence, from their headers."""
     channels = set()
     for path in images:
         try:

@@ -32,7 +32,9 @@ def propose(
     Raises:
         ConfigError: another number of names than classes.
     """
-    if names is None:
+    if names is None and found.names is not None:
+        names, named = found.names, "as the files name them"
+    elif names is None:
         names = ["background", "object"] if found.classes == 2 else [f"class_{n}" for n in range(found.classes)]
         named = "CHANGE: names made up, in the order of the labels"
     elif len(names) != found.classes:

@@ -10,7 +10,7 @@ from segzoo.cli import main
 from segzoo.config import load_config
 from segzoo.data import create_source
 from segzoo.errors import ConfigError, DataError
-from segzoo.propose import look, propose
+from segzoo.propose import look, look_at_names, propose
 
 SIZE = (64, 80)
 
@@ -167,6 +167,69 @@ def test_the_values_follow_the_evidence(write):
     assert "class_weights: median" not in propose(found)
     with pytest.raises(ConfigError, match="2 class names, but the masks hold 6"):
         propose(found, ["a", "b"])
+
+
+def per_class(tmp_path, drawn):
+    for label, name in ((1, "disc"), (2, "ring")):
+        (tmp_path / "named" / name).mkdir(parents=True)
+        for n, (_, mask) in enumerate(drawn):
+            Image.fromarray((mask == label).astype(np.uint8) * 255).save(tmp_path / "named" / name / f"a{n}.png")
+    return tmp_path / "named"
+
+
+def instances(tmp_path, drawn):
+    for n, (_, mask) in enumerate(drawn):
+        (tmp_path / "named" / f"a{n}").mkdir(parents=True)
+        for label in (1, 2):
+            Image.fromarray((mask == label).astype(np.uint8) * 255).save(tmp_path / "named" / f"a{n}" / f"{label}.png")
+    return tmp_path / "named"
+
+
+def labelme(tmp_path, drawn):
+    for n in range(len(drawn)):
+        shape = {"label": "box" if n % 2 else "bar", "shape_type": "rectangle", "points": [[10, 10], [29, 19]]}
+        (tmp_path / "photos" / f"a{n}.json").write_text(json.dumps({"shapes": [shape]}))
+    return tmp_path / "photos"
+
+
+def coco(tmp_path, drawn):
+    pytest.importorskip("pycocotools")
+    square = [[10, 10, 30, 10, 30, 20, 10, 20]]
+    content = {
+        "categories": [{"id": 3, "name": "box"}, {"id": 5, "name": "bar"}],
+        "images": [{"id": n, "file_name": f"a{n}.png", "height": 64, "width": 80} for n in range(len(drawn))],
+        "annotations": [{"id": n, "image_id": n, "category_id": 3, "segmentation": square} for n in range(len(drawn))],
+    }
+    (tmp_path / "named.json").write_text(json.dumps(content))
+    return tmp_path / "named.json"
+
+
+@pytest.mark.parametrize(
+    ("make", "names"),
+    [
+        (per_class, ["background", "disc", "ring"]),
+        (instances, ["background", "object"]),
+        (labelme, ["background", "bar", "box"]),
+        (coco, ["background", "box", "bar"]),
+    ],
+)
+def test_formats_that_name_their_classes(write, tmp_path, drawn, monkeypatch, make, names):
+    images, _ = write()
+    place = make(tmp_path, drawn)
+    found = look_at_names(images, place)
+    assert (found.masks, found.names, found.pairs) == ({"format": make.__name__}, names, 8)
+    if make in (per_class, instances):
+        inside = [sum(int((mask == label).sum()) for _, mask in drawn) for label in (1, 2)]
+        assert found.pixels[1:] == (inside if make is per_class else [sum(inside)])
+    else:
+        assert sum(found.pixels[1:]) > 8 * 150
+    monkeypatch.chdir(tmp_path)
+    run(0, "init", str(images), str(place), "--out", "named.yaml")
+    assert load_config("named.yaml").data.classes == names
+
+
+def test_other_folders_are_left_to_the_pixels(write):
+    assert look_at_names(*write()) is None
 
 
 @pytest.mark.parametrize("change", [coloured, white])
