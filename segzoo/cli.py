@@ -1,11 +1,12 @@
-"""The command line, `segzoo train | evaluate | predict | export | check-data | ...`; `segzoo --help` lists it."""
+"""The command line of segzoo; `segzoo --help` lists the commands."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -27,6 +28,7 @@ app = typer.Typer(
 ConfigOption = Annotated[str, typer.Option("--config", "-c", help="YAML file, or the name of a recipe.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override one key: a.b=value. May be repeated.")]
 RunArgument = Annotated[Path, typer.Argument(help="A run folder, as train prints it.")]
+_PRINTED = 10  # problems of one kind that check-data prints; the report has all
 WeightsOption = Annotated[Literal["best", "last"], typer.Option(help="Which weights of the run.")]
 
 
@@ -211,29 +213,55 @@ def export(
 def check_data(
     config: Annotated[str, typer.Argument(help="YAML file, or the name of a recipe.")],
     overrides: SetOption = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Folder for report.html; by default NAME_data in the folder of all runs.")
+    ] = None,
+    fix: Annotated[
+        Path | None,
+        typer.Option(help="New folder for a copy without the errors that can be mended without losing anything."),
+    ] = None,
 ) -> None:
-    """Read every sample of both splits once and list what is wrong; exit code 1 where something is."""
+    """Read every sample of both splits once and report what is wrong; exit code 1 where there are errors."""
     from segzoo.config import load_config
-    from segzoo.data import check_source
+    from segzoo.data import FolderSource, check_splits
+    from segzoo.inference.data_report import DataReport, kind_table, split_table
+
+    start_backend()
     from segzoo.training import assemble
 
     resolved = load_config(config, overrides or ())
-    console, bad = _console(), False
-    for split in ("train", "val"):
-        source = assemble.build_source(resolved, split)
-        report = check_source(source, workers=max(1, resolved.data.workers))
-        bad = bad or not report.ok
-        table = Table(title=f"{split}: {report.samples} samples, {len(report.problems)} problems", title_justify="left")
-        table.add_column("class")
-        table.add_column("samples", justify="right")
-        table.add_column("pixels", justify="right")
-        for name, pixels in report.pixels.items():
-            table.add_row(name, f"{report.images[name]:,}", f"{pixels:,}")
-        table.add_row("ignored", "", f"{report.ignored:,}")
-        console.print(table)
-        for problem in report.problems:
-            console.print(problem.message, highlight=False, soft_wrap=True, markup=False)
-    if bad:
+    section = resolved.data
+    sources = {split: assemble.build_source(resolved, split, strict=False) for split in ("train", "val")}
+    pairs: dict[str, FolderSource] = {name: s for name, s in sources.items() if isinstance(s, FolderSource)}
+    if fix is not None and not pairs:
+        raise SegzooError("--fix copies a data set with a folder for each split, which this is not.")
+    console = _console()
+    with _progress(console, "reading", sum(len(source) for source in sources.values())) as done:
+        findings = check_splits(sources, workers=max(1, section.workers), progress=done)
+    colours = assemble.colours(resolved)
+    data_report = DataReport(f"{resolved.name}: check of the data", findings, colours, section.ignore_index)
+    for name, found in findings.splits.items():
+        console.print(split_table(name, found))
+    if findings.problems:
+        console.print(kind_table(data_report.counts()))
+    for kind, problems in data_report.counts():
+        for problem in problems[:_PRINTED]:
+            console.print(f"{problem.split}: {problem.message}", highlight=False, soft_wrap=True, markup=False)
+        if len(problems) > _PRINTED:
+            console.print(f"and {len(problems) - _PRINTED:,} more of the kind {kind}, in the report", highlight=False)
+    page = data_report.write(report or Path(resolved.output.root) / f"{resolved.name}_data")
+    console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+    if fix is not None:
+        from segzoo.data.repair import repair
+
+        mended = repair(pairs, findings, fix)
+        console.print(
+            f"{fix}: {mended.copied:,} pairs copied, {mended.turned:,} with the image turned, {mended.left_out:,} left "
+            f"out (repair.json says why). Train on it by --set data.root={fix}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if not findings.ok:
         raise typer.Exit(1)
 
 
@@ -254,6 +282,40 @@ def preview(
 
     draw(resolved, out, count, variants)
     _console().print(f"Samples: {out}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def init(
+    images: Annotated[Path, typer.Argument(help="Folder of the images.")],
+    masks: Annotated[Path, typer.Argument(help="Folder of the masks, or a COCO JSON.")],
+    out: Annotated[Path, typer.Option(help="The configuration to write.")] = Path("my_data.yaml"),
+    classes: Annotated[str | None, typer.Option(help="Names of the classes by label, with commas between.")] = None,
+    mask_suffix: Annotated[str | None, typer.Option(help="What the masks' names end in, such as _mask.")] = None,
+    ignore_index: Annotated[int | None, typer.Option(help="Value of unlabelled pixels in the masks.")] = None,
+    threshold: Annotated[
+        int | None, typer.Option(help="Value from which up a pixel of a grey mask is the thing.")
+    ] = None,
+    group: Annotated[str | None, typer.Option(help="Regular expression for what stays in one split.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file where there is one.")] = False,
+) -> None:
+    """Look at images and masks, and write a configuration with the evidence for every value."""
+    from segzoo.config import load_config
+    from segzoo.files import replacing
+    from segzoo.propose import look, look_at_names, propose
+
+    if out.suffix not in (".yaml", ".yml"):
+        raise SegzooError(f"--out must end in .yaml, got {out}.")
+    if out.exists() and not overwrite:
+        raise SegzooError(f"{out} is there already; replace it with --overwrite, or name another by --out.")
+    found = look_at_names(images, masks) or look(images, masks, mask_suffix, ignore_index, threshold)
+    names = [name.strip() for name in classes.split(",")] if classes is not None else None
+    text = propose(found, names, group=group).replace("THIS_FILE", str(out))
+    with replacing(out) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+        load_config(temporary, ["name=proposed"])  # what it refuses is not left behind
+    console = _console()
+    console.print(f"{found.pairs} pairs, {found.classes} classes; masks: {found.why}.", highlight=False, soft_wrap=True)
+    console.print(f"Wrote {out}. Read it, then: segzoo check-data {out}", highlight=False, soft_wrap=True)
 
 
 weights_app = typer.Typer(help="Weights files.", no_args_is_help=True)
@@ -363,6 +425,17 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str, r
 
 def _console() -> Console:
     return Console()
+
+
+@contextmanager
+def _progress(console: Console, words: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Draw a bar on a terminal while the block runs; yields what to call with the number done so far."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(words), BarColumn(bar_width=None), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(words, total=total)
+        yield lambda done: bar.update(task, completed=done)
 
 
 def _escape(text: str) -> str:

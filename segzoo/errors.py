@@ -17,7 +17,16 @@ class ConfigError(SegzooError):
 
 
 class DataError(SegzooError):
-    """Images, masks or labels that cannot be used."""
+    """Images, masks or labels that cannot be used.
+
+    Args:
+        message: what is wrong, where, and what to do.
+        kind: a key of `segzoo.data.problems.KINDS`, by which `check-data` sorts what it finds.
+    """
+
+    def __init__(self, message: str, kind: str = "unusable"):
+        super().__init__(message)
+        self.kind = kind
 
 
 class WeightsError(SegzooError):

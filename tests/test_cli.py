@@ -145,6 +145,14 @@ def test_check_data_lists_every_problem(here, capsys):
     assert stop.value.code == 1
     printed = capsys.readouterr().out
     assert "a.png" in printed and "6 pixel" in printed and "b.png" in printed
+    page = (here / "runs" / "mine_data" / "report.html").read_text()
+    assert "label out of range" in page and "data:image/jpeg;base64," in page and "http" not in page
+    listed = json.loads((here / "runs" / "mine_data" / "report.json").read_text())
+    assert {p["id"] for p in listed["problems"] if p["severity"] == "error"} == {"a", "b"}
+    with pytest.raises(SystemExit):
+        main(["check-data", "mine.yaml", "--fix", "mended", "--report", "here"])
+    assert (here / "here" / "report.html").is_file()
+    assert (here / "mended" / "train" / "images" / "a.png").is_file()
 
 
 def test_lists_and_schema(here, capsys, monkeypatch):

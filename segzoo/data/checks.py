@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+import collections
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, TypeVar
 
+import cv2
 import numpy as np
 
-from segzoo.data.sources import Source
+from segzoo.data.duplicates import Fingerprint, fingerprint, near_pairs
+from segzoo.data.problems import Problem
+from segzoo.data.sources import Sample, Source
 from segzoo.errors import DataError
 
-
-@dataclass(frozen=True)
-class Problem:
-    """A sample that cannot be used: its id, and what is wrong where and what to do about it."""
-
-    id: str
-    message: str
+_SMALLEST = 32  # pixels a side, the least that a model takes
+_OUTLIER_PIXELS, _OUTLIER_ASPECT = 4.0, 2.0  # factors off the median, see `_outliers`
+_EXACT_FLOAT32 = 2**24  # OpenCV's histograms count in float32
+_Found = TypeVar("_Found")
+_THUMBNAIL = 240  # pixels, the longer side of a picture in the sample sheet
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was found.
+    """What was found in one split.
 
     Attributes:
         samples: how many there are, unusable ones included.
@@ -63,48 +67,294 @@ class Report:
             raise DataError(f"{len(self.problems)} of {self.samples} samples cannot be used:\n" + "\n".join(lines))
 
 
+class Thumbnail(NamedTuple):
+    """A sample made small, for a sheet to look at.
+
+    Attributes:
+        split, id: whose it is.
+        image: as the source gives it, but at most 240 pixels a side.
+        mask: labels of the same size, taken and not mixed.
+    """
+
+    split: str
+    id: str
+    image: np.ndarray
+    mask: np.ndarray
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found in all splits together.
+
+    Attributes:
+        splits: name of the split to its figures.
+        problems: everything that is wrong, also across splits: errors, warnings and notes.
+        thumbnails: some samples of every split, evenly spaced.
+        twins: (split, id) of samples that are left out without loss, because another has the same pixels and labels.
+    """
+
+    splits: dict[str, Report]
+    problems: list[Problem]
+    thumbnails: list[Thumbnail]
+    twins: frozenset[tuple[str, str]] = frozenset()
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no error; warnings and notes do not count."""
+        return not any(problem.severity == "error" for problem in self.problems)
+
+
+class _Counts(NamedTuple):
+    """What a mask holds: pixels of each class (C,), labelled pixels, ignored pixels, (height, width)."""
+
+    pixels: np.ndarray
+    labelled: int
+    ignored: int
+    size: tuple[int, int]
+
+
+class _Look(NamedTuple):
+    """All that is kept of one sample."""
+
+    counts: _Counts
+    print: Fingerprint
+    mask_digest: bytes
+    constant: bool
+    thumbnail: Thumbnail | None
+
+
 def check_source(source: Source, workers: int = 2, progress: Callable[[int], None] | None = None) -> Report:
-    """Read every sample once.
+    """Read every sample once, and count its labels.
 
     Args:
         source: what to check.
         workers: threads that read.
         progress: called after each sample with the number read so far, in the calling thread.
     """
-    classes = len(source.classes)
 
-    def read(index: int) -> Problem | tuple[np.ndarray, int, tuple[int, int]]:
+    def read(index: int) -> _Counts | Problem:
         try:
-            mask = source[index].mask
+            return _counts(source[index].mask, source)
         except DataError as error:
-            return Problem(source.ids[index], str(error))
-        valid = mask[mask != source.ignore_index]
-        counts = np.bincount(valid, minlength=classes)[:classes]
-        return counts, mask.size - valid.size, (mask.shape[0], mask.shape[1])
+            return Problem(source.ids[index], str(error), error.kind)
 
+    totals = _Totals(source)
+    for done, found in enumerate(_in_order(read, len(source), workers), 1):
+        totals.add(found)
+        if progress is not None:
+            progress(done)
+    return totals.report()
+
+
+def check_splits(
+    sources: Mapping[str, Source],
+    workers: int = 2,
+    progress: Callable[[int], None] | None = None,
+    thumbnails: int = 8,
+) -> Findings:
+    """Read every sample of every split once, and look for all that `segzoo.data.problems` lists.
+
+    Of each sample about 500 bytes are kept, whatever its size, so memory does not grow with the files. A source may
+    have `problems`, what it found wrong with its files when it listed them; they are taken over.
+
+    Args:
+        sources: name of each split to its samples; duplicates are sought within and between them.
+        workers: threads that read.
+        progress: called after each sample with the number read so far, in the calling thread.
+        thumbnails: samples of each split to keep for a sheet.
+    """
+    reports: dict[str, Report] = {}
+    looks: dict[str, dict[str, _Look]] = {}
     problems: list[Problem] = []
-    pixels, images, shown_in = (np.zeros(classes, np.int64) for _ in range(3))
-    ignored, sizes = 0, dict[tuple[int, int], int]()
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        for done, found in enumerate(pool.map(read, range(len(source))), 1):
+    done = 0
+    for split, source in sources.items():
+        totals, seen = _Totals(source), looks.setdefault(split, {})
+        # Splits dealt from one source share its files, and so what is wrong with them
+        listed = getattr(getattr(source, "source", source), "problems", [])
+        known = {problem.message for problem in problems}
+        problems += [replace(problem, split=split) for problem in listed if problem.message not in known]
+        shown = set(np.linspace(0, len(source) - 1, min(thumbnails, len(source))).astype(int).tolist())
+
+        def read(index: int, source: Source = source, split: str = split, shown: set[int] = shown) -> _Look | Problem:
+            try:
+                return _look(source[index], source, split if index in shown else None)
+            except DataError as error:
+                return Problem(source.ids[index], str(error), error.kind, split)
+
+        for index, found in enumerate(_in_order(read, len(source), workers)):
             if isinstance(found, Problem):
-                problems.append(found)
+                totals.add(found)
             else:
-                counts, unlabelled, size = found
-                pixels += counts
-                images += counts > 0
-                shown_in += np.where(counts > 0, counts.sum(), 0)
-                ignored += unlabelled
-                sizes[size] = sizes.get(size, 0) + 1
+                totals.add(found.counts)
+                seen[source.ids[index]] = found
+            done += 1
             if progress is not None:
                 progress(done)
-    return Report(
-        samples=len(source),
-        problems=problems,
-        pixels={name: int(n) for name, n in zip(source.classes, pixels, strict=True)},
-        images={name: int(n) for name, n in zip(source.classes, images, strict=True)},
-        shown_in={name: int(n) for name, n in zip(source.classes, shown_in, strict=True)},
-        ignored=ignored,
-        sizes=dict(sorted(sizes.items(), key=lambda item: -item[1])),
-        fingerprint=source.fingerprint(),
-    )
+        reports[split] = totals.report()
+        problems += reports[split].problems
+        problems += _of_samples(split, seen)
+        for name in reports[split].absent:
+            message = f"class {name!r} has no pixel in the split {split!r}."
+            if split != next(iter(sources)):
+                message += " Its figures there are n/a and left out of the means."
+            problems.append(Problem(name, message, "absent_class", split))
+    copies, twins = _duplicates(looks)
+    problems += copies + _outliers(looks)
+    pictures = [look.thumbnail for seen in looks.values() for look in seen.values() if look.thumbnail is not None]
+    return Findings(reports, problems, pictures, twins)
+
+
+class _Totals:
+    """Sums over the samples of a source."""
+
+    def __init__(self, source: Source):
+        self._source = source
+        self._problems: list[Problem] = []
+        self._pixels, self._images, self._shown_in = (np.zeros(len(source.classes), np.int64) for _ in range(3))
+        self._ignored = 0
+        self._sizes: collections.Counter[tuple[int, int]] = collections.Counter()
+
+    def add(self, found: _Counts | Problem) -> None:
+        if isinstance(found, Problem):
+            self._problems.append(found)
+            return
+        self._pixels += found.pixels
+        self._images += found.pixels > 0
+        self._shown_in += np.where(found.pixels > 0, found.labelled, 0)
+        self._ignored += found.ignored
+        self._sizes[found.size] += 1
+
+    def report(self) -> Report:
+        def named(values: np.ndarray) -> dict[str, int]:
+            return {name: int(n) for name, n in zip(self._source.classes, values, strict=True)}
+
+        return Report(
+            samples=len(self._source),
+            problems=self._problems,
+            pixels=named(self._pixels),
+            images=named(self._images),
+            shown_in=named(self._shown_in),
+            ignored=self._ignored,
+            sizes=dict(self._sizes.most_common()),
+            fingerprint=self._source.fingerprint(),
+        )
+
+
+def _in_order(make: Callable[[int], _Found], count: int, workers: int) -> Iterator[_Found]:
+    """Yield make(0), make(1), ... made ahead by threads, but only a few: a queue of a million would be memory too."""
+    cv2.setNumThreads(0)  # OpenCV's own threads would only contend for the same cores
+    waiting: collections.deque[Future[_Found]] = collections.deque()
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        for index in range(count):
+            waiting.append(pool.submit(make, index))
+            if len(waiting) > 4 * max(1, workers):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _counts(mask: np.ndarray, source: Source) -> _Counts:
+    """Count the labels of a mask (H, W), or (H, W, C) with a 1 where a pixel is of class C."""
+    classes, size = len(source.classes), (mask.shape[0], mask.shape[1])
+    if mask.ndim == 3:
+        ignored = int((mask == source.ignore_index).any(-1).sum())
+        return _Counts((mask == 1).sum((0, 1)), size[0] * size[1] - ignored, ignored, size)
+    if mask.dtype == np.uint8 and mask.size <= _EXACT_FLOAT32:  # a tenth of bincount's time, and beside other threads
+        histogram = cv2.calcHist([np.ascontiguousarray(mask)], [0], None, [256], [0, 256]).ravel().astype(np.int64)
+        ignored = int(histogram[source.ignore_index]) if 0 <= source.ignore_index <= 255 else 0
+        pixels = np.zeros(classes, np.int64)
+        pixels[: min(classes, 256)] = histogram[:classes]
+        return _Counts(pixels, mask.size - ignored, ignored, size)
+    valid = mask[mask != source.ignore_index]
+    return _Counts(np.bincount(valid, minlength=classes)[:classes], valid.size, mask.size - valid.size, size)
+
+
+def _look(sample: Sample, source: Source, split: str | None) -> _Look:
+    """Reduce a sample to what is kept of it; with a thumbnail where `split` is given."""
+    small = None
+    if split is not None:
+        height, width = sample.mask.shape[:2]
+        scale = min(1.0, _THUMBNAIL / max(height, width))
+        to = (max(1, round(width * scale)), max(1, round(height * scale)))
+        image = cv2.resize(sample.image, to, interpolation=cv2.INTER_AREA)
+        rows = np.minimum(((np.arange(to[1]) + 0.5) / scale).astype(int), height - 1)
+        columns = np.minimum(((np.arange(to[0]) + 0.5) / scale).astype(int), width - 1)
+        small = Thumbnail(split, sample.id, image, sample.mask[rows][:, columns].copy())
+    known = fingerprint(sample.image)
+    # at 16 x 16 a picture of one colour is one too, so only those that are take the longer look
+    flat = int(known.tiny.max()) - int(known.tiny.min()) <= 1 and bool((sample.image == sample.image[0, 0]).all())
+    return _Look(_counts(sample.mask, source), known, _digest(sample.mask), flat, small)
+
+
+def _digest(mask: np.ndarray) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(mask).data, digest_size=8).digest()
+
+
+def _of_samples(split: str, looks: Mapping[str, _Look]) -> list[Problem]:
+    """List what is odd about samples by themselves."""
+    found = []
+    for name, look in looks.items():
+        if look.constant:
+            found.append(Problem(name, f"{name}: all pixels of the image have one colour.", "constant_image", split))
+        if look.counts.labelled == 0:
+            found.append(Problem(name, f"{name}: all pixels of the mask are ignored.", "unlabelled", split))
+        elif len(look.counts.pixels) > 1 and look.counts.pixels[0] == look.counts.labelled:
+            found.append(Problem(name, f"{name}: every label is class 0.", "only_background", split))
+    return found
+
+
+def _duplicates(looks: Mapping[str, Mapping[str, _Look]]) -> tuple[list[Problem], frozenset[tuple[str, str]]]:
+    """List equal images within and between splits, and near-duplicates between them; and who can be left out."""
+    found: list[Problem] = []
+    twins: set[tuple[str, str]] = set()
+    copies: set[tuple[str, str]] = set()
+    first: dict[bytes, tuple[str, str, _Look]] = {}
+    for split, seen in looks.items():
+        for name, look in seen.items():
+            other = first.setdefault(look.print.digest, (split, name, look))
+            if other[2] is look or look.constant:
+                continue
+            copies.add((split, name))
+            same = look.mask_digest == other[2].mask_digest
+            masks = "and the same mask" if same else "but another mask: one of the two is wrong"
+            leak = other[0] != split
+            where = f"{other[1]!r} of the split {other[0]!r}" if leak else repr(other[1])
+            message = f"{name}: the same pixels as {where}, {masks}."
+            found.append(Problem(name, message, "leak" if leak else "duplicate", split))
+            if same:  # between splits the later one, which is evaluated on, keeps its sample
+                twins.add((other[0], other[1]) if leak else (split, name))
+    splits = list(looks)
+    for position, split in enumerate(splits):
+        for earlier in splits[:position]:
+            names, others = list(looks[split]), list(looks[earlier])
+            pairs = near_pairs(
+                [look.print for look in looks[earlier].values()], [look.print for look in looks[split].values()]
+            )
+            for index, other_index in pairs.items():
+                if (split, names[index]) not in copies:
+                    message = f"{names[index]}: looks nearly like {others[other_index]!r} of the split {earlier!r}."
+                    found.append(Problem(names[index], message, "near_leak", split))
+    return found, frozenset(twins)
+
+
+def _outliers(looks: Mapping[str, Mapping[str, _Look]]) -> list[Problem]:
+    """List images far off the median: 4 times the pixels, twice the aspect ratio; and those too small for a model."""
+    sizes = [(split, name, look.counts.size) for split, seen in looks.items() for name, look in seen.items()]
+    if not sizes:
+        return []
+    heights, widths = np.array([size for *_, size in sizes], float).T
+    middle, aspect = float(np.median(heights * widths)), float(np.median(widths / heights))
+    found = []
+    for split, name, (height, width) in sizes:
+        area, ratio = height * width / middle, width / height / aspect
+        why = ""
+        if min(height, width) < _SMALLEST:
+            why = f"under {_SMALLEST} pixels a side, which no model takes without padding"
+        elif not 1 / _OUTLIER_PIXELS <= area <= _OUTLIER_PIXELS:
+            why = f"{area:.2g} times the pixels of the median image"
+        elif not 1 / _OUTLIER_ASPECT <= ratio <= _OUTLIER_ASPECT:
+            why = f"width by height is {width / height:.2f}, in the median image {aspect:.2f}"
+        if why:
+            message = f"{name}: {width} x {height} (width x height), {why}."
+            found.append(Problem(name, message, "resolution", split))
+    return found

@@ -12,7 +12,9 @@ import numpy as np
 from segzoo.data.formats import Labels, MaskFormat, create_format
 from segzoo.data.formats.contract import MAX_PIXELS
 from segzoo.data.images import ImageReader, exif_orientation, turned
+from segzoo.data.listing import is_endless, list_oddities, list_unpaired
 from segzoo.data.masks import check_labels
+from segzoo.data.problems import Problem
 from segzoo.data.sources import Sample
 from segzoo.errors import DataError
 
@@ -55,9 +57,15 @@ class FolderSource:
             that the image file stores; to "both", each by the image's note; or to the "image" alone, because the masks
             were drawn on the image as viewers show it.
         pairs: samples to use in place of those found in folders.
+        strict: refuse files without a partner and two of one stem; False leaves them out and lists them in `problems`.
+
+    Attributes:
+        problems: what the listing of files found wrong, where not `strict`.
+        folders: where images and masks lie, as paths from `root`, where each split has one folder of either.
 
     Raises:
-        DataError: a folder is missing or empty, two files share a stem, or an image or mask has no partner.
+        DataError: a folder is missing or empty; and where `strict`, two files share a stem, or an image or
+            mask has no partner.
     """
 
     def __init__(
@@ -76,12 +84,16 @@ class FolderSource:
         mask_suffix: str = "",
         exif: Exif = "neither",
         pairs: Sequence[Pair] | None = None,
+        strict: bool = True,
     ):
         self.classes = list(classes)
         self.ignore_index = ignore_index
         self.format = masks or create_format("index", Labels(tuple(classes), ignore_index, max_pixels=max_pixels))
         self.reader = images or ImageReader(max_pixels=max_pixels)
         self._exif = exif
+        self._strict = strict
+        self.problems: list[Problem] = []
+        self.folders = (Path(split) / image_dir, Path(split) / mask_dir)
         if pairs is None:
             pairs = self._find(Path(root), split, (image_dir, image_suffix), (mask_dir, mask_suffix))
         self.ids = [pair.name for pair in pairs]
@@ -97,13 +109,22 @@ class FolderSource:
         mask_dirs = _folders(root, split, mask[0], "data.mask_dir")
         # In one folder with their images, masks are known by their suffix, and are no images
         of_masks = mask[1] if image_dirs == mask_dirs else ""
-        images = _by_stem(image_dirs, IMAGE_SUFFIXES, "image", "data.image_dir", image[1], of_masks)
+        images = _by_stem(image_dirs, IMAGE_SUFFIXES, "image", "data.image_dir", image[1], of_masks, self._strict)
         if self.format.suffixes:
-            masks = _by_stem(mask_dirs, self.format.suffixes, "mask", "data.mask_dir", mask[1])
+            masks = _by_stem(mask_dirs, self.format.suffixes, "mask", "data.mask_dir", mask[1], strict=self._strict)
         else:
             masks = self.format.find(mask_dirs, mask[0])
-        _check_partners(images, masks, image_dirs[0], mask_dirs[0])
-        return [Pair(name, images[name], masks[name]) for name in sorted(images)]
+        if self._strict:
+            _check_partners(images, masks, image_dirs[0], mask_dirs[0])
+        else:
+            for place in dict.fromkeys([*image_dirs, *(mask_dirs if self.format.suffixes else [])]):
+                suffixes = (*(IMAGE_SUFFIXES if place in image_dirs else ()), *self.format.suffixes)
+                self.problems += list_oddities(place, suffixes, root)
+            self.problems += list_unpaired(images, masks, image_dirs[0], mask_dirs[0])
+        names = sorted(images.keys() & masks.keys())
+        if not names:
+            raise DataError(f"{image_dirs[0]} and {mask_dirs[0]}: no image has a mask of its own stem.")
+        return [Pair(name, images[name], masks[name]) for name in names]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -128,7 +149,7 @@ class FolderSource:
             image = turned(image, orientation)
             mask = turned(mask, orientation) if self._exif == "both" else mask
         if image.shape[:2] != mask.shape[:2]:
-            raise DataError(_sizes_differ(image_path, image.shape, mask_path, mask.shape, self._exif))
+            raise DataError(_sizes_differ(image_path, image.shape, mask_path, mask.shape, self._exif), "size_mismatch")
         if mask.ndim == 2:
             check_labels(mask, len(self.classes), self.ignore_index, mask_path)
         return Sample(image, mask, self.ids[index])
@@ -165,7 +186,13 @@ def _folders(root: Path, split: str, pattern: str, key: str) -> list[Path]:
 
 
 def _by_stem(
-    folders: Sequence[Path], suffixes: tuple[str, ...], kind: str, key: str, ending: str = "", others: str = ""
+    folders: Sequence[Path],
+    suffixes: tuple[str, ...],
+    kind: str,
+    key: str,
+    ending: str = "",
+    others: str = "",
+    strict: bool = True,
 ) -> dict[str, Path]:
     """List the pictures in folders by stem without `ending`; those without it, or with that of `others`, are left out.
 
@@ -178,16 +205,16 @@ def _by_stem(
         for path in sorted(folder.iterdir()):
             if path.suffix.lower() not in suffixes or path.name.startswith(".") or not path.stem.endswith(ending):
                 continue
-            if others and path.stem.endswith(others):
+            if (others and path.stem.endswith(others)) or (not strict and is_endless(path)):
                 continue
             stem = path.stem.removesuffix(ending)
-            if stem in found:
+            if stem in found and strict:
                 other = found[stem].name if found[stem].parent == folder else found[stem]
                 raise DataError(
                     f"{folder}: {other} and {path.name} have the same stem, so one {kind} is ambiguous. "
                     "Rename or remove one."
                 )
-            found[stem] = path
+            found.setdefault(stem, path)
     if not found:
         endings = ", ".join(ending + suffix for suffix in suffixes)
         raise DataError(f"{folders[0]}: no {kind} in this folder (looked for {endings}). Check {key}.")

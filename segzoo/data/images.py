@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from segzoo.data.headers import header
-from segzoo.data.masks import PNG_END, too_many_pixels
+from segzoo.data.masks import PNG_END, damage, too_many_pixels
 from segzoo.errors import DataError
 
 Alpha = Literal["drop", "black", "white"]
@@ -60,6 +60,7 @@ def read_image(path: Path, max_pixels: int) -> np.ndarray:
 
 def _whole(path: Path, max_pixels: int) -> bytes:
     """Return a picture's file; DataError where it is too large, no picture, or lacks its end."""
+    data = None
     try:
         data = path.read_bytes()
         if (first := header(data)) is not None and data.endswith(_LAST_BYTES[first.format]):
@@ -75,7 +76,7 @@ def _whole(path: Path, max_pixels: int) -> bytes:
     except DataError:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable(path, error, damage(data, error)) from error
     return data
 
 
@@ -233,8 +234,9 @@ def exif_orientation(path: Path) -> int:
         return 1
 
 
-def _unreadable(path: Path, why: object) -> DataError:
+def _unreadable(path: Path, why: object, kind: str = "unreadable") -> DataError:
     return DataError(
         f"{path}: cannot be read as an image ({why}). The file is probably truncated or no image: "
-        "copy it again, or remove it together with its mask."
+        "copy it again, or remove it together with its mask.",
+        kind,
     )

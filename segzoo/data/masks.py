@@ -17,6 +17,7 @@ from segzoo.errors import DataError
 # Pillow stretches 2- and 4-bit grey PNGs to 0..255 when it unpacks them; dividing gives the stored indices back.
 _GREY_STRETCH = {"L;2": 85, "L;4": 17}
 PNG_END = b"IEND\xaeB`\x82"  # the chunk that ends every complete PNG, with its checksum
+_WHOLE = ((b"\x89PNG", PNG_END), (b"\xff\xd8\xff", b"\xff\xd9"))  # how PNG and JPEG begin, and how they end
 
 
 def read_index_mask(path: Path, max_pixels: int) -> np.ndarray:
@@ -31,6 +32,7 @@ def read_index_mask(path: Path, max_pixels: int) -> np.ndarray:
     Raises:
         DataError: the file is unreadable, truncated, has colours instead of indices, or more than `max_pixels` pixels.
     """
+    data = None
     try:
         data = path.read_bytes()
         first = header(data)
@@ -55,7 +57,10 @@ def read_index_mask(path: Path, max_pixels: int) -> np.ndarray:
     except DataError:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: cannot be read as a mask ({error}). Write the file again or remove it.") from error
+        raise DataError(
+            f"{path}: cannot be read as a mask ({error}). Write the file again or remove it.",
+            damage(data, error),
+        ) from error
     if mask.dtype == bool:
         return mask.astype(np.uint8)
     if mask.dtype == np.int32 and mask.min(initial=0) >= 0 and mask.max(initial=0) <= 65535:
@@ -78,7 +83,11 @@ def open_picture(path: Path, max_pixels: int) -> Iterator[Image.Image]:
             picture.load()
             yield picture
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: cannot be read as a mask ({error}). Write the file again or remove it.") from error
+        data = path.read_bytes() if path.is_file() else None
+        raise DataError(
+            f"{path}: cannot be read as a mask ({error}). Write the file again or remove it.",
+            damage(data, error),
+        ) from error
 
 
 def check_labels(mask: np.ndarray, classes: int, ignore_index: int, name: object) -> None:
@@ -101,13 +110,38 @@ def check_labels(mask: np.ndarray, classes: int, ignore_index: int, name: object
     if wrong.size == 0:
         return
     values, counts = np.unique(wrong, return_counts=True)
-    shown = ", ".join(f"{v} ({n} pixels)" for v, n in zip(values[:8], counts[:8], strict=True))
+    pairs = zip(values[:8], counts[:8], strict=True)
+    shown = ", ".join(f"{v} ({n} pixels){_extent(mask, v)}" for v, n in pairs)
     more = f" and {len(values) - 8} more values" if len(values) > 8 else ""
     raise DataError(
         f"{name}: label {shown}{more} is neither a class (there are {classes}: 0..{classes - 1}) nor the ignore "
         f"index ({ignore_index}). Correct the mask, or the list of classes (data.classes), or set "
-        "data.ignore_index to the label that marks unlabelled pixels."
+        "data.ignore_index to the label that marks unlabelled pixels.",
+        "label",
     )
+
+
+def _extent(mask: np.ndarray, value: int) -> str:
+    """Return where a label lies, as " at x 3..17, y 0..5"; nothing for an array that is no picture."""
+    if mask.ndim != 2:
+        return ""
+    rows, columns = np.nonzero(mask == value)
+    return f" at x {columns.min()}..{columns.max()}, y {rows.min()}..{rows.max()}"
+
+
+def damage(data: bytes | None, error: Exception) -> str:
+    """Return the kind of problem of a picture file that could not be decoded.
+
+    Args:
+        data: what the file holds; None where not even that could be read.
+        error: what Pillow raised.
+    """
+    if isinstance(error, Image.DecompressionBombError):
+        return "too_large"
+    if data == b"":
+        return "zero_byte"
+    cut = data is not None and any(data.startswith(first) and last not in data for first, last in _WHOLE)
+    return "truncated" if cut or "truncated" in str(error).lower() else "unreadable"
 
 
 def too_many_pixels(path: Path, size: tuple[int, int], max_pixels: int) -> DataError:
@@ -115,7 +149,8 @@ def too_many_pixels(path: Path, size: tuple[int, int], max_pixels: int) -> DataE
     width, height = size
     return DataError(
         f"{path}: {width} x {height} is {width * height} pixels, over the limit of {max_pixels} that guards memory. "
-        "Cut the picture into tiles, or raise max_pixels."
+        "Cut the picture into tiles, or raise max_pixels.",
+        "too_large",
     )
 
 

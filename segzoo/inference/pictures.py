@@ -320,7 +320,7 @@ def _legend(
     ignore_index: int | None,
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yield name and colour of each class that occurs, then of ignored pixels."""
-    seen = {label for class_maps in samples for class_map in class_maps for label in _shown(class_map, ignore_index)}
+    seen = {label for maps in samples for class_map in maps for label in _shown(class_map, ignore_index)}
     for label, name in enumerate(classes):
         if label in seen and label != ignore_index:
             yield name, tuple(int(channel) for channel in colours[label])

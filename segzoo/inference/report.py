@@ -168,7 +168,7 @@ def _markdown(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-_STYLE = """
+STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1280px; margin: 2em auto; padding: 0 1em; }
 h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
 table { border-collapse: collapse; } th, td { padding: .25em .8em; border-bottom: 1px solid #ddd; text-align: right; }
@@ -188,7 +188,7 @@ def _page(figures: dict[str, Any]) -> str:
     title = html.escape(figures["title"])
     parts = [
         "<!doctype html>",
-        f'<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style></head><body>',
+        f'<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style></head><body>',
         f'<h1>{title}</h1><p class="quiet">{html.escape(_remark(figures))}</p>',
         table(_summary(figures), headed=False),
         "<h2>Classes</h2>",

@@ -27,11 +27,14 @@ from segzoo.training.stages import Stage, Stages
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
-def build_source(config: Config, split: str) -> Source:
-    """The samples of the "train" or "val" split; with `training.overfit` both are the same few of the former."""
+def build_source(config: Config, split: str, strict: bool = True) -> Source:
+    """The samples of the "train" or "val" split; with `training.overfit` both are the same few of the former.
+
+    `strict` as in `FolderSource`.
+    """
     if config.training.overfit is not None:
-        return _few(_whole_source(config, "train"), config.training.overfit)
-    return _whole_source(config, split)
+        return _few(_whole_source(config, "train", strict), config.training.overfit)
+    return _whole_source(config, split, strict)
 
 
 def _few(source: Source, count: int) -> Source:
@@ -41,10 +44,10 @@ def _few(source: Source, count: int) -> Source:
     return data.Subset(source, np.linspace(0, len(source) - 1, count).round().astype(int).tolist())
 
 
-def _whole_source(config: Config, split: str) -> Source:
+def _whole_source(config: Config, split: str, strict: bool) -> Source:
     settings = config.data.split
     if settings is None:
-        return _stored(config, split)
+        return _stored(config, split, strict=strict)
     if settings.train is not None and settings.val is not None and isinstance(config.data, FolderData):
         # A list of images and masks is a source by itself, whatever folders they lie in.
         path = settings.train if split == "train" else settings.val
@@ -52,7 +55,7 @@ def _whole_source(config: Config, split: str) -> Source:
         if pairs is not None:
             return _stored(config, None, pairs)
     return data.split(
-        _stored(config, None),
+        _stored(config, None, strict=strict),
         fraction=settings.fraction,
         fold=(settings.fold.index, settings.fold.of) if settings.fold else None,
         train=settings.train,
@@ -65,7 +68,7 @@ def _whole_source(config: Config, split: str) -> Source:
     )[split]
 
 
-def _stored(config: Config, split: str | None, pairs: list[data.Pair] | None = None) -> Source:
+def _stored(config: Config, split: str | None, pairs: list[data.Pair] | None = None, strict: bool = True) -> Source:
     """The samples as they are stored for "train" or "val"; None: those of a data set without splits, or `pairs`."""
     section = config.data
     name = {"train": section.train_split, "val": section.val_split, None: "."}[split]
@@ -83,6 +86,7 @@ def _stored(config: Config, split: str | None, pairs: list[data.Pair] | None = N
             image_suffix=section.image_suffix,
             mask_suffix=section.mask_suffix,
             exif=section.exif,
+            strict=strict,
             pairs=pairs,
         )
     count = section.val_count if split == "val" else section.train_count

@@ -59,7 +59,8 @@ class CocoFormat:
         if stated != size:
             raise DataError(
                 f"{place.parent}: says that {image.name} is {stated[1]} x {stated[0]} (width x height), but {image} is "
-                f"{size[1]} x {size[0]}."
+                f"{size[1]} x {size[0]}.",
+                "size_mismatch",
             )
         if size[0] * size[1] > self.labels.max_pixels:
             raise DataError(f"{image}: over the limit of {self.labels.max_pixels} pixels that guards memory.")

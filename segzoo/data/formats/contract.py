@@ -136,7 +136,8 @@ def two_values(array: np.ndarray, name: object, threshold: int | None, cure: str
     shown = ", ".join(f"{values[n]} ({counts[n]} pixels)" for n in most)
     raise DataError(
         f"{name}: {wrong} of {array.size} pixels ({100 * wrong / array.size:.2g} %) are neither 0 nor {one}: {shown}"
-        f"{', ...' if len(values) > 5 else ''}. {cure}"
+        f"{', ...' if len(values) > 5 else ''}. {cure}",
+        "label",
     )
 
 

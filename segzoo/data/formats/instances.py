@@ -76,7 +76,8 @@ class InstancesFormat:
             if grey.shape != size:
                 raise DataError(
                     f"{file} is {grey.shape[1]} x {grey.shape[0]} (width x height), its image {image} {size[1]} x "
-                    f"{size[0]}. Make both the same size."
+                    f"{size[0]}. Make both the same size.",
+                    "size_mismatch",
                 )
             thing = two_values(grey, file, self._threshold, _CURE)
             mask[thing > 0] = self._label

@@ -78,7 +78,8 @@ class PerClassFormat:
             if grey.shape != size:
                 raise DataError(
                     f"{file} is {grey.shape[1]} x {grey.shape[0]} (width x height), its image {image} {size[1]} x "
-                    f"{size[0]}. Make both the same size."
+                    f"{size[0]}. Make both the same size.",
+                    "size_mismatch",
                 )
             layers[..., label] = two_values(grey, file, self._threshold, _CURE)
         if self.labels.multilabel:

@@ -83,7 +83,7 @@ class RgbFormat(OneFile):
         unknown = np.take(self._codes, at) != codes
         if unknown.any():
             if not self._ignores_others:
-                raise DataError(_unknown_colors(place, codes[unknown], self._where))
+                raise DataError(_unknown_colors(place, codes[unknown], self._where), "label")
             mask[unknown] = self.labels.ignore_index
         return mask
 

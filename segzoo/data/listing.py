@@ -1,0 +1,79 @@
+"""What can be said about a folder of images or masks without opening a file: partners, links, strangers."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from segzoo.data.problems import KINDS, Problem
+
+
+def list_oddities(folder: Path, suffixes: tuple[str, ...], root: Path) -> Iterator[Problem]:
+    """Yield what is odd about the entries of a folder that is read without its subfolders.
+
+    That is: files of other endings, two files of one stem, links that leave `root` or lead back to themselves, and
+    subfolders with pictures. Hidden files are no problem: no reader takes them.
+
+    Args:
+        folder: where to look; nothing is found in one that is not there.
+        suffixes: lower-case endings of the files that are read.
+        root: the folder that all files should lie in.
+    """
+    stems: dict[str, Path] = {}
+    home = root.resolve()
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if path.name.startswith("."):
+            continue
+        if is_endless(path):
+            yield Problem(path.name, f"{path}: a link that leads back to itself.", "symlink_loop")
+            continue
+        target = path.resolve()
+        if path.is_symlink() and not target.is_relative_to(home):
+            yield Problem(path.name, f"{path}: a link to {target}, outside of {root}.", "outside_root")
+        if path.is_dir():
+            if path.is_symlink() and folder.resolve().is_relative_to(target):
+                yield Problem(path.name, f"{path}: a link to the folder {target} that it lies in.", "symlink_loop")
+            elif any(inside.suffix.lower() in suffixes for inside in path.iterdir()):
+                message = f"{path}: a folder with pictures inside, which are not read."
+                yield Problem(path.name, message, "not_an_image")
+        elif path.suffix.lower() not in suffixes:
+            message = f"{path}: none of the endings that are read here ({', '.join(suffixes)})."
+            yield Problem(path.name, message, "not_an_image")
+        elif (other := stems.setdefault(path.stem, path)) is not path:
+            message = f"{path}: {other.name} has the same stem. {KINDS['same_stem'].cure}"
+            yield Problem(path.name, message, "same_stem")
+
+
+def list_unpaired(
+    images: Mapping[str, Path], masks: Mapping[str, Path], image_folder: Path, mask_folder: Path
+) -> Iterator[Problem]:
+    """Yield each image without a mask and each mask without an image.
+
+    Args:
+        images: stem to file.
+        masks: stem to file.
+        image_folder: where the images are.
+        mask_folder: where the masks are.
+    """
+    for mine, theirs, partner, where in (
+        (images, masks, "mask", mask_folder),
+        (masks, images, "image", image_folder),
+    ):
+        for stem in sorted(mine.keys() - theirs.keys()):
+            message = f"{mine[stem]}: no {partner} called {stem}.* in {where}."
+            alike = [name for name in theirs if name.lower() == stem.lower()]
+            if alike:
+                message += f" There is {theirs[alike[0]].name}: upper and lower case count."
+            yield Problem(mine[stem].name, message, "unpaired")
+
+
+def is_endless(path: Path) -> bool:
+    """Return whether a path is a link that leads, over however many others, to itself."""
+    if not path.is_symlink():
+        return False
+    try:
+        path.stat()
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False

@@ -1,0 +1,170 @@
+"""From evidence to a configuration as text: every value with the reason for it, and the choices not taken beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from segzoo.errors import ConfigError
+from segzoo.propose.look import Evidence
+
+# Memory of a training step, bytes for each pixel of the input: estimates for a U-Net in float32, not measured.
+_BYTES_PER_PIXEL = {"efficientnet_b0": 4_000, "efficientnet_b3": 9_000}
+_STEPS = 3000  # after which recipes of this size have learnt most of what they learn
+_IMBALANCE = 20.0  # most frequent over rarest class from which weights pay
+_FRACTION = 0.2
+
+
+def propose(
+    found: Evidence, names: Sequence[str] | None = None, memory: int | None = None, group: str | None = None
+) -> str:
+    """Return a configuration for what `look` found, as YAML with comments.
+
+    Args:
+        found: the evidence.
+        names: one name per class; None: background and object, or class_0, class_1, ...
+        memory: bytes of the machine; None: what it has.
+        group: `data.split.group`, where there are no split folders.
+
+    Raises:
+        ConfigError: another number of names than classes.
+    """
+    if names is None and found.names is not None:
+        names, named = found.names, "as the files name them"
+    elif names is None:
+        names = ["background", "object"] if found.classes == 2 else [f"class_{n}" for n in range(found.classes)]
+        named = "CHANGE: names made up, in the order of the labels"
+    elif len(names) != found.classes:
+        raise ConfigError(f"{len(names)} class names, but the masks hold {found.classes} classes: {found.why}.")
+    else:
+        named = "in the order of the labels"
+    memory = memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    train = found.pairs if found.splits else max(1, round(found.pairs * (1 - _FRACTION)))
+    backbone = "efficientnet_b3" if train > 2000 else "efficientnet_b0"
+    side, crop = _crop(found)
+    batch = _batch(crop, memory, train, _BYTES_PER_PIXEL[backbone])
+    steps = max(1, train // batch)
+    kilobytes = _BYTES_PER_PIXEL[backbone] // 1000
+    epochs = int(np.clip(round(_STEPS / steps), 5, 200))
+    one_size = len(found.sizes) == 1
+    shares = np.array(found.pixels, float) / max(1, sum(found.pixels))
+    seen = shares[shares > 0]
+    ratio = float(seen.max() / seen.min())
+    (height, width), count = found.sizes.most_common(1)[0]
+    shown = ", ".join(f"{name} {100 * share:.2g} %" for name, share in zip(names, shares, strict=True))
+
+    lines = [
+        "# Written by `segzoo init`. Each value has its evidence in a comment; CHANGE marks what is yours to say.",
+        "#",
+        "#   segzoo check-data THIS_FILE",
+        "#   python train.py --config THIS_FILE",
+        "",
+        "model:",
+        "  decoder: unet",
+        f"  backbone: {backbone}  # {train} training samples; above 2,000 a larger one pays",
+        "  weights: auto  # ImageNet's where they can be had: with few images they are worth more than anything else",
+        "  taps: output  # narrower skips: less memory",
+    ]
+    if train < 200:
+        lines.append("  # batch_norm: frozen  # with pretrained weights and small batches often better")
+    lines += [
+        "",
+        "data:",
+        "  source: folder",
+        f"  root: {_text(str(found.root))}",
+        f"  image_dir: {_text(found.image_dir)}",
+        f"  mask_dir: {_text(found.mask_dir)}",
+    ]
+    paired = f"{found.pairs} pairs in training" if found.splits else f"{found.pairs} pairs"
+    if found.image_suffix:
+        lines.append(f"  image_suffix: {_text(found.image_suffix)}")
+    if found.mask_suffix:
+        lines.append(f"  mask_suffix: {_text(found.mask_suffix)}")
+    lines.append(f"  # {paired}, {found.lonely} files without a partner, which check-data names")
+    if found.splits:
+        lines += [f"  train_split: {found.splits[0]}  # folders", f"  val_split: {found.splits[1]}"]
+    else:
+        lines += [
+            "  split:",
+            f"    fraction: {_FRACTION}  # no folders train and val: dealt at random, always alike",
+        ]
+        if group:
+            lines.append(f"    group: {_text(group)}  # --group")
+        else:
+            lines.append("    # group: '^([^_]+)_'  # CHANGE where images of one patient or scene belong together")
+    masks = dict(found.masks)
+    if isinstance(masks.get("colors"), list):
+        masks["colors"] = dict(zip(names, masks["colors"], strict=True))
+    if "values" in masks:
+        masks["values"] = dict(zip(names, masks["values"].values(), strict=True))
+    lines += [
+        f"  masks: {_flow(masks)}  # {found.why}; {found.read} of {found.pairs} masks were read",
+        f"  classes: {_flow(list(names))}  # {named}",
+        f"  # pixels: {shown}",
+        f"  ignore_index: {found.ignore_index}  # {found.ignored}",
+        f"  batch_size: {batch}  # {batch} x {crop} x {crop} pixels x {kilobytes} kB (an estimate) "
+        f"is {batch * crop * crop * _BYTES_PER_PIXEL[backbone] / 2**30:.2g} GiB, of {memory / 2**30:.0f} GiB here a "
+        "quarter is allowed; most 8",
+        f"  eval_batch_size: {min(batch, 4) if one_size else 1}  # "
+        + (f"all images are {width} x {height}" if one_size else f"{len(found.sizes)} sizes of images")
+        + ", evaluated whole",
+        "  workers: 2",
+        "  augment:",
+        "    - RandomScale: {scale_limit: [-0.3, 0.5], p: 1.0}  # 0.7 to 1.5 times the size",
+        f"    # crops of {crop}: shorter sides are {side} or more in 9 of 10 images ({width} x {height} in {count} "
+        f"of {sum(found.sizes.values())}), at most 512",
+        f"    - PadIfNeeded: {{min_height: {crop}, min_width: {crop}}}",
+        f"    - RandomCrop: {{height: {crop}, width: {crop}}}",
+        "    - HorizontalFlip  # CHANGE: remove it where left and right mean something, as in text",
+        "    # - VerticalFlip  # CHANGE: add it where up and down mean nothing: microscopes, aerial views",
+    ]
+    if found.grey:
+        lines.append("    - RandomBrightnessContrast: {p: 0.8}  # the images are grey")
+    else:
+        lines.append("    - ColorJitter: {brightness: 0.2, contrast: 0.2, saturation: 0.2, hue: 0.05, p: 0.8}")
+    lines += ["", "loss:"]
+    if ratio >= _IMBALANCE:
+        lines.append(
+            f"  cross_entropy: {{weight: 1.0, class_weights: median_frequency}}  # the most frequent class has "
+            f"{ratio:.0f} times the pixels of the rarest, {_IMBALANCE:.0f} or more"
+        )
+    else:
+        lines.append(
+            f"  cross_entropy: 1.0  # no class weights: the rarest class has 1/{ratio:.1f} of the pixels of the largest"
+        )
+    lines += [
+        "  dice: 1.0  # counts every class alike, however few pixels it has",
+        "",
+        "training:",
+        f"  epochs: {epochs}  # of {steps} steps: about {_STEPS} in all, but 5 to 200 epochs",
+        "  optimizer: {name: adamw, learning_rate: 1e-3, weight_decay: 1e-4}  # 3e-4 if the loss jumps",
+        f"  schedule: {{name: poly, warmup_steps: {min(50, max(1, steps * epochs // 10))}, power: 0.9}}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _crop(found: Evidence) -> tuple[int, int]:
+    """Return the shorter side that 9 of 10 images have, and a multiple of 32 that fits in it, 32 to 512."""
+    sides = np.repeat([min(size) for size in found.sizes], list(found.sizes.values()))
+    side = int(np.quantile(sides, 0.1, method="lower"))
+    return side, int(np.clip(side // 32 * 32, 32, 512))
+
+
+def _batch(crop: int, memory: int, train: int, bytes_per_pixel: int) -> int:
+    """Return the largest power of two up to 8 that fits in a quarter of the memory, and in the training split."""
+    batch = 8
+    while batch > 1 and (batch * crop * crop * bytes_per_pixel > memory / 4 or batch > train):
+        batch //= 2
+    return batch
+
+
+def _text(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _flow(value: object) -> str:
+    """Return plain values as YAML in one line."""
+    return json.dumps(value, ensure_ascii=False)
