@@ -29,10 +29,10 @@ def figure_text(value: float | None) -> str:
     return "n/a" if value is None or math.isnan(value) else f"{value:.4f}"
 
 
-def markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a table whose first row is the heading; the first column is words, the others are figures."""
+def markdown_table(rows: Sequence[Sequence[str]], words: bool = False) -> list[str]:
+    """Lines of a table whose first row is the heading; the first column is words, the others are figures or `words`."""
     heading, *rest = ([cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows)
-    lines = [f"| {' | '.join(heading)} |", "|---" + "|---:" * (len(heading) - 1) + "|"]
+    lines = [f"| {' | '.join(heading)} |", "|---" + ("|---" if words else "|---:") * (len(heading) - 1) + "|"]
     return lines + [f"| {' | '.join(row)} |" for row in rest]
 
 

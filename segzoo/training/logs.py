@@ -36,6 +36,13 @@ class TensorBoardLog:
         image = Summary.Image(encoded_image_string=path.read_bytes())
         self._add(step, Summary(value=[Summary.Value(tag=tag, image=image)]))
 
+    def graph(self, definition: Any) -> None:
+        """Add a `GraphDef`, which the graphs tab shows."""
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        self._writer.add_event(Event(wall_time=time.time(), graph_def=definition.SerializeToString()))
+        self._writer.flush()
+
     def _add(self, step: int, summary: Any) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
 

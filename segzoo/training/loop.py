@@ -17,9 +17,9 @@ from segzoo.backend import precision_note, start_backend, use_xla
 from segzoo.config import Config
 from segzoo.errors import RunError
 from segzoo.files import replacing
-from segzoo.inference.pictures import prediction_sheet
 from segzoo.metrics import ConfusionMatrix
 from segzoo.model import LOGITS, logits_only
+from segzoo.tracking import check_packages
 from segzoo.training import assemble
 from segzoo.training.batchnorm import momentum_for, set_momentum
 from segzoo.training.class_pixels import ClassPixels
@@ -27,9 +27,11 @@ from segzoo.training.curves import plot_curves
 from segzoo.training.evaluation import Evaluation, evaluate, evenly_spaced
 from segzoo.training.feed import Feed
 from segzoo.training.logs import TensorBoardLog, write_csv
+from segzoo.training.reports import Reports
 from segzoo.training.run import RunFolder, run_folder
 from segzoo.training.screen import Screen, class_table
 from segzoo.training.state import Progress, load_state, save_state
+from segzoo.training.summary import write_summary
 from segzoo.weights import WeightsWarning, bare, load_file, save_file
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False, cons
     """
     console = console or Console()
     start_backend()
+    check_packages(assemble.trackers(config))
     folder = run_folder(config)
     # These come first: a loss or data that cannot be used should leave no run folder behind.
     sources = {split: assemble.build_source(config, split) for split in ("train", "val")}
@@ -110,14 +113,16 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False, cons
         console.print(f"[yellow]Warning:[/] {note}", highlight=False, soft_wrap=True)
     run = _Run(config, folder, network, loss, steps, assemble.eval_batches(config, sources["val"]), console)
     run.pictured = evenly_spaced(sources["val"].ids, config.output.pictures)
-    if not progress.finished:
-        outputs = list(network.output) if isinstance(network.output, dict) else None
-        with (
-            closing(TensorBoardLog(folder.tensorboard)) as run.tensorboard,
-            closing(Feed(batches.batches, outputs)) as feed,
-        ):
-            run.fit(feed, progress)
-    return run.finish(progress)
+    if progress.finished:
+        return run.finish(progress)
+    outputs = list(network.output) if isinstance(network.output, dict) else None
+    with (
+        closing(TensorBoardLog(folder.tensorboard)) as tensorboard,
+        Reports(config, folder, network, tensorboard, console) as run.reports,
+        closing(Feed(batches.batches, outputs)) as feed,
+    ):
+        run.fit(feed, progress)
+        return run.finish(progress)
 
 
 def _class_pixels(config: Config, folder: RunFolder, source: Source, console: Console) -> ClassPixels | None:
@@ -158,7 +163,7 @@ class _Run:
         self.console = console
         self.names = assemble.class_names(config)
         self.pictured: frozenset[str] = frozenset()
-        self.tensorboard: TensorBoardLog
+        self.reports: Reports | None = None
 
     def fit(self, feed: Feed, progress: Progress) -> None:
         """Train from `progress` to the last epoch, or until early stopping; `progress` is kept up to date."""
@@ -245,7 +250,8 @@ class _Run:
             progress.best_score, progress.best_epoch = score, progress.epoch
             progress.best_counts = found.confusion.counts.tolist()
             save_file(self.network, self.folder.best)
-            self._draw(found)
+        if self.reports:
+            self.reports.draw(found, progress.epoch, improved)
         return improved
 
     def evaluate(self) -> Evaluation:
@@ -258,13 +264,8 @@ class _Run:
             loss=self.loss,
             target=assemble.target_maker(self.config),
             keep=self.pictured,
+            worst=self.config.output.pictures,
         )
-
-    def _draw(self, found: Evaluation) -> None:
-        if found.pictures:
-            path = self.folder.figures / "predictions.png"
-            colours = assemble.colours(self.config)
-            prediction_sheet(found.pictures, self.names, colours, self.config.data.ignore_index, path)
 
     def _write_epoch(self, row: dict[str, Any], progress: Progress) -> None:
         """Write all that an epoch leaves behind; the state comes last, so what it promises is there."""
@@ -272,11 +273,8 @@ class _Run:
         write_csv(self.folder.metrics, progress.history)
         plot_curves(progress.history, self.folder.figures / "curves.png")
         self.folder.write_log("epoch", **row)
-        figures = {key: value for key, value in row.items() if isinstance(value, float) and key != "seconds"}
-        self.tensorboard.scalars(row["step"], figures)
-        sheet = self.folder.figures / "predictions.png"
-        if progress.best_epoch == progress.epoch and sheet.exists():
-            self.tensorboard.picture(row["step"], "predictions", sheet)
+        if self.reports:
+            self.reports.epoch(row, is_best=progress.best_epoch == progress.epoch)
         save_state(self.folder.state, self.network, progress)
 
     def finish(self, progress: Progress) -> Result:
@@ -290,6 +288,10 @@ class _Run:
         self.folder.write_log("finish", best_epoch=progress.best_epoch, val_mean_iou=progress.best_score)
         title = f"validation, best epoch {progress.best_epoch} of {progress.epoch}"
         self.console.print(class_table(confusion, self.names, title))
+        write_summary(self.config, self.folder, progress.history, confusion, progress.best_epoch)
+        if self.reports:
+            self.reports.finish(progress.best_epoch, confusion)
+        self.console.print(f"Summary: {self.folder.summary}", highlight=False, soft_wrap=True)
         self.console.print(f"Run folder: {self.folder.path}", highlight=False, soft_wrap=True)
         return Result(self.folder.path, confusion, progress.best_epoch, progress.history, self.predicting)
 
