@@ -24,6 +24,7 @@ from segzoo.inference.report import confusion_picture, na
 from segzoo.metrics import ConfusionMatrix
 from segzoo.training.assemble import class_names
 from segzoo.training.run import RunFolder
+from segzoo.training.screen import duration
 
 # Pictures in the folder of figures, in the page's order: file, heading, what it shows, what it says of itself.
 _PICTURES = (
@@ -107,12 +108,6 @@ def _figures(
         ("time of training and evaluation", duration(seconds)),
         ("images/s in training, median of the epochs", f"{speeds[len(speeds) // 2]:.1f}"),
     ]
-
-
-def duration(seconds: float) -> str:
-    """A span of time as h:mm:ss."""
-    whole = round(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
 def _classes(table: Sequence[Mapping[str, Any]]) -> list[list[str]]:
