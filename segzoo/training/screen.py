@@ -18,6 +18,8 @@ from segzoo.training.memory import memory_text
 _BETWEEN_LINES = 60.0
 # Seconds between two looks at the memory, which would cost more than they say at every step.
 _BETWEEN_LOOKS = 2.0
+# Columns of a terminal from which on everything stands in one line and leaves some room for the bar.
+_WIDE = 120
 
 
 class Screen:
@@ -47,8 +49,11 @@ class Screen:
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]}  mIoU {task.fields[score]}  {task.fields[speed]} images/s"),
-            TextColumn("{task.fields[left]} left  {task.fields[memory]}"),
+            TextColumn(
+                "loss {task.fields[loss]}  mIoU {task.fields[score]}  {task.fields[speed]} images/s"
+                + ("  " if console.width >= _WIDE else "\n")
+                + "{task.fields[left]} left  {task.fields[memory]}"
+            ),
             console=console,
             disable=not console.is_terminal,
             transient=True,

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from segzoo.training import memory
+from segzoo.training import screen as screen_module
 from segzoo.training.screen import Screen, duration
 
 ROW = {"epoch": 1, "step": 10, "loss": 0.5, "val_loss": 0.6, "val_mean_iou": 0.4321, "images_per_second": 8.0}
@@ -23,10 +24,10 @@ class Clock:
         return self.now
 
 
-def screen_on(terminal, total_steps=100):
+def screen_on(terminal, total_steps=100, width=200):
     clock = Clock()
     stream = io.StringIO()
-    console = Console(file=stream, width=200, force_terminal=terminal, color_system=None)
+    console = Console(file=stream, width=width, force_terminal=terminal, color_system=None)
     return Screen(console, total_steps, 8, clock), clock, stream
 
 
@@ -68,7 +69,23 @@ def test_on_a_terminal_the_bar_has_loss_score_speed_time_left_and_memory():
         train_ten_steps(screen, clock, seconds_of_a_step=2)
         screen._bar.refresh()
     last = [line for line in stream.getvalue().split("\r") if "10/100" in line][-1]
-    assert re.search(r"epoch 1/10 .*10/100 loss 0\.2000  mIoU 0\.4321  4\.0 images/s 0:03:00 left  \d+\.\d GiB", last)
+    assert re.search(r"epoch 1/10 .*10/100 loss 0\.2000  mIoU 0\.4321  4\.0 images/s  0:03:00 left  \d+\.\d GiB", last)
+
+
+def test_nothing_is_cut_off_on_a_terminal_of_80_columns(monkeypatch):
+    monkeypatch.setattr(screen_module, "memory_text", lambda: "12.1 GiB, GPU 70.2 GiB")
+    screen, clock, stream = screen_on(terminal=True, total_steps=54000, width=80)
+    with screen:
+        screen.row({**ROW, "seconds": 1.0}, 100, best=False)
+        screen.epoch(12, 100, 12000)
+        for step in range(12001, 12010):
+            clock.now += 0.0125
+            screen.step(step, 0.1234)
+        screen._bar.refresh()
+    text = stream.getvalue()
+    assert "…" not in text
+    assert "12009/54000 loss 0.1234  mIoU 0.4321  640.0 images/s" in text
+    assert "left  12.1 GiB, GPU 70.2 GiB" in text
 
 
 def test_memory_is_that_of_the_process_and_names_the_accelerator_where_it_tells(monkeypatch):
