@@ -10,8 +10,11 @@ import difflib
 import inspect
 import math
 import re
+import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from segzoo.backend import start_backend
 from segzoo.errors import SegzooError
@@ -177,6 +180,34 @@ def rising(values: Sequence[float]) -> None:
     for index in range(1, len(values)):
         if values[index] <= values[index - 1]:
             raise ProblemAt((index,), f"{values[index]} is not above {values[index - 1]}, which stands before it")
+
+
+def tracker_name(name: str) -> str:
+    """Return `name` if a tracker is called so; ValueError lists the trackers."""
+    from segzoo.tracking import TRACKERS
+
+    TRACKERS.check(name)
+    return name
+
+
+def tracker_arguments(tracking: Mapping[str, dict[str, Any] | None]) -> None:
+    """Check the settings of each tracker against its constructor, names and types; ProblemAt names the one amiss."""
+    from segzoo.tracking import TRACKERS
+
+    for tracker, settings in tracking.items():
+        if not settings:
+            continue
+        constructor = TRACKERS[tracker].__init__  # of a module that does not import the tracker's package yet
+        types = typing.get_type_hints(constructor)
+        known = [p.name for p in inspect.signature(constructor).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        for name, value in settings.items():
+            if name not in known:
+                raise ProblemAt((tracker, name), not_among(f"setting of the tracker {tracker}", name, known))
+            try:
+                TypeAdapter(types[name], config=ConfigDict(strict=True)).validate_python(value)
+            except ValidationError as error:
+                told = error.errors()[0]["msg"].removeprefix("Input should be ")
+                raise ProblemAt((tracker, name), f"expected {told}, got {given(value)}") from None
 
 
 def decoder_options(decoder: str, options: Mapping[str, Any]) -> None:

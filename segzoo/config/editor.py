@@ -11,10 +11,11 @@ from segzoo.config.schema import Config
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a configuration; names of decoders, backbones and losses are enums."""
+    """Return the JSON Schema of a configuration; names of decoders, backbones, losses and trackers are enums."""
     from segzoo.backbones import BACKBONES
     from segzoo.decoders import DECODERS
     from segzoo.losses import LOSSES
+    from segzoo.tracking import TRACKERS
 
     schema = Config.model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
@@ -23,6 +24,7 @@ def json_schema() -> dict[str, Any]:
     model["decoder"]["enum"] = sorted(DECODERS)
     model["backbone"]["enum"] = sorted(BACKBONES)
     schema["properties"]["loss"]["propertyNames"] = {"enum": sorted(LOSSES)}
+    schema["properties"]["tracking"]["propertyNames"] = {"enum": sorted(TRACKERS)}
     for data in ("FolderData", "GeneratedData"):
         # With a default, the key that tells the two kinds of data apart would pass for optional.
         section = schema["$defs"][data]

@@ -518,8 +518,15 @@ class OutputConfig(Section):
     """Where results are written."""
 
     root: Text = Field(default="runs", description="Folder of all runs; a run's own folder is root/name.")
-    pictures: int = Field(default=6, ge=0, description="Validation samples in the sheet of predictions, 0 or more.")
+    pictures: int = Field(default=6, ge=0, description="Validation samples in each sheet of predictions, 0 or more.")
+    pictures_every: Positive | None = Field(
+        default=10,
+        description="Epochs between two sheets of predictions in TensorBoard and trackers, 1 or more; null: only those "
+        "of the best epochs so far, which are always there.",
+    )
 
+
+TrackerName = Annotated[str, AfterValidator(checks.tracker_name)]
 
 LossName = Annotated[str, AfterValidator(checks.loss_name)]
 # A weight, or {weight: ..., **arguments}. Checked by hand: one message per mistake, not one per type.
@@ -559,6 +566,17 @@ class Config(Section):
     )
     training: TrainingConfig = Field(description="How long, how fast and in what precision the model is trained.")
     output: OutputConfig = Field(default_factory=OutputConfig, description="Where results are written.")
+    tracking: dict[TrackerName, dict[str, Any] | None] = Field(
+        default_factory=dict,
+        description="Experiment trackers that are told of the run, mlflow or wandb: name to {argument: value}, {} for "
+        "the tracker's defaults; null: not this one.",
+    )
+
+    @field_validator("tracking")
+    @classmethod
+    def _trackers_take_their_arguments(cls, tracking: dict[str, dict[str, Any] | None]) -> dict[str, Any]:
+        checks.tracker_arguments(tracking)
+        return tracking
 
     @field_validator("loss")
     @classmethod

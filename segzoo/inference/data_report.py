@@ -21,7 +21,7 @@ from segzoo.data import Findings, Report
 from segzoo.data.problems import KINDS, Problem
 from segzoo.files import replacing
 from segzoo.inference.pictures import overlay, palette
-from segzoo.inference.report import STYLE
+from segzoo.inference.page import STYLE
 
 _SHOWN = 200  # problems of one kind on the page; all of them are in the JSON file
 _BARS = 60  # classes in the histogram

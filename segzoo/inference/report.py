@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import math
 from collections.abc import Sequence
@@ -16,6 +15,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from segzoo.files import replacing
+from segzoo.inference.page import (
+    figure_text,
+    heading,
+    html_table,
+    markdown_table,
+    page,
+    picture,
+    plain,
+    quiet,
+)
 from segzoo.inference.pictures import prediction_sheet
 from segzoo.metrics import Calibration, ConfusionMatrix, Intervals, MultilabelCounts
 
@@ -54,26 +63,26 @@ class Report:
         specificity = self.confusion.specificity()
         confidence, accuracy = self.calibration.curve()
         for index, row in enumerate(rows):
-            row["specificity"] = _plain(specificity[index])
-            row["iou_interval"] = [_plain(end) for end in self.intervals.iou[index]]
+            row["specificity"] = plain(specificity[index])
+            row["iou_interval"] = [plain(end) for end in self.intervals.iou[index]]
         return {
             "title": self.title,
             "samples": self.samples,
             "loss": self.loss,
-            "mean_iou": _plain(self.confusion.mean_iou()),
-            "mean_iou_interval": [_plain(end) for end in self.intervals.mean_iou],
-            "pixel_accuracy": _plain(self.confusion.pixel_accuracy()),
-            "pixel_accuracy_interval": [_plain(end) for end in self.intervals.pixel_accuracy],
-            "mean_accuracy": _plain(self.confusion.mean_accuracy()),
-            "frequency_weighted_iou": _plain(self.confusion.frequency_weighted_iou()),
-            "mcc": _plain(_mean(self.confusion.mcc())),
-            "cohen_kappa": _plain(_mean(self.confusion.cohen_kappa())),
-            "expected_calibration_error": _plain(self.calibration.ece()),
+            "mean_iou": plain(self.confusion.mean_iou()),
+            "mean_iou_interval": [plain(end) for end in self.intervals.mean_iou],
+            "pixel_accuracy": plain(self.confusion.pixel_accuracy()),
+            "pixel_accuracy_interval": [plain(end) for end in self.intervals.pixel_accuracy],
+            "mean_accuracy": plain(self.confusion.mean_accuracy()),
+            "frequency_weighted_iou": plain(self.confusion.frequency_weighted_iou()),
+            "mcc": plain(class_mean(self.confusion.mcc())),
+            "cohen_kappa": plain(class_mean(self.confusion.cohen_kappa())),
+            "expected_calibration_error": plain(self.calibration.ece()),
             "classes": rows,
             "confusion_matrix": self.confusion.counts.tolist(),
             "calibration": {
-                "confidence": [_plain(value) for value in confidence],
-                "accuracy": [_plain(value) for value in accuracy],
+                "confidence": [plain(value) for value in confidence],
+                "accuracy": [plain(value) for value in accuracy],
                 "pixels": self.calibration.counts.tolist(),
             },
             "worst": [title for *_, title in self.worst],
@@ -86,34 +95,26 @@ class Report:
         """
         folder.mkdir(parents=True, exist_ok=True)
         figures = self.as_json()
-        _confusion_picture(self.confusion, self.names, folder / "confusion.png")
+        confusion_picture(self.confusion, self.names, folder / "confusion.png")
         _calibration_picture(self.calibration, folder / "calibration.png")
         if self.worst:
             sheet = folder / "worst.png"
             prediction_sheet(self.worst, self.names, self.colours, self.confusion.ignore_index, sheet)
-        page = folder / "index.html"
+        index = folder / "index.html"
         for path, text in (
             (folder / "report.json", json.dumps(figures, indent=2, allow_nan=False) + "\n"),
             (folder / "report.md", _markdown(figures)),
-            (page, _page(figures)),
+            (index, _page(figures)),
         ):
             with replacing(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
-        return page
+        return index
 
 
-def _mean(figure: float | np.ndarray) -> float:
+def class_mean(figure: float | np.ndarray) -> float:
     """Return a figure, or of one for each class the mean of those that are known."""
     known = np.atleast_1d(figure)[~np.isnan(np.atleast_1d(figure))]
     return float(known.mean()) if known.size else math.nan
-
-
-def _plain(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
-
-
-def _text(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.4f}"
 
 
 def _between(ends: Sequence[float | None]) -> str:
@@ -123,91 +124,71 @@ def _between(ends: Sequence[float | None]) -> str:
 def _summary(figures: dict[str, Any]) -> list[tuple[str, str]]:
     """Name and text of the figures of the whole data set."""
     return [
-        ("mean IoU", f"{_text(figures['mean_iou'])} (95 % interval {_between(figures['mean_iou_interval'])})"),
+        ("mean IoU", f"{figure_text(figures['mean_iou'])} (95 % interval {_between(figures['mean_iou_interval'])})"),
         (
             "pixel accuracy",
-            f"{_text(figures['pixel_accuracy'])} (95 % interval {_between(figures['pixel_accuracy_interval'])})",
+            f"{figure_text(figures['pixel_accuracy'])} (95 % interval {_between(figures['pixel_accuracy_interval'])})",
         ),
-        ("mean accuracy", _text(figures["mean_accuracy"])),
-        ("frequency-weighted IoU", _text(figures["frequency_weighted_iou"])),
-        ("Matthews correlation", _text(figures["mcc"])),
-        ("Cohen's kappa", _text(figures["cohen_kappa"])),
-        ("expected calibration error", _text(figures["expected_calibration_error"])),
-        ("loss", _text(figures["loss"])),
+        ("mean accuracy", figure_text(figures["mean_accuracy"])),
+        ("frequency-weighted IoU", figure_text(figures["frequency_weighted_iou"])),
+        ("Matthews correlation", figure_text(figures["mcc"])),
+        ("Cohen's kappa", figure_text(figures["cohen_kappa"])),
+        ("expected calibration error", figure_text(figures["expected_calibration_error"])),
+        ("loss", figure_text(figures["loss"])),
     ]
 
 
 def _rows(figures: dict[str, Any]) -> list[list[str]]:
     """Cells of the table of classes, the heading first."""
-    heading = ["class", "IoU", "95 % interval", "Dice", "precision", "recall", "specificity", "pixels"]
-    rows = [heading]
+    rows = [["class", "IoU", "95 % interval", "Dice", "precision", "recall", "specificity", "pixels"]]
     for row in figures["classes"]:
-        first, *rest = (_text(row[key]) for key in _FIGURES)
+        first, *rest = (figure_text(row[key]) for key in _FIGURES)
         rows.append([row["class"], first, _between(row["iou_interval"]), *rest, f"{row['pixels']:,}"])
     return rows
 
 
 def _remark(figures: dict[str, Any]) -> str:
-    absent = [row["class"] for row in figures["classes"] if row["iou"] is None]
+    return f"{figures['samples']} samples. Intervals: bootstrap over samples, 1,000 resamples. {na(figures['classes'])}"
+
+
+def na(rows: Sequence[dict[str, Any]]) -> str:
+    """What n/a means, and which classes of a table (`ConfusionMatrix.table`) the mean IoU leaves out."""
+    absent = [row["class"] for row in rows if row["iou"] is None]
     left_out = f" Not in target or prediction, so n/a and left out of the mean: {', '.join(absent)}." if absent else ""
-    return (
-        f"{figures['samples']} samples. Intervals: bootstrap over samples, 1,000 resamples. n/a: no pixel that the "
-        f"figure could be about.{left_out}"
-    )
+    return f"n/a: no pixel that the figure could be about.{left_out}"
 
 
 def _markdown(figures: dict[str, Any]) -> str:
-    heading, *rows = ([cell.replace("|", "\\|") for cell in row] for row in _rows(figures))
-    lines = [f"# {figures['title']}", "", _remark(figures), "", "| Figure | Value |", "|---|---|"]
-    lines += [f"| {name} | {value} |" for name, value in _summary(figures)]
-    lines += ["", f"| {' | '.join(heading)} |", "|---" + "|---:" * (len(heading) - 1) + "|"]
-    lines += [f"| {' | '.join(row)} |" for row in rows]
-    lines += ["", "![Confusion matrix](confusion.png)", "", "![Calibration](calibration.png)", ""]
+    lines = [f"# {figures['title']}", "", _remark(figures), ""]
+    lines += [*markdown_table([("Figure", "Value"), *_summary(figures)]), ""]
+    lines += [*markdown_table(_rows(figures)), ""]
+    lines += ["![Confusion matrix](confusion.png)", "", "![Calibration](calibration.png)", ""]
     if figures["worst"]:
         lines += ["![The worst samples](worst.png)", ""]
     return "\n".join(lines)
 
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1280px; margin: 2em auto; padding: 0 1em; }
-h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
-table { border-collapse: collapse; } th, td { padding: .25em .8em; border-bottom: 1px solid #ddd; text-align: right; }
-th:first-child, td:first-child { text-align: left; } th { border-bottom: 2px solid #888; }
-img { max-width: 100%; } .scroll { overflow-x: auto; } .quiet { color: #666; }
-"""
-
-
 def _page(figures: dict[str, Any]) -> str:
-    def table(rows: Sequence[Sequence[str]], headed: bool) -> str:
-        lines = []
-        for index, row in enumerate(rows):
-            kind = "th" if headed and index == 0 else "td"
-            lines.append("<tr>" + "".join(f"<{kind}>{html.escape(cell)}</{kind}>" for cell in row) + "</tr>")
-        return '<div class="scroll"><table>' + "\n".join(lines) + "</table></div>"
-
-    title = html.escape(figures["title"])
     parts = [
-        "<!doctype html>",
-        f'<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style></head><body>',
-        f'<h1>{title}</h1><p class="quiet">{html.escape(_remark(figures))}</p>',
-        table(_summary(figures), headed=False),
-        "<h2>Classes</h2>",
-        table(_rows(figures), headed=True),
-        "<h2>What is taken for what</h2>",
-        '<p class="quiet">Each row is a class of the target and adds up to 100 % of its pixels.</p>',
-        '<img src="confusion.png" alt="Confusion matrix, normalised by row">',
-        "<h2>Is it as sure as it is right?</h2>",
-        '<img src="calibration.png" alt="Accuracy by confidence">',
+        quiet(_remark(figures)),
+        html_table(_summary(figures), headed=False),
+        heading("Classes"),
+        html_table(_rows(figures)),
+        heading("What is taken for what"),
+        quiet("Each row is a class of the target and adds up to 100 % of its pixels."),
+        picture("confusion.png", "Confusion matrix, normalised by row"),
+        heading("Is it as sure as it is right?"),
+        picture("calibration.png", "Accuracy by confidence"),
     ]
     if figures["worst"]:
         parts += [
-            f"<h2>The {len(figures['worst'])} samples of lowest mean IoU</h2>",
-            '<img src="worst.png" alt="Image, truth, prediction and errors of the worst samples">',
+            heading(f"The {len(figures['worst'])} samples of lowest mean IoU"),
+            picture("worst.png", "Image, truth, prediction and errors of the worst samples"),
         ]
-    return "\n".join([*parts, "</body></html>", ""])
+    return page(figures["title"], parts)
 
 
-def _confusion_picture(confusion: ConfusionMatrix | MultilabelCounts, names: Sequence[str], path: Path) -> None:
+def confusion_picture(confusion: ConfusionMatrix | MultilabelCounts, names: Sequence[str], path: Path) -> None:
     """Write the matrix normalised by row, with its percentages where they can be read.
 
     Classes that may overlap have no such matrix: each row then says where the class is predicted, of the places where
@@ -250,7 +231,7 @@ def _calibration_picture(calibration: Calibration, path: Path) -> None:
     upper.plot([0, 1], [0, 1], color="#999999", linestyle="--", label="as sure as right")
     upper.plot(confidence[known], accuracy[known], color="#0072b2", marker="o", markersize=4, label="model")
     upper.set_ylim(0, 1.02)
-    upper.set_title(f"calibration (ECE {_text(_plain(calibration.ece()))})", loc="left", fontsize=11)
+    upper.set_title(f"calibration (ECE {figure_text(plain(calibration.ece()))})", loc="left", fontsize=11)
     upper.set_ylabel("accuracy")
     upper.legend(frameon=False)
     width = 1 / calibration.bins
@@ -260,11 +241,11 @@ def _calibration_picture(calibration: Calibration, path: Path) -> None:
     lower.set_xlabel("confidence")
     lower.set_xlim(0, 1)
     for axes in (upper, lower):
-        _quiet(axes)
+        _plain_frame(axes)
     _save(figure, path)
 
 
-def _quiet(axes: Axes) -> None:
+def _plain_frame(axes: Axes) -> None:
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
 

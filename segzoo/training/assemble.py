@@ -147,6 +147,11 @@ def colours(config: Config) -> np.ndarray:
     return palette(len(class_names(config)))
 
 
+def trackers(config: Config) -> dict[str, dict[str, Any]]:
+    """Trackers to be told of the run: name to settings; a tracker set to null is none."""
+    return {name: settings for name, settings in config.tracking.items() if settings is not None}
+
+
 def target_maker(config: Config) -> Callable[[np.ndarray], np.ndarray] | None:
     """What turns a mask into the target of the configured loss; None where that is the mask itself."""
     if "boundary" not in config.loss:

@@ -17,7 +17,6 @@ from rich.console import Console
 from segzoo.config import Config
 from segzoo.errors import RunError, RunInterruptedError, SegzooError
 from segzoo.files import remove, replacing
-from segzoo.inference.pictures import prediction_sheet
 from segzoo.metrics import ConfusionMatrix, MultilabelCounts
 from segzoo.model import LOGITS, logits_only
 from segzoo.training import assemble
@@ -29,11 +28,13 @@ from segzoo.training.generations import Stored
 from segzoo.training.interrupts import Interrupts
 from segzoo.training.logs import TensorBoardLog, write_csv
 from segzoo.training.plateau import PlateauFactor
-from segzoo.training.progress import CLOCKED, Patience, Progress
+from segzoo.training.progress import Patience, Progress
+from segzoo.training.reports import Reports
 from segzoo.training.run import RunFolder
 from segzoo.training.screen import Screen, class_table
 from segzoo.training.stages import Stages
 from segzoo.training.state import Extra, NotFiniteError, restore_metrics, save_state
+from segzoo.training.summary import write_summary
 from segzoo.weights import bare, load_file, save_file
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class Epochs:
         self.interrupts = interrupts
         self.pictured = pictured
         self.names = assemble.class_names(config)
-        self.tensorboard: TensorBoardLog
+        self.reports: Reports
         self._resumed: Stored | None = None  # until the metrics of its epoch are restored
         self._ticked = self._saved = time.perf_counter()
 
@@ -151,22 +152,23 @@ class Epochs:
         outputs = list(self.network.output) if isinstance(self.network.output, dict) else None
         total = self.steps * self.settings.epochs
         with (
-            closing(TensorBoardLog(self.folder.tensorboard, self._purge_step(progress))) as self.tensorboard,
+            closing(TensorBoardLog(self.folder.tensorboard, self._purge_step(progress))) as tensorboard,
+            Reports(self.config, self.folder, self.network, tensorboard, self.console) as self.reports,
             closing(Feed(batches, outputs)) as feed,
-            Screen(self.console, total, self.config.data.batch_size) as screen,
         ):
-            self._ticked = self._saved = time.perf_counter()
-            if progress.history and progress.position == 0:
-                self._write_epoch(progress)  # a crash may have come between the state and these
-            while not self.is_over(progress):
-                if self.interrupts.requested:
-                    self._stop(progress)
-                try:
-                    self._train_epoch(feed, progress, screen)
-                    self._close_epoch(progress, screen)
-                except NotFiniteError as error:
-                    raise RunError(self._not_finite_message(error, progress)) from None
-        return self._finish(progress)
+            with Screen(self.console, total, self.config.data.batch_size) as screen:
+                self._ticked = self._saved = time.perf_counter()
+                if progress.history and progress.position == 0:
+                    self._write_epoch(progress)  # a crash may have come between the state and these
+                while not self.is_over(progress):
+                    if self.interrupts.requested:
+                        self._stop(progress)
+                    try:
+                        self._train_epoch(feed, progress, screen)
+                        self._close_epoch(progress, screen)
+                    except NotFiniteError as error:
+                        raise RunError(self._not_finite_message(error, progress)) from None
+            return self._finish(progress)
 
     def is_over(self, progress: Progress) -> bool:
         """Whether no epoch is left, or is under way."""
@@ -175,7 +177,13 @@ class Epochs:
         return progress.stopped is not None or progress.epoch >= self.settings.epochs
 
     def result(self, progress: Progress) -> Result:
-        """Load the best weights, print the table.
+        """Show again what a finished run came to."""
+        result = self._result(progress)
+        self._show(result)
+        return result
+
+    def _result(self, progress: Progress) -> Result:
+        """Load the best weights.
 
         Raises:
             RunError: the run was never evaluated.
@@ -184,10 +192,13 @@ class Epochs:
             raise RunError(f"{self.folder.path} was never evaluated; there is no best model to report.")
         load_file(self.parts.evaluated, self.folder.best)
         confusion = assemble.counts(self.config, progress.best_counts)
-        title = f"validation, best epoch {progress.best_epoch} of {progress.epoch}"
-        self.console.print(class_table(confusion, self.names, title))
-        self.console.print(f"Run folder: {self.folder.path}", highlight=False, soft_wrap=True)
         return Result(self.folder.path, confusion, progress.best_epoch, progress.history, self.predicting)
+
+    def _show(self, result: Result) -> None:
+        title = f"validation, best epoch {result.best_epoch} of {len(result.history)}"
+        self.console.print(class_table(result.confusion, self.names, title))
+        self.console.print(f"Summary: {self.folder.summary}", highlight=False, soft_wrap=True)
+        self.console.print(f"Run folder: {self.folder.path}", highlight=False, soft_wrap=True)
 
     def evaluate(self, progress: Progress) -> Evaluation:
         """Evaluate the network as it is on the validation split."""
@@ -199,6 +210,7 @@ class Epochs:
             loss=self.loss,
             target=assemble.target_maker(self.config),
             keep=self.pictured,
+            worst=self.config.output.pictures,
             multilabel=self.config.mode == "multilabel",
         )
 
@@ -286,7 +298,7 @@ class Epochs:
         if improved:
             progress.best_score, progress.best_epoch = score, row["epoch"]
             progress.best_counts = found.confusion.counts.tolist()
-            self._draw(found)
+        self.reports.draw(found, row["epoch"], improved)
         return improved
 
     def _lose_patience(self, score: float, epoch: int, progress: Progress) -> None:
@@ -305,12 +317,6 @@ class Epochs:
             if over and progress.stopped is None:
                 progress.stopped = "early_stopping"
 
-    def _draw(self, found: Evaluation) -> None:
-        if found.pictures:
-            path = self.folder.figures / "predictions.png"
-            colours = assemble.colours(self.config)
-            prediction_sheet(found.pictures, self.names, colours, self.config.data.ignore_index, path)
-
     def _write_epoch(self, progress: Progress) -> None:
         """Write what is made from the state of a whole epoch."""
         row = progress.history[-1]
@@ -320,11 +326,7 @@ class Epochs:
             save_file(self.parts.evaluated, self.folder.best)
         write_csv(self.folder.metrics, progress.history)
         plot_curves(progress.history, self.folder.figures / "curves.png")
-        figures = {key: value for key, value in row.items() if isinstance(value, float) and key not in CLOCKED[:2]}
-        self.tensorboard.scalars(row["step"], figures)
-        sheet = self.folder.figures / "predictions.png"
-        if is_best and sheet.exists():
-            self.tensorboard.picture(row["step"], "predictions", sheet)
+        self.reports.epoch(row, is_best)
 
     def _purge_step(self, progress: Progress) -> int | None:
         """From which step on TensorBoard should forget what killed processes wrote."""
@@ -337,7 +339,7 @@ class Epochs:
 
     def _finish(self, progress: Progress) -> Result:
         """Save the finished model and say, last of all, that the run is finished."""
-        result = self.result(progress)
+        result = self._result(progress)
         with replacing(self.folder.model) as temporary:
             bare(self.predicting).save(temporary)
         found = {
@@ -348,9 +350,12 @@ class Epochs:
             "stopped": progress.stopped,
         }
         self.folder.write_log(progress, "finish", **found)
+        write_summary(self.config, self.folder, result.history, result.confusion, result.best_epoch)
+        self.reports.finish(result.best_epoch, result.confusion)
         self.folder.write_session("finish", step=progress.step)
         with replacing(self.folder.result) as temporary:
             temporary.write_text(json.dumps({**found, "seconds": round(progress.seconds, 1)}, indent=2) + "\n")
+        self._show(result)
         return result
 
     def _save(self, progress: Progress) -> None:

@@ -44,6 +44,12 @@ class TensorBoardLog:
         image = Summary.Image(encoded_image_string=path.read_bytes())
         self._summary(step, [Summary.Value(tag=tag, image=image)])
 
+    def graph(self, definition: Any) -> None:
+        """Add a `GraphDef`, which the graphs tab shows."""
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        self._add(Event(wall_time=time.time(), graph_def=definition.SerializeToString()))
+
     def _summary(self, step: int, values: list[Any]) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary

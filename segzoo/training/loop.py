@@ -14,6 +14,7 @@ from segzoo.backend import make_deterministic, precision_note, start_backend, us
 from segzoo.config import Config, dump_config
 from segzoo.data import Source
 from segzoo.errors import RunError, StorageError
+from segzoo.tracking import check_packages
 from segzoo.training import assemble
 from segzoo.training.batchnorm import momentum_for, set_momentum
 from segzoo.training.class_pixels import ClassPixels
@@ -61,6 +62,7 @@ def train(
     start_backend()
     if config.training.deterministic:
         make_deterministic()
+    check_packages(assemble.trackers(config))
     folder = run_folder(config)
     # These come first: a start, a loss or data that cannot be used should leave no run folder behind.
     start = None if folder.state.is_file() and not overwrite else Start.of(config)

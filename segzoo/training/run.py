@@ -101,6 +101,16 @@ class RunFolder:
         return self.path / "tensorboard"
 
     @property
+    def summary(self) -> Path:
+        """The page on the finished run; summary.md beside it says the same for a merge request."""
+        return self.path / "summary.html"
+
+    @property
+    def trackers(self) -> Path:
+        """Which run of each tracker this one is, where there are trackers."""
+        return self.path / "trackers.json"
+
+    @property
     def class_pixels(self) -> Path:
         """Pixel counts of the training split, where class weights are made from them."""
         return self.path / "class_pixels.json"

@@ -4,41 +4,66 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from segzoo.metrics import ConfusionMatrix, MultilabelCounts
+from segzoo.training.memory import memory_text
+
+# Seconds between two lines within an epoch where there is no terminal to draw on; a log file should not fill with them.
+_BETWEEN_LINES = 60.0
+# Seconds between two looks at the memory, which would cost more than they say at every step.
+_BETWEEN_LOOKS = 2.0
+# Columns of a terminal from which on everything stands in one line and leaves some room for the bar.
+_WIDE = 120
 
 
 class Screen:
-    """Progress of a run, with loss, mIoU, images/s and time left.
+    """Progress of a run: loss, mIoU of the last validation, images/s, time left and memory.
+
+    On a terminal a bar; elsewhere a line for each epoch, and within long ones a line a minute.
 
     Args:
-        console: where to write; a bar is drawn where it is a terminal.
+        console: where to write.
         total_steps: steps of the whole run.
         batch_size: images in a step.
+        clock: seconds since some moment.
     """
 
-    def __init__(self, console: Console, total_steps: int, batch_size: int):
+    def __init__(
+        self,
+        console: Console,
+        total_steps: int,
+        batch_size: int,
+        clock: Callable[[], float] = time.perf_counter,
+    ):
         self.console = console
+        self.total_steps = total_steps
         self.batch_size = batch_size
+        self._clock = clock
         self._bar = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]}  mIoU {task.fields[score]}  {task.fields[speed]} images/s"),
-            TimeRemainingColumn(),
+            TextColumn(
+                "loss {task.fields[loss]}  mIoU {task.fields[score]}  {task.fields[speed]} images/s"
+                + ("  " if console.width >= _WIDE else "\n")
+                + "{task.fields[left]} left  {task.fields[memory]}"
+            ),
             console=console,
             disable=not console.is_terminal,
             transient=True,
         )
-        self._task = self._bar.add_task("train", total=total_steps, epoch="1", loss="...", score="...", speed="...")
-        self._started = 0.0
-        self._first = 0
-        self._warm = False
+        self._shown: dict[str, Any] = dict.fromkeys(("loss", "score", "speed", "left", "memory"), "...")
+        self._task = self._bar.add_task("train", total=total_steps, epoch="1", **self._shown)
+        self._started, self._first, self._warm = 0.0, 0, False  # of the epoch's speed
+        self._run_started: tuple[float, int] | None = None  # of the whole run's: moment and step
+        self._line, self._looked = clock(), -math.inf
+        self._epoch = ""
 
     def __enter__(self) -> Screen:
         """Start drawing."""
@@ -51,30 +76,63 @@ class Screen:
 
     def epoch(self, epoch: int, epochs: int, step: int) -> None:
         """A new epoch begins after `step` steps."""
-        self._bar.update(self._task, completed=step, epoch=f"{epoch}/{epochs}")
-        self._started, self._first, self._warm = time.perf_counter(), step, False
+        self._epoch = f"{epoch}/{epochs}"
+        self._bar.update(self._task, completed=step, epoch=self._epoch)
+        self._started, self._first, self._warm = self._clock(), step, False
+        self._line = self._clock()
 
     def step(self, step: int, loss: float) -> None:
         """`step` steps are done; `loss` is the mean over the epoch so far."""
+        now = self._clock()
         if not self._warm:  # the first step of an epoch may trace the graph, so it counts for no speed
-            self._started, self._first, self._warm = time.perf_counter(), step, True
-            speed = "..."
+            self._started, self._first, self._warm = now, step, True
+            self._run_started = self._run_started or (now, step)
         else:
-            speed = f"{self.images_per_second(step):.1f}"
-        self._bar.update(self._task, completed=step, loss=f"{loss:.4f}", speed=speed)
+            self._shown.update(speed=f"{self.images_per_second(step):.1f}", left=self._left(step, now))
+        if now - self._looked >= _BETWEEN_LOOKS:
+            self._looked = now
+            self._shown["memory"] = memory_text()
+        self._shown["loss"] = f"{loss:.4f}"
+        if self._bar.disable:
+            if now - self._line >= _BETWEEN_LINES:
+                self._line = now
+                self._print(
+                    f"epoch {self._epoch}  step {step}/{self.total_steps}  loss {self._shown['loss']}  "
+                    f"mIoU {self._shown['score']}  {self._shown['speed']} images/s  {self._shown['left']} left  "
+                    f"{self._shown['memory']}"
+                )
+        else:
+            self._bar.update(self._task, completed=step, **self._shown)
 
     def images_per_second(self, step: int) -> float:
         """Training speed of this epoch so far, without its first step."""
-        return (step - self._first) * self.batch_size / max(1e-9, time.perf_counter() - self._started)
+        return (step - self._first) * self.batch_size / max(1e-9, self._clock() - self._started)
 
     def row(self, row: dict[str, Any], epochs: int, best: bool) -> None:
         """Print the figures of an epoch as one line."""
         parts = [f"epoch {row['epoch']}/{epochs}", f"loss {row['loss']:.4f}"]
         if "val_mean_iou" in row:
             parts += [f"val loss {row['val_loss']:.4f}", f"val mIoU {row['val_mean_iou']:.4f}{' *' if best else ''}"]
-            self._bar.update(self._task, score=f"{row['val_mean_iou']:.4f}")
+            self._shown["score"] = f"{row['val_mean_iou']:.4f}"
         parts += [f"{row['images_per_second']:.1f} images/s", f"{row['seconds']:.1f} s"]
-        self.console.print("  ".join(parts), highlight=False, soft_wrap=True)
+        parts += [f"{self._left(row['step'], self._clock())} left", memory_text()]
+        self._print("  ".join(parts))
+
+    def _left(self, step: int, now: float) -> str:
+        """Time to the end of the run, if it goes on as it went in this process, with evaluations and all."""
+        if self._run_started is None or step <= self._run_started[1]:
+            return "..."
+        moment, first = self._run_started
+        return duration((now - moment) / (step - first) * max(0, self.total_steps - step))
+
+    def _print(self, text: str) -> None:
+        self.console.print(text, highlight=False, soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """A span of time as h:mm:ss."""
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
 def class_table(confusion: ConfusionMatrix | MultilabelCounts, names: list[str], title: str) -> Table:

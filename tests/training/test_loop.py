@@ -60,9 +60,10 @@ def test_a_run_leaves_all_that_the_contract_names(config, console, tmp_path):
     assert names == {
         "config.yaml", "environment.json", "log.jsonl", "sessions.jsonl", "metrics.csv", "state.npz",
         "state.previous.npz", "best.weights.h5", "last.weights.h5", "model.keras", "result.json", "figures",
-        "tensorboard", ".lock",
+        "tensorboard", ".lock", "summary.md", "summary.html",
     }  # fmt: skip
-    assert {path.name for path in (result.folder / "figures").iterdir()} == {"curves.png", "predictions.png"}
+    figures = {path.stem for path in (result.folder / "figures").iterdir()}
+    assert figures == {"curves", "predictions", "worst", "confusion"}
     assert any((result.folder / "tensorboard").iterdir())
     assert [row["epoch"] for row in rows(result.folder)] == ["1", "2", "3"]
     events = [json.loads(line)["event"] for line in (result.folder / "log.jsonl").read_text().splitlines()]

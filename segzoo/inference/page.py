@@ -1,0 +1,82 @@
+"""What reports are put together from: tables in Markdown and HTML, pictures, and a page around them."""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1280px; margin: 2em auto; padding: 0 1em; }
+h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
+table { border-collapse: collapse; } th, td { padding: .25em .8em; border-bottom: 1px solid #ddd; text-align: right; }
+th:first-child, td:first-child { text-align: left; } th { border-bottom: 2px solid #888; }
+table.words td { text-align: left; vertical-align: top; overflow-wrap: anywhere; }
+img { max-width: 100%; } .scroll { overflow-x: auto; } .quiet { color: #666; }
+pre { font: 13px/1.45 ui-monospace, monospace; background: #f6f6f6; padding: 1em; overflow-x: auto; }
+"""
+
+
+def plain(value: float) -> float | None:
+    """A figure as JSON takes it: NaN, which is n/a, is None."""
+    return None if math.isnan(value) else float(value)
+
+
+def figure_text(value: float | None) -> str:
+    """A figure between 0 and 1, or a loss, with four digits; None and NaN are n/a."""
+    return "n/a" if value is None or math.isnan(value) else f"{value:.4f}"
+
+
+def markdown_table(rows: Sequence[Sequence[str]], words: bool = False) -> list[str]:
+    """Lines of a table whose first row is the heading; the first column is words, the others are figures or `words`."""
+    heading, *rest = ([cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows)
+    lines = [f"| {' | '.join(heading)} |", "|---" + ("|---" if words else "|---:") * (len(heading) - 1) + "|"]
+    return lines + [f"| {' | '.join(row)} |" for row in rest]
+
+
+def html_table(rows: Sequence[Sequence[str]], headed: bool = True, words: bool = False) -> str:
+    """A table that scrolls where it is too wide; the first row is the heading where `headed`.
+
+    Cells are plain text. They stand to the right of their columns, as figures do, except the first, or all where they
+    are `words`.
+    """
+    lines = []
+    for index, row in enumerate(rows):
+        kind = "th" if headed and index == 0 else "td"
+        lines.append("<tr>" + "".join(f"<{kind}>{html.escape(cell)}</{kind}>" for cell in row) + "</tr>")
+    opening = '<table class="words">' if words else "<table>"
+    return f'<div class="scroll">{opening}' + "\n".join(lines) + "</table></div>"
+
+
+def quiet(text: str) -> str:
+    """A paragraph of plain text that explains."""
+    return f'<p class="quiet">{html.escape(text)}</p>'
+
+
+def heading(text: str) -> str:
+    """A heading inside the page, plain text."""
+    return f"<h2>{html.escape(text)}</h2>"
+
+
+def preformatted(text: str) -> str:
+    """Plain text whose lines and spaces stay as they are, such as a file."""
+    return f"<pre>{html.escape(text)}</pre>"
+
+
+def picture(source: str, alt: str) -> str:
+    """A picture by its address, with what it shows for those who cannot see it."""
+    return f'<img src="{html.escape(source)}" alt="{html.escape(alt)}">'
+
+
+def embedded(path: Path) -> str:
+    """Address of a PNG that carries the file within it, for a page that needs no other file."""
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+
+
+def page(title: str, parts: Sequence[str]) -> str:
+    """The whole page: a title, plain text, and below it parts that are HTML already."""
+    text = html.escape(title)
+    head = f'<html lang="en"><head><meta charset="utf-8"><title>{text}</title><style>{STYLE}</style></head><body>'
+    return "\n".join(["<!doctype html>", head, f"<h1>{text}</h1>", *parts, "</body></html>", ""])

@@ -1,0 +1,200 @@
+"""Experiment trackers beside the run folder: what they are told, and that none of them can end a run.
+
+A tracker is one module with a class like `Tracker` and one line in `TRACKERS`; its package is imported only where a
+configuration asks for it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from segzoo.errors import ConfigError, RunError
+from segzoo.files import replacing
+from segzoo.registry import Registry
+
+TRACKERS = Registry(
+    "tracker",
+    {
+        "mlflow": "segzoo.tracking.mlflow:MLflow",
+        "wandb": "segzoo.tracking.wandb:WeightsAndBiases",
+    },
+)
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """What a tracker is told when it starts.
+
+    Attributes:
+        name: the run's name, for people.
+        facts: the configuration, nested.
+        folder: the run folder.
+        id: the tracker's own name of the run where it has been started before, else None.
+    """
+
+    name: str
+    facts: Mapping[str, Any]
+    folder: Path
+    id: str | None = None
+
+
+class Tracker(Protocol):
+    """One service that keeps figures. Any method may raise anything; `Tracking` sees to it.
+
+    Its constructor takes a `TrackedRun`, continues the service's run where that has an id, and takes settings by name.
+
+    Attributes:
+        package: what has to be importable; the extra that brings it is called as the tracker.
+        id: the service's name of the run, with which it is continued.
+        where: where people find the run.
+    """
+
+    package: ClassVar[str]
+    id: str
+    where: str
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Add one value under each name at `step`."""
+
+    def picture(self, step: int, tag: str, path: Path) -> None:
+        """Add the PNG at `path`."""
+
+    def finish(self, figures: Mapping[str, float], files: Sequence[Path]) -> None:
+        """Add what the run came to: figures without a step, and files, which lie in the run folder."""
+
+    def close(self, finished: bool) -> None:
+        """The process is done with the run, whose end has come if `finished`."""
+
+
+def check_packages(names: Iterable[str]) -> None:
+    """Import the packages of these trackers.
+
+    Raises:
+        ConfigError: one cannot be imported; it names the command that installs it.
+        UnknownNameError: no such tracker.
+    """
+    for name in names:
+        try:
+            importlib.import_module(TRACKERS[name].package)
+        except ImportError as error:
+            raise ConfigError(
+                f"tracking.{name} needs a package that cannot be imported ({error}). Install it: pip install "
+                f'"segzoo[{name}]", or train without by --set tracking.{name}=null.'
+            ) from error
+
+
+class Tracking:
+    """The trackers of one run; each gets every step once, also over several processes.
+
+    A tracker that fails while the run is under way is left out from there on and warned of. What it has missed is not
+    sent later, but the run folder holds it, and the next process on the run continues with the tracker.
+
+    Args:
+        settings: arguments of each tracker by its name.
+        name: name of the run.
+        facts: the configuration, nested.
+        record: JSON file in the run folder that keeps, for each tracker, the id of its run and the last step sent.
+        tell: is given one line for each tracker that starts.
+        warn: is given one sentence for each that fails.
+
+    Raises:
+        RunError: a tracker cannot be started for a run that it does not know yet.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, Mapping[str, Any]],
+        name: str,
+        facts: Mapping[str, Any],
+        record: Path,
+        *,
+        tell: Callable[[str], None],
+        warn: Callable[[str], None],
+    ):
+        self._record = record
+        self._warn = warn
+        self._trackers: dict[str, Tracker] = {}
+        self._kept = self._read() if settings else {}
+        for tracker, arguments in settings.items():
+            known = self._kept.get(tracker, {}).get("id")
+            try:
+                started = TRACKERS[tracker](TrackedRun(name, facts, record.parent, known), **arguments)
+            except Exception as error:
+                if known is not None:
+                    warn(f"{tracker} cannot be continued ({_text(error)}); training goes on without it.")
+                    continue
+                self.close(finished=False)
+                raise RunError(
+                    f"The tracker {tracker} could not be started: {_text(error)}. Put it right, or train without by "
+                    f"--set tracking.{tracker}=null."
+                ) from error
+            self._trackers[tracker] = started
+            self._kept[tracker] = {"step": self._kept.get(tracker, {}).get("step", -1), "id": started.id}
+            tell(f"{tracker}: {started.where}")
+        if self._trackers:
+            self._write()
+
+    def send(self, step: int, values: Mapping[str, float], pictures: Mapping[str, Path]) -> None:
+        """Give each tracker the figures and pictures (tag to PNG) of a step, unless it has had them."""
+
+        def add(tracker: Tracker) -> None:
+            tracker.scalars(step, values)
+            for tag, path in pictures.items():
+                tracker.picture(step, tag, path)
+
+        waiting = [name for name in self._trackers if self._kept[name]["step"] < step]
+        for name in waiting:
+            if self._safely(name, add):
+                self._kept[name]["step"] = step
+        if waiting:
+            self._write()
+
+    def finish(self, figures: Mapping[str, float], files: Sequence[Path]) -> None:
+        """Give each tracker what the run came to, and end its run."""
+        for name in list(self._trackers):
+            self._safely(name, lambda tracker: tracker.finish(figures, files))
+        self.close(finished=True)
+
+    def close(self, finished: bool) -> None:
+        """End this process's part of each tracker's run."""
+        for name in list(self._trackers):
+            self._safely(name, lambda tracker: tracker.close(finished))
+            self._trackers.pop(name, None)
+
+    def _safely(self, name: str, call: Callable[[Tracker], None]) -> bool:
+        """Call, and drop the tracker with a warning where that fails; returns whether it went well."""
+        try:
+            call(self._trackers[name])
+        except Exception as error:
+            del self._trackers[name]
+            self._warn(
+                f"{name} failed ({_text(error)}) and is told no more until the run is resumed; training goes on, and "
+                f"{self._record.parent} holds every figure."
+            )
+            return False
+        return True
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        if not self._record.is_file():
+            return {}
+        try:
+            kept = json.loads(self._record.read_text(encoding="utf-8"))
+            return {name: {"id": str(entry["id"]), "step": int(entry["step"])} for name, entry in kept.items()}
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            self._warn(f"{self._record} cannot be read ({_text(error)}), so trackers start new runs.")
+            return {}
+
+    def _write(self) -> None:
+        with replacing(self._record) as temporary:
+            temporary.write_text(json.dumps(self._kept, indent=2) + "\n", encoding="utf-8")
+
+
+def _text(error: Exception) -> str:
+    """The first line of what an error says, with its type."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
