@@ -20,8 +20,8 @@ from rich.table import Table
 from segzoo.data import Findings, Report
 from segzoo.data.problems import KINDS, Problem
 from segzoo.files import replacing
-from segzoo.inference.pictures import overlay, palette
 from segzoo.inference.page import STYLE
+from segzoo.inference.pictures import overlay, palette
 
 _SHOWN = 200  # problems of one kind on the page; all of them are in the JSON file
 _BARS = 60  # classes in the histogram
