@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -134,23 +136,19 @@ class ImageReader:
     def _raster(self, path: Path) -> np.ndarray:
         """Read bands (H, W, bands) of a GeoTIFF."""
         try:
-            import rasterio
+            rasterio = _rasterio()
         except ImportError as error:
             raise DataError(
                 f"{path}: bands are read by rasterio, which is not installed: pip install 'segzoo[geo]'."
             ) from error
-        import warnings
-
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-                with rasterio.open(path) as raster:
-                    if raster.width * raster.height > self.max_pixels:
-                        raise too_many_pixels(path, (raster.width, raster.height), self.max_pixels)
-                    wanted = self._bands or list(range(1, raster.count + 1))
-                    if max(wanted) > raster.count or min(wanted) < 1:
-                        raise DataError(f"{path}: has the bands 1 to {raster.count}, but data.bands is {wanted}.")
-                    return np.ascontiguousarray(raster.read(wanted).transpose(1, 2, 0))
+            with rasterio.open(path) as raster:
+                if raster.width * raster.height > self.max_pixels:
+                    raise too_many_pixels(path, (raster.width, raster.height), self.max_pixels)
+                wanted = self._bands or list(range(1, raster.count + 1))
+                if max(wanted) > raster.count or min(wanted) < 1:
+                    raise DataError(f"{path}: has the bands 1 to {raster.count}, but data.bands is {wanted}.")
+                return np.ascontiguousarray(raster.read(wanted).transpose(1, 2, 0))
         except rasterio.errors.RasterioError as error:
             raise _unreadable(path, error) from error
 
@@ -195,6 +193,16 @@ class ImageReader:
         if image.dtype == np.uint16:
             return (image >> 8).astype(np.uint8)
         return image if image.dtype == np.uint8 else image.astype(np.float32)
+
+
+@functools.cache
+def _rasterio() -> Any:
+    """Import rasterio, without its remark that a picture has no place on Earth: filters are not for each thread."""
+    import rasterio
+    import rasterio.errors
+
+    warnings.filterwarnings("ignore", category=rasterio.errors.NotGeoreferencedWarning)
+    return rasterio
 
 
 def _decoded(path: Path, max_pixels: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import keras
 
-from segzoo.binary import decided
+from segzoo.binary import class_logits
 from segzoo.errors import SegzooError
 
 Output = Literal["logits", "classes"]
@@ -65,7 +65,12 @@ def traced(
     @tf.function(input_signature=signature, autograph=False, jit_compile=False)
     def forward(image: Any) -> Any:
         logits = model(image, training=False)
-        return decided(logits, multilabel) if output == "classes" else logits
+        if output == "logits":
+            return logits
+        if multilabel:
+            return tf.cast(logits > 0, tf.int32)
+        # Not keras.ops.argmax: it compares bits, which LiteRT and ONNX have no operations for.
+        return tf.argmax(class_logits(logits), axis=-1, output_type=tf.int32)
 
     frozen = convert_variables_to_constants_v2(forward.get_concrete_function())
     nodes = frozen.graph.as_graph_def()

@@ -161,7 +161,7 @@ def compare(
 
 
 def _compare_batch(
-    expected: np.ndarray, found: np.ndarray, output: Output, shape: tuple, multilabel: bool
+    expected: np.ndarray, found: np.ndarray, output: Output, shape: tuple, multilabel: bool = False
 ) -> Comparison:
     size = "{} x {}x{}".format(*shape)
     if not np.isfinite(expected).all():

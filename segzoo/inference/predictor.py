@@ -259,7 +259,8 @@ def _compile(model: keras.Model, multilabel: bool) -> tuple[_Run, _Run]:
         return spread(tf.cast(model(tf.cast(images, tf.float32), training=False), tf.float32))
 
     def classes(images: tf.Tensor) -> tf.Tensor:
-        return decided(forward(images), multilabel)
+        logits = forward(images)
+        return tf.cast(logits > 0, tf.uint8) if multilabel else tf.argmax(logits, axis=-1, output_type=tf.int32)
 
     def compiled(function: Callable[[tf.Tensor], tf.Tensor]) -> _Run:
         # uint8 in and classes out: the device gets and gives a fraction of the bytes that floats would take.

@@ -134,7 +134,7 @@ def test_wrong_arguments(model, tmp_path):
     with pytest.raises(SegzooError, match=r"keras\.Model"):
         export_model("unet", tmp_path, "litert")
     dense = keras.Sequential([keras.Input((5,)), keras.layers.Dense(2)])
-    with pytest.raises(SegzooError, match="must take one batch of RGB images"):
+    with pytest.raises(SegzooError, match="must take one batch of images"):
         export_model(dense, tmp_path, "litert")
 
 

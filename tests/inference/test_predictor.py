@@ -149,7 +149,7 @@ def test_other_arrays_are_refused(predictor, image):
 
 
 def test_models_without_class_logits_or_of_fixed_size_are_refused():
-    for shape, filters in (((64, 64, 3), 4), ((None, None, 1), 4)):
+    for shape, filters in (((64, 64, 3), 4), ((None, 64, 3), 4)):
         image = keras.Input(shape)
         with pytest.raises(SegzooError, match="must take"):
             Predictor(keras.Model(image, keras.layers.Conv2D(filters, 1)(image)))

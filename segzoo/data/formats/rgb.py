@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -57,8 +58,13 @@ class RgbFormat(OneFile):
         missing = [name for index, name in enumerate(labels.classes) if index not in codes.values()]
         if missing:
             raise ConfigError(f"{self._where} has no colour for {', '.join(missing)}.")
-        self._codes = np.array(sorted(codes), np.int32)
-        self._labels = np.array([codes[code] for code in sorted(codes)], labels.dtype)
+        # A table in which no two colours collide, so that a pixel's colour is compared with one other
+        known = np.array(list(codes), np.int32)
+        self._slots = next(n for n in range(len(codes), 1 << 24) if len(np.unique(known % n)) == len(codes))
+        self._codes = np.full(self._slots, -1, np.int32)
+        self._labels = np.zeros(self._slots, labels.dtype)
+        for code, label in codes.items():
+            self._codes[code % self._slots], self._labels[code % self._slots] = code, label
 
     def read(self, place: Path, image: Path, size: tuple[int, int]) -> np.ndarray:
         """Return labels (H, W)."""
@@ -71,10 +77,10 @@ class RgbFormat(OneFile):
                     "indices are read by masks: index."
                 )
             colors = np.asarray(picture.convert("RGB") if picture.mode != "RGB" else picture)
-        codes = (colors[..., 0].astype(np.int32) << 16) | (colors[..., 1].astype(np.int32) << 8) | colors[..., 2]
-        at = np.minimum(np.searchsorted(self._codes, codes), len(self._codes) - 1)
-        mask = self._labels[at]
-        unknown = self._codes[at] != codes
+        codes = cv2.cvtColor(colors, cv2.COLOR_RGB2BGRA).view("<i4")[..., 0] & 0xFFFFFF
+        at = codes % self._slots
+        mask = np.take(self._labels, at)
+        unknown = np.take(self._codes, at) != codes
         if unknown.any():
             if not self._ignores_others:
                 raise DataError(_unknown_colors(place, codes[unknown], self._where), "label")
