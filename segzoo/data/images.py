@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from segzoo.data.headers import header
 from segzoo.data.masks import PNG_END, damage, too_many_pixels
@@ -235,6 +235,8 @@ def exif_orientation(path: Path) -> int:
 
 
 def _unreadable(path: Path, why: object, kind: str = "unreadable") -> DataError:
+    if isinstance(why, UnidentifiedImageError):  # Pillow would name an object in memory
+        why = "it is empty" if kind == "zero_byte" else "it is in no known picture format"
     return DataError(
         f"{path}: cannot be read as an image ({why}). The file is probably truncated or no image: "
         "copy it again, or remove it together with its mask.",

@@ -30,12 +30,13 @@ _LEFT_OUT = "leaves the sample out"
 # The order is that of tables and reports.
 KINDS: dict[str, Kind] = {
     "unpaired": Kind("error", "file without a partner", "Add the missing file, or remove this one.", "leaves it out"),
-    "same_stem": Kind("error", "two files of one stem", "Rename or remove one, so that the pair is unambiguous."),
+    "same_stem": Kind("error", "two files of one stem", "Rename or remove one, so that it is clear.", _LEFT_OUT),
     "zero_byte": Kind("error", "empty file (0 bytes)", "Copy the file again, or remove the pair.", _LEFT_OUT),
     "truncated": Kind("error", "truncated file", "Copy the file again, or remove the pair.", _LEFT_OUT),
     "unreadable": Kind("error", "unreadable file", "Write the file again, or remove the pair.", _LEFT_OUT),
     "too_large": Kind(
-        "error", "decompression bomb", "Cut the picture into tiles; a small file that claims this size is hostile."
+        "error", "decompression bomb", "Cut the picture into tiles; a small file that claims this size is hostile.",
+        _LEFT_OUT,
     ),
     "symlink_loop": Kind("error", "link that leads to itself", "Replace the link by the file.", "leaves it out"),
     "size_mismatch": Kind(

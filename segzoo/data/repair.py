@@ -55,6 +55,8 @@ def repair(sources: Mapping[str, FolderSource], findings: Findings, out: Path) -
         if not source.format.suffixes or any(set("*{") & set(str(folder)) for folder in source.folders):
             raise DataError("--fix copies data sets of one folder of images and one of masks, a file for each image.")
     bad = {(p.split, p.id): p for p in findings.problems if p.severity == "error" and p.kind != "leak"}
+    # Which of the two belongs to the mask nobody knows; their problem is named after a file
+    bad |= {(p.split, Path(p.id).stem): p for p in findings.problems if p.kind == "same_stem"}
     done: list[dict[str, str]] = []
     copied = turned = 0
     try:

@@ -211,7 +211,10 @@ def _histogram(findings: Findings, colours: np.ndarray) -> bytes:
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.set_xscale("log")
-    axes.set_xlim(max(1e-4, axes.get_xlim()[0]), 100)
+    every = [100 * r.pixels[name] / max(1, sum(r.pixels.values())) for r in findings.splits.values() for name in names]
+    smallest = min((share for share in every if share > 0), default=1.0)
+    axes.set_xlim(max(1e-4, smallest / 3), 100)
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("% of the split's labelled pixels, logarithmic")
     axes.grid(alpha=0.3, axis="x")
     axes.spines[["top", "right"]].set_visible(False)

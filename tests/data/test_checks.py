@@ -224,6 +224,7 @@ def test_counts_do_not_depend_on_the_type_of_the_mask(root, drawn):
 
 def test_repair_copies_what_is_sound_and_turns_what_exif_turns(root, drawn, tmp_path):
     truncated(root, drawn)
+    Image.fromarray(drawn[5].image).save(root / "train/images/s5.jpg")
     leak(root, drawn[1:])  # s3 is in both splits then
     duplicate(root, drawn[2:])  # t2 is s4
     upright = drawn[0].image
@@ -232,11 +233,17 @@ def test_repair_copies_what_is_sound_and_turns_what_exif_turns(root, drawn, tmp_
     Image.fromarray(np.ascontiguousarray(np.rot90(upright))).save(root / "train/images/s0.png", exif=exif)
     checked = sources(root)
     findings = check_splits(checked)
-    assert {problem.kind for problem in findings.problems} == {"truncated", "leak", "duplicate", "size_mismatch"}
+    assert {problem.kind for problem in findings.problems} == {
+        "truncated",
+        "same_stem",
+        "leak",
+        "duplicate",
+        "size_mismatch",
+    }
     result = repair(checked, findings, tmp_path / "mended")
-    assert (result.turned, result.left_out) == (1, 3)
+    assert (result.turned, result.left_out) == (1, 4)
     mended = sources(tmp_path / "mended")
-    assert mended["train"].ids == ["s0", "s1", "s4", "s5"] and "copy" in mended["val"].ids
+    assert mended["train"].ids == ["s0", "s1", "s4"] and "copy" in mended["val"].ids
     assert check_splits(mended).problems == []
     np.testing.assert_array_equal(mended["train"][0].image, upright)
     np.testing.assert_array_equal(mended["train"][0].mask, drawn[0].mask)
