@@ -170,7 +170,7 @@ def predict(
     opened = load_run(run)
     paths = find_images(images)
     multilabel = opened.config.mode == "multilabel"
-    reader = assemble.image_reader(opened.config)
+    reader = assemble.image_reader(opened.config, alone=True)
     predictor = Predictor(opened.model(weights), reader=reader, multilabel=multilabel)
     root = images if images.is_dir() else None
     summary = predictor.predict_files(paths, out, opened.palette, opened.classes, root=root, overwrite=overwrite)

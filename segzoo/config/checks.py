@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from segzoo.backend import start_backend
-from segzoo.errors import SegzooError
+from segzoo.errors import ConfigError, SegzooError
 from segzoo.registry import Registry
 
 # What every Keras layer or loss takes, or what segzoo fills in from the rest of the configuration.
@@ -368,14 +368,20 @@ def auto_or_open_fraction(value: object) -> object:
 
 
 def masks_section(value: object) -> object:
-    """Return {format: name, **options} for a format's name or such a mapping; ValueError says what is wrong."""
-    from segzoo.data.formats import MASK_FORMATS
+    """Return {format: name, **options} for a format's name or such a mapping; ValueError says what is wrong.
+
+    Tables of colours are read from their files, so that the configuration in a run folder stands by itself.
+    """
+    from segzoo.data.formats import MASK_FORMATS, resolved
 
     section = {"format": value} if isinstance(value, str) else value
     if not isinstance(section, dict) or not isinstance(section.get("format"), str):
         raise ValueError(f"expected the name of a mask format or {{format: name, option: value}}, got {given(value)}")
     MASK_FORMATS.check(section["format"])
-    return section
+    try:
+        return resolved(section)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
 
 
 def masks_fit(masks: Mapping[str, Any], classes: Sequence[str], ignore_index: int, mode: str) -> None:

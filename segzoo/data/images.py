@@ -94,6 +94,7 @@ class ImageReader:
         alpha: what becomes of transparency where `channels` is not 4: "drop" shows the colours stored under it, "black"
             and "white" lay the image on such a ground.
         max_pixels: refuse larger images before decoding them.
+        upright: turn images as their EXIF orientation says. `FolderSource` turns them itself, together with masks.
 
     Raises:
         DataError: bands that are not one for each channel, or an empty range.
@@ -106,6 +107,7 @@ class ImageReader:
         value_range: tuple[float, float] | None = None,
         alpha: Alpha = "drop",
         max_pixels: int = 64 * 2**20,
+        upright: bool = False,
     ):
         if bands is not None and len(bands) != channels:
             raise DataError(f"{len(bands)} bands for images of {channels} channels: give one band for each channel.")
@@ -116,6 +118,7 @@ class ImageReader:
         self._bands = None if bands is None else list(bands)
         self._range = value_range
         self._alpha = alpha
+        self._upright = upright
 
     def __call__(self, path: Path) -> np.ndarray:
         """Read an image: (H, W, channels), uint8, or float32 where that is asked for or stored.
@@ -123,6 +126,10 @@ class ImageReader:
         Raises:
             DataError: missing, unreadable, truncated, too large, or of other channels than asked for.
         """
+        image = self._read(path)
+        return turned(image, exif_orientation(path)) if self._upright else image
+
+    def _read(self, path: Path) -> np.ndarray:
         if path.suffix.lower() == ".npy":
             from segzoo.data.formats.array import load_array
 

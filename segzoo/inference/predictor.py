@@ -115,8 +115,8 @@ class Predictor:
         For `<root>/a/1.jpg` come a PNG of class indices, `<out>/classes/a/1.png`, and the image under the classes'
         colours, `<out>/overlays/a/1.jpg`; with `class_names` also a legend, `<out>/classes.json`. Each is written
         whole or not at all. In multilabel the classes are a TIFF, with a page for each of them in their order, 0 or
-        255, as masks: channels reads it. An EXIF orientation is not applied: a class map lies on the pixel grid that
-        its image file stores.
+        255, as masks: channels reads it. Unless the reader turns images, an EXIF orientation is not applied: a class
+        map lies on the pixel grid that its image file stores.
 
         Args:
             paths: image files; `find_images` lists those of a folder.

@@ -110,12 +110,13 @@ def mask_format(config: Config) -> data.MaskFormat:
     return data.create_format(section.masks["format"], labels, **options)
 
 
-def image_reader(config: Config) -> data.ImageReader:
-    """What reads images, for training as for prediction."""
+def image_reader(config: Config, alone: bool = False) -> data.ImageReader:
+    """What reads images; `alone`, for prediction, those without masks, turned as the source of training turns them."""
     section, channels = config.data, config.model.input_channels
     if not isinstance(section, FolderData):
         return data.ImageReader(channels)
-    return data.ImageReader(channels, section.bands, section.value_range, section.alpha, section.max_pixels)
+    upright = alone and section.exif != "neither"
+    return data.ImageReader(channels, section.bands, section.value_range, section.alpha, section.max_pixels, upright)
 
 
 def class_names(config: Config) -> list[str]:

@@ -241,11 +241,16 @@ def test_gaps_between_instances_can_be_ignored(root):
 def test_channels_of_a_picture_are_classes(root, truth, high):
     layers = np.stack([truth > 0, truth == 1, truth == 2], -1).astype(np.uint8)
     save(root / "masks" / "a.png", layers * high)
-    np.testing.assert_array_equal(read(root, "channels", multilabel=True), layers)
+    np.testing.assert_array_equal(read(root, "channels", multilabel=True, high=high), layers)
+    with pytest.raises(DataError, match=rf"{high} \(464 places\) of 2304 are neither 0 nor {256 - high}, .*high"):
+        read(root, "channels", multilabel=True, high=256 - high, ignore_index=7)
     (root / "masks" / "a.png").unlink()
     pages = [Image.fromarray(layers[..., n] * high) for n in range(3)]
     pages[0].save(root / "masks" / "a.tif", save_all=True, append_images=pages[1:])
-    np.testing.assert_array_equal(read(root, "channels", multilabel=True), layers)
+    np.testing.assert_array_equal(read(root, "channels", multilabel=True, high=high), layers)
+    pages = [Image.fromarray(layers[..., n] > 0) for n in range(3)]
+    pages[0].save(root / "masks" / "a.tif", save_all=True, append_images=pages[1:])
+    np.testing.assert_array_equal(read(root, "channels", multilabel=True, high=high), layers)
 
 
 def test_multilabel_masks_of_other_channels_or_values_are_refused(root, truth):
@@ -253,7 +258,7 @@ def test_multilabel_masks_of_other_channels_or_values_are_refused(root, truth):
     with pytest.raises(DataError, match=r"shape \(24, 32, 2\), where multilabel needs \(H, W, 3\)"):
         read(root, "array", multilabel=True)
     np.save(root / "masks" / "a.npy", np.stack([truth] * 3, -1))
-    with pytest.raises(DataError, match=r"360 of 2304 pixels.*neither 0 nor 1: 2 \(360 pixels\)"):
+    with pytest.raises(DataError, match=r"2 \(360 places\) of 2304 are neither 0 nor 1"):
         read(root, "array", multilabel=True)
 
 
@@ -262,6 +267,12 @@ def test_multilabel_masks_keep_ignored_places(root, truth):
     layers[0, 0, 1] = 255
     np.save(root / "masks" / "a.npy", layers)
     np.testing.assert_array_equal(read(root, "array", multilabel=True), layers)
+    # also where the file has no other value, so that 255 could be taken for yes
+    np.save(root / "masks" / "a.npy", 255 * (layers == 255))
+    np.testing.assert_array_equal(read(root, "array", multilabel=True), 255 * (layers == 255))
+    np.testing.assert_array_equal(read(root, "array", multilabel=True, high=255), layers == 255)
+    with pytest.raises(ConfigError, match=r"masks\.high must be 1 or 255, got 128"):
+        read(root, "array", multilabel=True, high=128)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float32])

@@ -155,6 +155,22 @@ def test_an_orientation_turns_image_and_mask_as_the_setting_says(tmp_path, orien
     np.testing.assert_array_equal(sample.mask, sample.image[..., 0] % 2)
 
 
+@pytest.mark.parametrize("exif", ["neither", "both", "image"])
+def test_prediction_reads_images_as_training_does(tmp_path, exif):
+    from segzoo.config import load_config
+    from segzoo.training.assemble import image_reader
+
+    note = Image.Exif()
+    note[ORIENTATION] = 6
+    path = save(tmp_path / "a.png", RGB, exif=note)
+    (tmp_path / "run.yaml").write_text(
+        "model: {decoder: unet, backbone: efficientnet_b0}\ntraining: {epochs: 1}\n"
+        f"data: {{source: folder, root: here, classes: [a, b], exif: {exif}}}\n"
+    )
+    image = image_reader(load_config(tmp_path / "run.yaml"), alone=True)(path)
+    np.testing.assert_array_equal(image, RGB if exif == "neither" else turned(RGB, 6))
+
+
 def test_a_mask_that_fits_only_after_turning_names_the_setting(tmp_path):
     note = Image.Exif()
     note[ORIENTATION] = 6

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from segzoo.config import load_config
+from segzoo.config import dump_config, load_config
 from segzoo.data import MASK_FORMATS
+from segzoo.errors import ConfigError
 from segzoo.training.assemble import build_source
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "custom-masks.md").read_text(encoding="utf-8")
@@ -302,3 +304,30 @@ def test_recipes_read_what_was_drawn(name, tmp_path, monkeypatch):
                 np.testing.assert_allclose(sample.image[20, 20], PIXELS[name], rtol=1e-6)
             else:  # turned where the recipe turns it, up to what JPEG changes
                 assert np.abs(sample.image.astype(int) - pixels()).mean() < 4
+
+
+@pytest.mark.parametrize("name", ["rgb_table", "rgb_csv", "rgb_yaml"])
+def test_the_configuration_of_a_run_holds_the_table_of_colours(name, tmp_path, monkeypatch):
+    """A run folder may be opened where the data set is not."""
+    monkeypatch.chdir(tmp_path)
+    text = "model: {decoder: unet, backbone: efficientnet_b0}\ntraining: {epochs: 20}\n" + RECIPES[name]
+    (tmp_path / "run.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"run\.yaml:\d+: data\.masks: .*colors: .* cannot be read"):
+        load_config("run.yaml")
+    root = Path(YAML(typ="safe").load(RECIPES[name])["data"]["root"])
+    truth = WRITERS[name](root / "train")
+    dump_config(load_config("run.yaml"), tmp_path / "resolved.yaml")
+    next(path for path in root.iterdir() if path.is_file()).unlink()
+    np.testing.assert_array_equal(build_source(load_config("resolved.yaml"), "train")[0].mask, truth)
+
+
+def test_coco_asks_for_pycocotools_only_where_masks_are_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    monkeypatch.setitem(sys.modules, "pycocotools.mask", None)
+    text = "model: {decoder: unet, backbone: efficientnet_b0}\ntraining: {epochs: 20}\n" + RECIPES["coco"]
+    (tmp_path / "run.yaml").write_text(text, encoding="utf-8")
+    config = load_config("run.yaml")
+    save(tmp_path / "coco" / "images" / "train" / "1.jpg", pixels())
+    with pytest.raises(ConfigError, match=r"needs pycocotools: pip install"):
+        build_source(config, "train")

@@ -31,7 +31,7 @@ MASK_FORMATS = Registry(
     },
 )
 
-__all__ = ["MASK_FORMATS", "Labels", "MaskFormat", "check_format", "create_format"]
+__all__ = ["MASK_FORMATS", "Labels", "MaskFormat", "check_format", "create_format", "resolved"]
 
 
 def create_format(name: str, labels: Labels, **options: Any) -> MaskFormat:
@@ -60,6 +60,19 @@ def create_format(name: str, labels: Labels, **options: Any) -> MaskFormat:
     except (TypeError, ValueError, AttributeError) as error:  # a value of a type that the option cannot have
         raise ConfigError(f"masks: {name} cannot use its options {options}: {error}.") from error
     return made
+
+
+def resolved(masks: Mapping[str, Any]) -> dict[str, Any]:
+    """Return {format: name, option: value, ...} with what files of options hold in place of their paths.
+
+    So the configuration of a run stands by itself: a model is rebuilt where its data set is not.
+
+    Raises:
+        UnknownNameError: no such format.
+        ConfigError: such a file cannot be read.
+    """
+    kind = MASK_FORMATS[str(masks["format"])]
+    return {**masks, **(kind.resolved(masks) if hasattr(kind, "resolved") else {})}
 
 
 def check_format(masks: Mapping[str, Any], labels: Labels) -> None:

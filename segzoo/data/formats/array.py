@@ -8,8 +8,8 @@ from typing import IO
 
 import numpy as np
 
-from segzoo.data.formats.contract import Labels, OneFile, two_values
-from segzoo.errors import DataError
+from segzoo.data.formats.contract import Labels, OneFile
+from segzoo.errors import ConfigError, DataError
 
 
 class ArrayFormat(OneFile):
@@ -18,14 +18,17 @@ class ArrayFormat(OneFile):
     Args:
         labels: the classes.
         key: name of the array in an .npz; None: the only one.
+        high: in multilabel, the value that says yes: 1 or 255.
     """
 
     multilabel = (False, True)
     suffixes = (".npy", ".npz")
 
-    def __init__(self, labels: Labels, key: str | None = None):
+    def __init__(self, labels: Labels, key: str | None = None, high: int = 1):
         super().__init__(labels)
+        check_high(high)
         self._key = key
+        self._high = high
 
     def read(self, place: Path, image: Path, size: tuple[int, int]) -> np.ndarray:
         """Return labels (H, W), or in multilabel (H, W, C)."""
@@ -40,7 +43,7 @@ class ArrayFormat(OneFile):
         if mask.dtype.kind not in "iu":
             raise DataError(f"{place}: a mask holds whole numbers, not {mask.dtype}.")
         if self.labels.multilabel:
-            return layered(mask, self.labels, place)
+            return layered(mask, self._high, self.labels, place)
         if mask.ndim == 3 and mask.shape[2] == 1:
             mask = mask[..., 0]
         if mask.ndim != 2:
@@ -51,8 +54,17 @@ class ArrayFormat(OneFile):
         return mask if mask.dtype.itemsize <= 4 else mask.astype(np.int32)
 
 
-def layered(mask: np.ndarray, labels: Labels, place: Path) -> np.ndarray:
-    """Return a mask (H, W, C) of 0 and 1, or 0 and 255, and the ignore index as 0, 1 and the ignore index.
+def check_high(high: int) -> None:
+    """Raise ConfigError unless the value that says yes in multilabel is 1 or 255."""
+    if high not in (1, 255) or isinstance(high, bool):
+        raise ConfigError(f"masks.high must be 1 or 255, got {high!r}.")
+
+
+def layered(mask: np.ndarray, high: int, labels: Labels, place: Path) -> np.ndarray:
+    """Return a mask (H, W, C) of 0, `high` and the ignore index as 0, 1 and the ignore index.
+
+    Which of 1 and 255 says yes is not read off the file: one that holds 0 and 255 alone could have nothing but ignored
+    places. Where `high` is the ignore index, it says yes.
 
     Raises:
         DataError: another number of channels than classes, or other values.
@@ -62,11 +74,18 @@ def layered(mask: np.ndarray, labels: Labels, place: Path) -> np.ndarray:
             f"{place}: a mask of shape {mask.shape}, where multilabel needs (H, W, {len(labels.classes)}): one "
             f"channel for each class ({', '.join(labels.classes)})."
         )
-    # 255 is "yes" beside 0 alone; with ones in the file it can only be the ignore index
-    ignored = (mask == labels.ignore_index) & bool((mask == 1).any() or labels.ignore_index != 255)
-    cure = "Each channel must hold 0 and 1, or 0 and 255, and the ignore index (data.ignore_index)."
-    result = two_values(np.where(ignored, 0, mask), place, None, cure).astype(labels.dtype)
+    result = (mask == high).astype(labels.dtype)
+    ignored = (mask == labels.ignore_index) & (mask != high)
     result[ignored] = labels.ignore_index
+    wrong = mask[(result == 0) & (mask != 0)]
+    if wrong.size:
+        values, counts = np.unique(wrong, return_counts=True)
+        shown = ", ".join(f"{v} ({n} places)" for v, n in zip(values[:5], counts[:5], strict=True))
+        raise DataError(
+            f"{place}: {shown}{', ...' if len(values) > 5 else ''} of {mask.size} are neither 0 nor {high}, which "
+            f"masks.high says yes is, nor the ignore index ({labels.ignore_index}). Correct the mask, or set "
+            "masks.high to 1 or 255."
+        )
     return result
 
 

@@ -24,9 +24,6 @@ class CocoFormat:
         background: class, or "ignore", of pixels without an object (not in multilabel); None: the first class.
         other: what categories that are no class are: "error"; "ignore" for the ignore index; "background" as if they
             were not there.
-
-    Raises:
-        ConfigError: pycocotools is missing.
     """
 
     multilabel = (False, True)
@@ -38,10 +35,6 @@ class CocoFormat:
         background: str | None = None,
         other: Literal["error", "ignore", "background"] = "error",
     ):
-        try:
-            import pycocotools.mask  # noqa: F401
-        except ImportError as error:
-            raise ConfigError("masks: coco needs pycocotools: pip install 'segzoo[coco]'.") from error
         if other not in ("error", "ignore", "background"):
             raise ConfigError(f"masks.other must be error, ignore or background, got {other!r}.")
         self.labels = labels
@@ -50,7 +43,16 @@ class CocoFormat:
         self._objects: dict[Path, dict[str, tuple[tuple[int, int], list[Any]]]] = {}
 
     def find(self, folders: Sequence[Path], pattern: str) -> dict[str, Path]:
-        """Return the JSON for each image that it lists, by stem; a place is `annotations.json/stem`."""
+        """Return the JSON for each image that it lists, by stem; a place is `annotations.json/stem`.
+
+        Raises:
+            ConfigError: pycocotools is missing, which only reading needs: a trained model predicts without it.
+            DataError: no such JSON, or one that cannot be used.
+        """
+        try:
+            import pycocotools.mask  # noqa: F401
+        except ImportError as error:
+            raise ConfigError("masks: coco needs pycocotools: pip install 'segzoo[coco]'.") from error
         return {stem: path / stem for path in folders for stem in self._read(path)}
 
     def read(self, place: Path, image: Path, size: tuple[int, int]) -> np.ndarray:

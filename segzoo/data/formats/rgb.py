@@ -66,6 +66,17 @@ class RgbFormat(OneFile):
         for code, label in codes.items():
             self._codes[code % self._slots], self._labels[code % self._slots] = code, label
 
+    @staticmethod
+    def resolved(options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the option `colors` with the table in place of its file; ConfigError where it cannot be read."""
+        path = options.get("colors")
+        if not isinstance(path, str):
+            return {}
+        table: dict[str, list[list[int]]] = {}
+        for name, color in read_colors(Path(path)):
+            table.setdefault(name, []).append(list(color))
+        return {"colors": table}
+
     def read(self, place: Path, image: Path, size: tuple[int, int]) -> np.ndarray:
         """Return labels (H, W)."""
         with open_picture(place, self.labels.max_pixels) as picture:
