@@ -39,6 +39,7 @@ _LAZY = {
     "TrainBatches": "segzoo.data.pipeline",
     "check_source": "segzoo.data.checks",
     "listed_pairs": "segzoo.data.splits",
+    "refuse_common": "segzoo.data.splits",
     "presence": "segzoo.data.sampling",
     "repeat_factors": "segzoo.data.sampling",
     "signed_distances": "segzoo.data.distances",
