@@ -1,20 +1,31 @@
-"""Training batches per second: segzoo's pipeline beside a torch DataLoader with the same files and transforms.
+"""Training batches per second and memory: segzoo's pipeline beside a torch DataLoader and beside tf.data.
 
     python benchmarks/pipeline.py --data <folder with train/images and train/masks> --classes 11 --ignore-index 11
 
-Both decode an image and a mask, scale by 0.7 to 1.5, pad and crop to 320 x 320, flip and change colours, and deliver
-batches of 8 as uint8 arrays; "cached" is segzoo after its first epoch, with decoded samples in memory. They take turns
-for several rounds, after one that is not counted, and the medians and their ratio are printed.
+All decode an image and a mask, scale by 0.7 to 1.5, pad and crop to 320 x 320, flip and change colours, and deliver
+batches of 8 as uint8 arrays; "cached" is segzoo after its first epoch, with decoded samples in memory. The images are
+written anew as PNG and as JPEG, so that both are the same pixels but for the compression. Every measurement runs in a
+process of its own; the contenders take turns, and after the rounds the medians and the ratios to the DataLoader are
+printed. Memory is the proportional set size (PSS) of the process and its children at the end, all libraries included:
+what shared pages cost is divided among those who share them, so other Python programs should not run. Linux only.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import json
+import os
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import cv2
 
 from segzoo.data import Augmentation, CachedSource, FolderSource, Source, TrainBatches
 
@@ -39,7 +50,6 @@ def loader_batches(source: FolderSource, batch: int, workers: int, ignore_index:
     except ImportError:
         return None
     import albumentations as A
-    import cv2
 
     class Files(torch.utils.data.Dataset):
         def __init__(self) -> None:
@@ -102,13 +112,68 @@ def tf_batches(source: FolderSource, batch: int, workers: int, ignore_index: int
     return iter(data.as_numpy_iterator())
 
 
-def rate(batches: Iterator[Any], batch: int, seconds: float) -> float:
-    """Images per second over about `seconds`."""
+def cached_batches(source: FolderSource, batch: int, workers: int, ignore_index: int) -> Iterator[Any]:
+    remembered = CachedSource(source, 2**30)
+    for index in range(len(source)):
+        remembered[index]  # as after the first epoch
+    return segzoo_batches(remembered, batch, workers, ignore_index)
+
+
+CONTENDERS: dict[str, Callable[..., Iterator[Any] | None]] = {
+    "segzoo": segzoo_batches,
+    "cached": cached_batches,
+    "DataLoader": loader_batches,
+    "tf.data": tf_batches,
+}
+NEEDS = {"DataLoader": "torch", "tf.data": "tensorflow"}
+
+
+def memory() -> float:
+    """Proportional set size of this process and all below it, in MB."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue  # it ended meanwhile
+    family = {os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in family} - family:
+        family |= more
+    total = 0
+    for pid in family:
+        try:
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        except OSError:
+            continue
+        total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return total / 1000
+
+
+def measure(given: argparse.Namespace) -> None:
+    """Measure one contender in this process and print {images/s, MB} as JSON."""
+    names = [str(label) for label in range(given.classes)]
+    source = FolderSource(given.data, given.split, names, given.ignore_index)
+    batches = CONTENDERS[given.measure](source, given.batch, given.workers[0], given.ignore_index)
+    assert batches is not None
+    for _ in range(4):
+        next(batches)  # start-up of threads and processes is not what is compared
     start, count = time.perf_counter(), 0
-    while time.perf_counter() - start < seconds:
+    while time.perf_counter() - start < given.seconds:
         next(batches)
-        count += batch
-    return count / (time.perf_counter() - start)
+        count += given.batch
+    print(json.dumps({"rate": count / (time.perf_counter() - start), "memory": memory()}), flush=True)
+    os._exit(0)  # workers that read ahead need not finish
+
+
+def write_images(source: FolderSource, folder: Path, ending: str, split: str) -> None:
+    """Write a copy of the data set with its images in one format."""
+    for kind in ("images", "masks"):
+        (folder / split / kind).mkdir(parents=True)
+    for image, mask, name in (source[index] for index in range(len(source))):
+        stem = name.replace("/", "_")
+        cv2.imwrite(str(folder / split / "images" / f"{stem}{ending}"), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        cv2.imwrite(str(folder / split / "masks" / f"{stem}.png"), mask)
 
 
 def main() -> None:
@@ -117,45 +182,47 @@ def main() -> None:
     parser.add_argument("--split", default="train")
     parser.add_argument("--classes", type=int, default=256, help="number of classes")
     parser.add_argument("--ignore-index", type=int, default=255)
-    parser.add_argument("--peer", choices=("DataLoader", "tf.data"), default="DataLoader")
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--formats", nargs="+", choices=("png", "jpg"), default=["png", "jpg"])
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0, help="length of one measurement")
+    parser.add_argument("--only", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS))
+    parser.add_argument("--measure", choices=list(CONTENDERS), help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.measure:
+        measure(given)
+    names = [name for name in given.only if name not in NEEDS or importlib.util.find_spec(NEEDS[name])]
+    for name in sorted(set(given.only) - set(names)):
+        print(f"{NEEDS[name]} is not installed, so {name} is not measured.")
+    source = FolderSource(given.data, given.split, [str(n) for n in range(given.classes)], given.ignore_index)
+    print(f"{len(source)} samples, batch {given.batch}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    with tempfile.TemporaryDirectory() as folder:
+        for ending in given.formats:
+            write_images(source, Path(folder) / ending, f".{ending}", given.split)
+            for workers in given.workers:
+                compare(given, names, Path(folder) / ending, ending, workers)
 
-    names = [str(label) for label in range(given.classes)]
-    source = FolderSource(given.data, given.split, names, given.ignore_index)
-    peers: dict[str, Callable[..., Iterator[Any] | None]] = {"DataLoader": loader_batches, "tf.data": tf_batches}
-    remembered = CachedSource(source, 2**30)
-    for index in range(len(source)):
-        remembered[index]  # as after the first epoch
 
-    def cached_batches(_: Any, *arguments: int) -> Iterator[Any]:
-        return segzoo_batches(remembered, *arguments)
-
-    makers = {"segzoo": segzoo_batches, given.peer: peers[given.peer], "cached": cached_batches}
-    rates: dict[str, list[float]] = {name: [] for name in makers}
-    for round_ in range(given.rounds + 1):
-        for name, make in makers.items():
-            batches = make(source, given.batch, given.workers, given.ignore_index)
-            if batches is None:
-                continue
-            next(batches)  # start-up of threads and processes is not what is compared
-            measured = rate(batches, given.batch, given.seconds)
-            del batches  # ends its workers before the other's turn
-            if round_:
-                rates[name].append(measured)
-                print(f"round {round_}  {name:<10} {measured:6.1f} images/s", flush=True)
-    medians = {name: statistics.median(found) for name, found in rates.items() if found}
-    for name, median in medians.items():
-        print(f"median   {name:<10} {median:6.1f} images/s ({given.workers} workers, batch {given.batch})")
-    if given.peer in medians:
-        for name in ("segzoo", "cached"):
-            print(f"ratio    {name} / {given.peer} = {medians[name] / medians[given.peer]:.2f}")
-    else:
-        library = {"DataLoader": "torch", "tf.data": "tensorflow"}[given.peer]
-        print(f"{library} is not installed, so there is no {given.peer} to compare with.")
+def compare(given: argparse.Namespace, names: list[str], data: Path, ending: str, workers: int) -> None:
+    """Let the contenders take turns on one format and number of workers; print medians and ratios."""
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    options = ["--classes", given.classes, "--ignore-index", given.ignore_index, "--batch", given.batch]
+    options += ["--split", given.split, "--seconds", given.seconds, "--data", data, "--workers", workers]
+    for _ in range(given.rounds):
+        for name in names:
+            command = [sys.executable, __file__, "--measure", name, *map(str, options)]
+            quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=quiet)
+            found[name].append(json.loads(done.stdout.splitlines()[-1]))
+    figures = {
+        name: [statistics.median(each[key] for each in runs) for key in ("rate", "memory")]
+        for name, runs in found.items()
+    }
+    peer = figures.get("DataLoader")
+    for name, (rate, megabytes) in figures.items():
+        ratio = "" if peer is None else f"  {rate / peer[0]:5.2f} x rate  {megabytes / peer[1]:5.2f} x memory"
+        print(f"{ending}  {workers} worker(s)  {name:<10} {rate:7.1f} images/s  {megabytes:7.0f} MB{ratio}", flush=True)
 
 
 if __name__ == "__main__":

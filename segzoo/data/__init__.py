@@ -41,6 +41,7 @@ _LAZY = {
     "check_source": "segzoo.data.checks",
     "check_splits": "segzoo.data.checks",
     "listed_pairs": "segzoo.data.splits",
+    "refuse_common": "segzoo.data.splits",
     "presence": "segzoo.data.sampling",
     "repeat_factors": "segzoo.data.sampling",
     "signed_distances": "segzoo.data.distances",

@@ -229,7 +229,8 @@ def listed(path: Path, ids: Sequence[str]) -> list[int]:
 def listed_pairs(path: Path, root: Path) -> list[Pair] | None:
     """Return the images and masks that a list file names, in its order; None where it names samples alone.
 
-    Each line holds two paths, of an image and of its mask, with white space between; relative paths start at `root`.
+    Each line holds two paths, of an image and of its mask, with white space between; relative paths start at `root`, as
+    do those with a leading slash where there is no such file, as in the lists that CamVid is published with.
 
     Raises:
         DataError: a file that does not exist, or a line that has not two paths where the first has; with its line.
@@ -241,7 +242,10 @@ def listed_pairs(path: Path, root: Path) -> list[Pair] | None:
     for number, words in lines:
         if len(words) != 2:
             raise DataError(f"{path}, line {number}: holds {len(words)} words, not the paths of an image and its mask.")
-        image, mask = (root / word for word in words)
+        image, mask = (
+            Path(word) if Path(word).is_absolute() and Path(word).exists() else root / word.lstrip("/")
+            for word in words
+        )
         for file in (image, mask):
             if not file.exists():
                 raise DataError(
@@ -257,6 +261,15 @@ def listed_pairs(path: Path, root: Path) -> list[Pair] | None:
             raise DataError(f"{path}, line {number}: {image} stands there twice.")
         named[pair.name] = pair
     return list(named.values())
+
+
+def refuse_common(train: Sequence[Pair], val: Sequence[Pair], names: tuple[str, str]) -> None:
+    """Raise DataError where an image is listed for both splits; `names` are those of the lists."""
+    seen = {pair.image.resolve() for pair in train}
+    both = [pair for pair in val if pair.image.resolve() in seen]
+    if both:
+        more = f" and {len(both) - 1} more stand" if len(both) > 1 else " stands"
+        raise DataError(f"{both[0].image}{more} in both {names[0]} and {names[1]}. Leave each image in one list.")
 
 
 def _lines(path: Path) -> list[tuple[int, list[str]]]:

@@ -50,8 +50,11 @@ def _whole_source(config: Config, split: str, strict: bool) -> Source:
         return _stored(config, split, strict=strict)
     if settings.train is not None and settings.val is not None and isinstance(config.data, FolderData):
         # A list of images and masks is a source by itself, whatever folders they lie in.
-        path = settings.train if split == "train" else settings.val
-        pairs = data.listed_pairs(Path(path), Path(config.data.root))
+        root = Path(config.data.root)
+        train, val = (data.listed_pairs(Path(path), root) for path in (settings.train, settings.val))
+        if train is not None and val is not None:
+            data.refuse_common(train, val, (settings.train, settings.val))
+        pairs = train if split == "train" else val
         if pairs is not None:
             return _stored(config, None, pairs)
     return data.split(
