@@ -237,6 +237,11 @@ class TrainingConfig(Section):
         "float32",
         description="Number type of the computation: float32, bfloat16 or float16; weights stay float32.",
     )
+    distribution: Literal["none", "mirrored", "multi_host"] = Field(
+        default="none",
+        description="none: one device; mirrored: all GPUs of this machine; multi_host: all devices of the processes that "
+        "were started together, on JAX (docs/distributed.md). data.batch_size stays the whole batch.",
+    )
     early_stopping: EarlyStoppingConfig | None = Field(
         default=None, description="When to stop before the last epoch; null: never."
     )

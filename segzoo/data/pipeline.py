@@ -44,6 +44,8 @@ class TrainBatches:
         augmentation: applied to every sample; it must bring all to one size.
         workers: threads that make batches ahead; 0 makes each when it is asked for.
         target: makes of each augmented mask what the loss is given in its place; None leaves the mask.
+        rows: places of a batch that are made, where several processes make a batch together; None: all. A sample's
+            place and augmentation are the same whoever makes it.
 
     Attributes:
         steps_per_epoch: batches in one epoch, at least 1.
@@ -60,6 +62,7 @@ class TrainBatches:
         augmentation: Augmentation | None = None,
         workers: int = 2,
         target: Callable[[np.ndarray], np.ndarray] | None = None,
+        rows: range | None = None,
     ):
         if len(source) == 0 or batch_size < 1:
             raise DataError(f"batches of {batch_size} from {len(source)} sample(s): both must be at least 1.")
@@ -69,6 +72,7 @@ class TrainBatches:
         self.augmentation = augmentation
         self.workers = workers
         self.target = target
+        self.rows = range(batch_size) if rows is None else rows
         self.steps_per_epoch = max(1, len(source) // batch_size)
         self._last_order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
 
@@ -90,7 +94,8 @@ class TrainBatches:
         order = self._order(epoch)
         first = position * self.batch_size
         samples = []
-        for place in range(first, first + self.batch_size):
+        for row in self.rows:
+            place = first + row
             sample = self.source[int(order[place])]
             if self.augmentation is not None:
                 copy = place // len(self.source)  # 0, unless a small source is repeated within the batch
@@ -120,23 +125,34 @@ class EvalBatches:
         batch_size: most samples per batch.
         workers: threads that read ahead; 0 reads each sample when it is asked for.
         augmentation: applied to every sample; meant for what is not random, such as Resize.
+        part: (index, count) where several processes share the samples: of blocks of `batch_size` samples every
+            count-th from index on, so that samples of one size share the batches that they would share without it.
 
     Raises:
         DataError: a batch size below 1.
     """
 
-    def __init__(self, source: Source, batch_size: int = 1, workers: int = 2, augmentation: Augmentation | None = None):
+    def __init__(
+        self,
+        source: Source,
+        batch_size: int = 1,
+        workers: int = 2,
+        augmentation: Augmentation | None = None,
+        part: tuple[int, int] = (0, 1),
+    ):
         if batch_size < 1:
             raise DataError(f"batch_size={batch_size} must be at least 1.")
         self.source = source
         self.batch_size = batch_size
         self.workers = workers
         self.augmentation = augmentation
+        index, count = part
+        self.indices = [sample for sample in range(len(source)) if sample // batch_size % count == index]
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray, list[str]]]:
         """Iterate over (images (B, H, W, 3) uint8, masks (B, H, W) integers, ids); DataError as the source raises."""
         waiting: list[Sample] = []
-        for sample in _in_order(self._read, len(self.source), self.workers):
+        for sample in _in_order(self._read, len(self.indices), self.workers):
             if waiting and (len(waiting) == self.batch_size or sample.image.shape != waiting[0].image.shape):
                 yield _stack(waiting)
                 waiting = []
@@ -144,8 +160,8 @@ class EvalBatches:
         if waiting:
             yield _stack(waiting)
 
-    def _read(self, index: int) -> Sample:
-        sample = self.source[index]
+    def _read(self, position: int) -> Sample:
+        sample = self.source[self.indices[position]]
         return sample if self.augmentation is None else _augment(sample, self.augmentation, _EVAL_SEED)
 
 
