@@ -15,7 +15,7 @@ from rich.table import Table
 
 from segzoo import __version__
 from segzoo.backend import start_backend
-from segzoo.errors import SegzooError
+from segzoo.errors import RunInterruptedError, SegzooError
 
 app = typer.Typer(
     help="Segmentation models in Keras 3: train from one YAML file, evaluate, predict, export.",
@@ -31,11 +31,19 @@ WeightsOption = Annotated[Literal["best", "last"], typer.Option(help="Which weig
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; errors that a user can act on are printed as one paragraph, with exit code 1."""
+    """Run the command line; errors that a user can act on are printed as one paragraph, with exit code 1.
+
+    A training run that a signal stopped has exit code 75: its state is saved, and the same command goes on with it.
+    """
     # TensorFlow's start-up chatter hides the messages that matter; whoever wants it sets the variable.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         app(list(arguments) if arguments is not None else None)
+    except RunInterruptedError as stop:
+        from segzoo.training.interrupts import EXIT_CODE
+
+        Console(stderr=True).print(_escape(str(stop)), highlight=False, soft_wrap=True)
+        sys.exit(EXIT_CODE)
     except SegzooError as error:
         Console(stderr=True).print(f"[bold red]Error:[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(1)
@@ -45,17 +53,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def train(
     config: ConfigOption,
     overrides: SetOption = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last whole epoch of the run.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="There must be a run to go on with; a finished one is shown again.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that the folder holds.")] = False,
+    resume_anyway: Annotated[
+        bool, typer.Option("--resume-anyway", help="Go on although configuration, data or code have changed.")
+    ] = False,
 ) -> None:
-    """Train a model; ends with a table of per-class figures and the path of the run folder."""
+    """Train a model; ends with a table of per-class figures and the path of the run folder.
+
+    The same command goes on with a run that was interrupted. SIGTERM and Ctrl-C save the state and stop with exit code
+    75; a second one stops at once. Exit code 1: an error, 0: the run is finished.
+    """
     from segzoo.config import load_config
 
     resolved = load_config(config, overrides or ())
     start_backend()
     from segzoo.training import train as run
 
-    run(resolved, resume=resume, overwrite=overwrite, console=_console())
+    run(resolved, resume=resume, overwrite=overwrite, resume_anyway=resume_anyway, console=_console())
 
 
 @app.command()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class SegzooError(Exception):
@@ -24,6 +26,22 @@ class WeightsError(SegzooError):
 
 class RunError(SegzooError):
     """A run folder that cannot be used, or a training run that had to stop."""
+
+
+class RunInterruptedError(RunError):
+    """A training run that a signal stopped after its state was saved; the same command goes on with it."""
+
+
+class StorageError(SegzooError, OSError):
+    """A file that the operating system would not let segzoo write: a full disk, a read-only folder, a quota."""
+
+    @classmethod
+    def of(cls, error: OSError, path: Path) -> StorageError:
+        """What `error` says about `path`, the file that was meant to be written."""
+        return cls(error.errno, os.strerror(error.errno) if error.errno else str(error), str(path))
+
+    def __str__(self) -> str:
+        return f"{self.filename} cannot be written: {self.strerror}."
 
 
 class UnknownNameError(SegzooError, ValueError):

@@ -212,6 +212,18 @@ def auto_or_open_fraction(value: object) -> object:
     return value
 
 
+def seconds(value: object) -> float:
+    """Read a time span: a number of seconds, or numbers with units as in 2h, 1h30m, 45s, 1d."""
+    if isinstance(value, str):
+        parts = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", value.strip().lower())
+        if not value.strip() or parts is None:
+            raise ValueError(f"expected a time span such as 90m, 1h30m or 2d, or a number of seconds, got {value!r}")
+        value = float(sum(int(n or 0) * unit for n, unit in zip(parts.groups(), (86400, 3600, 60, 1), strict=True)))
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ValueError(f"expected a time span above 0 such as 90m, or a number of seconds, got {given(value)}")
+    return float(value)
+
+
 def no_fraction(value: object) -> object:
     """Refuse 8.0 where 8 is meant: a Literal compares with ==, and so would accept it."""
     if isinstance(value, float):

@@ -10,6 +10,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -31,6 +32,8 @@ Color = Annotated[tuple[ColorValue, ColorValue, ColorValue], Field(strict=False)
 ImageSize = Annotated[
     tuple[Annotated[int, Field(ge=32, le=8192)], Annotated[int, Field(ge=32, le=8192)]], Field(strict=False)
 ]
+_SECONDS_OR_TEXT = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string"}]}
+Duration = Annotated[float, BeforeValidator(checks.seconds), WithJsonSchema(_SECONDS_OR_TEXT)]
 Momentum = Annotated[Literal["auto"] | float, BeforeValidator(checks.auto_or_open_fraction)]
 
 
@@ -222,6 +225,21 @@ class EarlyStoppingConfig(Section):
     min_delta: Fraction = Field(default=0.0, description="Smallest gain in mIoU that counts as better, 0 to 1.")
 
 
+class PlateauConfig(Section):
+    """When to lower the learning rate below its schedule."""
+
+    patience: Positive = Field(
+        description="Epochs without a better validation mIoU before the learning rate is lowered, 1 or more."
+    )
+    factor: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
+        default=0.5, description="What the learning rate is multiplied by, between 0 and 1."
+    )
+    min_delta: Fraction = Field(default=0.0, description="Smallest gain in mIoU that counts as better, 0 to 1.")
+    final_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        default=0.01, description="Where lowering ends, as a fraction of the schedule's learning rate, above 0, to 1."
+    )
+
+
 class TrainingConfig(Section):
     """How long, how fast and in what precision the model is trained."""
 
@@ -244,6 +262,19 @@ class TrainingConfig(Section):
     )
     early_stopping: EarlyStoppingConfig | None = Field(
         default=None, description="When to stop before the last epoch; null: never."
+    )
+    reduce_on_plateau: PlateauConfig | None = Field(
+        default=None, description="When to lower the learning rate below its schedule; null: never."
+    )
+    max_time: Duration | None = Field(
+        default=None,
+        description="Longest training time, evaluation included, in seconds or as 90m, 1h30m, 2d; then the epoch ends "
+        "early, is evaluated, and the run is finished. Parts of an interrupted run add up. null: no limit.",
+    )
+    save_every: Annotated[float, Field(ge=0.0)] = Field(
+        default=300.0,
+        description="Seconds between two saves of the run state within an epoch, 0 or more; 0: after every step. It is "
+        "saved at the end of every epoch too, and on SIGTERM and SIGINT.",
     )
     evaluate_every: Positive = Field(default=1, description="Epochs between two evaluations, 1 or more.")
     batchnorm_momentum: Momentum = Field(

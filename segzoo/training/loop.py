@@ -1,71 +1,58 @@
-"""The training loop: from a Config to a run folder with a trained model, figures and a table."""
+"""From a Config to a run folder with a trained model, figures and a table."""
 
 from __future__ import annotations
 
-import math
-import time
 import warnings
-from contextlib import closing
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import keras
 from rich.console import Console
+from rich.markup import escape
 
 from segzoo.backend import precision_note, start_backend, use_xla
-from segzoo.config import Config
-from segzoo.errors import RunError
-from segzoo.files import replacing
-from segzoo.inference.pictures import prediction_sheet
-from segzoo.metrics import ConfusionMatrix
-from segzoo.model import LOGITS, logits_only
+from segzoo.config import Config, dump_config
+from segzoo.data import Source
+from segzoo.errors import RunError, StorageError
 from segzoo.training import assemble
 from segzoo.training.batchnorm import momentum_for, set_momentum
 from segzoo.training.class_pixels import ClassPixels
-from segzoo.training.curves import plot_curves
-from segzoo.training.evaluation import Evaluation, evaluate, evenly_spaced
-from segzoo.training.feed import Feed
-from segzoo.training.logs import TensorBoardLog, write_csv
-from segzoo.training.run import RunFolder, run_folder
-from segzoo.training.screen import Screen, class_table
-from segzoo.training.state import Progress, load_state, save_state
-from segzoo.weights import WeightsWarning, bare, load_file, save_file
-
-if TYPE_CHECKING:
-    from segzoo.data import EvalBatches, Source
-
-
-@dataclass
-class Result:
-    """What a run came to.
-
-    Attributes:
-        folder: the run folder.
-        confusion: confusion matrix of the validation split at the best epoch.
-        best_epoch: that epoch, the first being 1.
-        history: one row of figures for each epoch.
-        model: the network with its best weights.
-    """
-
-    folder: Path
-    confusion: ConfusionMatrix
-    best_epoch: int
-    history: list[dict[str, Any]]
-    model: keras.Model
+from segzoo.training.epochs import Epochs, Result
+from segzoo.training.evaluation import evenly_spaced
+from segzoo.training.generations import DamagedStateWarning
+from segzoo.training.interrupts import Interrupts
+from segzoo.training.origin import origin_of
+from segzoo.training.plateau import PlateauFactor
+from segzoo.training.progress import Progress
+from segzoo.training.run import OriginWarning, RunFolder, run_folder
+from segzoo.training.state import restore
+from segzoo.weights import WeightsWarning
 
 
-def train(config: Config, *, resume: bool = False, overwrite: bool = False, console: Console | None = None) -> Result:
+def train(
+    config: Config,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    resume_anyway: bool = False,
+    console: Console | None = None,
+) -> Result:
     """Train the model that `config` describes; its run folder is `output.root/name`.
+
+    A run that did not come to its end goes on from its state, and ends with the same bits as one that never stopped. In
+    the main thread SIGTERM and SIGINT save the state and stop the run.
 
     Args:
         config: the resolved configuration.
-        resume: go on from the last whole epoch of the run folder.
+        resume: there must be a run to go on with; a finished one is shown again.
         overwrite: replace what the run folder holds.
+        resume_anyway: go on with a run that was started with another configuration, other data or other code.
         console: where progress is shown; by default the standard output.
 
     Raises:
-        RunError: a run folder that holds a run, or cannot be resumed; a loss that is not finite.
+        RunInterruptedError: a signal asked to stop; the state is saved.
+        RunError: a run folder that holds a finished run, a run of another origin, or another process's run; a state
+            that cannot be read; a loss that is not finite; files that cannot be written.
         DataError: samples that cannot be used.
         WeightsError: weights that cannot be had.
     """
@@ -77,27 +64,66 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False, cons
     batches = assemble.train_batches(config, sources["train"])
     counted = _class_pixels(config, folder, batches.source, console)
     loss = assemble.build_loss(config, counted)
-    going_on = folder.start(config, resume=resume, overwrite=overwrite)
-    if counted is not None:
-        counted.write(folder.class_pixels)
-    keras.utils.set_random_seed(config.seed)
+    origin = origin_of(config, {split: source.fingerprint() for split, source in sources.items()})
+    with Interrupts(console) as interrupts, folder.locked(resume=resume):
+        with _shown_warnings(console):
+            stored = folder.begin(config, origin, resume=resume, overwrite=overwrite, resume_anyway=resume_anyway)
+        if counted is not None:
+            counted.write(folder.class_pixels)
+        keras.utils.set_random_seed(config.seed)
+        steps = config.training.steps_per_epoch or batches.steps_per_epoch
+        network, plateau = _compiled(config, loss, steps)
+        progress = Progress(origin=origin)
+        if stored is not None:
+            progress = Progress.from_json(stored.facts)
+            restore(stored, network, folder.state)
+        _say_what_is_trained(config, network, sources, steps, console)
+        epochs = Epochs(
+            config,
+            folder,
+            network,
+            loss,
+            steps,
+            assemble.eval_batches(config, sources["val"]),
+            console,
+            interrupts,
+            plateau=plateau,
+            pictured=evenly_spaced(sources["val"].ids, config.output.pictures),
+        )
+        if folder.result.is_file() and epochs.is_over(progress):
+            return epochs.result(progress)
+        if stored is None or progress.origin != origin:
+            progress.origin = origin
+            dump_config(config, folder.config)
+            folder.write_environment(config, origin["data"], str(network.weights_report))
+        try:
+            return epochs.run(batches.batches, progress, stored)
+        except StorageError as error:
+            raise RunError(
+                f"{error} Training stopped after step {progress.step}. The state that was saved last is intact: make "
+                "room, or the folder writable, and give the same command again to go on from it."
+            ) from error
 
-    steps = config.training.steps_per_epoch or batches.steps_per_epoch
+
+def _compiled(config: Config, loss: keras.losses.Loss, steps: int) -> tuple[keras.Model, PlateauFactor | None]:
+    """Build and compile the network, and the factor on its learning rate where the configuration asks for one."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", WeightsWarning)  # the report is printed and logged below
+        warnings.simplefilter("ignore", WeightsWarning)  # the report is printed and logged
         network = assemble.build_network(config)
     momentum = config.training.batchnorm_momentum
     set_momentum(network, momentum_for(steps * config.training.evaluate_every) if momentum == "auto" else momentum)
-    network_losses, weights = assemble.losses_of_outputs(config, network, loss)
+    losses, weights = assemble.losses_of_outputs(config, network, loss)
     optimizer = assemble.build_optimizer(config, steps * config.training.epochs)
-    network.compile(optimizer, network_losses, loss_weights=weights, jit_compile=use_xla())
+    plateau = PlateauFactor.of(optimizer) if config.training.reduce_on_plateau else None
+    network.compile(optimizer, losses, loss_weights=weights, jit_compile=use_xla())
     # Built here, its variables are not made while the step is traced, which would trace everything twice.
     network.optimizer.build(network.trainable_variables)
-    progress = load_state(folder.state, network) if going_on else Progress()
-    folder.write_environment(
-        config, {split: source.fingerprint() for split, source in sources.items()}, str(network.weights_report)
-    )
-    folder.write_log("resume" if going_on else "start", step=progress.step, weights=str(network.weights_report))
+    return network, plateau
+
+
+def _say_what_is_trained(
+    config: Config, network: keras.Model, sources: Mapping[str, Source], steps: int, console: Console
+) -> None:
     console.print(
         f"{config.model.decoder} on {config.model.backbone}: {network.count_params():,} parameters, "
         f"{len(sources['train'])} training and {len(sources['val'])} validation samples, {steps} steps an epoch. "
@@ -108,16 +134,19 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False, cons
     )
     if note := precision_note(config.training.precision):
         console.print(f"[yellow]Warning:[/] {note}", highlight=False, soft_wrap=True)
-    run = _Run(config, folder, network, loss, steps, assemble.eval_batches(config, sources["val"]), console)
-    run.pictured = evenly_spaced(sources["val"].ids, config.output.pictures)
-    if not progress.finished:
-        outputs = list(network.output) if isinstance(network.output, dict) else None
-        with (
-            closing(TensorBoardLog(folder.tensorboard)) as run.tensorboard,
-            closing(Feed(batches.batches, outputs)) as feed,
-        ):
-            run.fit(feed, progress)
-    return run.finish(progress)
+
+
+@contextmanager
+def _shown_warnings(console: Console) -> Iterator[None]:
+    """Show what the block warns of on the console, in one line each: it is meant for whoever started the run."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for warning in caught:
+        if issubclass(warning.category, DamagedStateWarning | OriginWarning):
+            console.print(f"[yellow]Warning:[/] {escape(str(warning.message))}", highlight=False, soft_wrap=True)
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 def _class_pixels(config: Config, folder: RunFolder, source: Source, console: Console) -> ClassPixels | None:
@@ -133,193 +162,3 @@ def _class_pixels(config: Config, folder: RunFolder, source: Source, console: Co
         numbers = ", ".join(f"{weight:.3g}" for weight in weights)
         console.print(f"Class weights of {name}, {schemes[name]}: {numbers}", highlight=False, soft_wrap=True)
     return counted
-
-
-class _Run:
-    """The moving parts of one run; `train` assembles them."""
-
-    def __init__(
-        self,
-        config: Config,
-        folder: RunFolder,
-        network: keras.Model,
-        loss: keras.losses.Loss,
-        steps: int,
-        val_batches: EvalBatches,
-        console: Console,
-    ):
-        self.config = config
-        self.folder = folder
-        self.network = network
-        self.predicting = logits_only(network)
-        self.loss = loss
-        self.steps = steps
-        self.val_batches = val_batches
-        self.console = console
-        self.names = assemble.class_names(config)
-        self.pictured: frozenset[str] = frozenset()
-        self.tensorboard: TensorBoardLog
-
-    def fit(self, feed: Feed, progress: Progress) -> None:
-        """Train from `progress` to the last epoch, or until early stopping; `progress` is kept up to date."""
-        settings = self.config.training
-        with Screen(self.console, self.steps * settings.epochs, self.config.data.batch_size) as screen:
-            while progress.epoch < settings.epochs and not self._is_stale(progress):
-                row = self._train_epoch(feed, progress, screen)
-                last = progress.epoch == settings.epochs
-                improved = False
-                if progress.epoch % settings.evaluate_every == 0 or last:
-                    improved = self._evaluate_epoch(row, progress)
-                progress.history.append(row)
-                screen.row(row, settings.epochs, improved)
-                self._write_epoch(row, progress)
-        progress.finished = True
-        save_state(self.folder.state, self.network, progress)
-
-    def _is_stale(self, progress: Progress) -> bool:
-        stopping = self.config.training.early_stopping
-        if stopping is None or progress.stale_epochs < stopping.patience:
-            return False
-        self.console.print(f"Stopped early: no better validation mIoU for {progress.stale_epochs} epochs.")
-        return True
-
-    def _train_epoch(self, feed: Feed, progress: Progress, screen: Screen) -> dict[str, Any]:
-        """Train one epoch; returns its row of figures."""
-        started = time.perf_counter()
-        screen.epoch(progress.epoch + 1, self.config.training.epochs, progress.step)
-        watch = _Watch(progress.step, screen, self.folder, is_first_epoch=self.network.train_function is None)
-        try:
-            history = self.network.fit(
-                feed.from_step(progress.step), steps_per_epoch=self.steps, callbacks=[watch], verbose=0, shuffle=False
-            )
-        except _NotFiniteError as error:
-            raise RunError(self._not_finite_message(error)) from None
-        except Exception:
-            if feed.error is not None:
-                raise feed.error from None
-            raise
-        progress.step += self.steps
-        progress.epoch += 1
-        return {
-            "epoch": progress.epoch,
-            "step": progress.step,
-            **self._losses(history.history),
-            "learning_rate": float(keras.ops.convert_to_numpy(self.network.optimizer.learning_rate)),
-            "images_per_second": round(screen.images_per_second(progress.step), 2),
-            "seconds": round(time.perf_counter() - started, 2),
-        }
-
-    def _losses(self, history: dict[str, list[float]]) -> dict[str, float]:
-        """Loss of the logits, which the validation's compares with, and apart from it what the other heads add."""
-        total = float(history["loss"][-1])
-        if f"{LOGITS}_loss" not in history:
-            return {"loss": total}
-        own = float(history[f"{LOGITS}_loss"][-1])
-        return {"loss": own, "auxiliary_loss": total - own}
-
-    def _not_finite_message(self, error: _NotFiniteError) -> str:
-        kept = f"{self.folder.last} holds the last good weights." if self.folder.last.exists() else ""
-        kept = kept or "No epoch was finished before it, so there are no weights to keep."
-        return (
-            f"The loss became {error.value} at step {error.step} (epoch {(error.step - 1) // self.steps + 1}), so "
-            f"training stopped. {kept} Lower training.optimizer.learning_rate, set training.optimizer.clip_norm: 1.0, "
-            f"or use precision: float32."
-        )
-
-    def _evaluate_epoch(self, row: dict[str, Any], progress: Progress) -> bool:
-        """Evaluate, add the figures to `row`, keep the best weights; returns whether they are the best so far."""
-        started = time.perf_counter()
-        found = self.evaluate()
-        score = found.confusion.mean_iou()
-        row["val_loss"] = found.loss
-        row["val_mean_iou"] = score
-        row["val_pixel_accuracy"] = found.confusion.pixel_accuracy()
-        for name, value in zip(self.names, found.confusion.iou(), strict=True):
-            row[f"val_iou/{name}"] = None if math.isnan(value) else float(value)
-        row["val_seconds"] = round(time.perf_counter() - started, 2)
-        stopping = self.config.training.early_stopping
-        needed = progress.best_score + (stopping.min_delta if stopping else 0.0) if progress.best_score else -1.0
-        improved = progress.best_score is None or score > progress.best_score
-        progress.stale_epochs = 0 if score > needed else progress.stale_epochs + self.config.training.evaluate_every
-        if improved:
-            progress.best_score, progress.best_epoch = score, progress.epoch
-            progress.best_counts = found.confusion.counts.tolist()
-            save_file(self.network, self.folder.best)
-            self._draw(found)
-        return improved
-
-    def evaluate(self) -> Evaluation:
-        """Evaluate the network as it is on the validation split."""
-        return evaluate(
-            self.predicting,
-            self.val_batches,
-            len(self.names),
-            self.config.data.ignore_index,
-            loss=self.loss,
-            target=assemble.target_maker(self.config),
-            keep=self.pictured,
-        )
-
-    def _draw(self, found: Evaluation) -> None:
-        if found.pictures:
-            path = self.folder.figures / "predictions.png"
-            colours = assemble.colours(self.config)
-            prediction_sheet(found.pictures, self.names, colours, self.config.data.ignore_index, path)
-
-    def _write_epoch(self, row: dict[str, Any], progress: Progress) -> None:
-        """Write all that an epoch leaves behind; the state comes last, so what it promises is there."""
-        save_file(self.network, self.folder.last)
-        write_csv(self.folder.metrics, progress.history)
-        plot_curves(progress.history, self.folder.figures / "curves.png")
-        self.folder.write_log("epoch", **row)
-        figures = {key: value for key, value in row.items() if isinstance(value, float) and key != "seconds"}
-        self.tensorboard.scalars(row["step"], figures)
-        sheet = self.folder.figures / "predictions.png"
-        if progress.best_epoch == progress.epoch and sheet.exists():
-            self.tensorboard.picture(row["step"], "predictions", sheet)
-        save_state(self.folder.state, self.network, progress)
-
-    def finish(self, progress: Progress) -> Result:
-        """Load the best weights, save the finished model, print the table."""
-        if progress.best_counts is None or progress.best_epoch is None:
-            raise RunError(f"{self.folder.path} was never evaluated; there is no best model to report.")
-        load_file(self.network, self.folder.best)
-        with replacing(self.folder.model) as temporary:
-            bare(self.predicting).save(temporary)
-        confusion = ConfusionMatrix(len(self.names), self.config.data.ignore_index, progress.best_counts)
-        self.folder.write_log("finish", best_epoch=progress.best_epoch, val_mean_iou=progress.best_score)
-        title = f"validation, best epoch {progress.best_epoch} of {progress.epoch}"
-        self.console.print(class_table(confusion, self.names, title))
-        self.console.print(f"Run folder: {self.folder.path}", highlight=False, soft_wrap=True)
-        return Result(self.folder.path, confusion, progress.best_epoch, progress.history, self.predicting)
-
-
-class _NotFiniteError(Exception):
-    """A loss that is NaN or infinite at a step."""
-
-    def __init__(self, step: int, value: float):
-        super().__init__(f"loss {value} at step {step}")
-        self.step = step
-        self.value = value
-
-
-class _Watch(keras.callbacks.Callback):
-    """Looks at every step's loss: shows it, logs it, and stops at once when it is not finite."""
-
-    def __init__(self, step: int, screen: Screen, folder: RunFolder, is_first_epoch: bool):
-        super().__init__()
-        self.step = step
-        self.is_first_epoch = is_first_epoch  # of this process: the one that traces the graph
-        self.screen = screen
-        self.folder = folder
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Called by Keras after each step with the mean loss of the epoch so far."""
-        self.step += 1
-        loss = float((logs or {})["loss"])
-        if not math.isfinite(loss):
-            self.folder.write_log("not_finite", step=self.step, loss=str(loss))
-            raise _NotFiniteError(self.step, loss)
-        if batch == 0 and self.is_first_epoch:
-            self.folder.write_log("first_step", step=self.step, loss=loss)
-        self.screen.step(self.step, loss)

@@ -6,23 +6,31 @@ import importlib.metadata
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import filelock
+from filelock import FileLock
+
+from segzoo import files
 from segzoo.config import Config, dump_config, load_config
 from segzoo.errors import RunError
-from segzoo.files import replacing
+from segzoo.training import generations
+from segzoo.training.origin import differences
 
 if TYPE_CHECKING:
     import keras
     import numpy as np
+
+    from segzoo.training.progress import Progress
 
 _PACKAGES = (
     "segzoo",
@@ -35,6 +43,10 @@ _PACKAGES = (
     "grain",
     "opencv-python-headless",
 )
+
+
+class OriginWarning(UserWarning):
+    """A run goes on with another configuration, other data or other code than it was started with."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +62,7 @@ class RunFolder:
 
     @property
     def state(self) -> Path:
-        """The run state, one atomic file."""
+        """The run state, one atomic file; the one before it is kept beside it (`generations.previous_of`)."""
         return self.path / "state.npz"
 
     @property
@@ -98,50 +110,133 @@ class RunFolder:
         """Versions, machine, seed and data fingerprints."""
         return self.path / "environment.json"
 
-    def start(self, config: Config, *, resume: bool, overwrite: bool) -> bool:
-        """Make the folder ready; returns whether there is a state to go on from.
+    @property
+    def result(self) -> Path:
+        """What the run came to; it is written last, so a run without it is not finished."""
+        return self.path / "result.json"
+
+    @property
+    def sessions(self) -> Path:
+        """Starts and ends of the processes that worked on the run, one JSON object a line; never rewritten."""
+        return self.path / "sessions.jsonl"
+
+    @contextmanager
+    def locked(self, *, resume: bool = False) -> Iterator[None]:
+        """Make the folder and keep other processes from training in it; a killed process's lock is free at once.
+
+        Args:
+            resume: whether it must hold a run already.
 
         Raises:
-            RunError: it holds a run and neither `resume` nor `overwrite` is set; or it cannot be resumed.
+            RunError: another process has the lock; the folder is something else; there is nothing to resume.
+            StorageError: the folder cannot be made or written to.
         """
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"The run folder {self.path} is a file; choose another name with --set name=...")
-        if self.path.is_dir() and any(self.path.iterdir()):
-            if resume and self.config.is_file():
-                self._check_same(config)
-                return self.state.is_file()
-            if not overwrite:
+        lock = self.path / ".lock"
+        if not self.config.is_file():
+            # Only what segzoo made: somebody may have pointed `name` at a folder with other things in it.
+            found = list(self.path.iterdir()) if self.path.is_dir() else []
+            if any(path != lock and not files.is_temporary(path) for path in found):
                 raise RunError(
-                    f"The folder {self.path} already holds a run. Go on with it by --resume, choose another folder by "
-                    f"--set name=..., or replace it by --overwrite."
+                    f"{self.path} is not a run folder (it has no config.yaml) and not empty, so it is left alone; "
+                    "choose another one with --set name=..."
                 )
+            if resume:
+                raise RunError(f"There is no run to resume in {self.path}; start it without --resume.")
+        with files.operation("make folder", self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        held = FileLock(lock)
+        try:
+            with files.operation("lock", lock):
+                held.acquire(timeout=0)
+        except filelock.Timeout:
+            raise RunError(
+                f"Another process is training in {self.path}{self._last_session()}. Wait for it or stop it, or choose "
+                "another folder with --set name=..."
+            ) from None
+        try:
+            yield
+        finally:
+            held.release()
+
+    def begin(
+        self, config: Config, origin: dict[str, Any], *, resume: bool, overwrite: bool, resume_anyway: bool
+    ) -> generations.Stored | None:
+        """Make the locked folder ready; returns the state to go on from, or None for a start from nothing.
+
+        Args:
+            config: the resolved configuration.
+            origin: what this process would train with, see `origin.origin_of`.
+            resume: also open a finished run.
+            overwrite: remove the run that is there.
+            resume_anyway: go on although the origin is another one, with a warning.
+
+        Raises:
+            RunError: a finished run and neither `resume` nor `overwrite`; a run of another configuration, other data
+                or other code; a state that cannot be read.
+
+        Warns:
+            DamagedStateWarning: the newest state is damaged and the one before it is used.
+            OriginWarning: the origin is another one and `resume_anyway` is set.
+        """
+        files.remove_temporaries(self.path)
+        if overwrite:
             self._remove()
-        elif resume:
-            raise RunError(f"There is no run to resume in {self.path}; start it without --resume.")
-        self.path.mkdir(parents=True, exist_ok=True)
-        dump_config(config, self.config)
-        return False
+        stored = generations.read(self.state, mend=True)
+        if stored is None:
+            if self.last.exists():
+                raise RunError(
+                    f"{self.path} holds weights but no run state ({self.state.name}), so training cannot go on there. "
+                    "Choose another folder with --set name=..., or replace the run by --overwrite."
+                )
+            dump_config(config, self.config)
+            return None
+        if changed := differences(stored.facts["origin"], origin):
+            text = f"The run in {self.path} was started with something else: {'; '.join(changed)}."
+            if not resume_anyway:
+                raise RunError(
+                    f"{text} Go on with what it was started with, or with this at your own risk by --resume-anyway; "
+                    "or start a new run by --set name=..., or replace this one by --overwrite."
+                )
+            warnings.warn(f"{text} Training goes on with what is given now.", OriginWarning, stacklevel=2)
+        elif self.result.is_file() and not resume:
+            raise RunError(
+                f"{self.path} already holds a finished run. Show it again by --resume, choose another folder by "
+                "--set name=..., or replace it by --overwrite."
+            )
+        return stored
 
     def _remove(self) -> None:
-        # Only what segzoo made: somebody may have pointed `name` at a folder with other things in it.
-        if not self.config.is_file():
-            raise RunError(f"{self.path} is not a run folder (it has no config.yaml), so --overwrite leaves it alone.")
-        shutil.rmtree(self.path)
+        # The configuration goes last: until then this is a run folder, which --overwrite may replace.
+        for path in sorted(self.path.iterdir(), key=lambda path: path == self.config):
+            if path.name != ".lock":
+                files.remove(path)
 
-    def _check_same(self, config: Config) -> None:
-        before, now = load_config(self.config).model_dump(), config.model_dump()
-        changed = sorted(_differences(before, now))
-        if changed:
-            raise RunError(
-                f"The configuration is not the one that {self.path} was started with: " + "; ".join(changed) + ". "
-                "Resume with the old values, or start a new run by --set name=..."
-            )
+    def write_log(self, progress: Progress, event: str, **fields: Any) -> None:
+        """Note an event in `progress` and append it, with the time (seconds since 1970), to the log.
 
-    def write_log(self, event: str, **fields: Any) -> None:
-        """Append one event with the time (seconds since 1970) to the log."""
-        line = json.dumps({"event": event, "time": round(time.time(), 3), **fields})
-        with self.log.open("a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
+        After a crash the log can hold more than the state; `rewrite_log` puts that right.
+        """
+        progress.events.append({"event": event, "time": round(time.time(), 3), **fields})
+        files.append(self.log, json.dumps(progress.events[-1]) + "\n")
+
+    def rewrite_log(self, progress: Progress) -> None:
+        """Make the log what the state says that it is."""
+        with files.replacing(self.log) as temporary:
+            temporary.write_text("".join(json.dumps(event) + "\n" for event in progress.events), encoding="utf-8")
+
+    def write_session(self, event: str, **fields: Any) -> None:
+        """Append to the list of processes what this one did, with time, host and process id."""
+        line = {"event": event, "time": round(time.time(), 3), "host": platform.node(), "pid": os.getpid(), **fields}
+        files.append(self.sessions, json.dumps(line) + "\n")
+
+    def _last_session(self) -> str:
+        try:
+            last = json.loads(self.sessions.read_text(encoding="utf-8").splitlines()[-1])
+            return f" (process {last['pid']} on {last['host']})"
+        except (OSError, ValueError, LookupError, TypeError):
+            return ""
 
     def write_environment(self, config: Config, fingerprints: dict[str, str], weights: str) -> None:
         """Write what the figures of this run depend on beyond its configuration."""
@@ -163,7 +258,7 @@ class RunFolder:
             "weights": weights,
             "command": sys.argv,
         }
-        with replacing(self.environment) as temporary:
+        with files.replacing(self.environment) as temporary:
             temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
@@ -256,15 +351,6 @@ def load_run(path: str | Path, overrides: Sequence[str] = ()) -> Run:
         >>> model = segzoo.load_run("runs/unet_b3").model()
     """
     return Run(path, overrides)
-
-
-def _differences(before: Any, now: Any, key: str = "") -> list[str]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        found = []
-        for name in before.keys() | now.keys():
-            found += _differences(before.get(name), now.get(name), f"{key}.{name}" if key else str(name))
-        return found
-    return [] if before == now else [f"{key} was {before!r} and is {now!r}"]
 
 
 def _git_commit() -> str | None:

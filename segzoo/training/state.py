@@ -1,106 +1,105 @@
-"""The run state: everything that the next step depends on, in one atomic file."""
+"""The run state: everything that the next step depends on, from the network's variables to the random generators."""
 
 from __future__ import annotations
 
 import json
-import zipfile
-from dataclasses import dataclass, field
+import random
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 
 from segzoo.errors import RunError
-from segzoo.files import replacing
+from segzoo.training import generations
+from segzoo.training.progress import Progress
 
-_FORMAT = 1
+#: Named groups of variables that belong to a run besides its network's and optimizer's.
+Extra = Mapping[str, Sequence[keras.Variable]]
 
 
-@dataclass
-class Progress:
-    """Where a run stands.
+class NotFiniteError(Exception):
+    """A loss or a weight that is NaN or infinite; the message says which."""
 
-    The data position needs no more than the step: order and augmentation are functions of seed, epoch and sample.
 
-    Attributes:
-        step: optimizer steps done.
-        epoch: epochs done.
-        best_score: best validation mIoU so far, or None.
-        best_epoch: the epoch that reached it, or None.
-        stale_epochs: epochs since then, for early stopping.
-        finished: whether the run came to its end.
-        history: one row of figures for each epoch.
-        best_counts: confusion matrix (rows true, columns predicted) of the best epoch, or None.
+def save_state(path: Path, network: keras.Model, progress: Progress, extra: Extra | None = None) -> None:
+    """Write a new generation of the state; the one that was there is kept as the previous one.
+
+    It holds where the run stands, every variable of the compiled network (seed generators too), of its optimizer and
+    of its metrics (the running loss of an epoch), those of `extra`, and the generators of `random` and `numpy.random`.
+
+    Raises:
+        StorageError: the file system refuses; the state that was there is intact.
+        NotFiniteError: a variable of the network is not finite: nobody could go on from that. Nothing is written.
     """
-
-    step: int = 0
-    epoch: int = 0
-    best_score: float | None = None
-    best_epoch: int | None = None
-    stale_epochs: int = 0
-    finished: bool = False
-    history: list[dict[str, Any]] = field(default_factory=list)
-    best_counts: list[list[int]] | None = None
-
-
-def save_state(path: Path, model: keras.Model, progress: Progress) -> None:
-    """Write progress, all variables of the model (seed generators too) and of its optimizer to one `.npz` file."""
-    arrays: dict[str, Any] = {key: keras.ops.convert_to_numpy(variable) for key, variable in _variables(model)}
-    meta = {"format": _FORMAT, **vars(progress)}
-    with replacing(path) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, meta=np.array(json.dumps(meta)), **arrays)
+    if hasattr(network, "jax_state_sync"):
+        network.jax_state_sync()  # during `fit` JAX holds the variables elsewhere
+    arrays = {key: keras.ops.convert_to_numpy(variable) for key, variable in _variables(network, extra).items()}
+    for index, variable in enumerate(network.variables):
+        if variable.trainable and not np.isfinite(arrays[f"model/{index:05d}"].sum(dtype="float64")):
+            raise NotFiniteError(f"The weights {variable.path} became not finite")
+    arrays |= {key: keras.ops.convert_to_numpy(variable) for key, variable in _metrics(network).items()}
+    arrays["random/python"] = np.array(json.dumps(random.getstate()))
+    arrays["random/numpy"] = np.array(json.dumps(np.random.get_state(legacy=False), default=np.ndarray.tolist))  # noqa: NPY002
+    generations.write(path, progress.to_json(), arrays)
 
 
 def load_progress(path: Path) -> Progress:
     """Read where a run stands, without its variables.
 
     Raises:
-        RunError: no such file, or one that cannot be read.
+        RunError: there is no state, or none that can be read.
     """
-    with _open(path) as archive:
-        meta = json.loads(str(archive["meta"]))
-    if meta.pop("format") != _FORMAT:
-        raise RunError(f"{path} was written by another version of segzoo; train again, or use that version.")
-    return Progress(**meta)
+    stored = generations.read(path)
+    if stored is None:
+        raise RunError(f"There is no run state at {path}: nothing was trained there, or not for long enough.")
+    return Progress.from_json(stored.facts)
 
 
-def load_state(path: Path, model: keras.Model) -> Progress:
-    """Give a compiled model and its optimizer the variables of a run state; returns where the run stands.
+def restore(stored: generations.Stored, network: keras.Model, path: Path, extra: Extra | None = None) -> None:
+    """Give a compiled network, its optimizer, `extra` and the random generators what a state holds.
+
+    The metrics are not among them: see `restore_metrics`.
+
+    Args:
+        stored: the state.
+        network: of the graph that the state was saved from.
+        path: of the state, for messages.
+        extra: as in `save_state`.
 
     Raises:
-        RunError: a file that cannot be read, or whose variables are not those of the model; the model is unchanged.
+        RunError: its variables are not those of the network; the network is unchanged.
     """
-    progress = load_progress(path)
-    variables = _variables(model)
-    with _open(path) as archive:
-        names = set(archive.files) - {"meta"}
-        expected = {key for key, _ in variables}
-        if names != expected:
-            odd = sorted(names ^ expected)
-            raise RunError(f"{path} belongs to another network: {len(odd)} variables differ, first {odd[0]}.")
-        values = [archive[key] for key, _ in variables]
-    for (key, variable), value in zip(variables, values, strict=True):
-        if tuple(variable.shape) != value.shape:
-            raise RunError(f"{path} belongs to another network: {key} is {value.shape}, not {tuple(variable.shape)}.")
-    for (_, variable), value in zip(variables, values, strict=True):
-        variable.assign(value)
-    return progress
+    variables = _variables(network, extra)
+    names = {name for name in stored.arrays if not name.startswith(("metrics/", "random/"))}
+    if names != variables.keys():
+        odd = sorted(names ^ variables.keys())
+        raise RunError(f"{path} belongs to another network: {len(odd)} variables differ, first {odd[0]}.")
+    for key, variable in variables.items():
+        shape, wanted = stored.arrays[key].shape, tuple(variable.shape)
+        if shape != wanted:
+            raise RunError(f"{path} belongs to another network: {key} is {shape}, not {wanted}.")
+    for key, variable in variables.items():
+        variable.assign(stored.arrays[key])
+    version, internal, gauss = json.loads(str(stored.arrays["random/python"]))
+    random.setstate((version, tuple(internal), gauss))
+    np.random.set_state(json.loads(str(stored.arrays["random/numpy"])))  # noqa: NPY002
 
 
-def _variables(model: keras.Model) -> list[tuple[str, Any]]:
+def restore_metrics(stored: generations.Stored, network: keras.Model) -> None:
+    """Give the network's metrics what a state holds; Keras makes some of them no earlier than in `fit`."""
+    for key, variable in _metrics(network).items():
+        variable.assign(stored.arrays[key])
+
+
+def _variables(network: keras.Model, extra: Extra | None) -> dict[str, keras.Variable]:
     """Variables under names that do not depend on what else was built in the process."""
-    optimizer = model.optimizer
+    optimizer = network.optimizer
     if not optimizer.built:  # before the first step it has no variables to give or take
-        optimizer.build(model.trainable_variables)
-    named = [(f"model/{index:05d}", variable) for index, variable in enumerate(model.variables)]
-    return named + [(f"optimizer/{index:05d}", variable) for index, variable in enumerate(optimizer.variables)]
+        optimizer.build(network.trainable_variables)
+    groups = {"model": network.variables, "optimizer": optimizer.variables, **(extra or {})}
+    return {f"{name}/{index:05d}": variable for name, group in groups.items() for index, variable in enumerate(group)}
 
 
-def _open(path: Path) -> Any:
-    if not path.is_file():
-        raise RunError(f"There is no run state at {path}: nothing was trained there, or not to the end of an epoch.")
-    try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise RunError(f"The run state {path} cannot be read: {error}. Start again in a new run folder.") from error
+def _metrics(network: keras.Model) -> dict[str, keras.Variable]:
+    return {f"metrics/{index:05d}": variable for index, variable in enumerate(network.metrics_variables)}

@@ -58,8 +58,9 @@ def test_a_run_leaves_all_that_the_contract_names(config, console, tmp_path):
     result = train(config(), console=console)
     names = {path.name for path in result.folder.iterdir()}
     assert names == {
-        "config.yaml", "environment.json", "log.jsonl", "metrics.csv", "state.npz", "best.weights.h5",
-        "last.weights.h5", "model.keras", "figures", "tensorboard",
+        "config.yaml", "environment.json", "log.jsonl", "sessions.jsonl", "metrics.csv", "state.npz",
+        "state.previous.npz", "best.weights.h5", "last.weights.h5", "model.keras", "result.json", "figures",
+        "tensorboard", ".lock",
     }  # fmt: skip
     assert {path.name for path in (result.folder / "figures").iterdir()} == {"curves.png", "predictions.png"}
     assert any((result.folder / "tensorboard").iterdir())
@@ -136,36 +137,6 @@ def test_binary_mode_trains_one_sigmoid_and_counts_two_classes(tmp_path, console
     assert np.isfinite(float(rows(result.folder)[0]["val_loss"]))
 
 
-def test_resume_after_a_crash_equals_the_uninterrupted_run(config, console, monkeypatch):
-    whole = train(config("name=whole"), console=console)
-
-    from segzoo.training import loop
-
-    save, saves = loop.save_state, []
-
-    def crash_after_the_second(path, network, progress):
-        save(path, network, progress)
-        saves.append(progress.epoch)
-        if len(saves) == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(loop, "save_state", crash_after_the_second)
-    with pytest.raises(KeyboardInterrupt):
-        train(config("name=broken"), console=console)
-    monkeypatch.setattr(loop, "save_state", save)
-    resumed = train(config("name=broken"), resume=True, console=console)
-    assert len(rows(resumed.folder)) == 3
-    with np.load(whole.folder / "state.npz") as left, np.load(resumed.folder / "state.npz") as right:
-        assert set(left.files) == set(right.files)
-        for key in set(left.files) - {"meta"}:
-            np.testing.assert_array_equal(left[key], right[key], err_msg=key)
-    figures = [
-        [{key: row[key] for key in ("step", "loss", "val_loss", "val_mean_iou")} for row in run.history]
-        for run in (whole, resumed)
-    ]
-    assert figures[0] == figures[1]
-
-
 def test_a_finished_run_resumes_to_its_own_result(config, console):
     first = train(config("training.epochs=1"), console=console)
     again = train(config("training.epochs=1"), resume=True, console=console)
@@ -173,14 +144,19 @@ def test_a_finished_run_resumes_to_its_own_result(config, console):
     np.testing.assert_array_equal(again.confusion.counts, first.confusion.counts)
 
 
-def test_a_folder_with_a_run_is_never_overwritten_silently(config, console):
+def test_a_folder_with_a_run_is_never_overwritten_silently(config, console, tmp_path):
     folder = train(config("training.epochs=1"), console=console).folder
     before = (folder / "state.npz").read_bytes()
-    with pytest.raises(RunError, match=r"already holds a run.*--resume.*--set name=.*--overwrite"):
+    with pytest.raises(RunError, match=r"already holds a finished run.*--resume.*--set name=.*--overwrite"):
         train(config("training.epochs=1"), console=console)
+    for how in ({}, {"resume": True}):
+        with pytest.raises(RunError, match=r"training\.optimizer\.learning_rate was 0\.001 and is 0\.01"):
+            train(config("training.epochs=1", "training.optimizer.learning_rate=0.01"), console=console, **how)
     assert (folder / "state.npz").read_bytes() == before
-    with pytest.raises(RunError, match=r"training\.optimizer\.learning_rate was 0\.001 and is 0\.01"):
-        train(config("training.epochs=1", "training.optimizer.learning_rate=0.01"), resume=True, console=console)
+    train(config("training.epochs=2"), resume_anyway=True, console=console)
+    assert [row["epoch"] for row in rows(folder)] == ["1", "2"] and load_run(folder).config.training.epochs == 2
+    console.file.flush()
+    assert "training.epochs was 1 and is 2" in (tmp_path / "screen.txt").read_text()
     train(config("training.epochs=1", "seed=1"), overwrite=True, console=console)
     assert load_run(folder).config.seed == 1
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from segzoo.errors import DataError, RunError
+from segzoo.errors import DataError
 from segzoo.files import replacing
 from segzoo.layers import BatchNormalization
 from segzoo.metrics import Calibration, ConfusionMatrix
@@ -15,7 +15,6 @@ from segzoo.training.evaluation import evaluate, evenly_spaced
 from segzoo.training.feed import Feed
 from segzoo.training.optimizers import AdamW
 from segzoo.training.schedules import WarmUpDecay
-from segzoo.training.state import Progress, load_state, save_state
 
 
 def small_model():
@@ -80,30 +79,6 @@ def test_set_momentum_reaches_nested_layers():
     model = keras.Model(features, UNet(channels=(4, 4))(features))
     assert set_momentum(model, 0.75) == 4
     assert {layer.momentum for layer in model._flatten_layers() if hasattr(layer, "momentum")} == {0.75}
-
-
-def test_state_round_trip_is_exact_and_refuses_another_network(tmp_path):
-    model = small_model()
-    model.compile(AdamW(), "mse")
-    model.train_on_batch(np.ones((4, 6), "float32"), np.ones((4, 2), "float32"))
-    save_state(tmp_path / "state.npz", model, Progress(step=1, epoch=1, best_score=0.5, history=[{"epoch": 1}]))
-    other = small_model()
-    other.compile(AdamW(), "mse")
-    progress = load_state(tmp_path / "state.npz", other)
-    assert progress == Progress(step=1, epoch=1, best_score=0.5, history=[{"epoch": 1}])
-    for left, right in zip(
-        model.variables + model.optimizer.variables, other.variables + other.optimizer.variables, strict=True
-    ):
-        np.testing.assert_array_equal(left.numpy(), right.numpy())
-    stranger = keras.Sequential([keras.Input((6,)), keras.layers.Dense(2)])
-    stranger.compile(AdamW(), "mse")
-    kept = stranger.get_weights()
-    with pytest.raises(RunError, match="belongs to another network"):
-        load_state(tmp_path / "state.npz", stranger)
-    np.testing.assert_array_equal(stranger.get_weights()[0], kept[0])
-    (tmp_path / "torn.npz").write_bytes((tmp_path / "state.npz").read_bytes()[:100])
-    with pytest.raises(RunError, match=r"torn\.npz cannot be read"):
-        load_state(tmp_path / "torn.npz", other)
 
 
 def test_replacing_keeps_the_old_file_when_writing_fails(tmp_path):

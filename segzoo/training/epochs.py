@@ -1,0 +1,394 @@
+"""The course of a run: epochs of steps, their evaluation, and what each leaves in the run folder."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+from rich.console import Console
+
+from segzoo.config import Config
+from segzoo.errors import RunError, RunInterruptedError, SegzooError
+from segzoo.files import remove, replacing
+from segzoo.inference.pictures import prediction_sheet
+from segzoo.metrics import ConfusionMatrix
+from segzoo.model import LOGITS, logits_only
+from segzoo.training import assemble
+from segzoo.training.curves import plot_curves
+from segzoo.training.evaluation import Evaluation, evaluate
+from segzoo.training.feed import Batch, Feed
+from segzoo.training.generations import Stored
+from segzoo.training.interrupts import Interrupts
+from segzoo.training.logs import TensorBoardLog, write_csv
+from segzoo.training.plateau import PlateauFactor
+from segzoo.training.progress import CLOCKED, Progress
+from segzoo.training.run import RunFolder
+from segzoo.training.screen import Screen, class_table
+from segzoo.training.state import NotFiniteError, restore_metrics, save_state
+from segzoo.weights import bare, load_file, save_file
+
+if TYPE_CHECKING:
+    from segzoo.data import EvalBatches
+
+
+@dataclass
+class Result:
+    """What a run came to.
+
+    Attributes:
+        folder: the run folder.
+        confusion: confusion matrix of the validation split at the best epoch.
+        best_epoch: that epoch, the first being 1.
+        history: one row of figures for each epoch.
+        model: the network with its best weights.
+    """
+
+    folder: Path
+    confusion: ConfusionMatrix
+    best_epoch: int
+    history: list[dict[str, Any]]
+    model: keras.Model
+
+
+class Epochs:
+    """Trains a compiled network to the end of its run.
+
+    The state is what counts. At the end of an epoch it is written before weights, tables and curves, which are made
+    from it again where a crash came between; so none of them is ever ahead of it, and none is lost.
+
+    Args:
+        config: the resolved configuration.
+        folder: the run folder, locked.
+        network: compiled, its optimizer built.
+        loss: of the logits, for the evaluation.
+        steps: steps of an epoch.
+        val_batches: the validation split.
+        console: where progress is shown.
+        interrupts: signals that ask for a stop.
+        plateau: factor on the learning rate, where the configuration has `reduce_on_plateau`.
+        pictured: ids of the validation samples in the sheet of predictions.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        folder: RunFolder,
+        network: keras.Model,
+        loss: keras.losses.Loss,
+        steps: int,
+        val_batches: EvalBatches,
+        console: Console,
+        interrupts: Interrupts,
+        *,
+        plateau: PlateauFactor | None = None,
+        pictured: frozenset[str] = frozenset(),
+    ):
+        self.config = config
+        self.settings = config.training
+        self.folder = folder
+        self.network = network
+        self.predicting = logits_only(network)
+        self.loss = loss
+        self.steps = steps
+        self.val_batches = val_batches
+        self.console = console
+        self.interrupts = interrupts
+        self.plateau = plateau
+        self.pictured = pictured
+        self.names = assemble.class_names(config)
+        self.tensorboard: TensorBoardLog
+        self._resumed: Stored | None = None  # until the metrics of its epoch are restored
+        self._ticked = self._saved = time.perf_counter()
+
+    def run(self, batches: Callable[[int], Iterator[Batch]], progress: Progress, stored: Stored | None) -> Result:
+        """Train from `progress` to the end and write what the run came to; `progress` is kept up to date.
+
+        Args:
+            batches: function of a step that returns the endless training batches from there on.
+            progress: where the run stands; the network has the variables that belong to it.
+            stored: the state that they come from, None at the start of a run.
+        """
+        self._resumed = stored
+        remove(self.folder.result)  # there is one where a finished run is continued
+        self.folder.write_session("start" if stored is None else "resume", step=progress.step)
+        self.folder.rewrite_log(progress)
+        if stored is None:
+            self.folder.write_log(progress, "start", weights=str(self.network.weights_report))
+        outputs = list(self.network.output) if isinstance(self.network.output, dict) else None
+        total = self.steps * self.settings.epochs
+        with (
+            closing(TensorBoardLog(self.folder.tensorboard, self._purge_step(progress))) as self.tensorboard,
+            closing(Feed(batches, outputs)) as feed,
+            Screen(self.console, total, self.config.data.batch_size) as screen,
+        ):
+            self._ticked = self._saved = time.perf_counter()
+            if progress.history and progress.position == 0:
+                self._write_epoch(progress)  # a crash may have come between the state and these
+            while not self.is_over(progress):
+                if self.interrupts.requested:
+                    self._stop(progress)
+                try:
+                    self._train_epoch(feed, progress, screen)
+                    self._close_epoch(progress, screen)
+                except NotFiniteError as error:
+                    raise RunError(self._not_finite_message(error, progress)) from None
+        return self._finish(progress)
+
+    def is_over(self, progress: Progress) -> bool:
+        """Whether no epoch is left, or is under way."""
+        if progress.position:
+            return False
+        return progress.stopped is not None or progress.epoch >= self.settings.epochs
+
+    def result(self, progress: Progress) -> Result:
+        """Load the best weights, print the table.
+
+        Raises:
+            RunError: the run was never evaluated.
+        """
+        if progress.best_counts is None or progress.best_epoch is None:
+            raise RunError(f"{self.folder.path} was never evaluated; there is no best model to report.")
+        load_file(self.network, self.folder.best)
+        confusion = ConfusionMatrix(len(self.names), self.config.data.ignore_index, progress.best_counts)
+        title = f"validation, best epoch {progress.best_epoch} of {progress.epoch}"
+        self.console.print(class_table(confusion, self.names, title))
+        self.console.print(f"Run folder: {self.folder.path}", highlight=False, soft_wrap=True)
+        return Result(self.folder.path, confusion, progress.best_epoch, progress.history, self.predicting)
+
+    def evaluate(self, progress: Progress) -> Evaluation:
+        """Evaluate the network as it is on the validation split."""
+        return evaluate(
+            self.predicting,
+            self._until_asked_to_stop(self.val_batches, progress),
+            len(self.names),
+            self.config.data.ignore_index,
+            loss=self.loss,
+            target=assemble.target_maker(self.config),
+            keep=self.pictured,
+        )
+
+    def _train_epoch(self, feed: Feed, progress: Progress, screen: Screen) -> None:
+        """Train what is left of an epoch."""
+        screen.epoch(progress.epoch + 1, self.settings.epochs, progress.step)
+        resumed, self._resumed = self._resumed, None
+        left = 0 if progress.stopped else self.steps - progress.position
+        if left == 0:  # the state was saved between the last step and the evaluation
+            return
+        watch = _Watch(self, progress, screen, resumed if progress.position else None)
+        try:
+            self.network.fit(
+                feed.from_step(progress.step), steps_per_epoch=left, callbacks=[watch], verbose=0, shuffle=False
+            )
+        except (SegzooError, NotFiniteError):
+            raise
+        except Exception:
+            if feed.error is not None:
+                raise feed.error from None
+            raise
+
+    def after_step(self, progress: Progress) -> bool:
+        """Save the state if it is time to, stop if a signal came; returns whether the epoch may go on."""
+        self._tick(progress)
+        if self.settings.max_time is not None and progress.seconds >= self.settings.max_time:
+            progress.stopped = "max_time"
+        if self.interrupts.requested:
+            self._save(progress)
+            self._stop(progress)
+        if time.perf_counter() - self._saved >= self.settings.save_every:
+            self._save(progress)
+        return progress.stopped is None
+
+    def _close_epoch(self, progress: Progress, screen: Screen) -> None:
+        """Evaluate the epoch, then write the state, then all that is made from it."""
+        epoch = progress.epoch + 1
+        row = {
+            "epoch": epoch,
+            "step": progress.step,
+            **_own_and_auxiliary(progress.losses),
+            "learning_rate": float(keras.ops.convert_to_numpy(self.network.optimizer.learning_rate)),
+            "images_per_second": round(screen.images_per_second(progress.step), 2),
+            "seconds": round(progress.seconds - progress.epoch_began, 2),
+        }
+        last = epoch == self.settings.epochs or progress.stopped is not None
+        improved = False
+        if epoch % self.settings.evaluate_every == 0 or last:
+            improved = self._evaluate_epoch(row, progress)
+        progress.epoch, progress.position, progress.losses = epoch, 0, {}
+        progress.epoch_began = progress.seconds
+        self.folder.write_log(progress, "epoch", **row)
+        self._save(progress)
+        screen.row(row, self.settings.epochs, improved)
+        self._write_epoch(progress)
+        if progress.stopped:
+            self.console.print(_STOPPED[progress.stopped].format(progress=progress), highlight=False)
+
+    def _evaluate_epoch(self, row: dict[str, Any], progress: Progress) -> bool:
+        """Evaluate, add the figures to `row`, act on them; returns whether they are the best so far."""
+        before = progress.seconds
+        found = self.evaluate(progress)
+        self._tick(progress)
+        score = found.confusion.mean_iou()
+        row["val_loss"] = found.loss
+        row["val_mean_iou"] = score
+        row["val_pixel_accuracy"] = found.confusion.pixel_accuracy()
+        for name, value in zip(self.names, found.confusion.iou(), strict=True):
+            row[f"val_iou/{name}"] = None if math.isnan(value) else float(value)
+        row["val_seconds"] = round(progress.seconds - before, 2)
+        self._lose_patience(score, progress)
+        improved = progress.best_score is None or score > progress.best_score
+        if improved:
+            progress.best_score, progress.best_epoch = score, row["epoch"]
+            progress.best_counts = found.confusion.counts.tolist()
+            self._draw(found)
+        return improved
+
+    def _lose_patience(self, score: float, progress: Progress) -> None:
+        """Lower the learning rate or end the training where the score no longer rises."""
+        passed = self.settings.evaluate_every
+        lowering, stopping = self.settings.reduce_on_plateau, self.settings.early_stopping
+        if lowering is not None and self.plateau is not None:
+            stale = progress.plateau.wait(score, lowering.min_delta, passed)
+            if stale >= lowering.patience:
+                factor = self.plateau.lower(lowering.factor, lowering.final_fraction)
+                progress.plateau.stale = 0
+                self.console.print(f"No better validation mIoU: learning rate at {factor:.3g} of its schedule.")
+        if stopping is not None:
+            stale = progress.early_stopping.wait(score, stopping.min_delta, passed)
+            if stale >= stopping.patience and progress.stopped is None:
+                progress.stopped = "early_stopping"
+
+    def _draw(self, found: Evaluation) -> None:
+        if found.pictures:
+            path = self.folder.figures / "predictions.png"
+            colours = assemble.colours(self.config)
+            prediction_sheet(found.pictures, self.names, colours, self.config.data.ignore_index, path)
+
+    def _write_epoch(self, progress: Progress) -> None:
+        """Write what is made from the state of a whole epoch."""
+        row = progress.history[-1]
+        is_best = progress.best_epoch == progress.epoch
+        save_file(self.network, self.folder.last)
+        if is_best:
+            save_file(self.network, self.folder.best)
+        write_csv(self.folder.metrics, progress.history)
+        plot_curves(progress.history, self.folder.figures / "curves.png")
+        figures = {key: value for key, value in row.items() if isinstance(value, float) and key not in CLOCKED[:2]}
+        self.tensorboard.scalars(row["step"], figures)
+        sheet = self.folder.figures / "predictions.png"
+        if is_best and sheet.exists():
+            self.tensorboard.picture(row["step"], "predictions", sheet)
+
+    def _purge_step(self, progress: Progress) -> int | None:
+        """From which step on TensorBoard should forget what killed processes wrote."""
+        if not self.folder.tensorboard.is_dir():
+            return None
+        if not progress.history:
+            return 0
+        # At the end of an epoch its figures are written again.
+        return progress.history[-1]["step"] + (1 if progress.position else 0)
+
+    def _finish(self, progress: Progress) -> Result:
+        """Save the finished model and say, last of all, that the run is finished."""
+        result = self.result(progress)
+        with replacing(self.folder.model) as temporary:
+            bare(self.predicting).save(temporary)
+        found = {
+            "best_epoch": progress.best_epoch,
+            "val_mean_iou": progress.best_score,
+            "epochs": progress.epoch,
+            "steps": progress.step,
+            "stopped": progress.stopped,
+        }
+        self.folder.write_log(progress, "finish", **found)
+        self.folder.write_session("finish", step=progress.step)
+        with replacing(self.folder.result) as temporary:
+            temporary.write_text(json.dumps({**found, "seconds": round(progress.seconds, 1)}, indent=2) + "\n")
+        return result
+
+    def _save(self, progress: Progress) -> None:
+        self._tick(progress)
+        save_state(self.folder.state, self.network, progress)
+        self._saved = time.perf_counter()
+
+    def _stop(self, progress: Progress) -> None:
+        """End the process's part of the run; the state is saved."""
+        signal = self.interrupts.requested
+        self.folder.write_session("interrupted", step=progress.step, signal=signal)
+        raise RunInterruptedError(
+            f"{signal}: stopped after step {progress.step} of {self.steps * self.settings.epochs}; the state is in "
+            f"{self.folder.path}. The same command goes on from there."
+        )
+
+    def _until_asked_to_stop(self, batches: Iterable[Any], progress: Progress) -> Iterator[Any]:
+        for batch in batches:
+            if self.interrupts.requested:
+                self._save(progress)
+                self._stop(progress)
+            yield batch
+
+    def _tick(self, progress: Progress) -> None:
+        now = time.perf_counter()
+        progress.seconds += now - self._ticked
+        self._ticked = now
+
+    def _not_finite_message(self, error: NotFiniteError, progress: Progress) -> str:
+        self.folder.write_log(progress, "not_finite", step=progress.step, what=str(error))
+        kept = f"{self.folder.last} holds the last good weights." if self.folder.last.exists() else ""
+        kept = kept or "No epoch was finished before it, so there are no weights to keep."
+        return (
+            f"{error} at step {progress.step} (epoch {(progress.step - 1) // self.steps + 1}), so training stopped. "
+            f"{kept} Lower training.optimizer.learning_rate, set training.optimizer.clip_norm: 1.0, or use precision: "
+            "float32."
+        )
+
+
+_STOPPED = {
+    "early_stopping": "Stopped early: no better validation mIoU for {progress.early_stopping.stale} epochs.",
+    "max_time": "Stopped after {progress.seconds:.0f} s: training.max_time is over.",
+}
+
+
+def _own_and_auxiliary(losses: dict[str, float]) -> dict[str, float]:
+    """Loss of the logits, which the validation's compares with, and apart from it what the other heads add."""
+    if f"{LOGITS}_loss" not in losses:
+        return {"loss": losses["loss"]}
+    own = losses[f"{LOGITS}_loss"]
+    return {"loss": own, "auxiliary_loss": losses["loss"] - own}
+
+
+class _Watch(keras.callbacks.Callback):
+    """Keeps the progress up to date within an epoch, and stops at once when the loss is not finite."""
+
+    def __init__(self, epochs: Epochs, progress: Progress, screen: Screen, resumed: Stored | None):
+        super().__init__()
+        self.epochs = epochs
+        self.progress = progress
+        self.screen = screen
+        self.resumed = resumed
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Called by Keras when it has reset the metrics."""
+        if self.resumed is not None:
+            restore_metrics(self.resumed, self.model)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Called by Keras after each step with the mean losses of the epoch so far."""
+        progress = self.progress
+        progress.step += 1
+        progress.position += 1
+        progress.losses = {name: float(value) for name, value in (logs or {}).items()}
+        loss = progress.losses["loss"]
+        if not math.isfinite(loss):
+            raise NotFiniteError(f"The loss became {loss}")
+        if progress.step == 1:
+            self.epochs.folder.write_log(progress, "first_step", step=1, loss=loss)
+        self.screen.step(progress.step, loss)
+        if not self.epochs.after_step(progress):
+            self.model.stop_training = True

@@ -1,0 +1,121 @@
+"""Two generations of one file of arrays, each checked when it is read: what a crash or a bad disk cannot take away."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import warnings
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segzoo import files
+from segzoo.errors import RunError
+
+_FORMAT = 2
+_DIGEST_BYTES = 64  # a sha256 in hexadecimal, the comment of the zip archive and so the file's last bytes
+
+
+class DamagedStateWarning(UserWarning):
+    """The newest generation of a run state cannot be read, so the one before it is used."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What one generation holds.
+
+    Attributes:
+        facts: what JSON can say.
+        arrays: name to values.
+    """
+
+    facts: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+
+
+def previous_of(path: Path) -> Path:
+    """Where the generation before `path` lies: state.npz has state.previous.npz."""
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
+def write(path: Path, facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    """Write a new generation to `path`, a plain `.npz` that NumPy reads; the one that was there becomes the previous.
+
+    The sha256 of all bytes before it is the archive's comment.
+
+    Raises:
+        StorageError: the file system refuses; both generations are as they were.
+    """
+    text = json.dumps({"format": _FORMAT, **facts})
+    with files.replacing(path, previous=previous_of(path)) as temporary:
+        # Made in memory: zipfile goes back to fill in sizes, and the digest needs one pass over the whole.
+        content = io.BytesIO()
+        np.savez(content, **{"facts": np.array(text), **arrays})  # type: ignore[arg-type]
+        with zipfile.ZipFile(content, "a") as archive:
+            archive.comment = b"0" * _DIGEST_BYTES
+        whole = content.getbuffer()[:-_DIGEST_BYTES]
+        with temporary.open("wb") as stream:
+            stream.write(whole)
+            stream.write(hashlib.sha256(whole).hexdigest().encode())
+
+
+def read(path: Path, *, mend: bool = False) -> Stored | None:
+    """Read the newest generation that is whole; None where there is none at all.
+
+    Args:
+        path: of the newest one.
+        mend: remove a damaged newest one, so that the next `write` cannot take it for the previous one. Only who may
+            write to the run folder sets it.
+
+    Raises:
+        RunError: what there is cannot be read, or another version of segzoo wrote it.
+
+    Warns:
+        DamagedStateWarning: the newest is damaged and the one before it was read.
+    """
+    previous = previous_of(path)
+    trouble: list[str] = []
+    for candidate in (path, previous):
+        if not candidate.is_file():
+            continue  # of a write that was cut off between its two renamings only the previous one is left
+        try:
+            stored = _read_one(candidate)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            trouble.append(f"{candidate} ({error})")
+            continue
+        if trouble:
+            warnings.warn(
+                f"The newest run state is damaged: {trouble[0]}. The one before it, {candidate}, is used; the steps "
+                "between the two are done again.",
+                DamagedStateWarning,
+                stacklevel=2,
+            )
+            if mend:
+                files.remove(path)
+        return stored
+    if trouble:
+        raise RunError(
+            f"No generation of the run state can be read: {'; '.join(trouble)}. Put back a copy of one of them, or "
+            "train anew with --overwrite; weights that are in the folder can be kept by copying them elsewhere."
+        )
+    return None
+
+
+def _read_one(path: Path) -> Stored:
+    content = path.read_bytes()
+    whole, digest = memoryview(content)[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
+    if hashlib.sha256(whole).hexdigest().encode() != digest:
+        if b"meta.npy" in content[:100]:  # the first member of the files of version 0.1.0, which had no digest
+            raise RunError(f"{path} was written by another version of segzoo; train anew, or use that version.")
+        raise ValueError("its checksum is wrong")
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    facts = json.loads(str(arrays.pop("facts")))
+    if facts.pop("format") != _FORMAT:
+        raise RunError(f"{path} was written by another version of segzoo; train anew, or use that version.")
+    return Stored(facts, arrays)

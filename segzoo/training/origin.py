@@ -1,0 +1,48 @@
+"""What a run depends on besides its state: configuration, data and code, and how two of these differ."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from segzoo import __version__
+from segzoo.config import Config
+
+# What may change between two parts of one run: it moves files or changes how long things take, but no figure. (Where
+# the data lie is among them because their fingerprint is compared.)
+_FREE = {
+    "config.name",
+    "config.output.root",
+    "config.data.root",
+    "config.data.workers",
+    "config.data.cache_mb",
+    "config.training.max_time",
+    "config.training.save_every",
+}
+
+
+def origin_of(config: Config, fingerprints: Mapping[str, str]) -> dict[str, Any]:
+    """Configuration, data fingerprints by split, and the versions that the bits of a result depend on."""
+    import keras
+
+    backend = keras.backend.backend()
+    versions = {"segzoo": __version__, "keras": keras.__version__, "backend": backend}
+    versions[backend] = sys.modules[backend].__version__  # a package's name can be tensorflow-cpu
+    return {"config": config.model_dump(mode="json"), "data": dict(fingerprints), "versions": versions}
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """List what changed between two origins, as "training.epochs was 3 and is 5"; what may change is left out."""
+    found = _differences(json.loads(json.dumps(before)), json.loads(json.dumps(now)), "")
+    return sorted(f"{key.removeprefix('config.')} {text}" for key, text in found if key not in _FREE)
+
+
+def _differences(before: Any, now: Any, key: str) -> list[tuple[str, str]]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        found = []
+        for name in before.keys() | now.keys():
+            found += _differences(before.get(name), now.get(name), f"{key}.{name}" if key else str(name))
+        return found
+    return [] if before == now else [(key, f"was {before!r} and is {now!r}")]

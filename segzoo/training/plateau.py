@@ -1,0 +1,41 @@
+"""A factor on the learning rate that training lowers where the validation score no longer rises."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+
+class PlateauFactor(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule times a factor, which starts at 1.
+
+    Args:
+        schedule: function of the step.
+        factor: a scalar variable. It is one of the optimizer's (`of`), so that it is saved, restored and, on JAX,
+            handed to the compiled step with the others.
+    """
+
+    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, factor: keras.Variable):
+        super().__init__()
+        self.schedule = schedule
+        self.factor = factor
+
+    @classmethod
+    def of(cls, optimizer: keras.optimizers.Optimizer) -> PlateauFactor:
+        """Put a factor on the schedule of an optimizer that is not built yet."""
+        factor = keras.Variable(1.0, name="plateau_factor", trainable=False)
+        optimizer.plateau_factor = factor  # an attribute that is a variable is among `optimizer.variables`
+        reduced = cls(optimizer._learning_rate, factor)  # the public property gives its present value
+        optimizer.learning_rate = reduced
+        return reduced
+
+    def __call__(self, step: Any) -> Any:
+        """Learning rate of this step."""
+        return self.schedule(step) * keras.ops.convert_to_tensor(self.factor)
+
+    def lower(self, factor: float, floor: float) -> float:
+        """Multiply the factor by `factor`, down to `floor`; returns what it is now."""
+        now = max(floor, float(keras.ops.convert_to_numpy(self.factor)) * factor)
+        self.factor.assign(now)
+        return now

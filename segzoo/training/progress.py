@@ -1,0 +1,85 @@
+"""Where a run stands, apart from its variables."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+#: Figures of an epoch that depend on the clock: all others are the same however often a run was interrupted.
+CLOCKED = ("seconds", "val_seconds", "images_per_second")
+
+
+@dataclass
+class Patience:
+    """Waits for a score to rise by more than a given amount, as early stopping and a plateau's end do.
+
+    Attributes:
+        best: the score to beat, None before the first.
+        stale: epochs since it was set.
+    """
+
+    best: float | None = None
+    stale: int = 0
+
+    def wait(self, score: float, min_delta: float, epochs: int) -> int:
+        """Take the score after `epochs` more epochs; returns for how many there was no gain."""
+        if self.best is None or score > self.best + min_delta:
+            self.best, self.stale = score, 0
+        else:
+            self.stale += epochs
+        return self.stale
+
+
+@dataclass
+class Progress:
+    """Where a run stands.
+
+    The data position needs no more than the step: order and augmentation are functions of seed, epoch and sample.
+
+    Attributes:
+        step: optimizer steps done.
+        epoch: epochs done, with their evaluation.
+        position: steps done of the epoch that is under way.
+        losses: means over these steps, as Keras reports them.
+        seconds: time spent in training and evaluation, in all processes together.
+        epoch_began: what that was when the epoch under way began.
+        best_score: best validation mIoU so far, or None.
+        best_epoch: the epoch that reached it, or None.
+        best_counts: confusion matrix (rows true, columns predicted) of the best epoch, or None.
+        early_stopping: how long there was no gain, for early stopping.
+        plateau: the same for the reduction of the learning rate.
+        stopped: why training ended before the last epoch, or None.
+        events: what the log holds, from the first line on.
+        origin: what the run depends on besides its state (see `origin`).
+    """
+
+    step: int = 0
+    epoch: int = 0
+    position: int = 0
+    losses: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    epoch_began: float = 0.0
+    best_score: float | None = None
+    best_epoch: int | None = None
+    best_counts: list[list[int]] | None = None
+    early_stopping: Patience = field(default_factory=Patience)
+    plateau: Patience = field(default_factory=Patience)
+    stopped: str | None = None
+    events: list[dict[str, Any]] = field(default_factory=list)
+    origin: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One row of figures for each epoch, as in metrics.csv."""
+        rows = [event for event in self.events if event["event"] == "epoch"]
+        return [{key: value for key, value in row.items() if key not in ("event", "time")} for row in rows]
+
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` takes."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, facts: dict[str, Any]) -> Progress:
+        """Rebuild what `to_json` gave."""
+        waits = {name: Patience(**facts[name]) for name in ("early_stopping", "plateau")}
+        return cls(**{**facts, **waits})
