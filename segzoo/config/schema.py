@@ -257,8 +257,8 @@ class TrainingConfig(Section):
     )
     distribution: Literal["none", "mirrored", "multi_host"] = Field(
         default="none",
-        description="none: one device; mirrored: all GPUs of this machine; multi_host: all devices of the processes that "
-        "were started together, on JAX (docs/distributed.md). data.batch_size stays the whole batch.",
+        description="none: one device; mirrored: all GPUs of this machine; multi_host: all devices of all processes "
+        "that were started together, on JAX (docs/distributed.md). data.batch_size stays the whole batch.",
     )
     early_stopping: EarlyStoppingConfig | None = Field(
         default=None, description="When to stop before the last epoch; null: never."

@@ -39,6 +39,12 @@ def replica_concatenation(value: Any) -> Any:
     return value if replicas is None else replicas.all_gather(value, axis=0)
 
 
+def replica_count() -> int:
+    """Return how many replicas share the step: 1 where there is no distribution or it divides no program."""
+    replicas = _replicas()
+    return 1 if replicas is None else replicas.num_replicas_in_sync
+
+
 def _replicas() -> Any:
     """The context of one replica among several; None anywhere else."""
     if keras.backend.backend() != "tensorflow":

@@ -73,8 +73,8 @@ def target_maker(config: Config) -> Callable[[np.ndarray], np.ndarray] | None:
     )
 
 
-def train_batches(config: Config, source: Source) -> data.TrainBatches:
-    """Endless augmented batches of the training split."""
+def train_batches(config: Config, source: Source, rows: range | None = None) -> data.TrainBatches:
+    """Endless augmented batches of the training split, or of each the rows that this process makes."""
     section = config.data
     if section.cache_mb:
         source = data.CachedSource(source, section.cache_mb * 2**20)
@@ -86,14 +86,15 @@ def train_batches(config: Config, source: Source) -> data.TrainBatches:
         augmentation=augmentation,
         workers=section.workers,
         target=target_maker(config),
+        rows=rows,
     )
 
 
-def eval_batches(config: Config, source: Source) -> data.EvalBatches:
-    """Every sample once, in order."""
+def eval_batches(config: Config, source: Source, part: tuple[int, int] = (0, 1)) -> data.EvalBatches:
+    """Every sample once, in order, or (index, count) of several processes' shares of them."""
     section = config.data
     transforms = data.Augmentation(section.val_transforms, section.ignore_index) if section.val_transforms else None
-    return data.EvalBatches(source, section.eval_batch_size, augmentation=transforms, workers=section.workers)
+    return data.EvalBatches(source, section.eval_batch_size, section.workers, transforms, part)
 
 
 def build_network(config: Config, weights: str | None = None) -> keras.Model:

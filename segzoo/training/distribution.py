@@ -15,6 +15,7 @@ them. TensorFlow's multi-worker strategy does not work under Keras 3 (keras#2060
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import time
@@ -114,10 +115,7 @@ class _Mirrored(Distribution):
     """All GPUs of this machine under TensorFlow, or all its logical CPU devices where there is no GPU."""
 
     def __init__(self) -> None:
-        import tensorflow as tf
-
-        found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-        self._strategy = tf.distribute.MirroredStrategy([device.name for device in found])
+        self._strategy = _mirrored_strategy()
         self.devices = self._strategy.num_replicas_in_sync
 
     def __str__(self) -> str:
@@ -279,6 +277,15 @@ def start(kind: str) -> Distribution:
     if kind == "multi_host":
         _join()
     return _Parallel()
+
+
+@functools.cache
+def _mirrored_strategy() -> Any:
+    """The process's only one: strategies number their sums from 1, and TensorFlow takes equal numbers for one sum."""
+    import tensorflow as tf
+
+    found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return tf.distribute.MirroredStrategy([device.name for device in found])
 
 
 def _join() -> None:

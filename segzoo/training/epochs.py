@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,8 @@ from segzoo.metrics import ConfusionMatrix
 from segzoo.model import LOGITS, logits_only
 from segzoo.training import assemble
 from segzoo.training.curves import plot_curves
-from segzoo.training.evaluation import Evaluation, evaluate
+from segzoo.training.distribution import Distribution
+from segzoo.training.evaluation import Evaluation, evaluate, merged
 from segzoo.training.feed import Batch, Feed
 from segzoo.training.generations import Stored
 from segzoo.training.interrupts import Interrupts
@@ -74,6 +75,7 @@ class Epochs:
         interrupts: signals that ask for a stop.
         plateau: factor on the learning rate, where the configuration has `reduce_on_plateau`.
         pictured: ids of the validation samples in the sheet of predictions.
+        distribution: the devices; of several processes each has its share of `val_batches`.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Epochs:
         *,
         plateau: PlateauFactor | None = None,
         pictured: frozenset[str] = frozenset(),
+        distribution: Distribution | None = None,
     ):
         self.config = config
         self.settings = config.training
@@ -104,6 +107,8 @@ class Epochs:
         self.pictured = pictured
         self.names = assemble.class_names(config)
         self.tensorboard: TensorBoardLog
+        self.distribution = distribution or Distribution()
+        self._predictor = self.distribution.predictor(self.predicting)
         self._resumed: Stored | None = None  # until the metrics of its epoch are restored
         self._ticked = self._saved = time.perf_counter()
 
@@ -116,7 +121,8 @@ class Epochs:
             stored: the state that they come from, None at the start of a run.
         """
         self._resumed = stored
-        remove(self.folder.result)  # there is one where a finished run is continued
+        if self.folder.is_written:
+            remove(self.folder.result)  # there is one where a finished run is continued
         self.folder.write_session("start" if stored is None else "resume", step=progress.step)
         self.folder.rewrite_log(progress)
         if stored is None:
@@ -124,7 +130,7 @@ class Epochs:
         outputs = list(self.network.output) if isinstance(self.network.output, dict) else None
         total = self.steps * self.settings.epochs
         with (
-            closing(TensorBoardLog(self.folder.tensorboard, self._purge_step(progress))) as self.tensorboard,
+            self._tensorboard(progress),
             closing(Feed(batches, outputs)) as feed,
             Screen(self.console, total, self.config.data.batch_size) as screen,
         ):
@@ -132,8 +138,8 @@ class Epochs:
             if progress.history and progress.position == 0:
                 self._write_epoch(progress)  # a crash may have come between the state and these
             while not self.is_over(progress):
-                if self.interrupts.requested:
-                    self._stop(progress)
+                if self.interrupts.requested and self.distribution.processes == 1:
+                    self._stop(progress, self.interrupts.requested)
                 try:
                     self._train_epoch(feed, progress, screen)
                     self._close_epoch(progress, screen)
@@ -155,17 +161,21 @@ class Epochs:
         """
         if progress.best_counts is None or progress.best_epoch is None:
             raise RunError(f"{self.folder.path} was never evaluated; there is no best model to report.")
-        load_file(self.network, self.folder.best)
+        self.distribution.from_chief(self._load_best)
+        self.distribution.equalize(self.network.variables)
         confusion = ConfusionMatrix(len(self.names), self.config.data.ignore_index, progress.best_counts)
         title = f"validation, best epoch {progress.best_epoch} of {progress.epoch}"
         self.console.print(class_table(confusion, self.names, title))
         self.console.print(f"Run folder: {self.folder.path}", highlight=False, soft_wrap=True)
         return Result(self.folder.path, confusion, progress.best_epoch, progress.history, self.predicting)
 
+    def _load_best(self) -> None:
+        load_file(self.network, self.folder.best)
+
     def evaluate(self, progress: Progress) -> Evaluation:
         """Evaluate the network as it is on the validation split."""
-        return evaluate(
-            self.predicting,
+        found = evaluate(
+            self._predictor(),
             self._until_asked_to_stop(self.val_batches, progress),
             len(self.names),
             self.config.data.ignore_index,
@@ -173,6 +183,7 @@ class Epochs:
             target=assemble.target_maker(self.config),
             keep=self.pictured,
         )
+        return merged(found, self.distribution.gather)
 
     def _train_epoch(self, feed: Feed, progress: Progress, screen: Screen) -> None:
         """Train what is left of an epoch."""
@@ -181,7 +192,7 @@ class Epochs:
         left = 0 if progress.stopped else self.steps - progress.position
         if left == 0:  # the state was saved between the last step and the evaluation
             return
-        watch = _Watch(self, progress, screen, resumed if progress.position else None)
+        watch = _Watch(self, progress, screen, resumed, is_resumed=progress.position > 0)
         try:
             self.network.fit(
                 feed.from_step(progress.step), steps_per_epoch=left, callbacks=[watch], verbose=0, shuffle=False
@@ -196,11 +207,13 @@ class Epochs:
     def after_step(self, progress: Progress) -> bool:
         """Save the state if it is time to, stop if a signal came; returns whether the epoch may go on."""
         self._tick(progress)
-        if self.settings.max_time is not None and progress.seconds >= self.settings.max_time:
-            progress.stopped = "max_time"
-        if self.interrupts.requested:
+        over = self.settings.max_time is not None and progress.seconds >= self.settings.max_time
+        wishes = (self.interrupts.requested, "max_time" if over else None)
+        requested, stopped = self.distribution.agree(progress.step, wishes)
+        progress.stopped = stopped or progress.stopped
+        if requested:
             self._save(progress)
-            self._stop(progress)
+            self._stop(progress, requested)
         if time.perf_counter() - self._saved >= self.settings.save_every:
             self._save(progress)
         return progress.stopped is None
@@ -265,13 +278,15 @@ class Epochs:
                 progress.stopped = "early_stopping"
 
     def _draw(self, found: Evaluation) -> None:
-        if found.pictures:
+        if found.pictures and self.folder.is_written:
             path = self.folder.figures / "predictions.png"
             colours = assemble.colours(self.config)
             prediction_sheet(found.pictures, self.names, colours, self.config.data.ignore_index, path)
 
     def _write_epoch(self, progress: Progress) -> None:
         """Write what is made from the state of a whole epoch."""
+        if not self.folder.is_written:
+            return
         row = progress.history[-1]
         is_best = progress.best_epoch == progress.epoch
         save_file(self.network, self.folder.last)
@@ -296,7 +311,12 @@ class Epochs:
 
     def _finish(self, progress: Progress) -> Result:
         """Save the finished model and say, last of all, that the run is finished."""
+        self.distribution.release(self.network)
         result = self.result(progress)
+        self.distribution.from_chief(lambda: self._write_end(progress))
+        return result
+
+    def _write_end(self, progress: Progress) -> None:
         with replacing(self.folder.model) as temporary:
             bare(self.predicting).save(temporary)
         found = {
@@ -310,16 +330,24 @@ class Epochs:
         self.folder.write_session("finish", step=progress.step)
         with replacing(self.folder.result) as temporary:
             temporary.write_text(json.dumps({**found, "seconds": round(progress.seconds, 1)}, indent=2) + "\n")
-        return result
+
+    @contextmanager
+    def _tensorboard(self, progress: Progress) -> Iterator[None]:
+        if not self.folder.is_written:
+            yield
+            return
+        with closing(TensorBoardLog(self.folder.tensorboard, self._purge_step(progress))) as self.tensorboard:
+            yield
 
     def _save(self, progress: Progress) -> None:
         self._tick(progress)
+        if not self.folder.is_written:
+            return
         save_state(self.folder.state, self.network, progress)
         self._saved = time.perf_counter()
 
-    def _stop(self, progress: Progress) -> None:
+    def _stop(self, progress: Progress, signal: str) -> None:
         """End the process's part of the run; the state is saved."""
-        signal = self.interrupts.requested
         self.folder.write_session("interrupted", step=progress.step, signal=signal)
         raise RunInterruptedError(
             f"{signal}: stopped after step {progress.step} of {self.steps * self.settings.epochs}; the state is in "
@@ -328,9 +356,10 @@ class Epochs:
 
     def _until_asked_to_stop(self, batches: Iterable[Any], progress: Progress) -> Iterator[Any]:
         for batch in batches:
-            if self.interrupts.requested:
+            # Of several processes none may leave alone: they agree on it after a step.
+            if self.interrupts.requested and self.distribution.processes == 1:
                 self._save(progress)
-                self._stop(progress)
+                self._stop(progress, self.interrupts.requested)
             yield batch
 
     def _tick(self, progress: Progress) -> None:
@@ -366,17 +395,20 @@ def _own_and_auxiliary(losses: dict[str, float]) -> dict[str, float]:
 class _Watch(keras.callbacks.Callback):
     """Keeps the progress up to date within an epoch, and stops at once when the loss is not finite."""
 
-    def __init__(self, epochs: Epochs, progress: Progress, screen: Screen, resumed: Stored | None):
+    def __init__(self, epochs: Epochs, progress: Progress, screen: Screen, resumed: Stored | None, *, is_resumed: bool):
         super().__init__()
         self.epochs = epochs
         self.progress = progress
         self.screen = screen
-        self.resumed = resumed
+        self.resumed = resumed  # process 0 alone has it
+        self.is_resumed = is_resumed
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Called by Keras when it has reset the metrics."""
-        if self.resumed is not None:
-            restore_metrics(self.resumed, self.model)
+        if self.is_resumed:
+            if self.resumed is not None:
+                restore_metrics(self.resumed, self.model)
+            self.epochs.distribution.equalize(self.model.metrics_variables)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Called by Keras after each step with the mean losses of the epoch so far."""

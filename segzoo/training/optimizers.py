@@ -6,12 +6,14 @@ from typing import Any
 
 import keras
 
+from segzoo.training.clipping import WholeClipping
+
 # Weight decay pulls scales and offsets away from what normalisation needs; He et al. (2019), section 3.1.
 _NOT_DECAYED = ("bias", "gamma", "beta")
 
 
 @keras.saving.register_keras_serializable("segzoo")
-class AdamW(keras.optimizers.AdamW):
+class AdamW(WholeClipping, keras.optimizers.AdamW):
     """AdamW (Loshchilov and Hutter, 2019); normalisation parameters and biases are not decayed.
 
     The same update as `keras.optimizers.AdamW`. On TensorFlow one fused kernel takes the place of some twenty graph
