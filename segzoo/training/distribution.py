@@ -234,7 +234,7 @@ class _Parallel(Distribution):
         steps = step - self._asked_at if self._asked_at >= 0 else 0
         pace = (now - self._asked) / steps if steps else _ASKING_SECONDS  # seconds a step
         # What is sent takes milliseconds, as long as a small network's step: not after each, but by one clock.
-        found = self.gather([list(wishes), max(1, min(1000, int(_ASKING_SECONDS / pace)))])
+        found = self.gather([list(wishes), max(1, min(1000, int(_ASKING_SECONDS / max(pace, 1e-9))))])
         self._asked, self._asked_at, self._next_step = time.perf_counter(), step, step + found[0][1]
         return [next(filter(None, wish), None) for wish in zip(*(wishes for wishes, _ in found), strict=True)]
 
