@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -161,8 +162,7 @@ class Epochs:
         """
         if progress.best_counts is None or progress.best_epoch is None:
             raise RunError(f"{self.folder.path} was never evaluated; there is no best model to report.")
-        self.distribution.from_chief(self._load_best)
-        self.distribution.equalize(self.network.variables)
+        self._load_best()
         confusion = ConfusionMatrix(len(self.names), self.config.data.ignore_index, progress.best_counts)
         title = f"validation, best epoch {progress.best_epoch} of {progress.epoch}"
         self.console.print(class_table(confusion, self.names, title))
@@ -170,7 +170,14 @@ class Epochs:
         return Result(self.folder.path, confusion, progress.best_epoch, progress.history, self.predicting)
 
     def _load_best(self) -> None:
-        load_file(self.network, self.folder.best)
+        if self.distribution.processes == 1:
+            load_file(self.network, self.folder.best)
+            return
+        content = self.distribution.bytes_from_chief(self.folder.best.read_bytes)
+        with tempfile.TemporaryDirectory() as folder:  # the run folder may be out of the other processes' reach
+            copy = Path(folder) / self.folder.best.name
+            copy.write_bytes(content)
+            load_file(self.network, copy)
 
     def evaluate(self, progress: Progress) -> Evaluation:
         """Evaluate the network as it is on the validation split."""
@@ -192,7 +199,7 @@ class Epochs:
         left = 0 if progress.stopped else self.steps - progress.position
         if left == 0:  # the state was saved between the last step and the evaluation
             return
-        watch = _Watch(self, progress, screen, resumed, is_resumed=progress.position > 0)
+        watch = _Watch(self, progress, screen, resumed if progress.position else None)
         try:
             self.network.fit(
                 feed.from_step(progress.step), steps_per_epoch=left, callbacks=[watch], verbose=0, shuffle=False
@@ -395,20 +402,17 @@ def _own_and_auxiliary(losses: dict[str, float]) -> dict[str, float]:
 class _Watch(keras.callbacks.Callback):
     """Keeps the progress up to date within an epoch, and stops at once when the loss is not finite."""
 
-    def __init__(self, epochs: Epochs, progress: Progress, screen: Screen, resumed: Stored | None, *, is_resumed: bool):
+    def __init__(self, epochs: Epochs, progress: Progress, screen: Screen, resumed: Stored | None):
         super().__init__()
         self.epochs = epochs
         self.progress = progress
         self.screen = screen
-        self.resumed = resumed  # process 0 alone has it
-        self.is_resumed = is_resumed
+        self.resumed = resumed
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Called by Keras when it has reset the metrics."""
-        if self.is_resumed:
-            if self.resumed is not None:
-                restore_metrics(self.resumed, self.model)
-            self.epochs.distribution.equalize(self.model.metrics_variables)
+        if self.resumed is not None:
+            restore_metrics(self.resumed, self.model)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Called by Keras after each step with the mean losses of the epoch so far."""

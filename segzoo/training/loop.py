@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -9,6 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 import keras
+import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
@@ -97,8 +99,10 @@ def _train_on(
         with distribution.building():
             network, plateau = _compiled(config, loss, steps, distribution)
         progress = Progress(origin=origin) if facts is None else Progress.from_json(facts)
-        distribution.from_chief(lambda: None if stored is None else restore(stored, network, folder.state))
-        distribution.equalize([*network.variables, *network.optimizer.variables])
+        if facts is not None:
+            # All processes assign all variables, in one order: to assign one that they share is a joint act in JAX.
+            stored = _shared(stored, facts, distribution)
+            restore(stored, network, folder.state)
         _say_what_is_trained(config, network, sources, steps, console)
         val_batches = assemble.eval_batches(config, sources["val"], (distribution.process, distribution.processes))
         own_ids = [sources["val"].ids[index] for index in val_batches.indices]
@@ -129,6 +133,20 @@ def _train_on(
                 f"{error} Training stopped after step {progress.step}. The state that was saved last is intact: make "
                 "room, or the folder writable, and give the same command again to go on from it."
             ) from error
+
+
+def _shared(stored: Stored | None, facts: dict[str, Any], distribution: Distribution) -> Stored:
+    """The state that process 0 read."""
+    if distribution.processes == 1 and stored is not None:
+        return stored
+
+    def pack() -> bytes:
+        content = io.BytesIO()
+        np.savez(content, **stored.arrays)  # type: ignore[union-attr]
+        return content.getvalue()
+
+    with np.load(io.BytesIO(distribution.bytes_from_chief(pack)), allow_pickle=False) as archive:
+        return Stored(facts, {name: archive[name] for name in archive.files})
 
 
 def _check_alike(origins: list[dict[str, Any]]) -> None:
