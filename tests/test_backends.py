@@ -35,8 +35,12 @@ SCRIPT = """
 import sys
 from pathlib import Path
 folder, backend, *pairs = sys.argv[1:]
-for other in {"tensorflow", "jax", "torch"} - {backend}:
-    sys.modules[other] = None
+hidden = {"tensorflow", "jax", "torch"} - {backend}
+class Hide:  # None in sys.modules would do, if SciPy did not take it for the module
+    def find_spec(self, name, path=None, target=None):
+        if name in hidden:
+            raise ModuleNotFoundError(f"{name} is hidden", name=name)
+sys.meta_path.insert(0, Hide())
 import numpy as np
 import keras
 import segzoo

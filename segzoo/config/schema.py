@@ -486,6 +486,11 @@ class TrainingConfig(Section):
         default=None,
         description="Debug: train and evaluate on this many samples of the training split, 1 or more; null: on all.",
     )
+    distribution: Literal["none", "mirrored", "multi_host"] = Field(
+        default="none",
+        description="none: one device; mirrored: all GPUs of this machine; multi_host: all devices of all processes "
+        "that were started together, on JAX (docs/distributed.md). data.batch_size stays the whole batch.",
+    )
     early_stopping: EarlyStoppingConfig | None = Field(
         default=None, description="When to stop before the last epoch; null: never."
     )

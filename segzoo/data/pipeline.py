@@ -49,6 +49,8 @@ class TrainBatches:
         crop: taken of every sample before it is augmented, so that transforms work on fewer pixels.
         factors: how often each sample comes in an epoch, above 0 and as a mean over epochs where it is no whole number;
             None: once.
+        rows: places of a batch that are made, where several processes make a batch together; None: all. A sample's
+            place and augmentation are the same whoever makes it.
 
     Attributes:
         steps_per_epoch: batches in one epoch, at least 1.
@@ -67,6 +69,7 @@ class TrainBatches:
         target: Callable[[np.ndarray], np.ndarray] | None = None,
         crop: Crop | None = None,
         factors: Sequence[float] | None = None,
+        rows: range | None = None,
     ):
         if len(source) == 0 or batch_size < 1:
             raise DataError(f"batches of {batch_size} from {len(source)} sample(s): both must be at least 1.")
@@ -81,6 +84,7 @@ class TrainBatches:
         self.crop = crop
         self._factors = None if factors is None else np.asarray(factors, np.float64)
         self._length = len(source) if self._factors is None else max(1, round(self._factors.sum()))
+        self.rows = range(batch_size) if rows is None else rows
         self.steps_per_epoch = max(1, self._length // batch_size)
         self._last_order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
 
@@ -102,7 +106,8 @@ class TrainBatches:
         order = self._order(epoch)
         first = position * self.batch_size
         samples = []
-        for place in range(first, first + self.batch_size):
+        for row in self.rows:
+            place = first + row
             index = int(order[place])
             copy = int(np.count_nonzero(order[:place] == index))  # not 0 where a sample comes again in the epoch
             samples.append(self.sample(index, epoch, copy))
@@ -152,23 +157,34 @@ class EvalBatches:
         batch_size: most samples per batch.
         workers: threads that read ahead; 0 reads each sample when it is asked for.
         augmentation: applied to every sample; meant for what is not random, such as Resize.
+        part: (index, count) where several processes share the samples: of blocks of `batch_size` samples every
+            count-th from index on, so that samples of one size share the batches that they would share without it.
 
     Raises:
         DataError: a batch size below 1.
     """
 
-    def __init__(self, source: Source, batch_size: int = 1, workers: int = 2, augmentation: Augmentation | None = None):
+    def __init__(
+        self,
+        source: Source,
+        batch_size: int = 1,
+        workers: int = 2,
+        augmentation: Augmentation | None = None,
+        part: tuple[int, int] = (0, 1),
+    ):
         if batch_size < 1:
             raise DataError(f"batch_size={batch_size} must be at least 1.")
         self.source = source
         self.batch_size = batch_size
         self.workers = workers
         self.augmentation = augmentation
+        index, count = part
+        self.indices = [sample for sample in range(len(source)) if sample // batch_size % count == index]
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray, list[str]]]:
         """Iterate over (images (B, H, W, 3) uint8, masks (B, H, W) integers, ids); DataError as the source raises."""
         waiting: list[Sample] = []
-        for sample in _in_order(self._read, len(self.source), self.workers):
+        for sample in _in_order(self._read, len(self.indices), self.workers):
             if waiting and (len(waiting) == self.batch_size or sample.image.shape != waiting[0].image.shape):
                 yield _stack(waiting)
                 waiting = []
@@ -176,8 +192,8 @@ class EvalBatches:
         if waiting:
             yield _stack(waiting)
 
-    def _read(self, index: int) -> Sample:
-        sample = self.source[index]
+    def _read(self, position: int) -> Sample:
+        sample = self.source[self.indices[position]]
         return sample if self.augmentation is None else _augment(sample, self.augmentation, _EVAL_SEED)
 
 

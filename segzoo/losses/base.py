@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Literal, get_args
 import keras
 from keras import ops
 
+from segzoo.losses.replicas import ratio_of_sums
+
 Mode = Literal["multiclass", "binary", "multilabel"]
 
 
@@ -55,8 +57,8 @@ class PixelLoss(keras.losses.Loss):
 
     Keras multiplies a loss by `sample_weight` after `call`, which is wrong for a ratio: the weights belong in
     the numerator and in the denominator. So they travel with the labels, and a weight of 0 is the same as an
-    ignored pixel. Under `tf.distribute` each replica takes the ratio over its own pixels, and the replicas'
-    mean is minimised.
+    ignored pixel. Under `tf.distribute` the sums are those over all replicas, so the loss of a distributed step is
+    that of the whole batch (see `segzoo.losses.replicas`).
 
     A label that is neither a class nor the ignore index is not looked for here (a graph cannot raise, and a
     count would cost every step); segzoo checks labels where masks are read.
@@ -118,7 +120,7 @@ class PixelLoss(keras.losses.Loss):
     def mean_over_classes(self, losses: Any, counted: Any, logits: Any) -> Any:
         """Return the weighted mean of losses (..., C) where `counted`, of their shape, is true; 0 where it never is."""
         weights = ops.cast(counted, losses.dtype) * self.weight_of_classes(logits)
-        return ops.divide_no_nan(ops.sum(losses * weights), ops.sum(weights))
+        return ratio_of_sums(losses * weights, weights)
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Return the scalar loss.

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from segzoo.losses.base import PixelLoss, Target
+from segzoo.losses.replicas import ratio_of_sums
 
 
 @keras.saving.register_keras_serializable("segzoo")
@@ -42,4 +43,4 @@ class Boundary(PixelLoss):
             )
         weights = target.place_weights(logits) * self.weight_of_classes(logits)
         weights = ops.broadcast_to(weights, ops.shape(logits))
-        return ops.divide_no_nan(ops.sum(target.distances * self.probabilities(logits) * weights), ops.sum(weights))
+        return ratio_of_sums(target.distances * self.probabilities(logits) * weights, weights)

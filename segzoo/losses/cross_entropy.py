@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from segzoo.losses.base import Mode, PixelLoss, Target
+from segzoo.losses.replicas import ratio_of_sums, replica_concatenation, replica_sum
 
 
 @keras.saving.register_keras_serializable("segzoo")
@@ -74,7 +75,7 @@ class CrossEntropy(PixelLoss):
             losses = (1 - self.label_smoothing) * losses + self.label_smoothing * even
         if self.hardest < 1:
             pixels = pixels * _among_the_hardest(ops.stop_gradient(losses), pixels, self.hardest)
-        return ops.divide_no_nan(ops.sum(losses * pixels), ops.sum(mass * pixels))
+        return ratio_of_sums(losses * pixels, mass * pixels)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that rebuild the loss."""
@@ -126,8 +127,7 @@ class BinaryCrossEntropy(PixelLoss):
                 raise ValueError(f"{len(self.pos_weight)} pos_weight for {logits.shape[-1]} classes.")
             positive = ops.convert_to_tensor(self.pos_weight, dtype=logits.dtype)
             losses = positive * g * ops.softplus(-logits) + (1 - g) * ops.softplus(logits)
-        mass = ops.sum(ops.broadcast_to(weights, ops.shape(logits)))
-        return ops.divide_no_nan(ops.sum(losses * weights), mass)
+        return ratio_of_sums(losses * weights, ops.broadcast_to(weights, ops.shape(logits)))
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that rebuild the loss."""
@@ -137,7 +137,8 @@ class BinaryCrossEntropy(PixelLoss):
 def _among_the_hardest(losses: Any, pixels: Any, share: float) -> Any:
     """Return 1 for the share of the batch's valid pixels whose loss is largest, at least one; 0 elsewhere."""
     valid = pixels > 0
-    flat = ops.reshape(ops.where(valid, losses, -1.0), (-1,))
+    flat = replica_concatenation(ops.reshape(ops.where(valid, losses, -1.0), (-1,)))
     descending = ops.flip(ops.sort(flat), axis=0)
-    kept = ops.maximum(1, ops.cast(ops.ceil(share * ops.sum(ops.cast(valid, losses.dtype))), "int32"))
+    count = replica_sum(ops.sum(ops.cast(valid, losses.dtype)))
+    kept = ops.maximum(1, ops.cast(ops.ceil(share * count), "int32"))
     return ops.cast(losses >= ops.take(descending, kept - 1), losses.dtype)

@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from segzoo.losses.base import Mode, PixelLoss, Target
+from segzoo.losses.replicas import ratio_of_sums
 
 
 class _Focal(PixelLoss):
@@ -77,7 +78,7 @@ class SoftmaxFocal(_Focal):
             costs = -ops.log_softmax(logits, axis=-1)
             losses = ops.sum(target.values * weights * _modulation(costs, self.gamma) * costs, axis=-1)
         pixels = ops.ones_like(losses) if target.weights is None else target.weights
-        return ops.divide_no_nan(ops.sum(losses * pixels), ops.sum(pixels))
+        return ratio_of_sums(losses * pixels, pixels)
 
 
 @keras.saving.register_keras_serializable("segzoo")
@@ -133,7 +134,7 @@ class SigmoidFocal(_Focal):
             correction = factor * (positive * self._cost(-z) - negative * self._cost(z))
             losses = ops.sum((ops.sum(off * classes, axis=-1, keepdims=True) + correction) * weights)
         mass = ops.sum(weights) * (logits.shape[-1] / weights.shape[-1])
-        return ops.divide_no_nan(losses, mass)
+        return ratio_of_sums(losses, mass)
 
     def _cost(self, logits: Any) -> Any:
         """Return p^gamma times -log(1 - p), for p the sigmoid of the logits."""

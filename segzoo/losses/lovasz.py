@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from segzoo.losses.base import PerImageLoss, Target
+from segzoo.losses.replicas import replica_concatenation
 
 
 class _Lovasz(PerImageLoss):
@@ -52,7 +53,7 @@ class _Lovasz(PerImageLoss):
         if self.per_image:
             flat = ops.reshape(places, (ops.shape(logits)[0], -1, logits.shape[-1]))
         else:
-            flat = ops.reshape(places, (1, -1, logits.shape[-1]))
+            flat = ops.reshape(replica_concatenation(places), (1, -1, logits.shape[-1]))
         return ops.transpose(flat, (0, 2, 1))
 
 

@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from segzoo.losses.base import Mode, PerImageLoss, Target
+from segzoo.losses.replicas import replica_sum
 
 
 class CountLoss(PerImageLoss):
@@ -39,7 +40,7 @@ class CountLoss(PerImageLoss):
         p = ops.transpose(ops.reshape(self.probabilities(logits), flat), (0, 2, 1))
         matrix = ops.matmul(p, ops.reshape(shares, flat))
         if not self.per_image:
-            matrix = ops.sum(matrix, axis=0, keepdims=True)
+            matrix = replica_sum(ops.sum(matrix, axis=0, keepdims=True))
         predicted, actual = ops.sum(matrix, axis=2), ops.sum(matrix, axis=1)
         valid = ops.broadcast_to(ops.sum(actual, axis=1, keepdims=True), ops.shape(actual))
         return ops.diagonal(matrix, axis1=1, axis2=2), predicted, actual, valid
@@ -49,9 +50,8 @@ class CountLoss(PerImageLoss):
         weights = ops.broadcast_to(target.place_weights(logits), ops.shape(logits))
         p = self.probabilities(logits) * weights
         shares = target.shares(logits)
-        overlap, predicted, actual, valid = (
-            ops.sum(each, axis=axes) for each in (p * shares, p, shares * weights, weights)
-        )
+        sums = [ops.sum(each, axis=axes) for each in (p * shares, p, shares * weights, weights)]
+        overlap, predicted, actual, valid = sums if self.per_image else replica_sum(sums)
         return overlap, predicted, actual, valid
 
 

@@ -165,8 +165,8 @@ def target_maker(config: Config) -> Callable[[np.ndarray], np.ndarray] | None:
     )
 
 
-def train_batches(config: Config, source: Source) -> data.TrainBatches:
-    """Endless augmented batches of the training split."""
+def train_batches(config: Config, source: Source, rows: range | None = None) -> data.TrainBatches:
+    """Endless augmented batches of the training split, or of each the rows that this process makes."""
     section = config.data
     factors = _factors(config, source)
     if section.disk_cache is not None:
@@ -183,6 +183,7 @@ def train_batches(config: Config, source: Source) -> data.TrainBatches:
         target=target_maker(config),
         crop=_crop(config),
         factors=factors,
+        rows=rows,
     )
 
 
@@ -215,11 +216,11 @@ def steps_per_epoch(config: Config, batches: data.TrainBatches) -> int:
     return max(1, steps // accumulate) * accumulate
 
 
-def eval_batches(config: Config, source: Source) -> data.EvalBatches:
-    """Every sample once, in order."""
+def eval_batches(config: Config, source: Source, part: tuple[int, int] = (0, 1)) -> data.EvalBatches:
+    """Every sample once, in order, or (index, count) of several processes' shares of them."""
     section = config.data
     transforms = data.Augmentation(section.val_transforms, section.ignore_index) if section.val_transforms else None
-    return data.EvalBatches(source, section.eval_batch_size, augmentation=transforms, workers=section.workers)
+    return data.EvalBatches(source, section.eval_batch_size, section.workers, transforms, part)
 
 
 def build_network(config: Config, weights: str | None = None) -> keras.Model:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,8 @@ from segzoo.model import LOGITS, logits_only
 from segzoo.training import assemble
 from segzoo.training.averages import Averages
 from segzoo.training.curves import plot_curves
-from segzoo.training.evaluation import Evaluation, evaluate
+from segzoo.training.distribution import Distribution
+from segzoo.training.evaluation import Evaluation, evaluate, merged
 from segzoo.training.feed import Batch, Feed
 from segzoo.training.generations import Stored
 from segzoo.training.interrupts import Interrupts
@@ -103,6 +105,7 @@ class Epochs:
         console: where progress is shown.
         interrupts: signals that ask for a stop.
         pictured: ids of the validation samples in the sheet of predictions.
+        distribution: the devices; of several processes each has its share of `val_batches`.
     """
 
     def __init__(
@@ -117,6 +120,7 @@ class Epochs:
         interrupts: Interrupts,
         *,
         pictured: frozenset[str] = frozenset(),
+        distribution: Distribution | None = None,
     ):
         self.config = config
         self.settings = config.training
@@ -131,7 +135,9 @@ class Epochs:
         self.interrupts = interrupts
         self.pictured = pictured
         self.names = assemble.class_names(config)
-        self.reports: Reports
+        self.reports: Reports | None = None  # of several processes one reports
+        self.distribution = distribution or Distribution()
+        self._predictor = self.distribution.predictor(self.predicting)
         self._resumed: Stored | None = None  # until the metrics of its epoch are restored
         self._ticked = self._saved = time.perf_counter()
 
@@ -144,25 +150,30 @@ class Epochs:
             stored: the state that they come from, None at the start of a run.
         """
         self._resumed = stored
-        remove(self.folder.result)  # there is one where a finished run is continued
+        if self.folder.is_written:
+            remove(self.folder.result)  # there is one where a finished run is continued
         self.folder.write_session("start" if stored is None else "resume", step=progress.step)
         self.folder.rewrite_log(progress)
         if stored is None:
             self.folder.write_log(progress, "start", weights=str(self.network.weights_report))
         outputs = list(self.network.output) if isinstance(self.network.output, dict) else None
         total = self.steps * self.settings.epochs
-        with (
-            closing(TensorBoardLog(self.folder.tensorboard, self._purge_step(progress))) as tensorboard,
-            Reports(self.config, self.folder, self.network, tensorboard, self.console) as self.reports,
-            closing(Feed(batches, outputs)) as feed,
-        ):
+        with ExitStack() as opened:
+            if self.folder.is_written:
+                tensorboard = opened.enter_context(
+                    closing(TensorBoardLog(self.folder.tensorboard, self._purge_step(progress)))
+                )
+                self.reports = opened.enter_context(
+                    Reports(self.config, self.folder, self.network, tensorboard, self.console)
+                )
+            feed = opened.enter_context(closing(Feed(batches, outputs)))
             with Screen(self.console, total, self.config.data.batch_size) as screen:
                 self._ticked = self._saved = time.perf_counter()
                 if progress.history and progress.position == 0:
                     self._write_epoch(progress)  # a crash may have come between the state and these
                 while not self.is_over(progress):
-                    if self.interrupts.requested:
-                        self._stop(progress)
+                    if self.interrupts.requested and self.distribution.processes == 1:
+                        self._stop(progress, self.interrupts.requested)
                     try:
                         self._train_epoch(feed, progress, screen)
                         self._close_epoch(progress, screen)
@@ -190,9 +201,19 @@ class Epochs:
         """
         if progress.best_counts is None or progress.best_epoch is None:
             raise RunError(f"{self.folder.path} was never evaluated; there is no best model to report.")
-        load_file(self.parts.evaluated, self.folder.best)
+        self._load_best()
         confusion = assemble.counts(self.config, progress.best_counts)
         return Result(self.folder.path, confusion, progress.best_epoch, progress.history, self.predicting)
+
+    def _load_best(self) -> None:
+        if self.distribution.processes == 1:
+            load_file(self.parts.evaluated, self.folder.best)
+            return
+        content = self.distribution.bytes_from_chief(self.folder.best.read_bytes)
+        with tempfile.TemporaryDirectory() as folder:  # the run folder may be out of the other processes' reach
+            copy = Path(folder) / self.folder.best.name
+            copy.write_bytes(content)
+            load_file(self.parts.evaluated, copy)
 
     def _show(self, result: Result) -> None:
         title = f"validation, best epoch {result.best_epoch} of {len(result.history)}"
@@ -202,8 +223,8 @@ class Epochs:
 
     def evaluate(self, progress: Progress) -> Evaluation:
         """Evaluate the network as it is on the validation split."""
-        return evaluate(
-            self.predicting,
+        found = evaluate(
+            self._predictor(),
             self._until_asked_to_stop(self.val_batches, progress),
             len(self.names),
             self.config.data.ignore_index,
@@ -213,6 +234,7 @@ class Epochs:
             worst=self.config.output.pictures,
             multilabel=self.config.mode == "multilabel",
         )
+        return merged(found, self.distribution.gather)
 
     def _train_epoch(self, feed: Feed, progress: Progress, screen: Screen) -> None:
         """Train what is left of an epoch."""
@@ -248,11 +270,13 @@ class Epochs:
     def after_step(self, progress: Progress) -> bool:
         """Save the state if it is time to, stop if a signal came; returns whether the epoch may go on."""
         self._tick(progress)
-        if self.settings.max_time is not None and progress.seconds >= self.settings.max_time:
-            progress.stopped = "max_time"
-        if self.interrupts.requested:
+        over = self.settings.max_time is not None and progress.seconds >= self.settings.max_time
+        wishes = (self.interrupts.requested, "max_time" if over else None)
+        requested, stopped = self.distribution.agree(progress.step, wishes)
+        progress.stopped = stopped or progress.stopped
+        if requested:
             self._save(progress)
-            self._stop(progress)
+            self._stop(progress, requested)
         if time.perf_counter() - self._saved >= self.settings.save_every:
             self._save(progress)
         return progress.stopped is None
@@ -298,7 +322,8 @@ class Epochs:
         if improved:
             progress.best_score, progress.best_epoch = score, row["epoch"]
             progress.best_counts = found.confusion.counts.tolist()
-        self.reports.draw(found, row["epoch"], improved)
+        if self.reports is not None:
+            self.reports.draw(found, row["epoch"], improved)
         return improved
 
     def _lose_patience(self, score: float, epoch: int, progress: Progress) -> None:
@@ -319,6 +344,8 @@ class Epochs:
 
     def _write_epoch(self, progress: Progress) -> None:
         """Write what is made from the state of a whole epoch."""
+        if not self.folder.is_written:
+            return
         row = progress.history[-1]
         is_best = progress.best_epoch == progress.epoch
         save_file(self.parts.evaluated, self.folder.last)
@@ -326,7 +353,8 @@ class Epochs:
             save_file(self.parts.evaluated, self.folder.best)
         write_csv(self.folder.metrics, progress.history)
         plot_curves(progress.history, self.folder.figures / "curves.png")
-        self.reports.epoch(row, is_best)
+        if self.reports is not None:
+            self.reports.epoch(row, is_best)
 
     def _purge_step(self, progress: Progress) -> int | None:
         """From which step on TensorBoard should forget what killed processes wrote."""
@@ -339,7 +367,13 @@ class Epochs:
 
     def _finish(self, progress: Progress) -> Result:
         """Save the finished model and say, last of all, that the run is finished."""
+        self.distribution.release(self.network)
         result = self._result(progress)
+        self.distribution.from_chief(lambda: self._write_end(progress, result))
+        self._show(result)
+        return result
+
+    def _write_end(self, progress: Progress, result: Result) -> None:
         with replacing(self.folder.model) as temporary:
             bare(self.predicting).save(temporary)
         found = {
@@ -351,21 +385,21 @@ class Epochs:
         }
         self.folder.write_log(progress, "finish", **found)
         write_summary(self.config, self.folder, result.history, result.confusion, result.best_epoch)
-        self.reports.finish(result.best_epoch, result.confusion)
+        if self.reports is not None:
+            self.reports.finish(result.best_epoch, result.confusion)
         self.folder.write_session("finish", step=progress.step)
         with replacing(self.folder.result) as temporary:
             temporary.write_text(json.dumps({**found, "seconds": round(progress.seconds, 1)}, indent=2) + "\n")
-        self._show(result)
-        return result
 
     def _save(self, progress: Progress) -> None:
         self._tick(progress)
+        if not self.folder.is_written:
+            return
         save_state(self.folder.state, self.network, progress, self.parts.extra)
         self._saved = time.perf_counter()
 
-    def _stop(self, progress: Progress) -> None:
+    def _stop(self, progress: Progress, signal: str) -> None:
         """End the process's part of the run; the state is saved."""
-        signal = self.interrupts.requested
         self.folder.write_session("interrupted", step=progress.step, signal=signal)
         kept = f"the state is in {self.folder.path}" if progress.step else "there is no state yet"
         raise RunInterruptedError(
@@ -375,9 +409,10 @@ class Epochs:
 
     def _until_asked_to_stop(self, batches: Iterable[Any], progress: Progress) -> Iterator[Any]:
         for batch in batches:
-            if self.interrupts.requested:
+            # Of several processes none may leave alone: they agree on it after a step.
+            if self.interrupts.requested and self.distribution.processes == 1:
                 self._save(progress)
-                self._stop(progress)
+                self._stop(progress, self.interrupts.requested)
             yield batch
 
     def _tick(self, progress: Progress) -> None:

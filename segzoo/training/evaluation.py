@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
@@ -99,6 +99,21 @@ def evaluate(
         result.loss = total / seen
     result.worst = [picture for *_, picture in sorted(lowest, key=lambda entry: entry[:2], reverse=True)]
     return result
+
+
+def merged(found: Evaluation, gather: Callable[[Any], list[Any]]) -> Evaluation:
+    """Confusion and loss of the whole split, of which each process evaluated a part; the rest stays its own.
+
+    Args:
+        found: of this process's part.
+        gather: takes a value that JSON can hold and returns those of all processes.
+    """
+    parts = gather([found.confusion.counts.tolist(), found.loss, len(found.images)])
+    counts = sum(np.array(c) for c, _, _ in parts)
+    whole = type(found.confusion)(found.confusion.classes, found.confusion.ignore_index, counts)
+    seen = sum(count for _, loss, count in parts if loss is not None)
+    loss = sum(loss * count for _, loss, count in parts if loss is not None) / seen if seen else None
+    return replace(found, confusion=whole, loss=loss)
 
 
 def _counts_of(name: str, mask: np.ndarray, prediction: np.ndarray, confusion: Any) -> ImageCounts:

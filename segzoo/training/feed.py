@@ -43,9 +43,16 @@ class Feed:
         shape, target_shape, target_type, image_type = self._static_shapes()
         self.close()
         reader = self._reader = self._guarded(step)
+        following = 0
 
-        def advance(_: Any) -> Batch:
+        def advance(position: Any) -> Batch:
+            nonlocal reader, following
             with self._reading:  # TensorFlow reads ahead in a thread of its own, also while the reader is closed
+                if self._reader is reader and position != following:
+                    # Keras looks at a batch before it trains with several devices, and then begins anew.
+                    reader.close()
+                    reader = self._reader = self._guarded(step + int(position))
+                following = int(position) + 1
                 return next(reader)  # after `close` StopIteration, which ends the data set
 
         def read(position: Any) -> tuple[Any, Any]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from typing import Any
 
 import keras
+import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
@@ -18,11 +22,12 @@ from segzoo.tracking import check_packages
 from segzoo.training import assemble
 from segzoo.training.batchnorm import momentum_for, set_momentum
 from segzoo.training.class_pixels import ClassPixels
+from segzoo.training.distribution import Distribution, start_distribution
 from segzoo.training.epochs import Epochs, Parts, Result
 from segzoo.training.evaluation import evenly_spaced
-from segzoo.training.generations import DamagedStateWarning
+from segzoo.training.generations import DamagedStateWarning, Stored
 from segzoo.training.interrupts import Interrupts
-from segzoo.training.origin import origin_of
+from segzoo.training.origin import differences, origin_of
 from segzoo.training.plateau import PlateauFactor
 from segzoo.training.progress import Progress
 from segzoo.training.run import OriginWarning, RunFolder, run_folder
@@ -63,44 +68,69 @@ def train(
     if config.training.deterministic:
         make_deterministic()
     check_packages(assemble.trackers(config))
-    folder = run_folder(config)
+    distribution = start_distribution(config.training.distribution)
+    if not distribution.is_chief:
+        console = Console(quiet=True)
+    with distribution.active():
+        return _train_on(distribution, config, resume, overwrite, resume_anyway, console)
+
+
+def _train_on(
+    distribution: Distribution, config: Config, resume: bool, overwrite: bool, resume_anyway: bool, console: Console
+) -> Result:
+    folder = run_folder(config, distribution.is_chief)
     # These come first: a start, a loss or data that cannot be used should leave no run folder behind.
     start = None if folder.state.is_file() and not overwrite else Start.of(config)
     sources = {split: assemble.build_source(config, split) for split in ("train", "val")}
-    batches = assemble.train_batches(config, sources["train"])
-    counted = _class_pixels(config, folder, batches.source, console)
+    batches = assemble.train_batches(config, sources["train"], distribution.rows(config.data.batch_size))
+    counted = _class_pixels(config, folder, batches.source, console, distribution)
     loss = assemble.build_loss(config, counted)
     origin = origin_of(config, {split: source.fingerprint() for split, source in sources.items()})
-    with Interrupts(console) as interrupts, folder.locked(resume=resume):
+    _check_alike(distribution.gather(origin))
+    stored: Stored | None = None
+
+    def begin() -> dict[str, Any] | None:
+        nonlocal stored
+        held.enter_context(folder.locked(resume=resume))
         with _shown_warnings(console):
             stored = folder.begin(config, origin, resume=resume, overwrite=overwrite, resume_anyway=resume_anyway)
-        if counted is not None:
+        return None if stored is None else stored.facts
+
+    with Interrupts(console) as interrupts, ExitStack() as held:
+        facts = distribution.from_chief(begin)
+        if counted is not None and folder.is_written:
             counted.write(folder.class_pixels)
         keras.utils.set_random_seed(config.seed)
         steps = assemble.steps_per_epoch(config, batches)
-        parts = _compiled(config, loss, steps, start if stored is None else None)
+        with distribution.building():
+            parts = _compiled(config, loss, steps, start if facts is None else None, distribution)
         network = parts.network
-        progress = Progress(origin=origin)
-        if stored is not None:
-            progress = Progress.from_json(stored.facts)
+        progress = Progress(origin=origin) if facts is None else Progress.from_json(facts)
+        if facts is not None:
+            # All processes assign all variables, in one order: to assign one that they share is a joint act in JAX.
+            stored = _shared(stored, facts, distribution)
             restore(stored, network, folder.state, parts.extra)
         _say_what_is_trained(config, network, sources, steps, console)
+        val_batches = assemble.eval_batches(config, sources["val"], (distribution.process, distribution.processes))
+        own_ids = [sources["val"].ids[index] for index in val_batches.indices]
         epochs = Epochs(
             config,
             folder,
             parts,
             loss,
             steps,
-            assemble.eval_batches(config, sources["val"]),
+            val_batches,
             console,
             interrupts,
-            pictured=evenly_spaced(sources["val"].ids, config.output.pictures),
+            pictured=evenly_spaced(own_ids, config.output.pictures),
+            distribution=distribution,
         )
-        if folder.result.is_file() and epochs.is_over(progress):
+        if distribution.from_chief(folder.result.is_file) and epochs.is_over(progress):
             return epochs.result(progress)
-        if stored is None or progress.origin != origin:
+        if facts is None or progress.origin != origin:
             progress.origin = origin
-            dump_config(config, folder.config)
+            if folder.is_written:
+                dump_config(config, folder.config)
             folder.write_environment(config, origin["data"], str(network.weights_report))
         try:
             return epochs.run(batches.batches, progress, stored)
@@ -111,7 +141,33 @@ def train(
             ) from error
 
 
-def _compiled(config: Config, loss: keras.losses.Loss, steps: int, start: Start | None) -> Parts:
+def _shared(stored: Stored | None, facts: dict[str, Any], distribution: Distribution) -> Stored:
+    """The state that process 0 read."""
+    if distribution.processes == 1 and stored is not None:
+        return stored
+
+    def pack() -> bytes:
+        content = io.BytesIO()
+        np.savez(content, **stored.arrays)  # type: ignore[union-attr]
+        return content.getvalue()
+
+    with np.load(io.BytesIO(distribution.bytes_from_chief(pack)), allow_pickle=False) as archive:
+        return Stored(facts, {name: archive[name] for name in archive.files})
+
+
+def _check_alike(origins: list[dict[str, Any]]) -> None:
+    """Raise RunError unless all processes of the run were started with the same things."""
+    for process, origin in enumerate(origins):
+        if changed := differences(origins[0], origin):
+            raise RunError(
+                f"Process {process} was started with something else than process 0: {'; '.join(changed)} there. Give "
+                "all processes the same configuration, data and packages."
+            )
+
+
+def _compiled(
+    config: Config, loss: keras.losses.Loss, steps: int, start: Start | None, distribution: Distribution
+) -> Parts:
     """Build and compile the network, from `start` where there is one, and what moves with it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", WeightsWarning)  # the report is printed and logged
@@ -120,6 +176,7 @@ def _compiled(config: Config, loss: keras.losses.Loss, steps: int, start: Start 
         start.load_into(network)
     momentum = config.training.batchnorm_momentum
     set_momentum(network, momentum_for(steps * config.training.evaluate_every) if momentum == "auto" else momentum)
+    distribution.synchronize(network)
     losses, weights = assemble.losses_of_outputs(config, network, loss)
     optimizer = assemble.build_optimizer(config, steps * config.training.epochs)
     plateau = PlateauFactor.of(optimizer) if config.training.reduce_on_plateau else None
@@ -165,15 +222,22 @@ def _shown_warnings(console: Console) -> Iterator[None]:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
-def _class_pixels(config: Config, folder: RunFolder, source: Source, console: Console) -> ClassPixels | None:
+def _class_pixels(
+    config: Config, folder: RunFolder, source: Source, console: Console, distribution: Distribution
+) -> ClassPixels | None:
     """Count the training split's pixels where class weights are made from them, or take the run folder's counts."""
     schemes = assemble.weight_schemes(config)
     if not schemes:
         return None
-    counted = ClassPixels.read(folder.class_pixels) if folder.class_pixels.is_file() else None
-    if counted is None or counted.fingerprint != source.fingerprint():
-        console.print(f"Counting the pixels of each class in {len(source)} training samples ...", highlight=False)
-        counted = ClassPixels.of(source, config.data.workers)
+
+    def count() -> dict[str, Any]:
+        counted = ClassPixels.read(folder.class_pixels) if folder.class_pixels.is_file() else None
+        if counted is None or counted.fingerprint != source.fingerprint():
+            console.print(f"Counting the pixels of each class in {len(source)} training samples ...", highlight=False)
+            counted = ClassPixels.of(source, config.data.workers)
+        return asdict(counted)
+
+    counted = ClassPixels(**distribution.from_chief(count))
     for name, weights in assemble.class_weights(config, counted).items():
         numbers = ", ".join(f"{weight:.3g}" for weight in weights)
         console.print(f"Class weights of {name}, {schemes[name]}: {numbers}", highlight=False, soft_wrap=True)

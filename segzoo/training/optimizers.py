@@ -12,6 +12,7 @@ from keras import ops
 
 from segzoo.errors import SegzooError
 from segzoo.training import OPTIMIZERS
+from segzoo.training.clipping import WholeClipping
 
 # Weight decay pulls scales and offsets away from what normalisation needs; He et al. (2019), section 3.1. Position
 # embeddings and tokens are spared as in Touvron et al. (2021) and Liu et al. (2021).
@@ -33,7 +34,7 @@ def is_decayed(variable: Any) -> bool:
     return len(variable.shape) > 1 and not spared
 
 
-class Partwise:
+class Partwise(WholeClipping):
     """Mixin for an optimizer of Keras: a learning rate for each variable, and weight decay where it belongs.
 
     - A variable's rate is the schedule's times its factor (`set_factors`); decoupled weight decay (Loshchilov and

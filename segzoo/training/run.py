@@ -51,9 +51,15 @@ class OriginWarning(UserWarning):
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Names of everything in a run folder."""
+    """Names of everything in a run folder.
+
+    Attributes:
+        path: the folder.
+        is_written: whether this process writes to it; of several that train together only one does.
+    """
 
     path: Path
+    is_written: bool = True
 
     @property
     def config(self) -> Path:
@@ -229,15 +235,21 @@ class RunFolder:
         After a crash the log can hold more than the state; `rewrite_log` puts that right.
         """
         progress.events.append({"event": event, "time": round(time.time(), 3), **fields})
+        if not self.is_written:
+            return
         files.append(self.log, json.dumps(progress.events[-1]) + "\n")
 
     def rewrite_log(self, progress: Progress) -> None:
         """Make the log what the state says that it is."""
+        if not self.is_written:
+            return
         with files.replacing(self.log) as temporary:
             temporary.write_text("".join(json.dumps(event) + "\n" for event in progress.events), encoding="utf-8")
 
     def write_session(self, event: str, **fields: Any) -> None:
         """Append to the list of processes what this one did, with time, host and process id."""
+        if not self.is_written:
+            return
         line = {"event": event, "time": round(time.time(), 3), "host": platform.node(), "pid": os.getpid(), **fields}
         files.append(self.sessions, json.dumps(line) + "\n")
 
@@ -250,6 +262,8 @@ class RunFolder:
 
     def write_environment(self, config: Config, fingerprints: dict[str, str], weights: str) -> None:
         """Write what the figures of this run depend on beyond its configuration."""
+        if not self.is_written:
+            return
         found = {}
         for package in _PACKAGES:
             try:
@@ -272,9 +286,9 @@ class RunFolder:
             temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
-def run_folder(config: Config) -> RunFolder:
+def run_folder(config: Config, is_written: bool = True) -> RunFolder:
     """Folder of the run that `config` describes."""
-    return RunFolder(Path(config.output.root) / str(config.name))
+    return RunFolder(Path(config.output.root) / str(config.name), is_written)
 
 
 class Run:
