@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from segzoo.errors import RunError
-from segzoo.training.distribution import Distribution, start
+from segzoo.training.distribution import Distribution, start_distribution
 
 SCRIPT = Path(__file__).with_name("distributed_run.py")
 
@@ -95,4 +95,4 @@ def test_what_a_backend_cannot_do_names_the_way() -> None:
     with pytest.raises(
         RunError, match=r"multi_host does not run on .*tensorflow.*20601.*segzoo\[jax\].*KERAS_BACKEND=jax"
     ):
-        start("multi_host")
+        start_distribution("multi_host")
