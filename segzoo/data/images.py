@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from segzoo.data.masks import PNG_END, UNREADABLE, too_many_pixels
+from segzoo.data.masks import PNG_END, too_many_pixels
 from segzoo.errors import DataError
 
 Alpha = Literal["drop", "black", "white"]
@@ -69,7 +69,7 @@ def _whole(path: Path, max_pixels: int) -> bytes:
                 picture.load()
     except DataError:
         raise
-    except UNREADABLE as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise _unreadable(path, error) from error
     return data
 
