@@ -15,8 +15,6 @@ from segzoo.errors import DataError
 
 # Pillow stretches 2- and 4-bit grey PNGs to 0..255 when it unpacks them; dividing gives the stored indices back.
 _GREY_STRETCH = {"L;2": 85, "L;4": 17}
-# What Pillow raises on files that are damaged or no pictures; a TIFF that lacks its size gives a TypeError.
-UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError)
 PNG_END = b"IEND\xaeB`\x82"  # the chunk that ends every complete PNG, with its checksum
 
 
@@ -52,7 +50,7 @@ def read_index_mask(path: Path, max_pixels: int) -> np.ndarray:
             mask = np.asarray(picture)
     except DataError:
         raise
-    except UNREADABLE as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: cannot be read as a mask ({error}). Write the file again or remove it.") from error
     if mask.dtype == bool:
         return mask.astype(np.uint8)
@@ -75,7 +73,7 @@ def open_picture(path: Path, max_pixels: int) -> Iterator[Image.Image]:
                 raise too_many_pixels(path, picture.size, max_pixels)
             picture.load()
             yield picture
-    except UNREADABLE as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: cannot be read as a mask ({error}). Write the file again or remove it.") from error
 
 
