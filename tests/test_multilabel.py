@@ -141,6 +141,8 @@ def test_pictures_mix_the_colours_of_classes(tmp_path):
     assert painted.tolist() == [[[200, 0, 0], [100, 50, 0], [50, 50, 50], [0, 100, 0]]]
     sample = (np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40, 2), np.uint8), np.ones((40, 40, 2), np.uint8), "a")
     prediction_sheet([sample], ["one", "two"], colours, 255, tmp_path / "sheet.png")
+    empty = (sample[0], sample[1], sample[1], "nothing there and nothing found, so no class is in the legend")
+    prediction_sheet([empty], ["one", "two"], colours, 255, tmp_path / "sheet.png")
     assert (tmp_path / "sheet.png").stat().st_size > 0
 
 

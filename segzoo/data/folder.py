@@ -164,8 +164,13 @@ class FolderSource:
         return (self._images[index], *self.format.files(self._masks[index]))
 
     def fingerprint(self) -> str:
-        """Return a sha256 (hex) over the classes, and the names, sizes in bytes and modification times of all files."""
-        digest = hashlib.sha256(repr((self.classes, self.ignore_index)).encode())
+        """Return a sha256 (hex) of what samples are made from.
+
+        That is the classes, how images and masks are read, and the names, sizes in bytes and modification times of all
+        files.
+        """
+        read = (self.format.settings, self.reader.settings, self._exif)
+        digest = hashlib.sha256(repr((self.classes, self.ignore_index, *read)).encode())
         for index, name in enumerate(self.ids):
             for path in self.files(index):
                 status = path.stat()

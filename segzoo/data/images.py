@@ -120,6 +120,11 @@ class ImageReader:
         self._alpha = alpha
         self._upright = upright
 
+    @property
+    def settings(self) -> str:
+        """What the pixels of an image depend on beside its file, as text."""
+        return repr((self.channels, self._bands, self._range, self._alpha, self._upright))
+
     def __call__(self, path: Path) -> np.ndarray:
         """Read an image: (H, W, channels), uint8, or float32 where that is asked for or stored.
 

@@ -346,7 +346,7 @@ def _entry(draw: ImageDraw.ImageDraw, left: int, top: int, name: str, colour: tu
 
 def _flow(text_widths: Sequence[float], width: int) -> tuple[list[tuple[int, int]], int]:
     """Return the corner of each legend entry, in columns across `width`, and the height of all."""
-    column = int(max(text_widths)) + _SWATCH + 6 + 2 * _GAP
+    column = int(max(text_widths, default=0)) + _SWATCH + 6 + 2 * _GAP
     per_row = max(1, (width - _GAP) // column)
     places = [(_GAP + i % per_row * column, i // per_row * _LINE) for i in range(len(text_widths))]
     return places, -(-len(text_widths) // per_row) * _LINE

@@ -426,3 +426,18 @@ def test_options_of_another_type_are_errors_of_the_configuration(name, options):
     classes = ("ground", "thing") if name == "binary" else tuple(CLASSES)
     with pytest.raises(ConfigError, match=r"masks"):
         create_format(name, Labels(classes), **options)
+
+
+def test_a_damaged_page_is_an_error_that_names_the_file(root, truth):
+    """A second page without its width and height, on which Pillow raises a TypeError."""
+    path = root / "masks" / "a.tif"
+    first, *rest = (Image.fromarray(np.uint8(255) * (truth == n)) for n in range(3))
+    first.save(path, save_all=True, append_images=rest)
+    data = bytearray(path.read_bytes())
+    for tag in (256, 257):
+        entry = tag.to_bytes(2, "little") + (4).to_bytes(2, "little")
+        at = data.index(entry, data.index(entry) + 1)
+        data[at : at + 2] = (60000 + tag).to_bytes(2, "little")
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"a\.tif: cannot be read as a mask"):
+        read(root, "channels", multilabel=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from segzoo.data import FolderSource, ImageReader
+from segzoo.data import FolderSource, ImageReader, Labels, create_format
 from segzoo.data.images import read_image, turned
 from segzoo.errors import DataError
 
@@ -181,6 +181,30 @@ def test_a_mask_that_fits_only_after_turning_names_the_setting(tmp_path):
     with pytest.raises(DataError, match=r"EXIF orientation of 6, which is not applied: set data\.exif: image"):
         FolderSource(tmp_path, "", ["even", "odd"])[0]
     assert FolderSource(tmp_path, "", ["even", "odd"], exif="image")[0].mask.shape == SIZE[::-1]
+
+
+def test_other_ways_of_reading_the_same_files_have_other_fingerprints(tmp_path):
+    """A cache on disk is named after the fingerprint: samples read otherwise must not come out of it."""
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    save(tmp_path / "images" / "a.png", GREY16)
+    save(tmp_path / "masks" / "a.png", np.zeros(SIZE, np.uint8))
+    labels = Labels(("even", "odd"))
+    masks = [
+        None, create_format("binary", labels), create_format("binary", labels, threshold=128),
+        create_format("index", labels, values={"even": 0, "odd": 1}),
+        create_format("index", labels, values={"even": 1, "odd": 0}),
+        create_format("index", Labels(("even", "odd"), multilabel=False, ignore_index=9)),
+    ]  # fmt: skip
+    images = [
+        None, ImageReader(1), ImageReader(1, value_range=(0, 9)), ImageReader(1, bands=[1]), ImageReader(alpha="white"),
+    ]  # fmt: skip
+    found = {FolderSource(tmp_path, "", ["even", "odd"], masks=way).fingerprint() for way in masks}
+    found |= {FolderSource(tmp_path, "", ["even", "odd"], images=way).fingerprint() for way in images}
+    found |= {FolderSource(tmp_path, "", ["even", "odd"], exif=way).fingerprint() for way in ("both", "image")}
+    assert len(found) == len(masks) + len(images) - 1 + 2
+    again = [FolderSource(tmp_path, "", ["even", "odd"]).fingerprint() for _ in range(2)]
+    assert again[0] == again[1]
 
 
 def test_plain_images_are_read_as_ever(tmp_path):

@@ -59,6 +59,7 @@ def create_format(name: str, labels: Labels, **options: Any) -> MaskFormat:
         made: MaskFormat = kind(labels, **options)
     except (TypeError, ValueError, AttributeError) as error:  # a value of a type that the option cannot have
         raise ConfigError(f"masks: {name} cannot use its options {options}: {error}.") from error
+    made.settings = repr((name, labels, sorted(options.items())))
     return made
 
 

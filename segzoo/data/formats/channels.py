@@ -32,6 +32,18 @@ class ChannelsFormat(OneFile):
 
     def read(self, place: Path, image: Path, size: tuple[int, int]) -> np.ndarray:
         """Return 0, 1 and the ignore index (H, W, C)."""
+        try:
+            pages = self._pages(place)
+        except TypeError as error:  # what Pillow raises on a later page that lacks its width
+            raise DataError(
+                f"{place}: cannot be read as a mask ({error}). Write the file again or remove it."
+            ) from error
+        if len({page.shape for page in pages}) > 1:
+            raise DataError(f"{place}: its pages differ in size or channels.")
+        return layered(np.concatenate(pages, axis=-1), self._high, self.labels, place)
+
+    def _pages(self, place: Path) -> list[np.ndarray]:
+        """Return the pages of a file, (H, W, channels) each."""
         limit = self.labels.max_pixels
         with open_picture(place, limit) as picture:
             pages = []
@@ -44,6 +56,4 @@ class ChannelsFormat(OneFile):
                 if array.dtype == bool:  # a page of one bit
                     array = array.astype(np.uint8) * np.uint8(self._high)
                 pages.append(array[..., None] if array.ndim == 2 else array)
-        if len({page.shape for page in pages}) > 1:
-            raise DataError(f"{place}: its pages differ in size or channels.")
-        return layered(np.concatenate(pages, axis=-1), self._high, self.labels, place)
+        return pages

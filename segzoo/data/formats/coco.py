@@ -28,6 +28,7 @@ class CocoFormat:
 
     multilabel = (False, True)
     suffixes: tuple[str, ...] = ()
+    settings = ""
 
     def __init__(
         self,

@@ -53,10 +53,13 @@ class MaskFormat(Protocol):
         multilabel: which values of `Labels.multilabel` the format can give.
         suffixes: endings of mask files where each image has one, by which `FolderSource` pairs them; empty where
             `find` does that.
+        settings: the format, its options and the classes as text, which `create_format` writes: other settings read
+            other masks from the same files, so they are part of a source's fingerprint.
     """
 
     multilabel: tuple[bool, ...]
     suffixes: tuple[str, ...]
+    settings: str
 
     def find(self, folders: Sequence[Path], pattern: str) -> dict[str, Path]:
         """Return by the stem of its image where each mask is: a file, or a folder, or a stem of files.
@@ -93,6 +96,7 @@ class OneFile:
 
     multilabel: tuple[bool, ...] = (False,)
     suffixes: tuple[str, ...] = (".png", ".tif", ".tiff")
+    settings = ""
 
     def __init__(self, labels: Labels):
         self.labels = labels

@@ -33,6 +33,7 @@ class InstancesFormat:
 
     multilabel = (False,)
     suffixes: tuple[str, ...] = ()
+    settings = ""
 
     def __init__(
         self,

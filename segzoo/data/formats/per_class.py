@@ -31,6 +31,7 @@ class PerClassFormat:
 
     multilabel = (False, True)
     suffixes: tuple[str, ...] = ()
+    settings = ""
 
     def __init__(
         self,
