@@ -8,9 +8,13 @@ import numpy as np
 
 from segzoo.data.sources import Source
 
+# By fingerprint of the source: the splits of one data set, made one after the other, need the same.
+_known: dict[str, np.ndarray] = {}
+_MOST_KNOWN = 8
+
 
 def presence(source: Source, workers: int = 2) -> np.ndarray:
-    """Read every mask once and say what it shows.
+    """Read every mask once and say what it shows; asked again in the same process, reads nothing.
 
     Args:
         source: the samples.
@@ -22,6 +26,9 @@ def presence(source: Source, workers: int = 2) -> np.ndarray:
     Raises:
         DataError: as the source raises.
     """
+    fingerprint = source.fingerprint()
+    if fingerprint in _known:
+        return _known[fingerprint]
     classes = len(source.classes)
 
     def shown(index: int) -> np.ndarray:
@@ -31,7 +38,12 @@ def presence(source: Source, workers: int = 2) -> np.ndarray:
         return np.bincount(mask[mask != source.ignore_index], minlength=classes)[:classes] > 0
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        return np.array(list(pool.map(shown, range(len(source))))).reshape(len(source), classes)
+        found = np.array(list(pool.map(shown, range(len(source))))).reshape(len(source), classes)
+    while len(_known) >= _MOST_KNOWN:
+        del _known[next(iter(_known))]
+    found.flags.writeable = False
+    _known[fingerprint] = found
+    return found
 
 
 def repeat_factors(shown: np.ndarray, threshold: float) -> np.ndarray:

@@ -9,6 +9,20 @@ def test_presence_is_what_the_masks_show():
     np.testing.assert_array_equal(presence(source), expected)
 
 
+def test_presence_reads_a_source_once():
+    class Counting(GeneratedShapes):
+        reads = 0
+
+        def __getitem__(self, index):
+            type(self).reads += 1
+            return super().__getitem__(index)
+
+    first = presence(Counting("train", 5, (48, 48), seed=77))
+    assert presence(Counting("train", 5, (48, 48), seed=77)) is first and Counting.reads == 5
+    presence(Counting("train", 5, (48, 48), seed=78))
+    assert Counting.reads == 10
+
+
 def test_repeat_factors_are_the_formula_of_the_paper():
     shown = np.zeros((100, 3), bool)
     shown[:, 0] = True
