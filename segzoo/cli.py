@@ -231,7 +231,7 @@ def check_data(
 
     resolved = load_config(config, overrides or ())
     section = resolved.data
-    sources = {split: assemble.build_source(resolved, split, strict=False) for split in ("train", "val")}
+    sources = {split: assemble.whole_source(resolved, split, strict=False) for split in ("train", "val")}
     pairs: dict[str, FolderSource] = {name: s for name, s in sources.items() if isinstance(s, FolderSource)}
     if fix is not None and not pairs:
         raise SegzooError("--fix copies a data set with a folder for each split, which this is not.")

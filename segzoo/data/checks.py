@@ -105,12 +105,21 @@ class Findings:
 
 
 class _Counts(NamedTuple):
-    """What a mask holds: pixels of each class (C,), labelled pixels, ignored pixels, (height, width)."""
+    """What a mask holds: pixels of each class (C,), labelled pixels, ignored pixels, (height, width).
+
+    `overlapping`: whether a pixel may be of several classes, or of none.
+    """
 
     pixels: np.ndarray
     labelled: int
     ignored: int
     size: tuple[int, int]
+    overlapping: bool = False
+
+    @property
+    def background_alone(self) -> bool:
+        """Whether nothing but what is taken for the background is labelled."""
+        return not self.pixels.any() if self.overlapping else self.pixels[0] == self.labelled
 
 
 class _Look(NamedTuple):
@@ -258,8 +267,8 @@ def _counts(mask: np.ndarray, source: Source) -> _Counts:
     """Count the labels of a mask (H, W), or (H, W, C) with a 1 where a pixel is of class C."""
     classes, size = len(source.classes), (mask.shape[0], mask.shape[1])
     if mask.ndim == 3:
-        ignored = int((mask == source.ignore_index).any(-1).sum())
-        return _Counts((mask == 1).sum((0, 1)), size[0] * size[1] - ignored, ignored, size)
+        ignored = int((mask == source.ignore_index).all(-1).sum())  # a place may be labelled for some classes alone
+        return _Counts((mask == 1).sum((0, 1)), size[0] * size[1] - ignored, ignored, size, overlapping=True)
     if mask.dtype == np.uint8 and mask.size <= _EXACT_FLOAT32:  # a tenth of bincount's time, and beside other threads
         histogram = cv2.calcHist([np.ascontiguousarray(mask)], [0], None, [256], [0, 256]).ravel().astype(np.int64)
         ignored = int(histogram[source.ignore_index]) if 0 <= source.ignore_index <= 255 else 0
@@ -277,7 +286,8 @@ def _look(sample: Sample, source: Source, split: str | None) -> _Look:
         height, width = sample.mask.shape[:2]
         scale = min(1.0, _THUMBNAIL / max(height, width))
         to = (max(1, round(width * scale)), max(1, round(height * scale)))
-        image = cv2.resize(sample.image, to, interpolation=cv2.INTER_AREA)
+        shown = np.ascontiguousarray(sample.image[..., :3])  # all that a picture shows, and OpenCV resizes at most 4
+        image = cv2.resize(shown, to, interpolation=cv2.INTER_AREA)
         rows = np.minimum(((np.arange(to[1]) + 0.5) / scale).astype(int), height - 1)
         columns = np.minimum(((np.arange(to[0]) + 0.5) / scale).astype(int), width - 1)
         small = Thumbnail(split, sample.id, image, sample.mask[rows][:, columns].copy())
@@ -299,8 +309,9 @@ def _of_samples(split: str, looks: Mapping[str, _Look]) -> list[Problem]:
             found.append(Problem(name, f"{name}: all pixels of the image have one colour.", "constant_image", split))
         if look.counts.labelled == 0:
             found.append(Problem(name, f"{name}: all pixels of the mask are ignored.", "unlabelled", split))
-        elif len(look.counts.pixels) > 1 and look.counts.pixels[0] == look.counts.labelled:
-            found.append(Problem(name, f"{name}: every label is class 0.", "only_background", split))
+        elif len(look.counts.pixels) > 1 and look.counts.background_alone:
+            what = "no pixel is of any class" if look.counts.overlapping else "every label is class 0"
+            found.append(Problem(name, f"{name}: {what}.", "only_background", split))
     return found
 
 

@@ -7,18 +7,20 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from segzoo.data.sources import Source
+from segzoo.errors import DataError
 
 # By fingerprint of the source: the splits of one data set, made one after the other, need the same.
 _known: dict[str, np.ndarray] = {}
 _MOST_KNOWN = 8
 
 
-def presence(source: Source, workers: int = 2) -> np.ndarray:
+def presence(source: Source, workers: int = 2, strict: bool = True) -> np.ndarray:
     """Read every mask once and say what it shows; asked again in the same process, reads nothing.
 
     Args:
         source: the samples.
         workers: threads that read.
+        strict: raise where a sample cannot be read; otherwise it counts as one that shows nothing.
 
     Returns:
         bool `(samples, classes)`.
@@ -30,15 +32,24 @@ def presence(source: Source, workers: int = 2) -> np.ndarray:
     if fingerprint in _known:
         return _known[fingerprint]
     classes = len(source.classes)
+    unread: list[int] = []
 
     def shown(index: int) -> np.ndarray:
-        mask = source[index].mask
+        try:
+            mask = source[index].mask
+        except DataError:
+            if strict:
+                raise
+            unread.append(index)
+            return np.zeros(classes, bool)
         if mask.ndim == 3:  # a channel for each class, 0 or 1 or the ignore index
             return (mask == 1).reshape(-1, classes).any(0)
         return np.bincount(mask[mask != source.ignore_index], minlength=classes)[:classes] > 0
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
         found = np.array(list(pool.map(shown, range(len(source))))).reshape(len(source), classes)
+    if unread:
+        return found
     while len(_known) >= _MOST_KNOWN:
         del _known[next(iter(_known))]
     found.flags.writeable = False

@@ -57,6 +57,7 @@ def split(
     group: str | None = None,
     stratify: bool = False,
     workers: int = 2,
+    strict: bool = True,
 ) -> dict[str, Subset]:
     """Split a source into "train" and "val", in one of four ways.
 
@@ -73,6 +74,7 @@ def split(
             with `csv` one of its columns.
         stratify: with `fraction` or `fold`: every class gets its share in both; all masks are read.
         workers: threads that read them.
+        strict: raise where a mask cannot be read; otherwise its sample counts as one that shows no class.
 
     Raises:
         DataError: an unusable list, table or expression; a sample in both splits; an empty split.
@@ -99,7 +101,7 @@ def split(
         groups = None
         if group is not None:
             groups = groups_of(ids, group) if csv is None else by_column(Path(csv), ids, group)
-        shown = presence(source, workers) if stratify else None
+        shown = presence(source, workers, strict) if stratify else None
         index, count = fold or (0, 2)
         shares = [1.0] * count if fold else [fraction or 0.0, 1.0 - (fraction or 0.0)]
         parts = deal(ids, shares, seed, groups, shown)

@@ -113,8 +113,9 @@ def comparison_batches(
                 f"samples must be images (H, W, {channels}) of 33 x 33 pixels or more, got {image.shape}."
             )
         if image_size:
-            resized = cv2.resize(image, image_size[::-1], interpolation=cv2.INTER_AREA)
-            batches.append(resized.reshape(1, *image_size, channels))
+            # One by one: OpenCV averages at most four channels at a time.
+            resized = [cv2.resize(one, image_size[::-1], interpolation=cv2.INTER_AREA) for one in np.rollaxis(image, 2)]
+            batches.append(np.stack(resized, -1)[None])
         else:
             batches += [image[None], image[None, :-1, :-1]]
     if not batches:

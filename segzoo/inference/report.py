@@ -104,7 +104,7 @@ class Report:
         for path, text in (
             (folder / "report.json", json.dumps(figures, indent=2, allow_nan=False) + "\n"),
             (folder / "report.md", _markdown(figures)),
-            (index, _page(figures)),
+            (index, _page(figures, confusion_note(self.confusion))),
         ):
             with replacing(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
@@ -168,14 +168,23 @@ def _markdown(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _page(figures: dict[str, Any]) -> str:
+def confusion_note(confusion: ConfusionMatrix | MultilabelCounts) -> str:
+    """What a row of the picture of the confusion matrix means."""
+    if isinstance(confusion, MultilabelCounts):
+        return (
+            "For each class the share of the places where it is, and of those where it is not, that are taken for it."
+        )
+    return "Each row is a class of the target and adds up to 100 % of its pixels."
+
+
+def _page(figures: dict[str, Any], note: str) -> str:
     parts = [
         quiet(_remark(figures)),
         html_table(_summary(figures), headed=False),
         heading("Classes"),
         html_table(_rows(figures)),
         heading("What is taken for what"),
-        quiet("Each row is a class of the target and adds up to 100 % of its pixels."),
+        quiet(note),
         picture("confusion.png", "Confusion matrix, normalised by row"),
         heading("Is it as sure as it is right?"),
         picture("calibration.png", "Accuracy by confidence"),

@@ -33,8 +33,8 @@ def build_source(config: Config, split: str, strict: bool = True) -> Source:
     `strict` as in `FolderSource`.
     """
     if config.training.overfit is not None:
-        return _few(_whole_source(config, "train", strict), config.training.overfit)
-    return _whole_source(config, split, strict)
+        return _few(whole_source(config, "train", strict), config.training.overfit)
+    return whole_source(config, split, strict)
 
 
 def _few(source: Source, count: int) -> Source:
@@ -44,7 +44,8 @@ def _few(source: Source, count: int) -> Source:
     return data.Subset(source, np.linspace(0, len(source) - 1, count).round().astype(int).tolist())
 
 
-def _whole_source(config: Config, split: str, strict: bool) -> Source:
+def whole_source(config: Config, split: str, strict: bool = True) -> Source:
+    """The samples of the "train" or "val" split, without `training.overfit`; `strict` as in `FolderSource`."""
     settings = config.data.split
     if settings is None:
         return _stored(config, split, strict=strict)
@@ -68,6 +69,7 @@ def _whole_source(config: Config, split: str, strict: bool) -> Source:
         group=settings.group,
         stratify=settings.stratify,
         workers=config.data.workers,
+        strict=strict,
     )[split]
 
 

@@ -25,7 +25,7 @@ from segzoo.training.class_pixels import ClassPixels
 from segzoo.training.distribution import Distribution, start_distribution
 from segzoo.training.epochs import Epochs, Parts, Result
 from segzoo.training.evaluation import evenly_spaced
-from segzoo.training.generations import DamagedStateWarning, Stored
+from segzoo.training.generations import DamagedStateWarning, Stored, previous_of
 from segzoo.training.interrupts import Interrupts
 from segzoo.training.origin import differences, origin_of
 from segzoo.training.plateau import PlateauFactor
@@ -80,7 +80,11 @@ def _train_on(
 ) -> Result:
     folder = run_folder(config, distribution.is_chief)
     # These come first: a start, a loss or data that cannot be used should leave no run folder behind.
-    start = None if folder.state.is_file() and not overwrite else Start.of(config)
+    states = (folder.state, previous_of(folder.state))
+    start = None if any(path.is_file() for path in states) and not overwrite else Start.of(config)
+    if start is not None and overwrite and folder.config.is_file():
+        start.check_outlives(folder.path)
+        start.load_into(assemble.build_network(config, weights="none"))  # what is removed should not be missed
     sources = {split: assemble.build_source(config, split) for split in ("train", "val")}
     batches = assemble.train_batches(config, sources["train"], distribution.rows(config.data.batch_size))
     counted = _class_pixels(config, folder, batches.source, console, distribution)
@@ -107,6 +111,7 @@ def _train_on(
         network = parts.network
         progress = Progress(origin=origin) if facts is None else Progress.from_json(facts)
         if facts is not None:
+            network.weights_report = progress.weights or network.weights_report  # where the run itself started from
             # All processes assign all variables, in one order: to assign one that they share is a joint act in JAX.
             stored = _shared(stored, facts, distribution)
             restore(stored, network, folder.state, parts.extra)
@@ -183,6 +188,9 @@ def _compiled(
     network.compile(optimizer, losses, loss_weights=weights, jit_compile=use_xla())
     # Built here, its variables are not made while the step is traced, which would trace everything twice.
     assemble.start_optimizer(config, network)
+    if isinstance(network.output, dict) and not network._compile_loss.built:
+        # Keras makes the mean losses of several outputs when the step is traced: too late to restore them.
+        network._compile_loss.build(network.output, network.output)
     return Parts(
         network, assemble.build_stages(config, network, steps), assemble.build_averages(config, network), plateau
     )

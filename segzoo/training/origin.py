@@ -18,8 +18,12 @@ _FREE = {
     "config.data.root",
     "config.data.workers",
     "config.data.cache_mb",
+    "config.data.disk_cache",
     "config.training.max_time",
     "config.training.save_every",
+    "config.output.pictures",
+    "config.output.pictures_every",
+    "config.tracking",
 }
 
 
@@ -36,7 +40,11 @@ def origin_of(config: Config, fingerprints: Mapping[str, str]) -> dict[str, Any]
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """List what changed between two origins, as "training.epochs was 3 and is 5"; what may change is left out."""
     found = _differences(json.loads(json.dumps(before)), json.loads(json.dumps(now)), "")
-    return sorted(f"{key.removeprefix('config.')} {text}" for key, text in found if key not in _FREE)
+    return sorted(f"{key.removeprefix('config.')} {text}" for key, text in found if not _is_free(key))
+
+
+def _is_free(key: str) -> bool:
+    return any(key == free or key.startswith(f"{free}.") for free in _FREE)
 
 
 def _differences(before: Any, now: Any, key: str) -> list[tuple[str, str]]:

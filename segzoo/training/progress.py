@@ -74,6 +74,11 @@ class Progress:
         rows = [event for event in self.events if event["event"] == "epoch"]
         return [{key: value for key, value in row.items() if key not in ("event", "time")} for row in rows]
 
+    @property
+    def weights(self) -> str | None:
+        """What the start of the run said about its weights; None before that."""
+        return next((event.get("weights") for event in self.events if event["event"] == "start"), None)
+
     def to_json(self) -> dict[str, Any]:
         """What `from_json` takes."""
         return asdict(self)

@@ -138,6 +138,8 @@ def _empty_state(optimizer: Any) -> list[tuple[keras.Variable, Any]]:
     """Variables of a new optimizer with their values; a single number where all elements are alike."""
     found = []
     for variable in optimizer.variables:
+        if variable is getattr(optimizer, "plateau_factor", None):  # it belongs to the schedule, which goes on
+            continue
         value = keras.ops.convert_to_numpy(variable)
         alike = value.size and np.all(value == value.flat[0])
         found.append((variable, np.broadcast_to(value.flat[0], value.shape) if alike else value.copy()))

@@ -55,6 +55,14 @@ class Start:
             )
         return cls(given, place, None, own_classes)
 
+    def check_outlives(self, folder: Path) -> None:
+        """Raise RunError where the file lies in `folder`, which is about to be removed."""
+        if folder.resolve() in self.path.resolve().parents:
+            raise RunError(
+                f"training.init_from: {self.given} is the run that --overwrite would remove first. Give the new run "
+                "another folder with --set name=..."
+            )
+
     def load_into(self, network: keras.Model) -> None:
         """Give the network all that fits, and say in `network.weights_report` what is new.
 

@@ -88,8 +88,15 @@ def restore(stored: generations.Stored, network: keras.Model, path: Path, extra:
 
 
 def restore_metrics(stored: generations.Stored, network: keras.Model) -> None:
-    """Give the network's metrics what a state holds; Keras makes some of them no earlier than in `fit`."""
-    for key, variable in _metrics(network).items():
+    """Give the network's metrics what a state holds; Keras makes some of them no earlier than in `fit`.
+
+    Raises:
+        RunError: they are others.
+    """
+    metrics = _metrics(network)
+    if metrics.keys() != {name for name in stored.arrays if name.startswith("metrics/")}:
+        raise RunError("The run state holds other metrics than the network has, so its epoch cannot be gone on with.")
+    for key, variable in metrics.items():
         variable.assign(stored.arrays[key])
 
 

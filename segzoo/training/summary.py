@@ -20,7 +20,7 @@ from segzoo.inference.page import (
     preformatted,
     quiet,
 )
-from segzoo.inference.report import class_mean, confusion_picture, na
+from segzoo.inference.report import class_mean, confusion_note, confusion_picture, na
 from segzoo.metrics import ConfusionMatrix, MultilabelCounts
 from segzoo.training.assemble import class_names
 from segzoo.training.run import RunFolder
@@ -33,7 +33,7 @@ _PICTURES = (
         "confusion",
         "What is taken for what",
         "Confusion matrix, normalised by row",
-        "Each row is a class of the target and adds up to 100 % of its pixels.",
+        "",  # `confusion_note`
     ),
     ("worst", "The samples of lowest mean IoU", "Image, truth, prediction and errors of the worst samples", ""),
     ("predictions", "Samples from all over the split", "Image, truth, prediction and errors of a few samples", ""),
@@ -65,7 +65,7 @@ def write_summary(
     environment = _environment(folder.environment)
     given = folder.config.read_text(encoding="utf-8")
     pictures = [
-        (folder.figures / f"{name}.png", shown, alt, said)
+        (folder.figures / f"{name}.png", shown, alt, confusion_note(confusion) if name == "confusion" else said)
         for name, shown, alt, said in _PICTURES
         if (folder.figures / f"{name}.png").is_file()
     ]
