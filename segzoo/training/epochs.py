@@ -30,7 +30,7 @@ from segzoo.training.generations import Stored
 from segzoo.training.interrupts import Interrupts
 from segzoo.training.logs import TensorBoardLog, write_csv
 from segzoo.training.plateau import PlateauFactor
-from segzoo.training.progress import Patience, Progress
+from segzoo.training.progress import Progress
 from segzoo.training.reports import Reports
 from segzoo.training.run import RunFolder
 from segzoo.training.screen import Screen, class_table
@@ -257,14 +257,14 @@ class Epochs:
             raise
 
     def _enter_stage(self, progress: Progress) -> None:
-        """Freeze and unfreeze what the epoch's stage says; a stage has patience of its own."""
+        """Freeze and unfreeze what the epoch's stage says; a new stage has all of the patience."""
         fresh = progress.position == 0
         stage = self.parts.stages.enter(progress.epoch, fresh)
         if stage is None:
             return
         self.console.print(f"Stage from epoch {stage.first_epoch + 1} on: {stage}.", highlight=False, markup=False)
         if fresh and stage.first_epoch == progress.epoch:
-            progress.early_stopping, progress.plateau = Patience(), Patience()
+            progress.early_stopping.stale = progress.plateau.stale = 0
             self.folder.write_log(progress, "stage", epoch=progress.epoch, what=str(stage))
 
     def after_step(self, progress: Progress) -> bool:

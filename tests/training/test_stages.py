@@ -161,7 +161,7 @@ def test_a_run_with_stages_resumes_to_the_same_bits(config, console, monkeypatch
     resumed = train(config("name=broken", "training.early_stopping=null"), resume=True, console=console)
     with np.load(whole.folder / "state.npz") as left, np.load(resumed.folder / "state.npz") as right:
         assert set(left.files) == set(right.files)
-        for key in set(left.files) - {"meta"}:
+        for key in (name for name in left.files if "/" in name):  # the others hold times and the run's name
             np.testing.assert_array_equal(left[key], right[key], err_msg=key)
     assert [row["loss"] for row in whole.history] == [row["loss"] for row in resumed.history]
 
