@@ -26,7 +26,7 @@ from segzoo import files
 from segzoo.config import load_config
 from segzoo.errors import RunError, RunInterruptedError, SegzooError
 from segzoo.training import epochs as course
-from segzoo.training import generations, train
+from segzoo.training import generations, reports, summary, train
 from segzoo.training.progress import CLOCKED
 
 RECIPE = """
@@ -63,7 +63,8 @@ def quick(small_network, monkeypatch):
         with files.replacing(path) as temporary:
             temporary.write_bytes(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays))
 
-    monkeypatch.setattr(course, "prediction_sheet", sheet)
+    monkeypatch.setattr(reports, "prediction_sheet", sheet)
+    monkeypatch.setattr(summary, "confusion_picture", lambda confusion, names, path: write(path, confusion.counts))
     monkeypatch.setattr(course, "plot_curves", lambda rows, path: write(path, np.array([row["loss"] for row in rows])))
     tf.config.run_functions_eagerly(True)
     yield
@@ -119,7 +120,7 @@ def left_behind(folder):
     board.Reload()
     for tag in set(board.Tags()["scalars"]) - set(CLOCKED):
         found[f"board/{tag}"] = [(event.step, event.value) for event in board.Scalars(tag)]
-    found["board/pictures"] = [(event.step, event.encoded_image_string) for event in board.Images("predictions")]
+    found["board/pictures"] = [(event.step, event.encoded_image_string) for event in board.Images("predictions_best")]
     return found
 
 
