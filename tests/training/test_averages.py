@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-from rich.console import Console
 
 from segzoo.config import load_config
 from segzoo.layers import BatchNormalization
@@ -58,12 +57,6 @@ def config(tmp_path, small_network):
     path = tmp_path / "tiny.yaml"
     path.write_text(RECIPE)
     return lambda *overrides: load_config(path, [f"output.root={tmp_path / 'runs'}", *overrides])
-
-
-@pytest.fixture
-def console(tmp_path):
-    with (tmp_path / "screen.txt").open("w") as stream:
-        yield Console(file=stream, width=120)
 
 
 def arrays(folder, group):

@@ -8,7 +8,6 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
-from rich.console import Console
 
 from segzoo.config import load_config
 from segzoo.data.generated import CLASSES
@@ -41,12 +40,6 @@ def recipe_loader(tmp_path):
     path = tmp_path / "tiny.yaml"
     path.write_text(RECIPE)
     return lambda *overrides: load_config(path, [f"output.root={tmp_path / 'runs'}", *overrides])
-
-
-@pytest.fixture
-def console(tmp_path):
-    with (tmp_path / "screen.txt").open("w") as stream:
-        yield Console(file=stream, width=120)
 
 
 def rows(folder):

@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-from rich.console import Console
 
 from segzoo.config import load_config
 from segzoo.data.generated import GeneratedShapes
@@ -24,12 +23,6 @@ def config(tmp_path):
     path = tmp_path / "tiny.yaml"
     path.write_text(RECIPE)
     return lambda *overrides: load_config(path, [f"output.root={tmp_path / 'runs'}", *overrides])
-
-
-@pytest.fixture
-def console(tmp_path):
-    with (tmp_path / "screen.txt").open("w") as stream:
-        yield Console(file=stream, width=120)
 
 
 def everything_labelled(read):
