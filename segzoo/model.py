@@ -13,6 +13,7 @@ from segzoo.backbones.contract import Variant
 from segzoo.decoders import DECODERS, Decoder, SegmentationHead
 from segzoo.decoders.base import AuxiliaryHead, ClassificationHead, number
 from segzoo.errors import SegzooError, unknown_name
+from segzoo.remat import RematModel
 from segzoo.weights import WeightsReport, apply_weights, is_path
 
 # Names of outputs, where a model has several.
@@ -38,6 +39,7 @@ def build_model(
     imitate: str | None = None,
     auxiliary: Sequence[str] = (),
     classification: bool = False,
+    remat: bool = False,
     **options: Any,
 ) -> keras.Model:
     """Build a segmentation model: images `(B, H, W, C)`, pixels 0..255, to float32 logits `(B, H, W, classes)`.
@@ -68,6 +70,7 @@ def build_model(
         imitate: "smp" pads and dilates the backbone as segmentation_models.pytorch does, for weights converted from it.
         auxiliary: levels of the backbone, such as "P4", that get a segmentation head of their own.
         classification: also say which classes are in the image, from the deepest level.
+        remat: train with few activations in memory and compute the others again backward: a `segzoo.remat.RematModel`.
         **options: the decoder's constructor arguments.
 
     Raises:
@@ -124,7 +127,7 @@ def build_model(
     if classification:
         outputs[PRESENCE] = ClassificationHead(classes, name=PRESENCE)(features[max(features)])
     result = outputs if len(outputs) > 1 else outputs[LOGITS]
-    model = keras.Model(images, result, name=f"{decoder}_{encoder.name}")
+    model = (RematModel if remat else keras.Model)(images, result, name=f"{decoder}_{encoder.name}")
     model.weights_report = encoder.weights_report
     if is_path(weights):
         apply_weights(model, weights, sha256=weights_sha256)

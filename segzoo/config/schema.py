@@ -479,6 +479,11 @@ class TrainingConfig(Section):
         "float32",
         description="Number type of the computation: float32, bfloat16 or float16; weights stay float32.",
     )
+    remat: bool = Field(
+        default=False,
+        description="Gradient checkpointing: keep few activations of a step and compute the others again; less memory, "
+        "more time (docs/training.md).",
+    )
     deterministic: bool = Field(
         default=False, description="Use only kernels that give the same bits every time; slower on a GPU."
     )

@@ -221,6 +221,10 @@ class AuxiliaryHead(SegmentationHead):
         """Return logits at the size of `images`."""
         return super().call(self.drop(self.narrow(x, training=training), training=training), images)
 
+    def compute_output_spec(self, x: Any, images: Any, training: bool | None = None) -> keras.KerasTensor:
+        """Float32 whatever the policy."""
+        return super().compute_output_spec(x, images)
+
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         return {**super().get_config(), "dropout": self.dropout}

@@ -248,6 +248,7 @@ def build_network(config: Config, weights: str | None = None) -> keras.Model:
             imitate=section.imitate,
             auxiliary=tuple(section.auxiliary),
             classification=section.classification is not None,
+            remat=config.training.remat,
             **section.options,
         )
 
