@@ -1,9 +1,7 @@
 """From samples to batches of NumPy arrays, read and augmented by threads, in an order that never depends on them.
 
-Beneath is grain: it needs no deep-learning framework, so the same batches feed TensorFlow, JAX and torch. Measured
-by benchmarks/pipeline.py on CamVid (2 busy cores, 2 workers, medians of interleaved rounds): 166 images/s against 116
-for the same work as a tf.data `numpy_function`; about level with torch's DataLoader (192 to 194), and 1.5 times as
-fast once `CachedSource` holds the decoded samples.
+Beneath is grain: it needs no deep-learning framework, so the same batches feed TensorFlow, JAX and torch, and it is 1.2
+to 1.7 times as fast as the same work as a tf.data `numpy_function` (benchmarks/pipeline.py, docs/results.md).
 """
 
 from __future__ import annotations

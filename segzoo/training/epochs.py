@@ -155,7 +155,9 @@ class Epochs:
         self.folder.write_session("start" if stored is None else "resume", step=progress.step)
         self.folder.rewrite_log(progress)
         if stored is None:
-            self.folder.write_log(progress, "start", weights=str(self.network.weights_report))
+            self.folder.write_log(
+                progress, "start", weights=str(self.network.weights_report), xla=bool(self.network.jit_compile)
+            )
         outputs = list(self.network.output) if isinstance(self.network.output, dict) else None
         total = self.steps * self.settings.epochs
         with ExitStack() as opened:

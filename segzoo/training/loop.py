@@ -201,8 +201,8 @@ def _say_what_is_trained(
 ) -> None:
     console.print(
         f"{config.model.decoder} on {config.model.backbone}: {network.count_params():,} parameters, "
-        f"{len(sources['train'])} training and {len(sources['val'])} validation samples, {steps} steps an epoch. "
-        f"{network.weights_report}",
+        f"{len(sources['train'])} training and {len(sources['val'])} validation samples, {steps} steps an epoch, "
+        f"{'with' if network.jit_compile else 'without'} XLA. {network.weights_report}",
         highlight=False,
         markup=False,
         soft_wrap=True,

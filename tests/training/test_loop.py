@@ -59,13 +59,14 @@ def test_a_run_leaves_all_that_the_contract_names(config, console, tmp_path):
     assert figures == {"curves", "predictions", "worst", "confusion"}
     assert any((result.folder / "tensorboard").iterdir())
     assert [row["epoch"] for row in rows(result.folder)] == ["1", "2", "3"]
-    events = [json.loads(line)["event"] for line in (result.folder / "log.jsonl").read_text().splitlines()]
-    assert events == ["start", "first_step", "epoch", "epoch", "epoch", "finish"]
+    log = [json.loads(line) for line in (result.folder / "log.jsonl").read_text().splitlines()]
+    assert log[0]["xla"] is False  # on a CPU; the screen says it too
+    assert [line["event"] for line in log] == ["start", "first_step", "epoch", "epoch", "epoch", "finish"]
     environment = json.loads((result.folder / "environment.json").read_text())
     assert environment["seed"] == 0 and "keras" in environment["packages"]
     assert set(environment["data_fingerprints"]) == {"train", "val"}
     screen = (tmp_path / "screen.txt").read_text()
-    assert "mean IoU" in screen and "Run folder:" in screen and "background" in screen
+    assert "mean IoU" in screen and "Run folder:" in screen and "background" in screen and "without XLA" in screen
 
 
 def test_the_run_folder_rebuilds_the_best_model(real_config, console):
