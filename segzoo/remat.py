@@ -39,7 +39,8 @@ class RematModel(keras.Model):
             return super().call(inputs, training=training, mask=mask)
         if self._plan is None:
             self._plan = _Plan(_segments(self))
-        known = {id(symbol): value for symbol, value in zip(self.inputs, keras.tree.flatten(inputs), strict=True)}
+        given = zip(self.inputs, keras.tree.flatten(inputs), strict=True)
+        known = {id(symbol): keras.ops.cast(value, symbol.dtype) for symbol, value in given}
         for segment in self._plan.segments:
             outputs = _recomputed(segment.model, [known[id(tensor)] for tensor in segment.inputs])
             known.update(zip(map(id, segment.outputs), outputs, strict=True))
