@@ -175,6 +175,16 @@ def one_kind_of_clipping(norm: float | None, value: float | None) -> None:
         raise ProblemAt(("clip_value",), "clip_norm and clip_value exclude each other; give one")
 
 
+def remat_on_one_device(remat: bool, distribution: str) -> None:
+    """Raise ProblemAt where activations would be computed again on several devices of TensorFlow.
+
+    Batch normalisation over all of them exchanges statistics, again in the backward pass, where each device has an
+    order of its own: MirroredStrategy then waits for ever or fails.
+    """
+    if remat and distribution == "mirrored":
+        raise ProblemAt(("remat",), "remat does not work with distribution: mirrored; leave out one of the two")
+
+
 def rising(values: Sequence[float]) -> None:
     """Raise ProblemAt for the first value that is not above the one before it."""
     for index in range(1, len(values)):

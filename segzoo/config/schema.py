@@ -519,7 +519,8 @@ class TrainingConfig(Section):
     )
 
     @model_validator(mode="after")
-    def _stages_fill_the_epochs(self) -> TrainingConfig:
+    def _settings_fit_each_other(self) -> TrainingConfig:
+        checks.remat_on_one_device(self.remat, self.distribution)
         checks.stages([stage.epochs for stage in self.stages], [stage.freeze for stage in self.stages], self.epochs)
         return self
 

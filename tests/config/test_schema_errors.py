@@ -86,6 +86,7 @@ def test_top_level_values(problems, tail, line, key, words):
         ("optimizer: {options: {epsilon: 0}}", 8, "optimizer.options.epsilon", ["above 0"]),
         ("optimizer: {options: {clipnorm: 1.0}}", 8, "optimizer.options.clipnorm", ["no option", "beta_1"]),
         ("optimizer: {clip_norm: 1.0, clip_value: 1.0}", 8, "optimizer.clip_value", ["exclude each other"]),
+        ("distribution: mirrored\n  remat: true", 9, "remat", ["does not work with distribution: mirrored"]),
         ("optimizer: {lr_scale: {encoder: 0.1}}", 8, "optimizer.lr_scale.encoder", ["backbone, decoder, head"]),
         ("optimizer: {lr_scale: {backbone: 0}}", 8, "optimizer.lr_scale.backbone", ["above 0"]),
         ("optimizer: {layer_decay: 1.5}", 8, "optimizer.layer_decay", ["at most 1", "1.5"]),
