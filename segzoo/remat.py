@@ -93,10 +93,14 @@ def _recomputed(segment: keras.Model, inputs: list[Any]) -> list[Any]:
     return keras.tree.flatten(outputs)
 
 
+def calls_of(model: keras.Model) -> list[Any]:
+    """Calls of layers that make up a functional model, each after those that it reads from."""
+    return [call for depth in sorted(model._nodes_by_depth, reverse=True) for call in model._nodes_by_depth[depth]]
+
+
 def _segments(model: keras.Model) -> list[_Segment]:
     """Cut a model where it costs the least memory."""
-    calls = [call for depth in sorted(model._nodes_by_depth, reverse=True) for call in model._nodes_by_depth[depth]]
-    calls = [call for call in calls if not call.is_input]
+    calls = [call for call in calls_of(model) if not call.is_input]
     tensors = {id(tensor): tensor for call in calls for tensor in call.output_tensors}
     made = {id(tensor): number for number, call in enumerate(calls) for tensor in call.output_tensors}
     last = dict(made)

@@ -94,8 +94,7 @@ def test_cuts_go_where_tensors_are_small_and_few() -> None:
 
 
 JAX = """
-import sys
-import jax, keras, numpy as np
+import keras, numpy as np
 from segzoo.layers import BatchNormalization
 from segzoo.remat import RematModel
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import keras
 
+from segzoo.remat import calls_of
+
 
 def layer_graph(model: keras.Model) -> Any:
     """A TensorBoard `GraphDef` with a node for each call of a layer and the shape of what it returns.
@@ -23,7 +25,7 @@ def layer_graph(model: keras.Model) -> Any:
     from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 
     # Keras's own conceptual graph, which TensorBoard reads from JSON, has no edges to a layer that takes a dict.
-    calls = [call for depth in sorted(model._nodes_by_depth, reverse=True) for call in model._nodes_by_depth[depth]]
+    calls = calls_of(model)
     beginnings = Counter(call.operation.name.partition("_")[0] for call in calls)
     graph, names, taken = GraphDef(), {}, Counter[str]()
     for call in calls:
