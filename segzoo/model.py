@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from segzoo.decoders import DECODERS, Decoder, SegmentationHead
 from segzoo.decoders.base import AuxiliaryHead, ClassificationHead, number
 from segzoo.errors import SegzooError, unknown_name
 from segzoo.remat import RematModel
-from segzoo.weights import WeightsReport, apply_weights, is_path
+from segzoo.weights import WeightsReport, apply_weights, as_text, is_path
 
 # Names of outputs, where a model has several.
 LOGITS = "logits"
@@ -28,7 +29,7 @@ def build_model(
     *,
     taps: str | None = None,
     output_stride: int | None = None,
-    weights: str = "auto",
+    weights: str | os.PathLike[str] | None = "auto",
     weights_sha256: str | None = None,
     input_channels: int = 3,
     mean: Sequence[float] | None = None,
@@ -58,8 +59,8 @@ def build_model(
         classes: number of classes.
         taps: kind of taps; by default the family's default. EfficientNet has "expansion" and "output".
         output_stride: 8, 16 or 32; by default the decoder's, as in its paper.
-        weights: "auto", "imagenet", "none" or "preset:NAME" for the backbone, or the path of a `.weights.h5` file for
-            all that fits.
+        weights: "auto", "imagenet", "none" (or None) or "preset:NAME" for the backbone, or the path of a `.weights.h5`
+            file for all that fits.
         weights_sha256: digest of that file in hexadecimal; another file is refused before it is read.
         input_channels: channels of an image; the pretrained first kernel is adapted to others than 3.
         mean: of each channel, in pixel values, instead of what the pretrained weights were made for.
@@ -83,6 +84,7 @@ def build_model(
     """
     decoder_class = DECODERS[decoder]
     check_options(decoder, options)
+    weights = as_text(weights)
     if classes < 1:
         raise SegzooError(f"classes must be at least 1, got {classes}.")
     depth = options.get("depth")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 import shutil
 import tempfile
@@ -63,6 +64,11 @@ class WeightsReport:
         kinds = ("loaded", "reshaped", "skipped", "missing")
         counts = ", ".join(f"{len(getattr(self, kind))} {kind}" for kind in kinds)
         return f"weights {self.source}: " + (self.note or counts)
+
+
+def as_text(weights: str | os.PathLike[str] | None) -> str:
+    """`weights` as the other functions take it: Keras's None is "none", and a path its text."""
+    return "none" if weights is None else os.fspath(weights)
 
 
 def is_path(weights: str) -> bool:

@@ -56,7 +56,7 @@ def model_of() -> Callable[..., Any]:
     from segzoo.model import build_model
 
     @functools.cache
-    def model_of(decoder: str, backbone: str = "efficientnet_b0") -> Any:
+    def model_of(decoder: str, backbone: str = "resnet18") -> Any:
         return build_model(decoder, backbone, 3, weights="none", drop_path=0.0)
 
     return model_of

@@ -13,7 +13,7 @@ from segzoo.backbones.figures import figures
 from segzoo.cli import main
 
 RECIPE = """
-model: {decoder: fpn, backbone: efficientnet_b0, taps: output, weights: none}
+model: {decoder: fpn, backbone: resnet18, weights: none}
 data: {source: generated, size: [32, 32], train_count: 8, val_count: 5, batch_size: 4, eval_batch_size: 4}
 training: {epochs: 2, schedule: {name: poly, warmup_steps: 1}}
 """

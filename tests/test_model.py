@@ -48,14 +48,10 @@ def test_logits_have_exactly_the_size_of_the_image(decoder: str, size: tuple[int
 
 
 @needs_tensorflow
-@pytest.mark.parametrize(("backbone", "batch"), [("efficientnet_b0", 2), ("efficientnetv2_b0", 1)])
 @pytest.mark.parametrize("decoder", NAMES)
-def test_every_weight_learns(decoder: str, backbone: str, batch: int, model_of, pixels) -> None:
-    """SMP leaves 4.5 % of U-Net/EfficientNet-B3 without a gradient; here the network is cut where nothing reads.
-
-    A batch of one is harder: the pooled branch of ASPP must neither divide by zero nor lose its gradient.
-    """
-    loss, found = gradients(model_of(decoder, backbone), pixels(64, 64, batch))
+def test_every_weight_learns_from_one_image(decoder: str, model_of, pixels) -> None:
+    """tests/zoo has two images and every backbone. With one, a pooled branch must not normalise over one value."""
+    loss, found = gradients(model_of(decoder), pixels(64, 64, 1))
     assert 0 < loss < 20
     assert [path for path, gradient in found.items() if gradient is None] == []
     assert [path for path, gradient in found.items() if not np.isfinite(gradient).all()] == []
@@ -66,7 +62,7 @@ def test_every_weight_learns(decoder: str, backbone: str, batch: int, model_of, 
 def test_mixed_precision_trains_with_float32_logits_and_weights(policy: str, pixels, dtype_policy) -> None:
     """`fit` scales the float16 loss by itself; all weights must be finite and most must have moved after a step."""
     dtype_policy(policy)
-    model = segzoo.build_model("deeplabv3plus", "efficientnet_b0", 3, weights="none", taps="output")
+    model = segzoo.build_model("deeplabv3plus", "resnet18", 3, weights="none")
     assert model.output.dtype == "float32"
     assert {weight.dtype for weight in model.trainable_weights} == {"float32"}
     before = model.get_weights()
@@ -78,26 +74,6 @@ def test_mixed_precision_trains_with_float32_logits_and_weights(policy: str, pix
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
     if policy == "mixed_bfloat16":  # float16 skips steps until its loss scale fits
         assert np.mean([(a != b).any() for a, b in zip(before, model.get_weights(), strict=True)]) > 0.9
-
-
-def test_keras_file_round_trip(model_of, pixels, tmp_path: Path) -> None:
-    """The other decoders' round trips are in decoders/."""
-    model = model_of("unet")
-    model.save(tmp_path / "model.keras")
-    again = keras.models.load_model(tmp_path / "model.keras")
-    images = pixels(33, 47)
-    np.testing.assert_allclose(again(images, training=False), model(images, training=False), atol=1e-6)
-    assert again.name == model.name == "unet_efficientnet_b0"
-    assert [weight.path for weight in again.weights] == [weight.path for weight in model.weights]
-
-
-def test_names_are_unique_and_equal_in_every_build(model_of) -> None:
-    first = model_of("unet")
-    second = segzoo.build_model("unet", "efficientnet_b0", 3, weights="none", drop_path=0.0)
-    paths = [weight.path for weight in first.weights]
-    assert len(set(paths)) == len(paths)
-    assert [weight.path for weight in second.weights] == paths
-    assert [layer.name for layer in second.layers] == [layer.name for layer in first.layers]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +125,7 @@ def test_what_cannot_be_built_is_explained(tmp_path: Path) -> None:
 
 def test_heads_for_the_training_alone(pixels, tmp_path: Path) -> None:
     model = segzoo.build_model(
-        "unetplusplus", "efficientnet_b0", 3, weights="none", taps="output", depth=4, deep_supervision=True,
+        "unetplusplus", "resnet18", 3, weights="none", depth=4, deep_supervision=True,
         auxiliary=("P4", "P2"), classification=True,
     )  # fmt: skip
     outputs = model(pixels(33, 47))
@@ -183,7 +159,7 @@ def test_every_weight_of_every_head_learns(pixels) -> None:
     import tensorflow as tf
 
     model = segzoo.build_model(
-        "unetplusplus", "efficientnet_b0", 3, weights="none", drop_path=0.0, deep_supervision=True,
+        "unetplusplus", "resnet18", 3, weights="none", drop_path=0.0, deep_supervision=True,
         auxiliary=("P3",), classification=True,
     )  # fmt: skip
     with tf.GradientTape() as tape:

@@ -16,7 +16,7 @@ from segzoo.training.evaluation import evaluate
 
 CONFIG = """
 mode: multilabel
-model: {decoder: fpn, backbone: efficientnet_b0, taps: output, weights: none, input_channels: 5}
+model: {decoder: fpn, backbone: resnet18, weights: none, input_channels: 5}
 data:
   source: folder
   root: data

@@ -53,6 +53,13 @@ def copy(saved, tmp_path: Path) -> Path:
     return path
 
 
+def test_none_and_a_path_object_are_taken(saved) -> None:
+    """As keras.applications and pathlib's users write them."""
+    assert build_model("fpn", "resnet18", 2, weights=None).weights_report.source == "none"
+    path = saved[1]
+    assert str(path) == build_model("fpn", "efficientnet_b0", 3, weights=path, taps="output").weights_report.source
+
+
 def test_round_trip(saved, other: keras.Model, pixels) -> None:
     model, path = saved
     images = pixels(32, 48)

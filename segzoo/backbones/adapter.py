@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from segzoo.layers import (
     LayerScale,
     PixelNormalization,
 )
-from segzoo.weights import apply_weights
+from segzoo.weights import apply_weights, as_text
 
 _REFERENCE_DROP_PATH = 0.2
 
@@ -30,7 +31,7 @@ def create(
     taps: str | None = None,
     levels: Sequence[str] | None = None,
     output_stride: int = 32,
-    weights: str = "auto",
+    weights: str | os.PathLike[str] | None = "auto",
     input_channels: int = 3,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -50,8 +51,8 @@ def create(
         levels: which of "P1" to "P5" to return; by default all that the network and the output stride leave.
         output_stride: 32, 16 or 8. Below 32 the strides of the last stages are taken out and what follows is dilated
             (Chen et al., 2017), and the levels end at P4 or P3.
-        weights: "auto", "imagenet", "none", "preset:NAME" of keras-cv or keras-hub, or the path of a `.weights.h5`
-            file.
+        weights: "auto", "imagenet", "none" (or None), "preset:NAME" of keras-cv or keras-hub, or the path of a
+            `.weights.h5` file.
         input_channels: channels of an image. For others than 3 the first kernel's ImageNet weights are adapted: the
             mean of its channels for 1, its channels in turn for more, scaled so that the response stays as large.
         mean: of each channel, in pixel values, instead of what the pretrained weights were made for.
@@ -75,6 +76,7 @@ def create(
         WeightsError: weights that cannot be had or do not fit.
     """
     variant: Variant = BACKBONES[name]
+    weights = as_text(weights)
     if not isinstance(input_channels, int) or input_channels < 1:
         raise SegzooError(f"input_channels must be 1 or more, got {input_channels!r}.")
     if not 0 <= drop_path < 1:

@@ -13,7 +13,7 @@ from segzoo.training.optimizers import AdamW
 
 RECIPE = """
 name: tiny
-model: {decoder: fpn, backbone: efficientnet_b0, taps: output, weights: none}
+model: {decoder: fpn, backbone: resnet18, weights: none}
 data: {source: generated, size: [32, 32], train_count: 8, val_count: 4, batch_size: 4, eval_batch_size: 4}
 training: {epochs: 3, ema: 0.9, optimizer: {learning_rate: 0.01}, schedule: {warmup_steps: 0}}
 output: {pictures: 0}
@@ -100,7 +100,7 @@ def test_averages_come_back_with_the_state(config, console, monkeypatch):
 
 
 def test_a_real_network_has_a_twin_of_the_same_weights():
-    network, twin = (build_model("fpn", "efficientnet_b0", 3, taps="output", weights="none") for _ in range(2))
+    network, twin = (build_model("fpn", "resnet18", 3, weights="none") for _ in range(2))
     averages = Averages(network, twin, 0.99)
     shapes = [(weight.name, weight.shape) for weight in network.weights]
     assert [(weight.name, weight.shape) for weight in averages.variables] == shapes

@@ -42,7 +42,7 @@ def test_a_curve_that_never_falls_gives_no_suggestion():
 
 
 RECIPE = """
-model: {decoder: fpn, backbone: efficientnet_b0, taps: output, weights: none}
+model: {decoder: fpn, backbone: resnet18, weights: none}
 data: {source: generated, size: [32, 32], train_count: 8, val_count: 4, batch_size: 4}
 training: {epochs: 1, accumulate: 2}
 """

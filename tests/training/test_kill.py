@@ -31,7 +31,7 @@ from segzoo.training.progress import CLOCKED
 
 RECIPE = """
 name: tiny
-model: {decoder: fpn, backbone: efficientnet_b0, weights: none}
+model: {decoder: fpn, backbone: resnet18, weights: none}
 data: {source: generated, size: [32, 32], train_count: 12, val_count: 5, batch_size: 4, eval_batch_size: 2, workers: 0}
 training:
   epochs: 2

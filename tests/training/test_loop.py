@@ -19,7 +19,7 @@ from segzoo.training.state import load_progress
 
 RECIPE = """
 name: tiny
-model: {decoder: fpn, backbone: efficientnet_b0, taps: output, weights: none, options: {pyramid_channels: 32}}
+model: {decoder: fpn, backbone: resnet18, weights: none, options: {pyramid_channels: 32}}
 data: {source: generated, size: [32, 32], train_count: 8, val_count: 5, batch_size: 4, eval_batch_size: 4}
 training: {epochs: 3, schedule: {name: poly, warmup_steps: 1}}
 """
@@ -206,7 +206,7 @@ def test_mixed_precision_trains_with_float32_weights(real_config, console, preci
 
 def test_heads_for_the_training_alone_train_and_leave_a_plain_model(tmp_path, console):
     heads = (
-        "model={decoder: unetplusplus, backbone: efficientnet_b0, taps: output, weights: none, "
+        "model={decoder: unetplusplus, backbone: resnet18, weights: none, "
         "options: {depth: 3, deep_supervision: true}, auxiliary: {P2: 0.4}, classification: 0.2}"
     )
     load = recipe_loader(tmp_path)

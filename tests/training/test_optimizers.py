@@ -171,7 +171,7 @@ def test_an_overflow_in_float16_halves_the_scale_and_leaves_the_weights(dtype_po
 def test_parts_and_levels_of_a_network(model_of):
     from segzoo.model import build_model
 
-    model = model_of("fpn")
+    model = model_of("fpn", "efficientnet_b0")
     found = parts(model)
     assert [layer.name for layer in found["decoder"]] == ["decoder"]
     assert [layer.name for layer in found["head"]] == ["head"]
@@ -188,7 +188,7 @@ def test_parts_and_levels_of_a_network(model_of):
 
 
 def test_layer_decay_falls_from_level_to_level(model_of):
-    model = model_of("fpn")
+    model = model_of("fpn", "efficientnet_b0")
     factors = {id(variable): factor for variable, factor in rate_factors(model, {"P3": 2.0}, 0.5)}
 
     def of(layers):

@@ -11,7 +11,7 @@ from segzoo.training import assemble, train
 
 RECIPE = """
 name: tiny
-model: {decoder: fpn, backbone: efficientnet_b0, taps: output, weights: none, options: {pyramid_channels: 32}}
+model: {decoder: fpn, backbone: resnet18, weights: none, options: {pyramid_channels: 32}}
 data: {source: generated, size: [32, 32], train_count: 8, val_count: 4, batch_size: 2, eval_batch_size: 4}
 training: {epochs: 3, schedule: {name: poly, warmup_steps: 1}}
 output: {pictures: 0}

@@ -106,7 +106,7 @@ def test_what_makes_no_stage():
 
 
 def test_a_level_freezes_the_backbone_up_to_it(model_of):
-    model = keras.models.clone_model(model_of("fpn"))
+    model = keras.models.clone_model(model_of("fpn", "efficientnet_b0"))
     model.compile(optimizers.create("adamw", 0.1), "mse", jit_compile=False)
     model.optimizer.build(model.trainable_variables)
     Stages(model, [Stage(0, ("P3",)), Stage(1)]).enter(0)
@@ -117,7 +117,7 @@ def test_a_level_freezes_the_backbone_up_to_it(model_of):
 
 RECIPE = """
 name: tiny
-model: {decoder: fpn, backbone: efficientnet_b0, taps: output, weights: none}
+model: {decoder: fpn, backbone: resnet18, weights: none}
 data: {source: generated, size: [32, 32], train_count: 8, val_count: 4, batch_size: 4, eval_batch_size: 4}
 training:
   epochs: 4

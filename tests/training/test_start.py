@@ -14,7 +14,7 @@ from segzoo.training.start import Start
 
 RECIPE = """
 name: tiny
-model: {decoder: fpn, backbone: efficientnet_b0, taps: output, weights: none}
+model: {decoder: fpn, backbone: resnet18, weights: none}
 data: {source: generated, size: [32, 32], train_count: 4, val_count: 2, batch_size: 4, eval_batch_size: 2}
 training: {epochs: 1}
 output: {pictures: 0}
@@ -114,7 +114,7 @@ def test_what_cannot_be_started_from(config, first, folder):
     with pytest.raises(RunError, match=r"not a run folder"):
         Start.of(config(f"training.init_from={folder}"))
     mobile = config(f"training.init_from={first.folder}", "model.backbone=mobilenet", "model.taps=null")
-    with pytest.raises(WeightsError, match=r"training\.init_from: .*(normalised differently|backbone efficientnet_b0)"):
+    with pytest.raises(WeightsError, match=r"training\.init_from: .*(normalised differently|backbone resnet18)"):
         loaded(mobile)
     assert keras.config.dtype_policy().name == "float32"
 
