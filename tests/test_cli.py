@@ -61,7 +61,7 @@ def refused(capsys, *arguments):
         ),
         (RECIPE.replace("epochs: 2", "epochs: two"), r"bad\.yaml:4.*training\.epochs"),
         (RECIPE + "seed: 1\nseed: 2\n", r"bad\.yaml:\d+.*seed"),
-        (RECIPE.replace("efficientnet_b0", "efficientnetv2_b4"), r"efficientnetv2_b3"),
+        (RECIPE.replace("resnet18", "efficientnetv2_b4"), r"efficientnetv2_b3"),
         (RECIPE.replace("fpn", "unett"), r"unet"),
     ],
 )

@@ -1,7 +1,9 @@
-"""Every decoder in every format, on a real backbone."""
+"""Every decoder in every format, on a small network, and two on real backbones."""
 
+import keras
 import pytest
 
+from segzoo.backbones import wrap
 from segzoo.decoders import DECODERS
 from segzoo.export import FORMATS
 from segzoo.export.exporter import write_checked
@@ -9,11 +11,26 @@ from segzoo.export.graph import traced
 from segzoo.export.parity import comparison_batches
 from segzoo.model import build_model
 
+# Converting takes seconds for a hundred layers. MobileNetV3 has squeeze-and-excitation, EfficientNet is dilated here.
+PAIRS = [(decoder, None) for decoder in DECODERS]
+PAIRS += [("fpn", "mobilenetv3_small"), ("deeplabv3plus", "efficientnet_b0")]
 
-@pytest.fixture(scope="module", params=list(DECODERS))
+
+def network() -> keras.Model:
+    """Five convolutions with stride 2, as a backbone with the levels P1 to P5."""
+    x = images = keras.Input((None, None, 3), name="image")
+    x = keras.layers.Rescaling(1 / 64, -2)(x)
+    for number in range(1, 6):
+        x = keras.layers.Conv2D(8 * number, 3, 2, "same", activation="relu", name=f"level{number}")(x)
+    return wrap(keras.Model(images, x, name="small"), {f"P{number}": f"level{number}" for number in range(1, 6)})
+
+
+@pytest.fixture(scope="module", params=PAIRS, ids=lambda pair: "+".join(filter(None, pair)))
 def zoo(request, shake):
     """A model with logits of ordinary size, and its graph, traced once for all formats."""
-    model = shake(build_model(request.param, "mobilenetv3_small", 3, weights="none", drop_path=0.0))
+    decoder, backbone = request.param
+    options = {"drop_path": 0.0} if backbone else {}
+    model = shake(build_model(decoder, backbone or network(), 3, weights="none", **options))
     with traced(model, "logits", None) as graph:
         yield model, graph
 
