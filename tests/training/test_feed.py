@@ -22,3 +22,10 @@ def test_a_second_iteration_begins_where_the_first_did():
         for _ in range(3):
             assert [int(images[0, 0, 0, 0]) for images, _ in batches.take(4)] == [5, 6, 7, 8]
         assert next(iter(feed.from_step(9)))[0][0, 0, 0, 0] == 9
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a tf.data.Dataset")
+def test_the_end_of_an_epoch_waits_for_no_tuning():
+    """Deleting an iterator that was tuned takes up to a minute after some minutes of use, 5 s after 15 s."""
+    with closing(Feed(numbered)) as feed:
+        assert feed.from_step(0).options().autotune.enabled is False
