@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from segzoo.config.data_schema import DataConfig, FolderData, GeneratedData
 from segzoo.config.editor import json_schema, write_json_schema
 from segzoo.config.loader import dump_config, find_config, load_config, recipe_names
 from segzoo.config.schema import (
     Config,
-    DataConfig,
     EarlyStoppingConfig,
-    FolderData,
-    GeneratedData,
     ModelConfig,
     OptimizerConfig,
     OutputConfig,

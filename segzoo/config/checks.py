@@ -1,4 +1,4 @@
-"""Checks that no type expresses: names by registry, arguments by signature, labels by the list of classes.
+"""Checks that no type expresses, of all but the data section: names by registry, arguments by signature.
 
 The registries are imported inside the functions: validating a configuration loads a framework only where a
 decoder or a loss is given arguments of its own, because only then is its signature needed.
@@ -6,75 +6,22 @@ decoder or a loss is given arguments of its own, because only then is its signat
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 import re
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from segzoo.backend import start_backend
-from segzoo.errors import ConfigError, SegzooError
+from segzoo.config.problems import ProblemAt, given, not_among
+from segzoo.errors import SegzooError
 from segzoo.registry import Registry
 
 # What every Keras layer or loss takes, or what segzoo fills in from the rest of the configuration.
 _FILLED_IN = frozenset({"self", "name", "dtype", "trainable", "ignore_index", "mode", "num_classes", "reduction"})
-
-
-class ProblemAt(ValueError):
-    """A mistake below the value under validation.
-
-    Args:
-        at: keys that lead from the validated value to the mistake.
-        message: what is wrong and what is allowed.
-    """
-
-    def __init__(self, at: tuple[str | int, ...], message: str):
-        super().__init__(message)
-        self.at = at
-
-
-def one_way_to_split(
-    fraction: float | None,
-    fold: object,
-    train: str | None,
-    val: str | None,
-    csv: str | None,
-    group: str | None,
-    stratify: bool,
-) -> None:
-    """Check that `data.split` says how to split, and once; ProblemAt names what does not go together."""
-    if (train is None) != (val is None):
-        raise ProblemAt(("train",) if train is None else ("val",), "train and val are given together")
-    ways = {"fraction": fraction, "fold": fold, "train and val": train}
-    given = [name for name, value in ways.items() if value is not None]
-    if len(given) > 1:
-        raise ProblemAt((), f"give one of fraction, fold, train and val, not {' and '.join(given)}")
-    if not given and csv is None:
-        raise ProblemAt((), "say how to split: fraction, fold, train and val, or csv with a column split")
-    dealt = fraction is not None or fold is not None
-    for name, value in (("group", group), ("stratify", stratify or None)):
-        if value is not None and not dealt:
-            raise ProblemAt(
-                (name,), f"{name} needs fraction or fold; lists and a column say themselves what goes where"
-            )
-    if group is not None and csv is None:
-        try:
-            re.compile(group)
-        except re.error as error:
-            raise ProblemAt(("group",), f"{group!r} is no regular expression: {error}") from error
-
-
-def background_is_some_classes(background: Sequence[str], classes: Sequence[str]) -> None:
-    """Check the names of `data.crop.background`; ProblemAt names the one that is no class."""
-    for index, name in enumerate(background):
-        if name not in classes:
-            raise ProblemAt(("data", "crop", "background", index), not_among("class", name, classes))
-    if background and set(background) >= set(classes):
-        raise ProblemAt(("data", "crop", "background"), "leaves no class for the foreground")
 
 
 def decoder_name(name: str) -> str:
@@ -355,18 +302,6 @@ def _loss_weight(value: object, at: tuple[str, ...]) -> float:
     return float(value)
 
 
-def transform(value: object) -> object:
-    """Check one transform of `data.augment` or `data.val_transforms`; ValueError says what is wrong."""
-    from segzoo.data.augmentation import validate_transforms
-
-    try:
-        validate_transforms([value])
-    except SegzooError as error:
-        # The place is already named, with the index in the list and the key, which may be val_transforms.
-        raise ValueError(str(error).removeprefix("data.augment, transform 1: ")) from error
-    return value
-
-
 def auto_or_open_fraction(value: object) -> object:
     """Check "auto" or a number strictly between 0 and 1."""
     if value == "auto":
@@ -375,53 +310,6 @@ def auto_or_open_fraction(value: object) -> object:
     if not number or not 0.0 < value < 1.0:  # type: ignore[operator]
         raise ValueError(f"expected auto or a number between 0 and 1, got {given(value)}")
     return value
-
-
-def masks_section(value: object) -> object:
-    """Return {format: name, **options} for a format's name or such a mapping; ValueError says what is wrong.
-
-    Tables of colours are read from their files, so that the configuration in a run folder stands by itself.
-    """
-    from segzoo.data.formats import MASK_FORMATS, resolved
-
-    section = {"format": value} if isinstance(value, str) else value
-    if not isinstance(section, dict) or not isinstance(section.get("format"), str):
-        raise ValueError(f"expected the name of a mask format or {{format: name, option: value}}, got {given(value)}")
-    MASK_FORMATS.check(section["format"])
-    try:
-        return resolved(section)
-    except ConfigError as error:
-        raise ValueError(str(error)) from error
-
-
-def masks_fit(masks: Mapping[str, Any], classes: Sequence[str], ignore_index: int, mode: str) -> None:
-    """Raise ProblemAt where a mask format cannot be used with its options, the classes or the mode."""
-    from segzoo.data.formats import Labels, check_format
-
-    try:
-        check_format(masks, Labels(tuple(classes), ignore_index, mode == "multilabel"))
-    except SegzooError as error:
-        raise ProblemAt(("data", "masks"), str(error)) from error
-
-
-def one_band_per_channel(bands: Sequence[int] | None, channels: int) -> None:
-    """Raise ProblemAt unless there is one band for each channel of an image."""
-    if bands is not None and len(bands) != channels:
-        raise ProblemAt(("data", "bands"), f"{len(bands)} bands, where model.input_channels is {channels}")
-
-
-def generated_samples_fit(mode: str, channels: int) -> None:
-    """Raise ProblemAt for what the generated samples have not: several labels a pixel, other than 3 channels."""
-    if mode == "multilabel":
-        raise ProblemAt(("mode",), "generated samples have one class for each pixel, so mode is multiclass")
-    if channels != 3:
-        raise ProblemAt(("model", "input_channels"), f"generated samples have 3 channels, not {channels}")
-
-
-def value_range(found: tuple[float, float] | None) -> None:
-    """Raise ProblemAt unless low is below high."""
-    if found is not None and not found[0] < found[1]:
-        raise ProblemAt(("value_range",), f"expected [low, high] with low below high, got {list(found)}")
 
 
 def seconds(value: object) -> float:
@@ -441,59 +329,3 @@ def no_fraction(value: object) -> object:
     if isinstance(value, float):
         raise ValueError(f"expected a whole number, got {value}")
     return value
-
-
-def no_repeats(kind: str, values: Sequence[Any]) -> None:
-    """Raise ProblemAt for the second occurrence of a value."""
-    for index, value in enumerate(values):
-        first = values.index(value)
-        if first != index:
-            raise ProblemAt((index,), f"the {kind} {value!r} stands here and at position {first} already")
-
-
-def ignore_index_is_no_generated_class(ignore_index: int) -> None:
-    """Raise ProblemAt where the ignored label is also the label of a class of the generated samples."""
-    from segzoo.data.generated import CLASSES
-
-    ignore_index_is_no_class(ignore_index, CLASSES)
-
-
-def ignore_index_is_no_class(ignore_index: int, classes: Sequence[str]) -> None:
-    """Raise ProblemAt where the ignored label is also the label of a class."""
-    if ignore_index < len(classes):
-        raise ProblemAt(
-            ("ignore_index",),
-            f"{ignore_index} is the label of the class {classes[ignore_index]!r}; "
-            f"{len(classes)} classes use 0 to {len(classes) - 1}, so take a value from {len(classes)} up",
-        )
-
-
-def one_color_per_class(palette: Sequence[Any] | None, classes: Sequence[str]) -> None:
-    """Raise ProblemAt where the palette is longer or shorter than the list of classes."""
-    if palette is not None and len(palette) != len(classes):
-        raise ProblemAt(
-            ("palette",),
-            f"{len(palette)} colours for {len(classes)} classes; give one [red, green, blue] per class",
-        )
-
-
-def not_among(kind: str, name: str, known: Iterable[str]) -> str:
-    """Return a message that `name` is no such thing, with the nearest known name and all of them."""
-    names = list(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    hint = f"; did you mean {near[0]}?" if near else "."
-    listed = f"Known: {', '.join(names)}." if names else "There are none."
-    return f"{name!r} is no {kind}{hint} {listed}"
-
-
-def given(value: object) -> str:
-    """Return a value as the user wrote it, shortened, with its kind where that is the mistake."""
-    if value is None:
-        return "nothing (null)"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, dict):
-        return f"a mapping with the keys {', '.join(map(str, value))}"[:80] if value else "an empty mapping"
-    text = repr(value)
-    text = text if len(text) <= 60 else text[:57] + "..."
-    return f"the text {text}" if isinstance(value, str) else text

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from segzoo.config.checks import ProblemAt, given
 from segzoo.config.document import Document, KeyPath
+from segzoo.config.problems import ProblemAt, given
 from segzoo.config.schema import Config
 from segzoo.errors import ConfigError
 

@@ -4,50 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    WithJsonSchema,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
-from segzoo.config import checks
+from segzoo.config import checks, data_checks
+from segzoo.config.data_schema import FolderData, GeneratedData
+from segzoo.config.fields import Fraction, Positive, Section, Text, Weight
 
 # What Windows, macOS or Linux would refuse in a folder name, and a leading dot, which hides the run folder.
 _FOLDER_NAME = r"^[^./\\:*?\"<>|\x00-\x1f][^/\\:*?\"<>|\x00-\x1f]*$"
-
-Positive = Annotated[int, Field(ge=1)]
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Weight = Annotated[float, Field(gt=0)]
-Text = Annotated[str, Field(min_length=1)]
-Transform = Annotated[Any, AfterValidator(checks.transform)]
-ClassName = Annotated[str, Field(min_length=1)]
-ColorValue = Annotated[int, Field(ge=0, le=255)]
-# YAML has lists and no tuples; only the outer container is relaxed, the numbers inside stay strict.
-Color = Annotated[tuple[ColorValue, ColorValue, ColorValue], Field(strict=False)]
-ImageSize = Annotated[
-    tuple[Annotated[int, Field(ge=32, le=8192)], Annotated[int, Field(ge=32, le=8192)]], Field(strict=False)
-]
 _SECONDS_OR_TEXT = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string"}]}
 Duration = Annotated[float, BeforeValidator(checks.seconds), WithJsonSchema(_SECONDS_OR_TEXT)]
 # The network's parts as they are frozen and given learning rates; a level is the backbone's layers that only it and
 # deeper levels need.
 Part = Literal["backbone", "decoder", "head", "P1", "P2", "P3", "P4", "P5"]
 Momentum = Annotated[Literal["auto"] | float, BeforeValidator(checks.auto_or_open_fraction)]
-
-
-# A format's name, or {format: name, **options}. Checked by hand, against the format's own constructor.
-MasksFormat = Annotated[dict[str, Any], BeforeValidator(checks.masks_section)]
-
-
-class Section(BaseModel):
-    """A part of the configuration: immutable, without unknown keys, and without silent conversions."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class ModelConfig(Section):
@@ -123,215 +93,6 @@ class ModelConfig(Section):
         checks.backbone_options(self.backbone, self.taps, self.output_stride, self.weights)
         checks.pixel_statistics(self.input_channels, self.mean, self.std)
         checks.digest(self.weights, self.weights_sha256)
-        return self
-
-
-class FoldConfig(Section):
-    """One fold of a cross-validation."""
-
-    index: int = Field(ge=0, description="Which fold is the validation split, 0 to of - 1.")
-    of: int = Field(ge=2, description="Number of folds, 2 or more.")
-
-    @model_validator(mode="after")
-    def _index_is_a_fold(self) -> FoldConfig:
-        if self.index >= self.of:
-            raise checks.ProblemAt(("index",), f"{self.index} is no fold of {self.of}: 0 to {self.of - 1}")
-        return self
-
-
-class SplitConfig(Section):
-    """How a data set without split folders is split: by share, by fold, by lists, or by a column of a CSV file."""
-
-    fraction: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
-        default=None, description="Share of the samples in the validation split, between 0 and 1."
-    )
-    fold: FoldConfig | None = Field(
-        default=None, description="The fold of a cross-validation, such as {index: 0, of: 5}."
-    )
-    train: Text | None = Field(
-        default=None,
-        description="List of the training samples: an id, or the path of an image and of its mask, a line.",
-    )
-    val: Text | None = Field(default=None, description="List of the validation samples, as train.")
-    csv: Text | None = Field(
-        default=None,
-        description="CSV file with a column image (id or path); a column split with train and val splits the data, and "
-        "group may name a column.",
-    )
-    seed: int = Field(default=0, ge=0, description="Seed of the deal, 0 or more; another than that of the training.")
-    group: Text | None = Field(
-        default=None,
-        description="Samples of one group, such as a patient, stay in one split: a regular expression that finds the "
-        "group in a sample's id, or with csv the name of a column.",
-    )
-    stratify: bool = Field(
-        default=False,
-        description="true: every class gets its share of samples in both splits; reads all masks at the start.",
-    )
-
-    @model_validator(mode="after")
-    def _one_way(self) -> SplitConfig:
-        checks.one_way_to_split(self.fraction, self.fold, self.train, self.val, self.csv, self.group, self.stratify)
-        return self
-
-
-class CropConfig(Section):
-    """The part of a training sample that is taken before it is augmented."""
-
-    size: ImageSize = Field(description="[height, width] in pixels, each 32 to 8192; smaller images are padded.")
-    strategy: Literal["random", "foreground"] = Field(
-        default="random",
-        description="random: anywhere; foreground: in a share of the samples centred on a pixel of a class drawn from "
-        "those in the image.",
-    )
-    fraction: Fraction = Field(default=0.33, description="Share of the samples with a centred crop, 0 to 1.")
-    background: list[ClassName] = Field(
-        default_factory=list, description="Names of the classes that are no foreground, with strategy foreground."
-    )
-
-
-class DiskCacheConfig(Section):
-    """Decoded training samples on disk."""
-
-    folder: Text = Field(description="Where they are kept; several runs may share it.")
-    max_mb: Positive = Field(default=10240, description="Most of it for one data set, in MiB.")
-
-
-class DataConfig(Section):
-    """What every source of data has in common."""
-
-    source: str = Field(description="Where samples come from: generated or folder.")
-    ignore_index: int = Field(
-        default=255, ge=0, le=65535, description="Label of pixels left out of losses and metrics, 0 to 65535."
-    )
-    train_split: Text = Field(
-        default="train", description="Split to train on: a folder in root, or . where root has no splits."
-    )
-    val_split: Text = Field(
-        default="val", description="Split to evaluate on: a folder in root, or . where root has no splits."
-    )
-    split: SplitConfig | None = Field(
-        default=None,
-        description="How to split data that lie in root itself; null: root has the folders train_split and val_split.",
-    )
-    repeats: Positive = Field(
-        default=1, description="How often every training sample comes in an epoch, each time augmented anew."
-    )
-    oversample: Fraction | None = Field(
-        default=None,
-        description="Repeat-factor sampling: training samples with classes that fewer than this share of all show come "
-        "more often, by the square root of the ratio; reads all masks at the start. null: none.",
-    )
-    crop: CropConfig | None = Field(
-        default=None, description="Crop of training samples before they are augmented; null: none."
-    )
-    batch_size: Positive = Field(default=8, description="Samples in one training step, 1 or more.")
-    eval_batch_size: Positive = Field(default=8, description="Samples in one evaluation step, 1 or more.")
-    workers: int = Field(
-        default=2, ge=0, description="Threads that read and augment, 0 or more; 0 works in the main thread."
-    )
-    cache_mb: int = Field(
-        default=1024,
-        ge=0,
-        description="Memory for decoded training samples, in MiB, so that files are read once; 0: none.",
-    )
-    disk_cache: DiskCacheConfig | None = Field(
-        default=None, description="Decoded training samples on disk, for what cache_mb does not hold; null: none."
-    )
-    augment: list[Transform] = Field(
-        default_factory=list,
-        description="albumentations transforms of training samples, in order, with their own arguments.",
-    )
-    val_transforms: list[Transform] = Field(
-        default_factory=list,
-        description="albumentations transforms of evaluation samples, in order, written as in augment.",
-    )
-
-
-class GeneratedData(DataConfig):
-    """Samples drawn by segzoo itself: nothing to download."""
-
-    source: Literal["generated"] = Field(default="generated", description="generated: samples drawn by segzoo itself.")
-    size: ImageSize = Field(default=(128, 128), description="[height, width] of a sample in pixels, each 32 to 8192.")
-    train_count: Positive = Field(default=400, description="Samples in the training split, 1 or more.")
-    val_count: Positive = Field(default=80, description="Samples in the validation split, 1 or more.")
-
-    @model_validator(mode="after")
-    def _ignored_label_is_no_class(self) -> GeneratedData:
-        checks.ignore_index_is_no_generated_class(self.ignore_index)
-        return self
-
-
-class FolderData(DataConfig):
-    """Image and mask files under root/<split>/<image_dir> and root/<split>/<mask_dir>."""
-
-    source: Literal["folder"] = Field(default="folder", description="folder: image and mask files in folders.")
-    root: Text = Field(description="Folder that holds the splits; a relative path starts at the working directory.")
-    classes: list[ClassName] = Field(
-        min_length=2,
-        description="Names of the classes, two or more; the position of a name is its label, from 0.",
-    )
-    palette: list[Color] | None = Field(
-        default=None,
-        description="One [red, green, blue] per class, each 0 to 255, used in pictures.",
-    )
-    masks: MasksFormat = Field(
-        default_factory=lambda: {"format": "index"},
-        description="How masks say which class a pixel has: index, rgb, binary, per_class, instances, channels, array, "
-        "coco or labelme; with options as {format: rgb, colors: ...}. docs/custom-masks.md has a recipe for each.",
-    )
-    image_dir: Text = Field(
-        default="images",
-        description="Folder of the images inside a split; * stands for any folder, and with {split} in it the path "
-        "starts at root.",
-    )
-    mask_dir: Text = Field(
-        default="masks", description="Folder of the masks inside a split, written as image_dir; for coco the JSON."
-    )
-    image_suffix: str = Field(
-        default="", description="What the stems of images end in and those of masks do not, such as _leftImg8bit."
-    )
-    mask_suffix: str = Field(
-        default="", description="What the stems of masks end in and those of images do not, such as _mask."
-    )
-    bands: list[Positive] | None = Field(
-        default=None, description="Bands of GeoTIFF images in the order wanted, the first being 1; null: all."
-    )
-    value_range: Annotated[tuple[float, float], Field(strict=False)] | None = Field(
-        default=None,
-        description="[low, high] of pixel values, which become 0 and 255 as float32; null: 8 bits as they are, 16 bits "
-        "cut to the upper 8.",
-    )
-    alpha: Literal["drop", "black", "white"] = Field(
-        default="drop",
-        description="Transparency where input_channels is not 4: drop it, or lay the image on black or white.",
-    )
-    exif: Literal["neither", "both", "image"] = Field(
-        default="neither",
-        description="What the EXIF orientation turns: neither, both alike, or the image alone, where masks were drawn "
-        "on the image as viewers show it.",
-    )
-    max_pixels: Positive = Field(
-        default=64 * 2**20, description="Most pixels of an image or mask; larger files are refused before decoding."
-    )
-
-    @field_validator("classes")
-    @classmethod
-    def _classes_are_unique(cls, classes: list[str]) -> list[str]:
-        checks.no_repeats("class", classes)
-        return classes
-
-    @field_validator("palette")
-    @classmethod
-    def _colors_are_unique(cls, palette: list[Color] | None) -> list[Color] | None:
-        checks.no_repeats("colour", [list(color) for color in palette or []])
-        return palette
-
-    @model_validator(mode="after")
-    def _labels_and_colors_fit_the_classes(self) -> FolderData:
-        checks.ignore_index_is_no_class(self.ignore_index, self.classes)
-        checks.one_color_per_class(self.palette, self.classes)
-        checks.value_range(self.value_range)
         return self
 
 
@@ -600,13 +361,13 @@ class Config(Section):
         from segzoo.data.generated import CLASSES
 
         classes = self.data.classes if isinstance(self.data, FolderData) else CLASSES
-        checks.background_is_some_classes(self.data.crop.background if self.data.crop else [], classes)
+        data_checks.background_is_some_classes(self.data.crop.background if self.data.crop else [], classes)
         checks.losses_fit_the_mode(self.loss, self.mode)
         if isinstance(self.data, FolderData):
-            checks.masks_fit(self.data.masks, classes, self.data.ignore_index, self.mode)
-            checks.one_band_per_channel(self.data.bands, self.model.input_channels)
+            data_checks.masks_fit(self.data.masks, classes, self.data.ignore_index, self.mode)
+            data_checks.one_band_per_channel(self.data.bands, self.model.input_channels)
         else:
-            checks.generated_samples_fit(self.mode, self.model.input_channels)
+            data_checks.generated_samples_fit(self.mode, self.model.input_channels)
         checks.one_origin_of_weights(self.training.init_from, self.model.weights)
         if self.mode == "binary":
             checks.two_classes(classes)

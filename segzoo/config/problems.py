@@ -1,0 +1,41 @@
+"""What is wrong in a configuration, and where, in the words of its messages."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ProblemAt(ValueError):
+    """A mistake below the value under validation.
+
+    Args:
+        at: keys that lead from the validated value to the mistake.
+        message: what is wrong and what is allowed.
+    """
+
+    def __init__(self, at: tuple[str | int, ...], message: str):
+        super().__init__(message)
+        self.at = at
+
+
+def not_among(kind: str, name: str, known: Iterable[str]) -> str:
+    """Return a message that `name` is no such thing, with the nearest known name and all of them."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    hint = f"; did you mean {near[0]}?" if near else "."
+    listed = f"Known: {', '.join(names)}." if names else "There are none."
+    return f"{name!r} is no {kind}{hint} {listed}"
+
+
+def given(value: object) -> str:
+    """Return a value as the user wrote it, shortened, with its kind where that is the mistake."""
+    if value is None:
+        return "nothing (null)"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return f"a mapping with the keys {', '.join(map(str, value))}"[:80] if value else "an empty mapping"
+    text = repr(value)
+    text = text if len(text) <= 60 else text[:57] + "..."
+    return f"the text {text}" if isinstance(value, str) else text
