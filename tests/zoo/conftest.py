@@ -5,17 +5,19 @@ pytest tests/zoo -m "zoo or not zoo" --zoo-table docs/zoo.md
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-ROWS = pytest.StashKey[dict[str, dict]]()
+Cells = dict[tuple[str, str], str]
+FOUND = pytest.StashKey[Cells]()
 HEAD = """# The zoo
 
 What fits what, written by `pytest tests/zoo -m "zoo or not zoo" --zoo-table docs/zoo.md`: a cell is there if its model
 was built and passed the tests in tests/zoo. Cells are parameters in millions / GFLOPs (two for each multiply-add) for
 one image of 256x256, three classes, default options; the output stride is the decoder's where the network can be
-dilated.
+dilated. Pairs that a run leaves out keep their cells, so that `-k convnext` renews some rows.
 """
 
 
@@ -26,32 +28,35 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Where the tests' findings are kept."""
-    config.stash[ROWS] = {}
+    config.stash[FOUND] = {}
 
 
 class _Collector:
     """Takes the findings from the reports, which also workers send."""
 
-    def __init__(self, rows: dict[str, dict]):
-        self.rows = rows
+    def __init__(self, cells: Cells):
+        self.cells = cells
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep what a passed test noted."""
-        found = dict(report.user_properties)
-        if report.when == "call" and report.passed and "backbone" in found:
-            self.rows.setdefault(found["backbone"], {})[found["decoder"]] = found
+        """Keep what a passed test noted; a failed one empties its cell."""
+        pair = re.search(r"::test_pair\[(\w+)-(\w+)\]", report.nodeid)
+        if pair and report.when == "call":
+            noted = dict(report.user_properties)
+            cell = f"{noted['parameters'] / 1e6:.1f} / {noted['gflops']:.1f}" if "gflops" in noted else ""
+            self.cells[pair[1], pair[2]] = cell if report.passed else ""
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Listen to the reports."""
-    session.config.pluginmanager.register(_Collector(session.config.stash[ROWS]))
+    session.config.pluginmanager.register(_Collector(session.config.stash[FOUND]))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write the page where it is asked for."""
     target = session.config.getoption("--zoo-table", default=None)
     if target and not hasattr(session.config, "workerinput"):
-        Path(target).write_text(_page(session.config.stash[ROWS]), encoding="utf-8")
+        earlier = _cells(Path(target).read_text(encoding="utf-8")) if Path(target).is_file() else {}
+        Path(target).write_text(_page({**earlier, **session.config.stash[FOUND]}), encoding="utf-8")
 
 
 @pytest.fixture
@@ -60,17 +65,24 @@ def wants_table(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--zoo-table", default=None))
 
 
-def _page(rows: dict[str, dict]) -> str:
+def _cells(page: str) -> Cells:
+    """What stands in the first table of a page."""
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("|")]
+    decoders = rows[0][1:] if rows else []
+    own = [row for row in rows[2:] if len(row) == len(decoders) + 1]
+    return {(row[0].strip("`"), name): cell for row in own for name, cell in zip(decoders, row[1:], strict=True)}
+
+
+def _page(cells: Cells) -> str:
     from segzoo.backbones import BACKBONES
     from segzoo.decoders import DECODERS
 
     decoders = list(DECODERS)
     lines = [HEAD, _row(["backbone", *decoders]), _row(["---"] + ["---:"] * len(decoders))]
     for name in BACKBONES:
-        if name in rows:
-            found = [rows[name].get(decoder) for decoder in decoders]
-            cells = [f"{one['parameters'] / 1e6:.1f} / {one['gflops']:.1f}" if one else "" for one in found]
-            lines.append(_row([f"`{name}`", *cells]))
+        row = [cells.get((name, decoder), "") for decoder in decoders]
+        if any(row):
+            lines.append(_row([f"`{name}`", *row]))
     lines += [
         "",
         "## Backbones",
