@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -388,7 +390,7 @@ def decoders() -> None:
     for name in DECODERS:
         decoder = DECODERS[name]
         options = ", ".join(f"{option}={default!r}" for option, default in decoder.options().items())
-        table.add_row(name, options, (decoder.__doc__ or "").partition(":")[0])
+        table.add_row(name, options, re.split(r":\s", decoder.__doc__ or "")[0])
     _console().print(table)
 
 
@@ -413,18 +415,20 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str, right: Sequence[int]) -> Table:
-    table = Table(title=title, title_justify="left")
+    # Narrow, so that a row of all levels fits into 80 columns.
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
     for index, heading in enumerate(headings):
-        table.add_column(
-            heading, no_wrap=heading in ("backbone", "layer"), justify="right" if index in right else "left"
-        )
+        table.add_column(heading, no_wrap=heading != "what it is", justify="right" if index in right else "left")
     for row in rows:
         table.add_row(*row)
     return table
 
 
 def _console() -> Console:
-    return Console()
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 240  # a file or a pipe: Rich would cut tables to 80 columns
+    return console
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from segzoo.backbones.contract import Variant
 from segzoo.backbones.figures import SIZE, figures
 from segzoo.levels import LEVELS
 
-OVERVIEW = ("backbone", "parameters", "GFLOPs", *LEVELS, "output strides", "weights")
+OVERVIEW = ("backbone", "params", "GFLOPs", *LEVELS, "strides", "weights")
 # Found by building ViTBackbone and DINOV2Backbone of keras-hub 0.32 and calling them at other sizes.
 _ABSENT = (
     "There is no plain ViT, and so no DPT decoder (Ranftl et al., 2021), which reads one at several depths. keras-",
@@ -74,8 +74,9 @@ def page() -> str:
         "Written by `segzoo backbones --markdown docs/backbones.md`; tests compare the taps with the networks of",
         "keras.applications, keras-cv (`kcv_`) and keras-hub (`hub_`). Parameters are those of the backbone cut at its",
         "deepest default tap, P1 to P5 the channels of the default taps, GFLOPs (two for each multiply-add) for one",
-        f"image of {SIZE[0]}x{SIZE[1]}. Weights: `imagenet` from keras.applications; `preset`, which keras-cv or",
-        "keras-hub fetches; `convert`, a file that `segzoo weights convert` makes.",
+        f"image of {SIZE[0]}x{SIZE[1]}; strides are the output strides to choose from. Weights: `imagenet` from",
+        "keras.applications; `preset`, which keras-cv or keras-hub fetches; `convert`, a file made by `segzoo weights",
+        "convert`.",
         "",
         *_table(OVERVIEW, overview()),
         "",
