@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,6 +34,27 @@ def quiet_start() -> Iterator[None]:
             os.close(saved)
 
 
+@contextmanager
+def collection_paused() -> Iterator[Callable[[], None]]:
+    """Pause Python's garbage collector within the block, or until what is yielded is called.
+
+    While TensorFlow is imported, a network built and its step traced, millions of objects come into being that stay.
+    The collector walks them time and again and finds nothing: 10 % of the time to the first step of U-Net on
+    EfficientNet-B3. What has no references left is freed all the same; the collector is for cycles alone.
+    """
+    was_enabled = gc.isenabled()
+
+    def resume() -> None:
+        if was_enabled:
+            gc.enable()
+
+    gc.disable()
+    try:
+        yield resume
+    finally:
+        resume()
+
+
 def start_backend() -> None:
     """Import keras and its backend and let the backend look for its devices, without the chatter.
 
@@ -42,7 +64,7 @@ def start_backend() -> None:
     measurable per step. A program that computed with TensorFlow before keeps its own allocator.
     """
     os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "true")
-    with quiet_start():
+    with quiet_start(), collection_paused():
         import keras
 
         if keras.backend.backend() == "tensorflow":

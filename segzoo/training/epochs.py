@@ -106,6 +106,7 @@ class Epochs:
         interrupts: signals that ask for a stop.
         pictured: ids of the validation samples in the sheet of predictions.
         distribution: the devices; of several processes each has its share of `val_batches`.
+        after_first_step: called once the step has been traced.
     """
 
     def __init__(
@@ -121,6 +122,7 @@ class Epochs:
         *,
         pictured: frozenset[str] = frozenset(),
         distribution: Distribution | None = None,
+        after_first_step: Callable[[], None] = lambda: None,
     ):
         self.config = config
         self.settings = config.training
@@ -137,6 +139,7 @@ class Epochs:
         self.names = assemble.class_names(config)
         self.reports: Reports | None = None  # of several processes one reports
         self.distribution = distribution or Distribution()
+        self.after_first_step = after_first_step
         self._predictor = self.distribution.predictor(self.predicting)
         self._resumed: Stored | None = None  # until the metrics of its epoch are restored
         self._ticked = self._saved = time.perf_counter()
@@ -464,6 +467,8 @@ class _Watch(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Called by Keras after each step with the mean losses of the epoch so far."""
+        if batch == 0:
+            self.epochs.after_first_step()
         progress = self.progress
         progress.step += 1
         progress.position += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
-from segzoo.backend import make_deterministic, precision_note, start_backend, use_xla
+from segzoo.backend import collection_paused, make_deterministic, precision_note, start_backend, use_xla
 from segzoo.config import Config, dump_config
 from segzoo.data import Source
 from segzoo.errors import RunError, StorageError
@@ -64,19 +64,26 @@ def train(
         WeightsError: weights that cannot be had.
     """
     console = console or Console()
-    start_backend()
-    if config.training.deterministic:
-        make_deterministic()
-    check_packages(assemble.trackers(config))
-    distribution = start_distribution(config.training.distribution)
-    if not distribution.is_chief:
-        console = Console(quiet=True)
-    with distribution.active():
-        return _train_on(distribution, config, resume, overwrite, resume_anyway, console)
+    with collection_paused() as resume_collection:
+        start_backend()
+        if config.training.deterministic:
+            make_deterministic()
+        check_packages(assemble.trackers(config))
+        distribution = start_distribution(config.training.distribution)
+        if not distribution.is_chief:
+            console = Console(quiet=True)
+        with distribution.active():
+            return _train_on(distribution, config, resume, overwrite, resume_anyway, console, resume_collection)
 
 
 def _train_on(
-    distribution: Distribution, config: Config, resume: bool, overwrite: bool, resume_anyway: bool, console: Console
+    distribution: Distribution,
+    config: Config,
+    resume: bool,
+    overwrite: bool,
+    resume_anyway: bool,
+    console: Console,
+    after_first_step: Callable[[], None],
 ) -> Result:
     folder = run_folder(config, distribution.is_chief)
     # These come first: a start, a loss or data that cannot be used should leave no run folder behind.
@@ -129,6 +136,7 @@ def _train_on(
             interrupts,
             pictured=evenly_spaced(own_ids, config.output.pictures),
             distribution=distribution,
+            after_first_step=after_first_step,
         )
         if distribution.from_chief(folder.result.is_file) and epochs.is_over(progress):
             return epochs.result(progress)

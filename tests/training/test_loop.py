@@ -1,6 +1,7 @@
 """The whole road on a tiny run: folder, figures, resume, early stop, NaN, and what is refused."""
 
 import csv
+import gc
 import json
 import math
 
@@ -14,6 +15,7 @@ from segzoo.data.generated import CLASSES
 from segzoo.errors import RunError
 from segzoo.losses import class_weights
 from segzoo.training import assemble, load_run, train
+from segzoo.training import epochs as course
 from segzoo.training.class_pixels import ClassPixels
 from segzoo.training.state import load_progress
 
@@ -130,6 +132,22 @@ def test_binary_mode_trains_one_sigmoid_and_counts_two_classes(tmp_path, console
     assert result.model.output_shape[-1] == 1
     assert result.confusion.counts.shape == (2, 2) and result.confusion.counts.sum() == 4 * 32 * 32
     assert np.isfinite(float(rows(result.folder)[0]["val_loss"]))
+
+
+def test_the_collector_rests_until_the_first_step_alone(config, console, monkeypatch):
+    build, after = assemble.build_optimizer, course.Epochs.after_step
+    seen = {"building": [], "after a step": []}
+
+    def noted(kind, function):
+        return lambda *arguments: seen[kind].append(gc.isenabled()) or function(*arguments)
+
+    monkeypatch.setattr(assemble, "build_optimizer", noted("building", build))
+    monkeypatch.setattr(course.Epochs, "after_step", noted("after a step", after))
+    train(config("training.epochs=1"), console=console)
+    assert seen == {"building": [False], "after a step": [True, True]}
+    with pytest.raises(RunError):  # a run of another length
+        train(config(), console=console)
+    assert gc.isenabled()
 
 
 def test_a_finished_run_resumes_to_its_own_result(config, console):
