@@ -95,7 +95,7 @@ def create(
     if isinstance(trainable, str) and trainable not in available:
         raise unknown_name(f"level of {name} to train from", trainable, available)
 
-    network = reference.build(variant)
+    network = reference.structure(variant)
     names = reference.names(network)
     operations = {names[id(operation)]: operation for operation in network.operations}
     ends = {level: operations[available[level].layer].output for level in levels}

@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.src.backend.common import global_state
 from keras.src.utils.naming import to_snake_case
 
 from segzoo.backbones.contract import Variant
@@ -38,6 +39,19 @@ def build(variant: Variant, weights: str | None = None, size: tuple[int, int] = 
             else getattr(keras.applications, variant.constructor)
         )
         return constructor(include_top=False, weights=weights, input_shape=(*size, 3))
+
+
+def structure(variant: Variant, size: tuple[int, int] = (_SIZE, _SIZE)) -> keras.Model:
+    """Build the variant's network without its variables, for those who read its layers and tensors only.
+
+    To make the variables and to draw their initial values is three quarters of the time that `build` takes.
+    """
+    key = "uninitialized_variables"  # which Keras makes when the outermost scope is left; without them it makes none
+    waiting = list(global_state.get_global_attribute(key) or ())
+    with keras.StatelessScope():
+        network = build(variant, size=size)
+        global_state.set_global_attribute(key, waiting)
+    return network
 
 
 def preprocess(variant: Variant, pixels: Any, weights: str = "imagenet") -> Any:

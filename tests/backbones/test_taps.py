@@ -39,7 +39,7 @@ DEEP += [f"kcv_cspdarknet_{size}" for size in ("m", "l", "xl")]
 def test_taps_are_where_the_tables_say(name: str, installed) -> None:
     installed(name)
     variant = BACKBONES[name]
-    network = reference.build(variant, size=(SIZE, SIZE))
+    network = reference.structure(variant, size=(SIZE, SIZE))
     names = reference.names(network)
     operations = {names[id(operation)]: operation for operation in network.operations}
     for kind, table in variant.tables.items():
@@ -59,7 +59,7 @@ def test_taps_are_where_the_tables_say(name: str, installed) -> None:
 def test_output_taps_are_the_stem_and_the_last_block_of_each_stride(name: str) -> None:
     variant = BACKBONES[name]
     assert list(variant.tables) == ["expansion", "output"]  # the first is the default
-    network = reference.build(variant)
+    network = reference.structure(variant)
     ends = [layer.name for layer in network.layers if layer.name.endswith(("_add", "project_bn"))]
     last = {network.input.shape[1] // network.get_layer(end).output.shape[1]: end for end in ends}
     output = {tap.stride: tap.layer for tap in variant.tap_table("output")}
@@ -170,3 +170,11 @@ def test_layers_keep_their_names_and_come_out_equal_twice(name: str) -> None:
 def test_the_listed_figures_are_the_networks(name: str) -> None:
     assert figures(name) == measure(name)
     assert figures(name, (512, 128)).gflops == figures(name).gflops
+
+
+def test_a_structure_has_no_variables_and_leaves_those_of_others() -> None:
+    with keras.StatelessScope():
+        waiting = keras.Variable("ones", shape=(2,), dtype="float32")
+        network = reference.structure(BACKBONES["mobilenetv2"])
+    assert list(keras.ops.convert_to_numpy(waiting)) == [1.0, 1.0]
+    assert len(network.weights) > 200 and all(weight._value is None for weight in network.weights)

@@ -72,14 +72,14 @@ def pairs() -> list:
 @pytest.fixture(autouse=True)
 def one_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     """Build each reference network once for all decoders; backbones copy it and leave it as it is."""
-    build = reference.build
+    structure = reference.structure
 
-    def remembered(variant, weights=None):
+    def remembered(variant):
         if BUILT.get("name") != variant.name:
-            BUILT.update(name=variant.name, network=build(variant, weights))
+            BUILT.update(name=variant.name, network=structure(variant))
         return BUILT["network"]
 
-    monkeypatch.setattr(reference, "build", remembered)
+    monkeypatch.setattr(reference, "structure", remembered)
 
 
 @pytest.fixture(scope="module")
