@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from segzoo.data.formats import Labels, MaskFormat, create_format
+from segzoo.data.formats import FindsMasks, Labels, MaskFormat, create_format
 from segzoo.data.formats.contract import MAX_PIXELS
 from segzoo.data.images import ImageReader, exif_orientation, turned
 from segzoo.data.listing import is_endless, list_oddities, list_unpaired
@@ -110,10 +110,10 @@ class FolderSource:
         # In one folder with their images, masks are known by their suffix, and are no images
         of_masks = mask[1] if image_dirs == mask_dirs else ""
         images = _by_stem(image_dirs, IMAGE_SUFFIXES, "image", "data.image_dir", image[1], of_masks, self._strict)
-        if self.format.suffixes:
-            masks = _by_stem(mask_dirs, self.format.suffixes, "mask", "data.mask_dir", mask[1], strict=self._strict)
-        else:
+        if isinstance(self.format, FindsMasks):
             masks = self.format.find(mask_dirs, mask[0])
+        else:
+            masks = _by_stem(mask_dirs, self.format.suffixes, "mask", "data.mask_dir", mask[1], strict=self._strict)
         if self._strict:
             _check_partners(images, masks, image_dirs[0], mask_dirs[0])
         else:

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from segzoo.data.formats.contract import Labels, MaskFormat
+from segzoo.data.formats.contract import FindsMasks, Labels, MaskFormat
 from segzoo.errors import ConfigError, unknown_name
 from segzoo.registry import Registry
 
@@ -31,7 +31,7 @@ MASK_FORMATS = Registry(
     },
 )
 
-__all__ = ["MASK_FORMATS", "Labels", "MaskFormat", "check_format", "create_format", "resolved"]
+__all__ = ["MASK_FORMATS", "FindsMasks", "Labels", "MaskFormat", "check_format", "create_format", "resolved"]
 
 
 def create_format(name: str, labels: Labels, **options: Any) -> MaskFormat:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -47,12 +47,12 @@ class Labels:
 
 
 class MaskFormat(Protocol):
-    """Finds masks and reads them.
+    """Reads masks.
 
     Attributes:
         multilabel: which values of `Labels.multilabel` the format can give.
         suffixes: endings of mask files where each image has one, by which `FolderSource` pairs them; empty where
-            `find` does that.
+            the format is one of `FindsMasks`.
         settings: the format, its options and the classes as text, which `create_format` writes: other settings read
             other masks from the same files, so they are part of a source's fingerprint.
     """
@@ -61,23 +61,11 @@ class MaskFormat(Protocol):
     suffixes: tuple[str, ...]
     settings: str
 
-    def find(self, folders: Sequence[Path], pattern: str) -> dict[str, Path]:
-        """Return by the stem of its image where each mask is: a file, or a folder, or a stem of files.
-
-        Args:
-            folders: what `data.mask_dir` stands for.
-            pattern: `data.mask_dir` itself, for messages.
-
-        Raises:
-            DataError: there is none.
-        """
-        ...
-
     def read(self, place: Path, image: Path, size: tuple[int, int]) -> np.ndarray:
         """Return the mask of an image, (H, W) or (H, W, C) integers.
 
         Args:
-            place: as `find` gave it.
+            place: its file, or what `FindsMasks.find` gave.
             image: path of the image.
             size: (height, width) of the image.
 
@@ -91,6 +79,23 @@ class MaskFormat(Protocol):
         ...
 
 
+@runtime_checkable
+class FindsMasks(Protocol):
+    """What a format has besides where an image's mask is several files, or one file holds all masks."""
+
+    def find(self, folders: Sequence[Path], pattern: str) -> dict[str, Path]:
+        """Return by the stem of its image where each mask is: a file, or a folder, or a stem of files.
+
+        Args:
+            folders: what `data.mask_dir` stands for.
+            pattern: `data.mask_dir` itself, for messages.
+
+        Raises:
+            DataError: there is none.
+        """
+        ...
+
+
 class OneFile:
     """What formats have in common whose every image has one mask file: it lies where `FolderSource` paired it."""
 
@@ -100,10 +105,6 @@ class OneFile:
 
     def __init__(self, labels: Labels):
         self.labels = labels
-
-    def find(self, folders: Sequence[Path], pattern: str) -> dict[str, Path]:
-        """Not used: files are paired by `suffixes`."""
-        raise NotImplementedError
 
     def files(self, place: Path) -> Iterable[Path]:
         """Return the mask file."""
