@@ -17,7 +17,8 @@ HEAD = """# The zoo
 What fits what, written by `pytest tests/zoo -m "zoo or not zoo" --zoo-table docs/zoo.md`: a cell is there if its model
 was built and passed the tests in tests/zoo. Cells are parameters in millions / GFLOPs (two for each multiply-add) for
 one image of 256x256, three classes, default options; the output stride is the decoder's where the network can be
-dilated. Pairs that a run leaves out keep their cells, so that `-k convnext` renews some rows.
+dilated. Pairs that a run leaves out keep their cells, so that `-k convnext` renews some rows; "?" is a pair that fits
+and has not passed here yet, an empty cell one that does not fit: the network has not the levels, or not the stride.
 """
 
 
@@ -74,15 +75,16 @@ def _cells(page: str) -> Cells:
 
 
 def _page(cells: Cells) -> str:
+    from test_zoo import fits
+
     from segzoo.backbones import BACKBONES
     from segzoo.decoders import DECODERS
 
     decoders = list(DECODERS)
     lines = [HEAD, _row(["backbone", *decoders]), _row(["---"] + ["---:"] * len(decoders))]
     for name in BACKBONES:
-        row = [cells.get((name, decoder), "") for decoder in decoders]
-        if any(row):
-            lines.append(_row([f"`{name}`", *row]))
+        row = [cells.get((name, decoder)) or "?" if fits(name, decoder) else "" for decoder in decoders]
+        lines.append(_row([f"`{name}`", *row]))
     lines += [
         "",
         "## Backbones",
