@@ -76,6 +76,26 @@ def test_mixed_precision_trains_with_float32_logits_and_weights(policy: str, pix
         assert np.mean([(a != b).any() for a, b in zip(before, model.get_weights(), strict=True)]) > 0.9
 
 
+def test_keras_file_round_trip(model_of, pixels, tmp_path: Path) -> None:
+    """The other decoders' round trips are in decoders/."""
+    model = model_of("unet")
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    images = pixels(33, 47)
+    np.testing.assert_allclose(again(images, training=False), model(images, training=False), atol=1e-6)
+    assert again.name == model.name == "unet_resnet18"
+    assert [weight.path for weight in again.weights] == [weight.path for weight in model.weights]
+
+
+def test_names_are_unique_and_equal_in_every_build(model_of) -> None:
+    first = model_of("unet")
+    second = segzoo.build_model("unet", "resnet18", 3, weights="none", drop_path=0.0)
+    paths = [weight.path for weight in first.weights]
+    assert len(set(paths)) == len(paths)
+    assert [weight.path for weight in second.weights] == paths
+    assert [layer.name for layer in second.layers] == [layer.name for layer in first.layers]
+
+
 @pytest.mark.parametrize(
     ("decoder", "levels", "deepest"),
     [("unet", 5, 32), ("fpn", 4, 32), ("deeplabv3", 1, 16), ("deeplabv3plus", 2, 16)],

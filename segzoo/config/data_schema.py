@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from segzoo.config import data_checks as checks
+from segzoo.config import data_checks
 from segzoo.config.fields import Fraction, Positive, Section, Text
 from segzoo.config.problems import ProblemAt
 
-Transform = Annotated[Any, AfterValidator(checks.transform)]
+Transform = Annotated[Any, AfterValidator(data_checks.transform)]
 ClassName = Annotated[str, Field(min_length=1)]
 ColorValue = Annotated[int, Field(ge=0, le=255)]
 # YAML has lists and no tuples; only the outer container is relaxed, the numbers inside stay strict.
@@ -19,7 +19,7 @@ ImageSize = Annotated[
     tuple[Annotated[int, Field(ge=32, le=8192)], Annotated[int, Field(ge=32, le=8192)]], Field(strict=False)
 ]
 # A format's name, or {format: name, **options}. Checked by hand, against the format's own constructor.
-MasksFormat = Annotated[dict[str, Any], BeforeValidator(checks.masks_section)]
+MasksFormat = Annotated[dict[str, Any], BeforeValidator(data_checks.masks_section)]
 
 
 class FoldConfig(Section):
@@ -67,7 +67,9 @@ class SplitConfig(Section):
 
     @model_validator(mode="after")
     def _one_way(self) -> SplitConfig:
-        checks.one_way_to_split(self.fraction, self.fold, self.train, self.val, self.csv, self.group, self.stratify)
+        data_checks.one_way_to_split(
+            self.fraction, self.fold, self.train, self.val, self.csv, self.group, self.stratify
+        )
         return self
 
 
@@ -154,7 +156,7 @@ class GeneratedData(DataConfig):
 
     @model_validator(mode="after")
     def _ignored_label_is_no_class(self) -> GeneratedData:
-        checks.ignore_index_is_no_generated_class(self.ignore_index)
+        data_checks.ignore_index_is_no_generated_class(self.ignore_index)
         return self
 
 
@@ -214,18 +216,18 @@ class FolderData(DataConfig):
     @field_validator("classes")
     @classmethod
     def _classes_are_unique(cls, classes: list[str]) -> list[str]:
-        checks.no_repeats("class", classes)
+        data_checks.no_repeats("class", classes)
         return classes
 
     @field_validator("palette")
     @classmethod
     def _colors_are_unique(cls, palette: list[Color] | None) -> list[Color] | None:
-        checks.no_repeats("colour", [list(color) for color in palette or []])
+        data_checks.no_repeats("colour", [list(color) for color in palette or []])
         return palette
 
     @model_validator(mode="after")
     def _labels_and_colors_fit_the_classes(self) -> FolderData:
-        checks.ignore_index_is_no_class(self.ignore_index, self.classes)
-        checks.one_color_per_class(self.palette, self.classes)
-        checks.value_range(self.value_range)
+        data_checks.ignore_index_is_no_class(self.ignore_index, self.classes)
+        data_checks.one_color_per_class(self.palette, self.classes)
+        data_checks.value_range(self.value_range)
         return self

@@ -117,7 +117,7 @@ class FolderSource:
         if self._strict:
             _check_partners(images, masks, image_dirs[0], mask_dirs[0])
         else:
-            for place in dict.fromkeys([*image_dirs, *(mask_dirs if self.format.suffixes else [])]):
+            for place in dict.fromkeys([*image_dirs, *([] if isinstance(self.format, FindsMasks) else mask_dirs)]):
                 suffixes = (*(IMAGE_SUFFIXES if place in image_dirs else ()), *self.format.suffixes)
                 self.problems += list_oddities(place, suffixes, root)
             self.problems += list_unpaired(images, masks, image_dirs[0], mask_dirs[0])

@@ -13,6 +13,7 @@ import numpy as np
 
 from segzoo.data.checks import Findings
 from segzoo.data.folder import FolderSource
+from segzoo.data.formats import FindsMasks
 from segzoo.data.images import exif_orientation, turned
 from segzoo.data.masks import check_labels
 from segzoo.errors import DataError
@@ -52,7 +53,7 @@ def repair(sources: Mapping[str, FolderSource], findings: Findings, out: Path) -
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} is there already; --fix writes a copy into a new or empty folder and replaces nothing.")
     for source in sources.values():
-        if not source.format.suffixes or any(set("*{") & set(str(folder)) for folder in source.folders):
+        if isinstance(source.format, FindsMasks) or any(set("*{") & set(str(folder)) for folder in source.folders):
             raise DataError("--fix copies data sets of one folder of images and one of masks, a file for each image.")
     bad = {(p.split, p.id): p for p in findings.problems if p.severity == "error" and p.kind != "leak"}
     # Which of the two belongs to the mask nobody knows; their problem is named after a file

@@ -58,4 +58,4 @@ class ClimbingDecoder(Decoder):
 
     def output_channels(self, features: Mapping[str, Any]) -> int:
         """Channels of the result."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define output_channels.")

@@ -104,7 +104,7 @@ class PixelLoss(keras.losses.Loss):
             target: the target in the form that `Target` describes.
             logits: (B, H, W, C) in the loss's dtype.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define value.")
 
     def probabilities(self, logits: Any) -> Any:
         """Return (B, H, W, C) in 0..1: a softmax in multiclass mode, otherwise a sigmoid."""

@@ -28,7 +28,7 @@ class _Lovasz(PerImageLoss):
 
     def errors(self, logits: Any, target: Any) -> Any:
         """Return the error of every place, (B, H, W, C), at most about 1 where it is right."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define errors.")
 
     def value(self, target: Target, logits: Any) -> Any:
         """Return the scalar loss; see `PixelLoss.value`."""

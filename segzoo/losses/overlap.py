@@ -100,7 +100,7 @@ class OverlapLoss(CountLoss):
 
     def loss_of(self, overlap: Any, predicted: Any, actual: Any) -> Any:
         """Return the loss of each class from the sums of p g, of p and of g, all of one shape."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define loss_of.")
 
     def value(self, target: Target, logits: Any) -> Any:
         """Return the scalar loss; see `PixelLoss.value`."""

@@ -31,22 +31,22 @@ class ClassCounts:
     @property
     def hits(self) -> np.ndarray:
         """Pixels that are of the class in target and prediction, int64 (C,)."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define hits.")
 
     @property
     def actual(self) -> np.ndarray:
         """Pixels of the class in the target, int64 (C,)."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define actual.")
 
     @property
     def predicted(self) -> np.ndarray:
         """Pixels of the class in the prediction, int64 (C,)."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define predicted.")
 
     @property
     def valid(self) -> np.ndarray:
         """Pixels that were counted for the class, int64 (C,)."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define valid.")
 
     def iou(self) -> np.ndarray:
         """Return intersection over union per class (C,)."""

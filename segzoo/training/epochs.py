@@ -106,7 +106,7 @@ class Epochs:
         interrupts: signals that ask for a stop.
         pictured: ids of the validation samples in the sheet of predictions.
         distribution: the devices; of several processes each has its share of `val_batches`.
-        after_first_step: called once the step has been traced.
+        after_first_step: called after the first step of an epoch, when the step has been traced.
     """
 
     def __init__(

@@ -39,12 +39,13 @@ class _Collector:
         self.cells = cells
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep what a passed test noted; a failed one empties its cell."""
+        """Keep what a passed test noted; a failed one empties its cell, a skipped one keeps it."""
         pair = re.search(r"::test_pair\[(\w+)-(\w+)\]", report.nodeid)
-        if pair and report.when == "call":
-            noted = dict(report.user_properties)
-            cell = f"{noted['parameters'] / 1e6:.1f} / {noted['gflops']:.1f}" if "gflops" in noted else ""
-            self.cells[pair[1], pair[2]] = cell if report.passed else ""
+        noted = dict(report.user_properties)
+        if pair and report.failed:  # also of a worker that crashed, which has no phase
+            self.cells[pair[1], pair[2]] = ""
+        elif pair and report.when == "call" and report.passed and "gflops" in noted:
+            self.cells[pair[1], pair[2]] = f"{noted['parameters'] / 1e6:.1f} / {noted['gflops']:.1f}"
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -51,8 +51,9 @@ def covering() -> set[tuple[str, str]]:
             fitting = [decoder for decoder in DECODERS if fits(name, decoder)]
             if figures(name).parameters > 30e6:
                 fitting = [decoder for decoder in fitting if decoder in LIGHT]
-            taken.add(fitting[index % len(fitting)])
-            chosen.add((name, fitting[index % len(fitting)]))
+            decoder = fitting[index % len(fitting)]
+            taken.add(decoder)
+            chosen.add((name, decoder))
         left = [decoder for decoder in DECODERS if decoder not in taken and fits(smallest, decoder)]
         chosen |= {(smallest, decoder) for decoder in left or LIGHT[:1]}
     return chosen
