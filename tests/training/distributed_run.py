@@ -79,11 +79,28 @@ def mirrored(folder: Path) -> None:
     assert not any(getattr(layer, "synchronized", False) for layer in loaded._flatten_layers())
 
 
+JOINED = "training.distribution=multi_host"
+
+
+def killed(folder: Path) -> None:
+    """Both processes die after step 5; the state is that of step 4, since this comes before it is saved."""
+    assemble.build_network = small(dropout=0.2)
+    seen = epochs._Watch.on_train_batch_end
+
+    def dies(self: Any, batch: int, logs: Any = None) -> None:
+        if self.progress.step == 4 and float(logs["loss"]):  # whose value is there when all processes took the step
+            os.kill(os.getpid(), signal.SIGKILL)
+        seen(self, batch, logs)
+
+    epochs._Watch.on_train_batch_end = dies
+    run(folder, "name=killed", JOINED)
+
+
 def multi_host(folder: Path) -> None:
     assemble.build_network = small(dropout=0.2)
     distribution._ASKING_SECONDS = 0.0  # after every step
-    joined = "training.distribution=multi_host"
-    keep(folder, "whole", run(folder, "name=whole", joined))
+    keep(folder, "whole", run(folder, "name=whole", JOINED))
+    keep(folder, "killed", run(folder, "name=killed", JOINED))
 
     seen = epochs._Watch.on_train_batch_end
 
@@ -94,14 +111,14 @@ def multi_host(folder: Path) -> None:
 
     epochs._Watch.on_train_batch_end = interrupted
     try:
-        run(folder, "name=broken", joined)
+        run(folder, "name=broken", JOINED)
     except RunInterruptedError as error:
         (folder / "interrupted.txt").write_text(str(error))
     epochs._Watch.on_train_batch_end = seen
-    keep(folder, "broken", run(folder, "name=broken", joined))
+    keep(folder, "broken", run(folder, "name=broken", JOINED))
     if os.environ["JAX_PROCESS_ID"] == "0":
         keep(folder, "none", run(folder, "name=none", "training.distribution=none"))
 
 
 if __name__ == "__main__":
-    {"mirrored": mirrored, "multi_host": multi_host}[sys.argv[1]](Path(sys.argv[2]))
+    {"mirrored": mirrored, "killed": killed, "multi_host": multi_host}[sys.argv[1]](Path(sys.argv[2]))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -20,15 +22,15 @@ SCRIPT = Path(__file__).with_name("distributed_run.py")
 
 
 def begin(task: str, folder: Path, **variables: str) -> subprocess.Popen:
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **variables}
     command = [sys.executable, str(SCRIPT), task, str(folder)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def end(process: subprocess.Popen) -> None:
+def end(process: subprocess.Popen, status: int = 0) -> None:
     _, errors = process.communicate(timeout=600)
-    assert process.returncode == 0, errors[-3000:]
+    assert process.returncode == status, errors[-3000:]
 
 
 def compare(folder: Path, found: str, expected: str, figures: float, weights: float) -> None:
@@ -49,27 +51,36 @@ def test_two_devices_of_one_process_train_as_one(tmp_path: Path) -> None:
     compare(folder, "mirrored", "none", 1e-5, 1e-4)
 
 
-@pytest.mark.slow
-def test_two_processes_train_as_one_and_resume_exactly(tmp_path: Path) -> None:
-    pytest.importorskip("jax")
+def together(task: str, folders: list[Path], status: int = 0) -> None:
+    """Run `task` in a process for each folder, joined by JAX; all must end with `status`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    shared = {"KERAS_BACKEND": "jax", "JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
-    folders = [tmp_path / "0", tmp_path / "1"]
-    processes = [begin("multi_host", folder, JAX_PROCESS_ID=folder.name, **shared) for folder in folders]
+    shared = {"KERAS_BACKEND": "jax", "JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(len(folders))}
+    processes = [begin(task, folder, JAX_PROCESS_ID=folder.name, **shared) for folder in folders]
     try:
         for process in processes:
-            end(process)
+            end(process, status)
     finally:
         for process in processes:
             process.kill()
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_and_resume_exactly(tmp_path: Path) -> None:
+    pytest.importorskip("jax")
+    folders = [tmp_path / "0", tmp_path / "1"]
+    together("killed", folders, -signal.SIGKILL)
+    together("multi_host", folders)
     chief, other = folders
     compare(chief, "whole", "none", 1e-4, 1e-4)
     # Only process 1 got the signal; both stopped after the same step, and went on to the same bits.
     assert "SIGTERM: stopped after step 4 of 6" in (chief / "interrupted.txt").read_text()
     assert "after step 4 of 6" in (other / "interrupted.txt").read_text()
     compare(chief, "broken", "whole", 0.0, 0.0)
+    compare(chief, "killed", "whole", 0.0, 0.0)
+    sessions = map(json.loads, (chief / "runs" / "killed" / "sessions.jsonl").read_text().splitlines())
+    assert [(line["event"], line["step"]) for line in sessions] == [("start", 0), ("resume", 4), ("finish", 6)]
     # Their run folders are apart here, so what process 1 knew came from process 0, and what it wrote would be seen.
     (other / "whole.npz").rename(chief / "other.npz")
     compare(chief, "whole", "other", 0.0, 0.0)
