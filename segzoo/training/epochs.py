@@ -289,12 +289,13 @@ class Epochs:
     def _close_epoch(self, progress: Progress, screen: Screen) -> None:
         """Evaluate the epoch, then write the state, then all that is made from it."""
         epoch = progress.epoch + 1
+        speed = screen.images_per_second(progress.step)
         row = {
             "epoch": epoch,
             "step": progress.step,
             **_own_and_auxiliary(progress.losses),
             "learning_rate": float(keras.ops.convert_to_numpy(self.network.optimizer.learning_rate)),
-            "images_per_second": round(screen.images_per_second(progress.step), 2),
+            "images_per_second": None if speed is None else round(speed, 2),
             "seconds": round(progress.seconds - progress.epoch_began, 2),
         }
         last = epoch == self.settings.epochs or progress.stopped is not None

@@ -88,7 +88,8 @@ class Screen:
             self._started, self._first, self._warm = now, step, True
             self._run_started = self._run_started or (now, step)
         else:
-            self._shown.update(speed=f"{self.images_per_second(step):.1f}", left=self._left(step, now))
+            speed = self.images_per_second(step)
+            self._shown.update(speed="..." if speed is None else f"{speed:.1f}", left=self._left(step, now))
         if now - self._looked >= _BETWEEN_LOOKS:
             self._looked = now
             self._shown["memory"] = memory_text()
@@ -104,8 +105,10 @@ class Screen:
         else:
             self._bar.update(self._task, completed=step, **self._shown)
 
-    def images_per_second(self, step: int) -> float:
-        """Training speed of this epoch so far, without its first step."""
+    def images_per_second(self, step: int) -> float | None:
+        """Training speed of this epoch so far, without its first step; None where there was no other."""
+        if step <= self._first:
+            return None
         return (step - self._first) * self.batch_size / max(1e-9, self._clock() - self._started)
 
     def row(self, row: dict[str, Any], epochs: int, best: bool) -> None:
@@ -114,7 +117,9 @@ class Screen:
         if "val_mean_iou" in row:
             parts += [f"val loss {row['val_loss']:.4f}", f"val mIoU {row['val_mean_iou']:.4f}{' *' if best else ''}"]
             self._shown["score"] = f"{row['val_mean_iou']:.4f}"
-        parts += [f"{row['images_per_second']:.1f} images/s", f"{row['seconds']:.1f} s"]
+        if row["images_per_second"] is not None:
+            parts.append(f"{row['images_per_second']:.1f} images/s")
+        parts.append(f"{row['seconds']:.1f} s")
         parts += [f"{self._left(row['step'], self._clock())} left", memory_text()]
         self._print("  ".join(parts))
 

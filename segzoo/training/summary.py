@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,8 @@ def _figures(
     """Name and text of the figures of the whole run."""
     best = history[best_epoch - 1]
     seconds = sum(row["seconds"] + row.get("val_seconds", 0.0) for row in history)
-    speeds = sorted(row["images_per_second"] for row in history)
+    speeds = [row["images_per_second"] for row in history if row["images_per_second"] is not None]
+    speed = f"{statistics.median(speeds):.1f}" if speeds else "not measured, no epoch has a second step"
     return [
         ("mean IoU", figure_text(confusion.mean_iou())),
         ("pixel accuracy", figure_text(confusion.pixel_accuracy())),
@@ -106,7 +108,7 @@ def _figures(
         ("epochs", f"{len(history)}"),
         ("steps", f"{history[-1]['step']:,}"),
         ("time of training and evaluation", duration(seconds)),
-        ("images/s in training, median of the epochs", f"{speeds[len(speeds) // 2]:.1f}"),
+        ("images/s in training, median of the epochs", speed),
     ]
 
 

@@ -62,6 +62,21 @@ def test_without_a_terminal_there_is_a_line_a_minute_and_one_for_the_epoch():
     assert "\x1b" not in stream.getvalue()
 
 
+def test_an_epoch_without_a_second_step_has_no_speed():
+    screen, clock, stream = screen_on(terminal=False)
+    with screen:
+        screen.epoch(1, 10, 10)  # resumed between its last step and its evaluation
+        assert screen.images_per_second(10) is None
+        screen.row({**ROW, "images_per_second": None, "seconds": 680.0}, 10, best=True)
+        screen.epoch(2, 10, 10)
+        clock.now += 500
+        screen.step(11, 0.25)
+        assert screen.images_per_second(11) is None
+    first, second = stream.getvalue().splitlines()
+    assert "680.0 s" in first and "images/s" not in first
+    assert "... images/s" in second
+
+
 def test_on_a_terminal_the_bar_has_loss_score_speed_time_left_and_memory():
     screen, clock, stream = screen_on(terminal=True)
     with screen:
