@@ -14,6 +14,7 @@ from segzoo.backbones.contract import Pixels, Variant
 from segzoo.errors import SegzooError, unknown_name
 from segzoo.layers import (
     AtrousConv2D,
+    AveragePooling2D,
     BatchNormalization,
     DepthwiseConv2D,
     DilatedPooling2D,
@@ -101,8 +102,8 @@ def create(
     ends = {level: operations[available[level].layer].output for level in levels}
     frozen = set()
     if isinstance(trainable, str):
-        part = keras.Model(network.input, operations[available[trainable].layer].output)
-        frozen = {names[id(operation)] for operation in reference.flat(part)}
+        begin = reference.part(network, operations[available[trainable].layer].output)
+        frozen = {names[id(operation)] for operation in reference.flat(begin)}
     elif not trainable:
         frozen = set(names.values())
 
@@ -113,7 +114,7 @@ def create(
     )
     copy.count_blocks(network)
     clone = keras.models.clone_model(
-        keras.Model(network.input, ends), input_tensors=images, clone_function=lambda layer: layer, call_function=copy
+        reference.part(network, ends), input_tensors=images, clone_function=lambda layer: layer, call_function=copy
     )
     # Outputs must be a dict by level again: the clone keeps the structure of the reference's outputs.
     model = keras.Model(images, clone.output, name=variant.name)
@@ -282,10 +283,11 @@ class _Copy:
         if size == 1 and strides == 1:
             return x
         x, padding = self._padding(x, size, strides)
+        average = isinstance(layer, keras.layers.AveragePooling2D)
         if rate > 1 and size > 1:
-            average = isinstance(layer, keras.layers.AveragePooling2D)
             return self._new(layer, DilatedPooling2D, {"pool_size": size, "dilation_rate": rate, "average": average})(x)
-        return self._new(layer, config={**layer.get_config(), "strides": strides, "padding": padding})(x)
+        kind = AveragePooling2D if average else None
+        return self._new(layer, kind, {**layer.get_config(), "strides": strides, "padding": padding})(x)
 
     def _convolve(self, layer: Any, x: Any) -> Any:
         size = max(layer.kernel_size)

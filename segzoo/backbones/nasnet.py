@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from segzoo.backbones.contract import CENTERED, Variant, tap_table
 
 _MOBILE = tap_table(
@@ -24,10 +26,27 @@ _UNDILATED = (
 )
 _QUIRK = 'The stem pads nothing, which costs it a row and a column; here it is padded to "same".'
 
+
+def mobile(**arguments: Any) -> Any:
+    """NASNet Mobile on torch, too, where Keras 3.15 builds NASNet Large alone, of the same layers."""
+    from keras.src.applications.nasnet import NASNet
+
+    return NASNet(
+        penultimate_filters=1056,
+        num_blocks=4,
+        stem_block_filters=32,
+        skip_reduction=False,
+        filter_multiplier=2,
+        default_size=224,  # by which it knows the weights, too
+        name="nasnet_mobile",
+        **arguments,
+    )
+
+
 VARIANTS = {
     name: Variant(name, constructor, "nasnet", CENTERED, {"output": taps}, undilated=_UNDILATED, quirk=_QUIRK)
     for name, constructor, taps in (
-        ("nasnet_mobile", "NASNetMobile", _MOBILE),
+        ("nasnet_mobile", "segzoo.backbones.nasnet:mobile", _MOBILE),
         ("nasnet_large", "NASNetLarge", _LARGE),
     )
 }

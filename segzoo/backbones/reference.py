@@ -54,6 +54,12 @@ def structure(variant: Variant, size: tuple[int, int] = (_SIZE, _SIZE)) -> keras
     return network
 
 
+def part(network: keras.Model, outputs: Any) -> keras.Model:
+    """The part of a `structure` that leads to `outputs`, any nest of its tensors."""
+    with keras.StatelessScope():  # outside of it Keras hands the variables, which are not there, to torch
+        return keras.Model(network.input, outputs)
+
+
 def preprocess(variant: Variant, pixels: Any, weights: str = "imagenet") -> Any:
     """What the family's own function makes of pixels 0..255, before they enter the network with these weights."""
     if variant.package == "keras-cv":

@@ -116,6 +116,29 @@ class PyramidPooling(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("segzoo")
+class AveragePooling2D(keras.layers.AveragePooling2D):
+    """Keras's, `(B, H, W, C)` to `(B, h, w, C)`, whose windows leave out what is outside of the map on torch, too.
+
+    Where "same" padding adds a row at one side only, Keras 3.15.1 repeats the last one on torch, and counts it.
+    """
+
+    def call(self, x: Any) -> Any:
+        """Pool."""
+        if keras.backend.backend() != "torch" or self.padding != "same":
+            return super().call(x)
+        sides = [(0, 0)]
+        for size, window, stride in zip(x.shape[1:3], self.pool_size, self.strides, strict=True):
+            missing = max(0, (-(-size // stride) - 1) * stride + window - size)
+            sides.append((missing // 2, missing - missing // 2))
+        sides.append((0, 0))
+        sums, counts = (
+            ops.average_pool(ops.pad(values, sides), self.pool_size, self.strides, "valid")
+            for values in (x, ops.ones_like(x[:1, :, :, :1]))
+        )
+        return sums / counts
+
+
+@keras.saving.register_keras_serializable("segzoo")
 class DilatedPooling2D(keras.layers.Layer):
     """Maximum or average over a dilated window, at stride 1: `(B, H, W, C)` to the same shape.
 

@@ -1,9 +1,8 @@
 """Every decoder in every format, on a small network, and two on real backbones."""
 
-import keras
 import pytest
+from networks import small_backbone
 
-from segzoo.backbones import wrap
 from segzoo.decoders import DECODERS
 from segzoo.export import FORMATS
 from segzoo.export.exporter import write_checked
@@ -16,21 +15,12 @@ PAIRS = [(decoder, None) for decoder in DECODERS]
 PAIRS += [("fpn", "mobilenetv3_small"), ("deeplabv3plus", "efficientnet_b0")]
 
 
-def network() -> keras.Model:
-    """Five convolutions with stride 2, as a backbone with the levels P1 to P5."""
-    x = images = keras.Input((None, None, 3), name="image")
-    x = keras.layers.Rescaling(1 / 64, -2)(x)
-    for number in range(1, 6):
-        x = keras.layers.Conv2D(8 * number, 3, 2, "same", activation="relu", name=f"level{number}")(x)
-    return wrap(keras.Model(images, x, name="small"), {f"P{number}": f"level{number}" for number in range(1, 6)})
-
-
 @pytest.fixture(scope="module", params=PAIRS, ids=lambda pair: "+".join(filter(None, pair)))
 def zoo(request, shake):
     """A model with logits of ordinary size, and its graph, traced once for all formats."""
     decoder, backbone = request.param
     options = {"drop_path": 0.0} if backbone else {}
-    model = shake(build_model(decoder, backbone or network(), 3, weights="none", **options))
+    model = shake(build_model(decoder, backbone or small_backbone(), 3, weights="none", **options))
     with traced(model, "logits", None) as graph:
         yield model, graph
 

@@ -1,4 +1,4 @@
-"""Adaptive pooling against PyTorch's definition, field by field, with static and with unknown sizes."""
+"""Averages against their definitions, field by field and window by window, with static and with unknown sizes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from segzoo.layers import PyramidPooling
+from segzoo.layers import AveragePooling2D, PyramidPooling
 from segzoo.layers.pooling import adaptive_average
 
 
@@ -40,6 +40,23 @@ def test_one_graph_serves_every_size() -> None:
         np.testing.assert_allclose(found, layer(x), atol=1e-5)
         np.testing.assert_array_equal(found[..., :3], x)
         assert found.shape == layer.compute_output_shape(x.shape) == (2, *size, 3 + 4 * 2)
+
+
+@pytest.mark.parametrize("size", [(7, 9), (8, 10), (1, 2)])
+@pytest.mark.parametrize(("window", "stride"), [(3, 2), (2, 2), (3, 1), (4, 3)])
+def test_an_average_leaves_out_what_is_outside_of_the_map(size: tuple[int, int], window: int, stride: int) -> None:
+    x = np.random.default_rng(2).normal(size=(2, *size, 3)).astype("float32")
+    found = np.asarray(keras.ops.convert_to_numpy(AveragePooling2D(window, stride, "same")(x)))
+    rows, columns = (-(-length // stride) for length in size)
+    top, left = (
+        max(0, (count - 1) * stride + window - length) // 2 for count, length in zip((rows, columns), size, strict=True)
+    )
+    assert found.shape == (2, rows, columns, 3)
+    for row in range(rows):
+        for column in range(columns):
+            y, z = row * stride - top, column * stride - left
+            inside = x[:, max(0, y) : y + window, max(0, z) : z + window]
+            np.testing.assert_allclose(found[:, row, column], inside.mean((1, 2)), atol=1e-5)
 
 
 def test_bins_are_positive() -> None:

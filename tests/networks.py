@@ -1,0 +1,16 @@
+"""Networks for tests that need none of the zoo's; also imported by the processes that tests start."""
+
+from __future__ import annotations
+
+import keras
+
+from segzoo.backbones import wrap
+
+
+def small_backbone() -> keras.Model:
+    """Five convolutions with stride 2, as a backbone with the levels P1 to P5."""
+    x = images = keras.Input((None, None, 3), name="image")
+    x = keras.layers.Rescaling(1 / 64, -2)(x)
+    for number in range(1, 6):
+        x = keras.layers.Conv2D(8 * number, 3, 2, "same", activation="relu", name=f"level{number}")(x)
+    return wrap(keras.Model(images, x, name="small"), {f"P{number}": f"level{number}" for number in range(1, 6)})
