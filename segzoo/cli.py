@@ -384,14 +384,12 @@ def decoders() -> None:
 
     start_backend()
 
-    table = Table()
-    for heading in ("decoder", "options", "source"):
-        table.add_column(heading)
+    rows = []
     for name in DECODERS:
         decoder = DECODERS[name]
         options = ", ".join(f"{option}={default!r}" for option, default in decoder.options().items())
-        table.add_row(name, options, re.split(r":\s", decoder.__doc__ or "")[0])
-    _console().print(table)
+        rows.append((name, options, re.split(r":\s", decoder.__doc__ or "")[0]))
+    _console().print(_table(("decoder", "options", "source"), rows, "decoders", wrapped=("options", "source")))
 
 
 @app.command()
@@ -414,11 +412,18 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
         raise typer.Exit
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str, right: Sequence[int]) -> Table:
+def _table(
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    title: str,
+    right: Sequence[int] = (),
+    wrapped: Sequence[str] = ("what it is",),
+) -> Table:
     # Narrow, so that a row of all levels fits into 80 columns.
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
     for index, heading in enumerate(headings):
-        table.add_column(heading, no_wrap=heading != "what it is", justify="right" if index in right else "left")
+        justify: Literal["right", "left"] = "right" if index in right else "left"
+        table.add_column(heading, no_wrap=heading not in wrapped, overflow="fold", justify=justify)
     for row in rows:
         table.add_row(*row)
     return table
