@@ -1,15 +1,11 @@
-"""The course of a run: epochs of steps, their evaluation, and what each leaves in the run folder."""
+"""The course of a run: epochs of steps, their evaluation, and the state that each leaves in the run folder."""
 
 from __future__ import annotations
 
-import json
 import math
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -17,76 +13,22 @@ from rich.console import Console
 
 from segzoo.config import Config
 from segzoo.errors import RunError, RunInterruptedError, SegzooError
-from segzoo.files import remove, replacing
-from segzoo.metrics import ConfusionMatrix, MultilabelCounts
-from segzoo.model import LOGITS, logits_only
+from segzoo.files import remove
+from segzoo.model import LOGITS
 from segzoo.training import assemble
-from segzoo.training.averages import Averages
-from segzoo.training.curves import plot_curves
 from segzoo.training.distribution import Distribution
 from segzoo.training.evaluation import Evaluation, evaluate, merged
 from segzoo.training.feed import Batch, Feed
 from segzoo.training.generations import Stored
 from segzoo.training.interrupts import Interrupts
-from segzoo.training.logs import TensorBoardLog, write_csv
-from segzoo.training.plateau import PlateauFactor
+from segzoo.training.outputs import Outputs, Result, Trained
 from segzoo.training.progress import Progress
-from segzoo.training.reports import Reports
 from segzoo.training.run import RunFolder
-from segzoo.training.screen import Screen, class_table
-from segzoo.training.stages import Stages
-from segzoo.training.state import Extra, NotFiniteError, restore_metrics, save_state
-from segzoo.training.summary import write_summary
-from segzoo.weights import bare, load_file, save_file
+from segzoo.training.screen import Screen
+from segzoo.training.state import NotFiniteError, restore_metrics, save_state
 
 if TYPE_CHECKING:
     from segzoo.data import EvalBatches
-
-
-@dataclass
-class Result:
-    """What a run came to.
-
-    Attributes:
-        folder: the run folder.
-        confusion: confusion matrix of the validation split at the best epoch.
-        best_epoch: that epoch, the first being 1.
-        history: one row of figures for each epoch.
-        model: the network with its best weights.
-    """
-
-    folder: Path
-    confusion: ConfusionMatrix | MultilabelCounts
-    best_epoch: int
-    history: list[dict[str, Any]]
-    model: keras.Model
-
-
-@dataclass
-class Parts:
-    """What is trained and what moves with it.
-
-    Attributes:
-        network: compiled, its optimizer built.
-        stages: which parts of it are frozen when.
-        averages: moving averages of its weights, where the configuration asks for them.
-        plateau: factor on the learning rate, where the configuration has `reduce_on_plateau`.
-    """
-
-    network: keras.Model
-    stages: Stages
-    averages: Averages | None = None
-    plateau: PlateauFactor | None = None
-
-    @property
-    def evaluated(self) -> keras.Model:
-        """The network that is evaluated and saved: that of the averages where there are any."""
-        return self.network if self.averages is None else self.averages.averaged
-
-    @property
-    def extra(self) -> Extra:
-        """What the run state holds beside the network and its optimizer."""
-        return {} if self.averages is None else {"ema": self.averages.variables}
 
 
 class Epochs:
@@ -98,7 +40,7 @@ class Epochs:
     Args:
         config: the resolved configuration.
         folder: the run folder, locked.
-        parts: the network, compiled, and what moves with it.
+        trained: the network, compiled, and what moves with it.
         loss: of the logits, for the evaluation.
         steps: steps of an epoch.
         val_batches: the validation split.
@@ -113,7 +55,7 @@ class Epochs:
         self,
         config: Config,
         folder: RunFolder,
-        parts: Parts,
+        trained: Trained,
         loss: keras.losses.Loss,
         steps: int,
         val_batches: EvalBatches,
@@ -127,9 +69,8 @@ class Epochs:
         self.config = config
         self.settings = config.training
         self.folder = folder
-        self.parts = parts
-        self.network = parts.network
-        self.predicting = logits_only(parts.evaluated)
+        self.trained = trained
+        self.network = trained.network
         self.loss = loss
         self.steps = steps
         self.val_batches = val_batches
@@ -137,10 +78,10 @@ class Epochs:
         self.interrupts = interrupts
         self.pictured = pictured
         self.names = assemble.class_names(config)
-        self.reports: Reports | None = None  # of several processes one reports
         self.distribution = distribution or Distribution()
         self.after_first_step = after_first_step
-        self._predictor = self.distribution.predictor(self.predicting)
+        self.outputs = Outputs(config, folder, trained, self.distribution, console)
+        self._predictor = self.distribution.predictor(self.outputs.predicting)
         self._resumed: Stored | None = None  # until the metrics of its epoch are restored
         self._ticked = self._saved = time.perf_counter()
 
@@ -161,21 +102,13 @@ class Epochs:
             self.folder.write_log(
                 progress, "start", weights=str(self.network.weights_report), xla=bool(self.network.jit_compile)
             )
-        outputs = list(self.network.output) if isinstance(self.network.output, dict) else None
+        heads = list(self.network.output) if isinstance(self.network.output, dict) else None
         total = self.steps * self.settings.epochs
-        with ExitStack() as opened:
-            if self.folder.is_written:
-                tensorboard = opened.enter_context(
-                    closing(TensorBoardLog(self.folder.tensorboard, self._purge_step(progress)))
-                )
-                self.reports = opened.enter_context(
-                    Reports(self.config, self.folder, self.network, tensorboard, self.console)
-                )
-            feed = opened.enter_context(closing(Feed(batches, outputs)))
+        with self.outputs.opened(progress), closing(Feed(batches, heads)) as feed:
             with Screen(self.console, total, self.config.data.batch_size) as screen:
                 self._ticked = self._saved = time.perf_counter()
                 if progress.history and progress.position == 0:
-                    self._write_epoch(progress)  # a crash may have come between the state and these
+                    self.outputs.epoch(progress)  # a crash may have come between the state and these
                 while not self.is_over(progress):
                     if self.interrupts.requested and self.distribution.processes == 1:
                         self._stop(progress, self.interrupts.requested)
@@ -184,47 +117,13 @@ class Epochs:
                         self._close_epoch(progress, screen)
                     except NotFiniteError as error:
                         raise RunError(self._not_finite_message(error, progress)) from None
-            return self._finish(progress)
+            return self.outputs.finish(progress)
 
     def is_over(self, progress: Progress) -> bool:
         """Whether no epoch is left, or is under way."""
         if progress.position:
             return False
         return progress.stopped is not None or progress.epoch >= self.settings.epochs
-
-    def result(self, progress: Progress) -> Result:
-        """Show again what a finished run came to."""
-        result = self._result(progress)
-        self._show(result)
-        return result
-
-    def _result(self, progress: Progress) -> Result:
-        """Load the best weights.
-
-        Raises:
-            RunError: the run was never evaluated.
-        """
-        if progress.best_counts is None or progress.best_epoch is None:
-            raise RunError(f"{self.folder.path} was never evaluated; there is no best model to report.")
-        self._load_best()
-        confusion = assemble.counts(self.config, progress.best_counts)
-        return Result(self.folder.path, confusion, progress.best_epoch, progress.history, self.predicting)
-
-    def _load_best(self) -> None:
-        if self.distribution.processes == 1:
-            load_file(self.parts.evaluated, self.folder.best)
-            return
-        content = self.distribution.bytes_from_chief(self.folder.best.read_bytes)
-        with tempfile.TemporaryDirectory() as folder:  # the run folder may be out of the other processes' reach
-            copy = Path(folder) / self.folder.best.name
-            copy.write_bytes(content)
-            load_file(self.parts.evaluated, copy)
-
-    def _show(self, result: Result) -> None:
-        title = f"validation, best epoch {result.best_epoch} of {len(result.history)}"
-        self.console.print(class_table(result.confusion, self.names, title))
-        self.console.print(f"Summary: {self.folder.summary}", highlight=False, soft_wrap=True)
-        self.console.print(f"Run folder: {self.folder.path}", highlight=False, soft_wrap=True)
 
     def evaluate(self, progress: Progress) -> Evaluation:
         """Evaluate the network as it is on the validation split."""
@@ -264,7 +163,7 @@ class Epochs:
     def _enter_stage(self, progress: Progress) -> None:
         """Freeze and unfreeze what the epoch's stage says; a new stage has all of the patience."""
         fresh = progress.position == 0
-        stage = self.parts.stages.enter(progress.epoch, fresh)
+        stage = self.trained.stages.enter(progress.epoch, fresh)
         if stage is None:
             return
         self.console.print(f"Stage from epoch {stage.first_epoch + 1} on: {stage}.", highlight=False, markup=False)
@@ -307,7 +206,7 @@ class Epochs:
         self.folder.write_log(progress, "epoch", **row)
         self._save(progress)
         screen.row(row, self.settings.epochs, improved)
-        self._write_epoch(progress)
+        self.outputs.epoch(progress)
         if progress.stopped:
             self.console.print(_STOPPED[progress.stopped].format(progress=progress), highlight=False)
 
@@ -328,80 +227,30 @@ class Epochs:
         if improved:
             progress.best_score, progress.best_epoch = score, row["epoch"]
             progress.best_counts = found.confusion.counts.tolist()
-        if self.reports is not None:
-            self.reports.draw(found, row["epoch"], improved)
+        self.outputs.draw(found, row["epoch"], improved)
         return improved
 
     def _lose_patience(self, score: float, epoch: int, progress: Progress) -> None:
         """Lower the learning rate or end the training where the score no longer rises."""
         passed = self.settings.evaluate_every
         lowering, stopping = self.settings.reduce_on_plateau, self.settings.early_stopping
-        if lowering is not None and self.parts.plateau is not None:
+        if lowering is not None and self.trained.plateau is not None:
             stale = progress.plateau.wait(score, lowering.min_delta, passed)
             if stale >= lowering.patience:
-                factor = self.parts.plateau.lower(lowering.factor, lowering.final_fraction)
+                factor = self.trained.plateau.lower(lowering.factor, lowering.final_fraction)
                 progress.plateau.stale = 0
                 self.console.print(f"No better validation mIoU: learning rate at {factor:.3g} of its schedule.")
         if stopping is not None:
             stale = progress.early_stopping.wait(score, stopping.min_delta, passed)
-            over = stale >= stopping.patience and self.parts.stages.ended_in_last(epoch)
+            over = stale >= stopping.patience and self.trained.stages.ended_in_last(epoch)
             if over and progress.stopped is None:
                 progress.stopped = "early_stopping"
-
-    def _write_epoch(self, progress: Progress) -> None:
-        """Write what is made from the state of a whole epoch."""
-        if not self.folder.is_written:
-            return
-        row = progress.history[-1]
-        is_best = progress.best_epoch == progress.epoch
-        save_file(self.parts.evaluated, self.folder.last)
-        if is_best:
-            save_file(self.parts.evaluated, self.folder.best)
-        write_csv(self.folder.metrics, progress.history)
-        plot_curves(progress.history, self.folder.figures / "curves.png")
-        if self.reports is not None:
-            self.reports.epoch(row, is_best)
-
-    def _purge_step(self, progress: Progress) -> int | None:
-        """From which step on TensorBoard should forget what killed processes wrote."""
-        if not self.folder.tensorboard.is_dir():
-            return None
-        if not progress.history:
-            return 0
-        # At the end of an epoch its figures are written again.
-        return progress.history[-1]["step"] + (1 if progress.position else 0)
-
-    def _finish(self, progress: Progress) -> Result:
-        """Save the finished model and say, last of all, that the run is finished."""
-        self.distribution.release(self.network)
-        result = self._result(progress)
-        self.distribution.from_chief(lambda: self._write_end(progress, result))
-        self._show(result)
-        return result
-
-    def _write_end(self, progress: Progress, result: Result) -> None:
-        with replacing(self.folder.model) as temporary:
-            bare(self.predicting).save(temporary)
-        found = {
-            "best_epoch": progress.best_epoch,
-            "val_mean_iou": progress.best_score,
-            "epochs": progress.epoch,
-            "steps": progress.step,
-            "stopped": progress.stopped,
-        }
-        self.folder.write_log(progress, "finish", **found)
-        write_summary(self.config, self.folder, result.history, result.confusion, result.best_epoch)
-        if self.reports is not None:
-            self.reports.finish(result.best_epoch, result.confusion)
-        self.folder.write_session("finish", step=progress.step)
-        with replacing(self.folder.result) as temporary:
-            temporary.write_text(json.dumps({**found, "seconds": round(progress.seconds, 1)}, indent=2) + "\n")
 
     def _save(self, progress: Progress) -> None:
         self._tick(progress)
         if not self.folder.is_written:
             return
-        save_state(self.folder.state, self.network, progress, self.parts.extra)
+        save_state(self.folder.state, self.network, progress, self.trained.extra)
         self._saved = time.perf_counter()
 
     def _stop(self, progress: Progress, signal: str) -> None:
@@ -477,8 +326,8 @@ class _Watch(keras.callbacks.Callback):
         loss = progress.losses["loss"]
         if not math.isfinite(loss):
             raise NotFiniteError(f"The loss became {loss}")
-        if self.epochs.parts.averages is not None:
-            self.epochs.parts.averages.follow(progress.step)
+        if self.epochs.trained.averages is not None:
+            self.epochs.trained.averages.follow(progress.step)
         if progress.step == 1:
             self.epochs.folder.write_log(progress, "first_step", step=1, loss=loss)
         self.screen.step(progress.step, loss)

@@ -23,11 +23,12 @@ from segzoo.training import assemble
 from segzoo.training.batchnorm import momentum_for, set_momentum
 from segzoo.training.class_pixels import ClassPixels
 from segzoo.training.distribution import Distribution, start_distribution
-from segzoo.training.epochs import Epochs, Parts, Result
+from segzoo.training.epochs import Epochs
 from segzoo.training.evaluation import evenly_spaced
 from segzoo.training.generations import DamagedStateWarning, Stored, previous_of
 from segzoo.training.interrupts import Interrupts
 from segzoo.training.origin import differences, origin_of
+from segzoo.training.outputs import Result, Trained
 from segzoo.training.plateau import PlateauFactor
 from segzoo.training.progress import Progress
 from segzoo.training.run import OriginWarning, RunFolder, run_folder
@@ -114,21 +115,21 @@ def _train_on(
         keras.utils.set_random_seed(config.seed)
         steps = assemble.steps_per_epoch(config, batches)
         with distribution.building():
-            parts = _compiled(config, loss, steps, start if facts is None else None, distribution)
-        network = parts.network
+            trained = _compiled(config, loss, steps, start if facts is None else None, distribution)
+        network = trained.network
         progress = Progress(origin=origin) if facts is None else Progress.from_json(facts)
         if facts is not None:
             network.weights_report = progress.weights or network.weights_report  # where the run itself started from
             # All processes assign all variables, in one order: to assign one that they share is a joint act in JAX.
             stored = _shared(stored, facts, distribution)
-            restore(stored, network, folder.state, parts.extra)
+            restore(stored, network, folder.state, trained.extra)
         _say_what_is_trained(config, network, sources, steps, console)
         val_batches = assemble.eval_batches(config, sources["val"], (distribution.process, distribution.processes))
         own_ids = [sources["val"].ids[index] for index in val_batches.indices]
         epochs = Epochs(
             config,
             folder,
-            parts,
+            trained,
             loss,
             steps,
             val_batches,
@@ -139,7 +140,7 @@ def _train_on(
             after_first_step=after_first_step,
         )
         if distribution.from_chief(folder.result.is_file) and epochs.is_over(progress):
-            return epochs.result(progress)
+            return epochs.outputs.result(progress)
         if facts is None or progress.origin != origin:
             progress.origin = origin
             if folder.is_written:
@@ -180,7 +181,7 @@ def _check_alike(origins: list[dict[str, Any]]) -> None:
 
 def _compiled(
     config: Config, loss: keras.losses.Loss, steps: int, start: Start | None, distribution: Distribution
-) -> Parts:
+) -> Trained:
     """Build and compile the network, from `start` where there is one, and what moves with it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", WeightsWarning)  # the report is printed and logged
@@ -199,7 +200,7 @@ def _compiled(
     if isinstance(network.output, dict) and not network._compile_loss.built:
         # Keras makes the mean losses of several outputs when the step is traced: too late to restore them.
         network._compile_loss.build(network.output, network.output)
-    return Parts(
+    return Trained(
         network, assemble.build_stages(config, network, steps), assemble.build_averages(config, network), plateau
     )
 

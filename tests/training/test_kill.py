@@ -26,7 +26,7 @@ from segzoo import files
 from segzoo.config import load_config
 from segzoo.errors import RunError, RunInterruptedError, SegzooError
 from segzoo.training import epochs as course
-from segzoo.training import generations, reports, summary, train
+from segzoo.training import generations, outputs, reports, summary, train
 from segzoo.training.progress import CLOCKED
 
 RECIPE = """
@@ -65,7 +65,7 @@ def quick(small_network, monkeypatch):
 
     monkeypatch.setattr(reports, "prediction_sheet", sheet)
     monkeypatch.setattr(summary, "confusion_picture", lambda confusion, names, path: write(path, confusion.counts))
-    monkeypatch.setattr(course, "plot_curves", lambda rows, path: write(path, np.array([row["loss"] for row in rows])))
+    monkeypatch.setattr(outputs, "plot_curves", lambda rows, path: write(path, np.array([row["loss"] for row in rows])))
     tf.config.run_functions_eagerly(True)
     yield
     tf.config.run_functions_eagerly(False)
