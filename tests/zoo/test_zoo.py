@@ -125,9 +125,10 @@ def test_pair(
     keras.utils.set_random_seed(0)
     model = build()
     even, odd = pixels(64, 64, batch=2), pixels(33, 47)
+    called = np.asarray(model(even, training=False))
     trained = assert_every_weight_has_a_gradient(model, even)
     expected = np.asarray(model(odd, training=False))
-    for images, logits in ((even, trained), (odd, expected)):
+    for images, logits in ((even, called), (even, trained), (odd, expected)):
         assert logits.shape == (*images.shape[:3], 3)
         assert np.isfinite(logits).all()
         assert logits.std() > 0
