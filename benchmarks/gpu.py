@@ -6,8 +6,10 @@ Three tables, each a ratio of contenders that ran in turn on the same card:
 
 - images/s of a training step (forward, backward, update; AdamW; images go to the card anew for every step, as uint8)
   for U-Net/EfficientNet-B3 and FPN/ResNet-50 at 512x512, batch 16, 12 classes. segzoo's through `Model.fit` with the
-  loss read after every step, as train.py does; the peer's without such a stop.
-- the largest batch that fits, by doubling and then halving the gap, each try in a process of its own.
+  loss read after every step, as train.py does; the peer's without such a stop. With it the most memory that tensors
+  took on the card, by each framework's own count.
+- the largest batch that fits, by doubling and then halving the gap, each try in a process of its own, which compiles
+  anew: over ten minutes. `--no-largest` leaves it out.
 - with --camvid: seconds of training until the validation mIoU is --target, and the best within --epochs, for
   U-Net/EfficientNet-B0 from random weights on the batches of configs/camvid_unet_b0.yaml, the same for both.
 
@@ -43,6 +45,7 @@ PAIRS = {
     "fpn/resnet50": ("fpn", "resnet50", "FPN", "resnet50"),
 }
 KERAS_BACKENDS = {"segzoo": "jax", "peer": "torch"}
+Steps = dict[str, Any]  # "seconds" of each step, "gib": the most memory on the card
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,9 @@ def gpu_of_jax() -> str:
     return found[0].device_kind
 
 
-def segzoo_seconds(pair: str, size: int, scale: Scale) -> list[float]:
+def segzoo_steps(pair: str, size: int, scale: Scale) -> Steps:
     """Seconds of each timed step."""
+    import jax
     import keras
 
     import segzoo
@@ -104,7 +108,8 @@ def segzoo_seconds(pair: str, size: int, scale: Scale) -> list[float]:
             yield given
 
     model.fit(endless(), steps_per_epoch=WARM_UP + scale.steps, callbacks=[Watch()], verbose=0, shuffle=False)
-    return times[WARM_UP:]
+    statistics = jax.devices()[0].memory_stats() or {}
+    return {"seconds": times[WARM_UP:], "gib": statistics.get("peak_bytes_in_use", 0) / 2**30}
 
 
 class Peer:
@@ -135,7 +140,7 @@ class Peer:
     def step(self, images: np.ndarray, masks: np.ndarray, ignore_index: int = 255) -> Any:
         """One update; returns the loss, still on the device."""
         torch = self.torch
-        target = torch.from_numpy(masks).long().to(self.device, non_blocking=True)
+        target = torch.from_numpy(masks).to(self.device, non_blocking=True).long()
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device, torch.bfloat16):
             logits = self.compiled(self.pixels(images))
@@ -161,7 +166,7 @@ class Peer:
         return logits.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
-def peer_seconds(pair: str, size: int, scale: Scale) -> list[float]:
+def peer_steps(pair: str, size: int, scale: Scale) -> Steps:
     """Seconds of each timed step: their mean, since nothing stops between them."""
     *_, architecture, encoder = PAIRS[pair]
     peer = Peer(architecture, encoder, CLASSES, 1e-3, 1e-4, scale.smoke)
@@ -173,7 +178,9 @@ def peer_seconds(pair: str, size: int, scale: Scale) -> list[float]:
     for _ in range(scale.steps):
         peer.step(images, masks)
     peer.wait()
-    return [(time.perf_counter() - began) / scale.steps]
+    seconds = (time.perf_counter() - began) / scale.steps
+    peak = 0 if scale.smoke else peer.torch.cuda.max_memory_allocated()
+    return {"seconds": [seconds], "gib": peak / 2**30}
 
 
 def camvid_config(folder: str, epochs: int, output: str, scale: Scale) -> Any:
@@ -241,7 +248,7 @@ def child(task: str, contender: str, options: argparse.Namespace, scale: Scale) 
         return gpu_of_jax()
     if task == "camvid":
         return {"segzoo": segzoo_camvid, "peer": peer_camvid}[contender](options.camvid, options.epochs, scale)
-    return {"segzoo": segzoo_seconds, "peer": peer_seconds}[contender](options.pair, options.batch, scale)
+    return {"segzoo": segzoo_steps, "peer": peer_steps}[contender](options.pair, options.batch, scale)
 
 
 def run(task: str, contender: str, options: argparse.Namespace, *arguments: Any) -> Any:
@@ -254,6 +261,8 @@ def run(task: str, contender: str, options: argparse.Namespace, *arguments: Any)
         "KERAS_BACKEND": KERAS_BACKENDS[contender],
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
         "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.95",  # JAX takes three quarters by default, torch all that there is
+        # What the first turn compiled serves the others, as Inductor's own cache does for the peer.
+        "JAX_COMPILATION_CACHE_DIR": str(Path(tempfile.gettempdir()) / "segzoo-gpu-benchmark"),
     }
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     with contextlib.suppress(ValueError, IndexError):
@@ -265,7 +274,7 @@ def largest_batch(pair: str, contender: str, options: argparse.Namespace, scale:
     """Largest multiple of `scale.batch` / 4 that trains."""
 
     def fits(size: int) -> bool:
-        return isinstance(run("steps", contender, options, "--pair", pair, "--batch", size), list)
+        return isinstance(run("steps", contender, options, "--pair", pair, "--batch", size), dict)
 
     unit = max(1, scale.batch // 4)
     good, bad = 0, scale.batch
@@ -280,18 +289,24 @@ def largest_batch(pair: str, contender: str, options: argparse.Namespace, scale:
 def compare_steps(options: argparse.Namespace, scale: Scale) -> None:
     for pair in PAIRS:
         times: dict[str, list[float]] = {"segzoo": [], "peer": []}
+        peaks = dict.fromkeys(times, 0.0)
         for _ in range(options.rounds):
             for contender, found in times.items():
+                began = time.perf_counter()
                 result = run("steps", contender, options, "--pair", pair, "--batch", scale.batch)
                 if isinstance(result, str):
-                    print(f"  {pair} {contender} cannot run: {result}", flush=True)
+                    said = f"cannot run: {result}"
                 else:
-                    found += result
+                    found += result["seconds"]
+                    peaks[contender] = max(peaks[contender], result["gib"])
+                    said = f"{scale.batch / statistics.median(result['seconds']):.1f} images/s"
+                # At once: compiling takes minutes, and a card lent for a quarter of an hour may be gone before the end.
+                print(f"    {pair} {contender}: {said}; {time.perf_counter() - began:.0f} s in all", flush=True)
         speed = {name: scale.batch / statistics.median(found) for name, found in times.items() if found}
-        line = ", ".join(f"{name} {value:.1f} images/s" for name, value in speed.items())
+        line = ", ".join(f"{name} {value:.1f} images/s, {peaks[name]:.1f} GiB" for name, value in speed.items())
         ratio = f", ratio {speed['segzoo'] / speed['peer']:.2f}" if len(speed) == 2 else ""
         print(f"  {pair} at {scale.size}x{scale.size}, batch {scale.batch}: {line or 'nothing'}{ratio}", flush=True)
-        if speed:
+        if speed and not options.no_largest:
             sizes = {name: largest_batch(pair, name, options, scale) for name in speed}
             print(f"  {pair} largest batch: " + ", ".join(f"{n} {size}" for n, size in sizes.items()), flush=True)
 
@@ -319,6 +334,7 @@ def compare_camvid(options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contender")
+    parser.add_argument("--no-largest", action="store_true", help="do not look for the largest batch")
     parser.add_argument("--peer-python", default=sys.executable, help="interpreter that has torch and SMP")
     parser.add_argument("--camvid", help="folder of CamVid, as configs/camvid_unet_b0.yaml describes")
     parser.add_argument("--target", type=float, default=0.55, help="validation mIoU, 0 to 1")
