@@ -8,8 +8,8 @@ Three tables, each a ratio of contenders that ran in turn on the same card:
   for U-Net/EfficientNet-B3 and FPN/ResNet-50 at 512x512, batch 16, 12 classes. segzoo's through `Model.fit` with the
   loss read after every step, as train.py does; the peer's without such a stop. With it the most memory that tensors
   took on the card, by each framework's own count.
-- the largest batch that fits, by doubling and then halving the gap, each try in a process of its own, which compiles
-  anew: over ten minutes. `--no-largest` leaves it out.
+- the largest batch that fits, by doubling and then halving the gap, each try in a process of its own that compiles
+  anew, which takes long. `--no-largest` leaves it out.
 - with --camvid: seconds of training until the validation mIoU is --target, and the best within --epochs, for
   U-Net/EfficientNet-B0 from random weights on the batches of configs/camvid_unet_b0.yaml, the same for both.
 
@@ -76,7 +76,7 @@ def gpu_of_jax() -> str:
 
 
 def segzoo_steps(pair: str, size: int, scale: Scale) -> Steps:
-    """Seconds of each timed step."""
+    """Each timed step by itself."""
     import jax
     import keras
 
@@ -108,8 +108,8 @@ def segzoo_steps(pair: str, size: int, scale: Scale) -> Steps:
             yield given
 
     model.fit(endless(), steps_per_epoch=WARM_UP + scale.steps, callbacks=[Watch()], verbose=0, shuffle=False)
-    statistics = jax.devices()[0].memory_stats() or {}
-    return {"seconds": times[WARM_UP:], "gib": statistics.get("peak_bytes_in_use", 0) / 2**30}
+    memory = jax.devices()[0].memory_stats() or {}  # None of a CPU
+    return {"seconds": times[WARM_UP:], "gib": memory.get("peak_bytes_in_use", 0) / 2**30}
 
 
 class Peer:
@@ -167,7 +167,7 @@ class Peer:
 
 
 def peer_steps(pair: str, size: int, scale: Scale) -> Steps:
-    """Seconds of each timed step: their mean, since nothing stops between them."""
+    """The timed steps as their mean, since nothing stops between them."""
     *_, architecture, encoder = PAIRS[pair]
     peer = Peer(architecture, encoder, CLASSES, 1e-3, 1e-4, scale.smoke)
     images, masks = batch(scale, size)
@@ -261,8 +261,6 @@ def run(task: str, contender: str, options: argparse.Namespace, *arguments: Any)
         "KERAS_BACKEND": KERAS_BACKENDS[contender],
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
         "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.95",  # JAX takes three quarters by default, torch all that there is
-        # What the first turn compiled serves the others, as Inductor's own cache does for the peer.
-        "JAX_COMPILATION_CACHE_DIR": str(Path(tempfile.gettempdir()) / "segzoo-gpu-benchmark"),
     }
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     with contextlib.suppress(ValueError, IndexError):
@@ -358,9 +356,12 @@ def main() -> None:
                 "for which there is benchmarks/train_step.py. Run it where an NVIDIA card and jax[cuda12] are."
             )
         print(f"{name}, {options.rounds} rounds")
-    compare_steps(options, scale)
-    if options.camvid:
-        compare_camvid(options)
+    with tempfile.TemporaryDirectory() as compiled:
+        # What a turn compiled serves the later ones, and no other benchmark: CamVid's seconds include compiling.
+        os.environ.update(JAX_COMPILATION_CACHE_DIR=compiled, TORCHINDUCTOR_CACHE_DIR=compiled)
+        compare_steps(options, scale)
+        if options.camvid:
+            compare_camvid(options)
 
 
 if __name__ == "__main__":
