@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from segzoo.errors import WeightsError
+from segzoo.extras import install_command
 
 if TYPE_CHECKING:
     import keras
@@ -96,7 +97,7 @@ def _read_safetensors(path: Path) -> Tensors:
     try:
         from safetensors.numpy import load_file
     except ImportError as error:
-        raise WeightsError('Reading safetensors needs the package: pip install "segzoo[convert]".') from error
+        raise WeightsError(f"Reading safetensors needs the package: {install_command('convert')}.") from error
     try:
         return load_file(path)
     except Exception as error:  # its own SafetensorError, or what the system says

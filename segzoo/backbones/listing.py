@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from segzoo.backbones import BACKBONES, names
 from segzoo.backbones.contract import Variant
 from segzoo.backbones.figures import SIZE, figures
+from segzoo.extras import index_command, install_command
 from segzoo.levels import LEVELS
 
 OVERVIEW = ("backbone", "params", "GFLOPs", *LEVELS, "strides", "weights")
@@ -56,11 +59,11 @@ def taps(name: str) -> dict[str, list[list[str]]]:
     }
 
 
-def remarks(name: str) -> list[str]:
-    """What is peculiar about a backbone, in sentences."""
+def remarks(name: str, install: Callable[[str], str] = install_command) -> list[str]:
+    """What is peculiar about a backbone, in sentences; `install` words the command that installs an extra."""
     variant = BACKBONES[name]
     undilated = f"Output stride 32 only: {variant.undilated}" if variant.undilated else ""
-    package = f'Built by {variant.package}: pip install "segzoo[{variant.package}]".' if variant.package else ""
+    package = f"Built by {variant.package}: {install(variant.package)}." if variant.package else ""
     presets = ", ".join(f"preset:{preset}" for preset in variant.presets)
     presets = f"Weights: {presets}; imagenet takes the first." if presets else ""
     return [remark for remark in (package, presets, variant.quirk, undilated) if remark]
@@ -84,7 +87,7 @@ def page() -> str:
     ]
     for name in names():
         lines += ["", f"## {name}", ""]
-        lines += [line for remark in remarks(name) for line in (remark, "")]
+        lines += [line for remark in remarks(name, index_command) for line in (remark, "")]
         for kind, rows in taps(name).items():
             default = ", the default" if len(taps(name)) > 1 and kind == next(iter(taps(name))) else ""
             lines += [f"Taps `{kind}`{default}:", "", *_table(TAPS, rows), ""]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from segzoo.errors import MissingPackageError
+from segzoo.extras import install_command
 
 # Package to the argument that its backbones take the shape of an image by.
 _SHAPE = {"keras_cv": "input_shape", "keras_hub": "image_shape"}
@@ -25,7 +26,7 @@ def import_package(module: str) -> Any:
     except ImportError as error:
         extra = module.replace("_", "-")
         raise MissingPackageError(
-            f'This backbone is built by {extra}, which cannot be imported ({error}): pip install "segzoo[{extra}]".'
+            f"This backbone is built by {extra}, which cannot be imported ({error}): {install_command(extra)}."
         ) from error
 
 

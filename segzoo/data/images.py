@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from segzoo.data.headers import header
 from segzoo.data.masks import PNG_END, damage, too_many_pixels
 from segzoo.errors import DataError
+from segzoo.extras import install_command
 
 Alpha = Literal["drop", "black", "white"]
 _EXIF_ORIENTATION = 0x0112
@@ -151,7 +152,7 @@ class ImageReader:
             rasterio = _rasterio()
         except ImportError as error:
             raise DataError(
-                f"{path}: bands are read by rasterio, which is not installed: pip install 'segzoo[geo]'."
+                f"{path}: bands are read by rasterio, which is not installed: {install_command('geo')}."
             ) from error
         try:
             with rasterio.open(path) as raster:

@@ -11,6 +11,7 @@ import numpy as np
 
 from segzoo.errors import SegzooError
 from segzoo.export.graph import Graph
+from segzoo.extras import install_command
 
 Run = Callable[[np.ndarray], np.ndarray]
 
@@ -40,7 +41,7 @@ class Format:
         if missing:
             raise SegzooError(
                 f"This export needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not "
-                'installed: pip install "segzoo[export]"'
+                f"installed: {install_command('export')}"
             )
 
     def target(self, path: Path) -> Path:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from segzoo.errors import ConfigError, RunError
+from segzoo.extras import install_command
 from segzoo.files import replacing
 from segzoo.registry import Registry
 
@@ -83,8 +84,8 @@ def check_packages(names: Iterable[str]) -> None:
             importlib.import_module(TRACKERS[name].package)
         except ImportError as error:
             raise ConfigError(
-                f"tracking.{name} needs a package that cannot be imported ({error}). Install it: pip install "
-                f'"segzoo[{name}]", or train without by --set tracking.{name}=null.'
+                f"tracking.{name} needs a package that cannot be imported ({error}). Install it: "
+                f"{install_command(name)}, or train without by --set tracking.{name}=null."
             ) from error
 
 

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from segzoo.errors import RunError
+from segzoo.extras import install_command
 
 COORDINATOR, COUNT, INDEX = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 # Process 0 is waited for explicitly at the end of a run, so this is for runs that fail: how long a process that met an
@@ -280,7 +281,7 @@ def start_distribution(kind: str) -> Distribution:
         )
         raise RunError(
             f"training.distribution: {kind} does not run on Keras's {backend} backend: {reason}. Run it on JAX: "
-            "pip install 'segzoo[jax]', and start every process with KERAS_BACKEND=jax in its environment."
+            f"{install_command('jax')}, and start every process with KERAS_BACKEND=jax in its environment."
         )
     if kind == "multi_host":
         _join()

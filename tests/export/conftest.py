@@ -51,7 +51,7 @@ def needs(*packages: str) -> None:
     """Skip a test unless these packages are there."""
     for package in packages:
         if importlib.util.find_spec(package) is None:
-            pytest.skip(f'{package} is not installed: pip install "segzoo[export]"')
+            pytest.skip(f'{package} is not installed: pip install "keras-segzoo[export]"')
 
 
 @pytest.fixture

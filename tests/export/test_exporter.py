@@ -1,5 +1,6 @@
 import dataclasses
 import importlib.util
+import re
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 from segzoo.errors import SegzooError, UnknownNameError
 from segzoo.export import FORMATS, export_model, saved_model
 from segzoo.export.parity import TOLERANCE, _compare_batch, comparison_batches
+from segzoo.extras import install_command
 
 ALL = list(FORMATS)
 
@@ -118,7 +120,7 @@ def test_a_folder_with_other_content_is_never_replaced(model, tmp_path):
 def test_missing_package_is_named_with_its_cure(model, tmp_path, monkeypatch, format, package):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else find(name))
-    with pytest.raises(SegzooError, match=rf'{package}.* not installed: pip install "segzoo\[export\]"'):
+    with pytest.raises(SegzooError, match=rf"{package}.* not installed: {re.escape(install_command('export'))}"):
         export_model(model, tmp_path, format)
 
 

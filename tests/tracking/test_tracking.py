@@ -1,6 +1,7 @@
 """Trackers: what they are told and when, that none ends a run, and the two services' own packages where installed."""
 
 import json
+import re
 import sys
 import time
 import types
@@ -11,6 +12,7 @@ from PIL import Image
 
 from segzoo import tracking
 from segzoo.errors import ConfigError, RunError
+from segzoo.extras import install_command
 from segzoo.registry import Registry
 from segzoo.tracking import TRACKERS, TrackedRun, Tracking, check_packages
 from segzoo.tracking.mlflow import flattened
@@ -140,7 +142,7 @@ def test_a_damaged_record_is_told_of_and_begins_anew(recorder, start, tmp_path):
 @pytest.mark.parametrize("name", list(TRACKERS))
 def test_a_missing_package_is_an_error_with_the_command_that_installs_it(name, monkeypatch):
     monkeypatch.setitem(sys.modules, TRACKERS[name].package, None)
-    with pytest.raises(ConfigError, match=rf'pip install "segzoo\[{name}\]".*--set tracking\.{name}=null'):
+    with pytest.raises(ConfigError, match=rf"{re.escape(install_command(name))}.*--set tracking\.{name}=null"):
         check_packages([name])
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from segzoo.data.formats.contract import Labels, painted
 from segzoo.errors import ConfigError, DataError
+from segzoo.extras import install_command
 
 
 class CocoFormat:
@@ -53,7 +54,7 @@ class CocoFormat:
         try:
             import pycocotools.mask  # noqa: F401
         except ImportError as error:
-            raise ConfigError("masks: coco needs pycocotools: pip install 'segzoo[coco]'.") from error
+            raise ConfigError(f"masks: coco needs pycocotools: {install_command('coco')}.") from error
         return {stem: path / stem for path in folders for stem in self._read(path)}
 
     def read(self, place: Path, image: Path, size: tuple[int, int]) -> np.ndarray:
