@@ -22,6 +22,7 @@ from segzoo.files import replacing
 from segzoo.training import assemble
 from segzoo.training.class_pixels import ClassPixels
 from segzoo.training.feed import Feed
+from segzoo.training.schedules import Ramp
 from segzoo.training.start import Start
 from segzoo.weights import WeightsWarning
 
@@ -30,26 +31,6 @@ _DIVERGED = 4.0
 _MEMORY = 0.9
 # The curve is smoothed over a standard deviation of this part of it.
 _NEIGHBOURS = 30
-
-
-@keras.saving.register_keras_serializable("segzoo")
-class Ramp(keras.optimizers.schedules.LearningRateSchedule):
-    """A learning rate that grows by the same factor from step to step: `start` at step 0, `end` at step `steps` - 1."""
-
-    def __init__(self, start: float, end: float, steps: int):
-        super().__init__()
-        self.start = start
-        self.end = end
-        self.steps = steps
-
-    def __call__(self, step: Any) -> Any:
-        """Learning rate of this step, the first being 0."""
-        progress = keras.ops.cast(step, "float32") / max(1, self.steps - 1)
-        return self.start * keras.ops.exp(math.log(self.end / self.start) * progress)
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {"start": self.start, "end": self.end, "steps": self.steps}
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import filelock
 from filelock import FileLock
 
-from segzoo import files
+from segzoo import __version__, files
 from segzoo.config import Config, dump_config, load_config
 from segzoo.errors import RunError
 from segzoo.training import generations
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from segzoo.training.progress import Progress
 
 _PACKAGES = (
-    "segzoo",
     "keras",
     "tensorflow",
     "jax",
@@ -264,7 +263,7 @@ class RunFolder:
         """Write what the figures of this run depend on beyond its configuration."""
         if not self.is_written:
             return
-        found = {}
+        found = {"segzoo": __version__}
         for package in _PACKAGES:
             try:
                 found[package] = importlib.metadata.version(package)

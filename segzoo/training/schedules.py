@@ -137,3 +137,23 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
 def _half_cosine(progress: Any) -> Any:
     """From 1 at progress 0 to 0 at progress 1."""
     return 0.5 * (1.0 + ops.cos(math.pi * progress))
+
+
+@keras.saving.register_keras_serializable("segzoo")
+class Ramp(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate that grows by the same factor from step to step: `start` at step 0, `end` at step `steps` - 1."""
+
+    def __init__(self, start: float, end: float, steps: int):
+        super().__init__()
+        self.start = start
+        self.end = end
+        self.steps = steps
+
+    def __call__(self, step: Any) -> Any:
+        """Learning rate of this step, the first being 0."""
+        progress = ops.cast(step, "float32") / max(1, self.steps - 1)
+        return self.start * ops.exp(math.log(self.end / self.start) * progress)
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        return {"start": self.start, "end": self.end, "steps": self.steps}

@@ -1,0 +1,123 @@
+"""Registration of segzoo's classes with Keras, so that `import segzoo` is enough for `keras.models.load_model`.
+
+Keras 3 finds a class of a saved model by its registered name alone (`saving/serialization_lib.py`: for packages other
+than its own it imports no module), and a class is registered when its module runs. So the modules that define such
+classes are imported as soon as Keras is there: at once where it was imported before segzoo, else when it is imported.
+Until then nothing is, because `import segzoo` starts no framework.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import sys
+import threading
+import types
+from collections.abc import Sequence
+
+# Every module that calls register_keras_serializable; tests/test_registration.py compares the list with the sources.
+MODULES = (
+    "segzoo.layers.aspp",
+    "segzoo.layers.attention",
+    "segzoo.layers.convolution",
+    "segzoo.layers.normalization",
+    "segzoo.layers.pooling",
+    "segzoo.layers.resize",
+    "segzoo.layers.scale",
+    "segzoo.decoders.base",
+    "segzoo.decoders.deeplab",
+    "segzoo.decoders.fpn",
+    "segzoo.decoders.linknet",
+    "segzoo.decoders.manet",
+    "segzoo.decoders.pan",
+    "segzoo.decoders.pspnet",
+    "segzoo.decoders.segformer",
+    "segzoo.decoders.unet",
+    "segzoo.decoders.unetplusplus",
+    "segzoo.decoders.upernet",
+    "segzoo.losses.boundary",
+    "segzoo.losses.cldice",
+    "segzoo.losses.cross_entropy",
+    "segzoo.losses.focal",
+    "segzoo.losses.lovasz",
+    "segzoo.losses.overlap",
+    "segzoo.losses.presence",
+    "segzoo.losses.weighted_sum",
+    "segzoo.metrics.mean_iou",
+    "segzoo.remat",
+    "segzoo.training.optimizers",
+    "segzoo.training.schedules",
+)
+
+
+def register_with_keras() -> None:
+    """Register every class of segzoo: now where Keras is loaded, else at the end of the import that loads it."""
+    if sys.modules.get("keras") is not None:
+        _register()
+    else:
+        sys.meta_path.insert(0, _Watcher())
+
+
+def _register() -> None:
+    for module in MODULES:
+        importlib.import_module(module)
+
+
+class _Watcher(importlib.abc.MetaPathFinder):
+    """Finder that finds nothing itself, but knows when an import of Keras or of a part of segzoo is over.
+
+    Parts of segzoo import Keras too: then registering must wait until the outermost of them has run to its end, since
+    its classes do not exist before. After that the finder removes itself.
+    """
+
+    def __init__(self) -> None:
+        self._running = threading.local()
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Return the specification that the other finders make, with a loader that reports its end."""
+        if name != "keras" and not name.startswith("segzoo."):
+            return None
+        others = (finder for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec"))
+        found = next((spec for finder in others if (spec := finder.find_spec(name, path, target))), None)
+        if found is not None and found.loader is not None:
+            found.loader = _Reporting(found.loader, self)
+        return found
+
+    def begin(self) -> None:
+        """Count an import that has begun in this thread."""
+        self._running.depth = getattr(self._running, "depth", 0) + 1
+
+    def end(self, failed: bool) -> None:
+        """Count an import that is over, and register after the outermost one if Keras has come with it."""
+        self._running.depth -= 1
+        if self._running.depth == 0 and not failed and sys.modules.get("keras") and self in sys.meta_path:
+            sys.meta_path.remove(self)
+            _register()
+
+
+class _Reporting(importlib.abc.Loader):
+    """Loader that does what another one does, and tells a watcher when the module begins and ends to run."""
+
+    def __init__(self, loader: importlib.abc.Loader, watcher: _Watcher):
+        self._loader = loader
+        self._watcher = watcher
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType | None:
+        """Create the module as its own loader does."""
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        """Run the module, from here on with its own loader as the one that it names."""
+        module.__loader__ = self._loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
+        self._watcher.begin()
+        failed = True
+        try:
+            self._loader.exec_module(module)
+            failed = False
+        finally:
+            self._watcher.end(failed)
