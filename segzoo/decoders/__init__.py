@@ -74,6 +74,7 @@ __all__ = [
     "UNet",
     "UNetPlusPlus",
     "UPerNet",
+    "legacy_options",
     "names",
 ]
 
@@ -81,6 +82,17 @@ __all__ = [
 def names() -> list[str]:
     """Names of all decoders, without importing any framework."""
     return list(DECODERS)
+
+
+def legacy_options(name: str) -> dict[str, Any]:
+    """Options with which decoder `name` is the one of segzoo 0.1.0, which did not write them into its configurations.
+
+    Empty where the function is the same still. To be used beneath the options that a configuration of 0.1.0 names.
+
+    Raises:
+        UnknownNameError: no such decoder.
+    """
+    return dict(DECODERS[name].legacy)
 
 
 def __getattr__(name: str) -> Any:

@@ -27,6 +27,7 @@ class Decoder(keras.layers.Layer):
         depth: number of the deepest level that it reads; None, the deepest there is.
         separable: whether convolutions larger than 1x1 are depthwise separable.
         align_corners: whether maps are resized with their corners on each other, also by the head that follows.
+        legacy: options that give the function of segzoo 0.1.0, where a default is another one since.
 
     Args:
         normalization: "batch", "group", "layer" or "none".
@@ -37,6 +38,7 @@ class Decoder(keras.layers.Layer):
     default_output_stride: ClassVar[int] = 32
     head_kernel: ClassVar[int] = 1
     finest: ClassVar[int] = 2
+    legacy: ClassVar[Mapping[str, Any]] = {}
     depth: int | None = None
     separable: bool = False
     align_corners: bool = False
@@ -128,6 +130,11 @@ class Decoder(keras.layers.Layer):
                 f"{', '.join(sorted(features)) or 'nothing'}. Build the backbone with levels="
                 f"{tuple(levels)} or another output_stride."
             )
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Decoder:
+        """Create the layer of a configuration; options that segzoo 0.1.0 did not write are what it computed with."""
+        return super().from_config({**cls.legacy, **config})
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""

@@ -26,11 +26,14 @@ class MANet(ClimbingDecoder):
         upsampling: "nearest", "bilinear" or "transposed".
         attention_channels: in which position attention measures likeness.
         reduction: of the channels in the hidden layer of the channels' weights.
+        squeeze_activation: of that hidden layer: "relu" as in the paper, or any Keras activation name; segzoo 0.1.0 had
+            "swish".
         separable: depthwise separable convolutions in the blocks.
         **kwargs: `depth` of ClimbingDecoder; `normalization`, `activation` and `dropout` of Decoder.
     """
 
     head_kernel: ClassVar[int] = 3
+    legacy: ClassVar[Mapping[str, Any]] = {"squeeze_activation": "swish"}
 
     def __init__(
         self,
@@ -38,6 +41,7 @@ class MANet(ClimbingDecoder):
         upsampling: str = "nearest",
         attention_channels: int = 64,
         reduction: int = 16,
+        squeeze_activation: str = "relu",
         separable: bool = False,
         **kwargs: Any,
     ):
@@ -46,6 +50,7 @@ class MANet(ClimbingDecoder):
         self.upsampling = upsampling
         self.attention_channels = attention_channels
         self.reduction = reduction
+        self.squeeze_activation = squeeze_activation
         self.separable = separable
         Upsample(upsampling, 1)  # a name that is none is an error now, not when the layer is built
 
@@ -69,7 +74,10 @@ class MANet(ClimbingDecoder):
             block["reduce2"] = self.block(f"{name}_reduce2", below, skip, kernel_size=1)
             for source in ("map", "skip"):
                 block[source] = SqueezeExcitation(
-                    self.reduction, dtype=self.dtype_policy, name=f"{name}_{source}_weights"
+                    self.reduction,
+                    self.squeeze_activation,
+                    dtype=self.dtype_policy,
+                    name=f"{name}_{source}_weights",
                 )
                 block[source].build((None, None, None, skip))
         up = skip or below

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import keras
@@ -25,16 +26,28 @@ class PAN(Decoder):
         channels: of every level and of the output.
         upsampling: "bilinear" or "nearest".
         depth: number of the deepest level to use; by default the deepest there is.
+        pyramid_activation: of the single channel that weighs the deepest level: "relu" as in the paper, or any Keras
+            activation name. segzoo 0.1.0 had "swish", which cannot fall silent everywhere, as the ReLU of one channel
+            can.
         **kwargs: `normalization`, `activation` and `dropout` of Decoder.
     """
 
     head_kernel: ClassVar[int] = 3
+    legacy: ClassVar[Mapping[str, Any]] = {"pyramid_activation": "swish"}
 
-    def __init__(self, channels: int = 32, upsampling: str = "bilinear", depth: int | None = None, **kwargs: Any):
+    def __init__(
+        self,
+        channels: int = 32,
+        upsampling: str = "bilinear",
+        depth: int | None = None,
+        pyramid_activation: str = "relu",
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         self.channels = channels
         self.upsampling = upsampling
         self.depth = depth
+        self.pyramid_activation = pyramid_activation
         self.resize = ResizeTo(upsampling, dtype=self.dtype_policy, name="resize")
         self.halve = keras.layers.MaxPooling2D(2, padding="same", dtype=self.dtype_policy, name="halve")
 
@@ -56,10 +69,9 @@ class PAN(Decoder):
         self.built = True
 
     def _single(self, name: str, inputs: int, kernel_size: int) -> ConvBlock:
-        # A norm over one image's values has a single one where the map is a single pixel, and would make it zero. The
-        # ReLU of one channel may be silent everywhere, and with it all that is above; hence swish.
+        # A norm over one image's values has a single one where the map is a single pixel, and would make it zero.
         normalization = "batch" if self.normalization == "batch" else "none"
-        return self.block(name, inputs, 1, kernel_size, normalization=normalization, activation="swish")
+        return self.block(name, inputs, 1, kernel_size, normalization=normalization, activation=self.pyramid_activation)
 
     def call(self, features: dict[str, Any], training: bool | None = None) -> Any:
         """Attend at the deepest level, then go up."""

@@ -25,11 +25,14 @@ class UNet(ClimbingDecoder):
         upsampling: "nearest", "bilinear" or "transposed", a 2x2 convolution as in the paper.
         merge: "concat" the skip, or "add" it, brought to the same width by a 1x1 convolution.
         attention: "scse" weighs channels and pixels in every block (Roy et al., 2018); None.
+        squeeze_activation: of the hidden layer of "scse": "relu" as in the paper, or any Keras activation name; segzoo
+            0.1.0 had "swish".
         separable: depthwise separable convolutions.
         **kwargs: `depth` of ClimbingDecoder; `normalization`, `activation` and `dropout` of Decoder.
     """
 
     head_kernel: ClassVar[int] = 3
+    legacy: ClassVar[Mapping[str, Any]] = {"squeeze_activation": "swish"}
 
     def __init__(
         self,
@@ -37,6 +40,7 @@ class UNet(ClimbingDecoder):
         upsampling: str = "nearest",
         merge: str = "concat",
         attention: str | None = None,
+        squeeze_activation: str = "relu",
         separable: bool = False,
         **kwargs: Any,
     ):
@@ -49,6 +53,7 @@ class UNet(ClimbingDecoder):
         self.upsampling = upsampling
         self.merge = merge
         self.attention = attention
+        self.squeeze_activation = squeeze_activation
         self.separable = separable
         Upsample(upsampling, 1)  # a name that is none is an error now, not when the layer is built
 
@@ -81,7 +86,7 @@ class UNet(ClimbingDecoder):
         return block
 
     def _attend(self, name: str, channels: int) -> ScSE:
-        layer = ScSE(dtype=self.dtype_policy, name=name)
+        layer = ScSE(activation=self.squeeze_activation, dtype=self.dtype_policy, name=name)
         layer.build((None, None, None, channels))
         return layer
 

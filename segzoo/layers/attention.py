@@ -7,27 +7,34 @@ from typing import Any
 import keras
 from keras import ops
 
+# What squeeze-and-excitation of segzoo 0.1.0 computed with, whose configurations do not say it.
+_LEGACY = {"activation": "swish"}
+
 
 @keras.saving.register_keras_serializable("segzoo")
 class SqueezeExcitation(keras.layers.Layer):
     """A factor from 0 to 1 for each channel, from the means of all channels: `(B, H, W, C)` to `(B, 1, 1, C)`.
 
-    Source: Hu et al., "Squeeze-and-Excitation Networks" (2018). The hidden layer's swish, where they have ReLU, is
-    EfficientNet's: a narrow map has so few hidden channels that all may be silent from the start, and stay so.
+    Source: Hu et al., "Squeeze-and-Excitation Networks" (2018).
 
     Args:
         reduction: the hidden layer has `C / reduction` channels, at least one.
+        activation: of the hidden layer: "relu" as in the paper; "swish" as in EfficientNet, which cannot fall silent on
+            a narrow map with very few hidden channels. segzoo 0.1.0 computed with swish, and a configuration that it
+            saved, which does not name the activation, comes back so.
+        **kwargs: of the layer.
     """
 
-    def __init__(self, reduction: int = 16, **kwargs: Any):
+    def __init__(self, reduction: int = 16, activation: str = "relu", **kwargs: Any):
         super().__init__(**kwargs)
         self.reduction = reduction
+        self.activation = activation
 
     def build(self, input_shape: tuple) -> None:
         """Create the weights for `(B, H, W, C)` inputs."""
         channels = input_shape[-1]
         hidden = max(1, channels // self.reduction)
-        self.squeeze = _pointwise(hidden, channels, "squeeze", self.dtype_policy, activation="swish")
+        self.squeeze = _pointwise(hidden, channels, "squeeze", self.dtype_policy, activation=self.activation)
         self.excite = _pointwise(channels, hidden, "excite", self.dtype_policy, activation="sigmoid")
         self.built = True
 
@@ -40,9 +47,14 @@ class SqueezeExcitation(keras.layers.Layer):
         """Shape `(B, 1, 1, C)`."""
         return (input_shape[0], 1, 1, input_shape[3])
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> SqueezeExcitation:
+        """Create the layer of a configuration; one of segzoo 0.1.0 names no activation, and means swish."""
+        return super().from_config({**_LEGACY, **config})
+
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
-        return {**super().get_config(), "reduction": self.reduction}
+        return {**super().get_config(), "reduction": self.reduction, "activation": self.activation}
 
 
 @keras.saving.register_keras_serializable("segzoo")
@@ -50,17 +62,20 @@ class ScSE(keras.layers.Layer):
     """Concurrent spatial and channel squeeze and excitation: `(B, H, W, C)` to the same shape.
 
     The map times a factor for each channel, plus the map times a factor for each pixel. Source: Roy et al., "Concurrent
-    Spatial and Channel Squeeze & Excitation in Fully Convolutional Networks" (2018); the sum, where the paper takes
-    the greater, is segmentation_models.pytorch's.
+    Spatial and Channel Squeeze & Excitation in Fully Convolutional Networks" (2018), which adds both;
+    segmentation_models.pytorch does the same with 16 for the paper's reduction of 2.
 
     Args:
         reduction: of the channels in the hidden layer.
+        activation: of the hidden layer, see SqueezeExcitation.
+        **kwargs: of the layer.
     """
 
-    def __init__(self, reduction: int = 16, **kwargs: Any):
+    def __init__(self, reduction: int = 16, activation: str = "relu", **kwargs: Any):
         super().__init__(**kwargs)
         self.reduction = reduction
-        self.channels = SqueezeExcitation(reduction, dtype=self.dtype_policy, name="channels")
+        self.activation = activation
+        self.channels = SqueezeExcitation(reduction, activation, dtype=self.dtype_policy, name="channels")
 
     def build(self, input_shape: tuple) -> None:
         """Create the weights for `(B, H, W, C)` inputs."""
@@ -76,9 +91,14 @@ class ScSE(keras.layers.Layer):
         """Shape of the input."""
         return input_shape
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> ScSE:
+        """Create the layer of a configuration; one of segzoo 0.1.0 names no activation, and means swish."""
+        return super().from_config({**_LEGACY, **config})
+
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
-        return {**super().get_config(), "reduction": self.reduction}
+        return {**super().get_config(), "reduction": self.reduction, "activation": self.activation}
 
 
 @keras.saving.register_keras_serializable("segzoo")

@@ -13,13 +13,14 @@ from segzoo.decoders import DECODERS, SegmentationHead
 from segzoo.errors import SegzooError
 from segzoo.layers import ConvBlock
 
+# A ReLU of one narrow channel may silence all: hence swish where there is one.
 SMALL = {
-    "unet": {"channels": (10, 8, 6, 4, 4)},
+    "unet": {"channels": (10, 8, 6, 4, 4), "squeeze_activation": "swish"},
     "unetplusplus": {"channels": (10, 8, 6, 4, 4)},
-    "manet": {"channels": (10, 8, 6, 4, 4), "attention_channels": 4},
-    "linknet": {"channels": 8, "activation": "elu"},  # a ReLU of one narrow channel may silence all
+    "manet": {"channels": (10, 8, 6, 4, 4), "attention_channels": 4, "squeeze_activation": "swish"},
+    "linknet": {"channels": 8, "activation": "elu"},
     "pspnet": {"channels": 8},
-    "pan": {"channels": 8},
+    "pan": {"channels": 8, "pyramid_activation": "swish"},
     "upernet": {"channels": 8},
     "segformer": {"channels": 8},
     "fpn": {"pyramid_channels": 16, "segmentation_channels": 8},
@@ -30,16 +31,18 @@ CLIMBING = ("unet", "unetplusplus", "manet", "linknet")
 # Every option of every decoder at another value than its default, all at once.
 UNUSUAL = {
     "unet": {
-        "channels": [4, 4, 4, 4], "upsampling": "transposed", "merge": "add", "attention": "scse", "separable": True,
-        "depth": 4, "normalization": "group", "activation": "gelu", "dropout": 0.1,
+        "channels": [4, 4, 4, 4], "upsampling": "transposed", "merge": "add", "attention": "scse",
+        "squeeze_activation": "swish", "separable": True, "depth": 4, "normalization": "group", "activation": "gelu",
+        "dropout": 0.1,
     },
     "unetplusplus": {
         "channels": [4, 4, 4, 4], "upsampling": "transposed", "deep_supervision": True, "separable": True, "depth": 4,
         "normalization": "layer", "activation": "elu", "dropout": 0.1,
     },
     "manet": {
-        "channels": [4, 4, 4, 4], "upsampling": "bilinear", "attention_channels": 2, "reduction": 2, "separable": True,
-        "depth": 4, "normalization": "none", "activation": "swish", "dropout": 0.1,
+        "channels": [4, 4, 4, 4], "upsampling": "bilinear", "attention_channels": 2, "reduction": 2,
+        "squeeze_activation": "swish", "separable": True, "depth": 4, "normalization": "none", "activation": "swish",
+        "dropout": 0.1,
     },
     "linknet": {"channels": 6, "depth": 3, "normalization": "none", "activation": "gelu", "dropout": 0.1},
     "pspnet": {
@@ -47,8 +50,8 @@ UNUSUAL = {
         "activation": "gelu",
     },
     "pan": {
-        "channels": 6, "upsampling": "nearest", "depth": 4, "normalization": "layer", "activation": "elu",
-        "dropout": 0.1,
+        "channels": 6, "upsampling": "nearest", "depth": 4, "pyramid_activation": "swish", "normalization": "layer",
+        "activation": "elu", "dropout": 0.1,
     },
     "upernet": {
         "channels": 6, "bins": [2], "normalize_features": False, "separable": True, "depth": 4,

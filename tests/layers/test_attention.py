@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 import numpy as np
+import pytest
 from scipy.signal import correlate2d
 from scipy.special import expit, softmax
 
@@ -23,18 +24,20 @@ def randomize(layer: keras.layers.Layer) -> dict[str, np.ndarray]:
     return values
 
 
-def factors(x: np.ndarray, values: dict[str, np.ndarray]) -> np.ndarray:
+def factors(x: np.ndarray, values: dict[str, np.ndarray], activation: str = "relu") -> np.ndarray:
     pooled = x.mean((1, 2))
     hidden = pooled @ values["squeeze/kernel"][0, 0] + values["squeeze/bias"]
-    return expit(hidden * expit(hidden) @ values["excite/kernel"][0, 0] + values["excite/bias"])[:, None, None]
+    hidden = np.maximum(hidden, 0) if activation == "relu" else hidden * expit(hidden)
+    return expit(hidden @ values["excite/kernel"][0, 0] + values["excite/bias"])[:, None, None]
 
 
-def test_squeeze_and_excitation_is_the_papers() -> None:
-    layer = SqueezeExcitation(reduction=8)
+@pytest.mark.parametrize("activation", ["relu", "swish"])
+def test_squeeze_and_excitation_is_the_papers(activation: str) -> None:
+    layer = SqueezeExcitation(8, activation) if activation != "relu" else SqueezeExcitation(8)
     assert layer(X).shape == layer.compute_output_shape(X.shape) == (2, 1, 1, 32)
     values = randomize(layer)
     assert values["squeeze/kernel"].shape == (1, 1, 32, 4)
-    np.testing.assert_allclose(layer(X), factors(X, values), atol=1e-5)
+    np.testing.assert_allclose(layer(X), factors(X, values, activation), atol=1e-5)
     assert SqueezeExcitation.from_config(layer.get_config()).reduction == 8
 
 
