@@ -10,7 +10,7 @@ from typing import Any
 
 from segzoo.registration import register_with_keras
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _SUBPACKAGES = (
     "backbones",

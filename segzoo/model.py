@@ -131,6 +131,7 @@ def build_model(
     result = outputs if len(outputs) > 1 else outputs[LOGITS]
     model = (RematModel if remat else keras.Model)(images, result, name=f"{decoder}_{encoder.name}")
     model.weights_report = encoder.weights_report
+    model.built_with = getattr(encoder, "built_with", {})
     if is_path(weights):
         apply_weights(model, weights, sha256=weights_sha256)
     return model

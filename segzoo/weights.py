@@ -12,7 +12,7 @@ import tempfile
 import warnings
 import zipfile
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,12 +23,17 @@ import numpy as np
 
 from segzoo.backbones import BACKBONES, reference
 from segzoo.backbones.contract import Variant
+from segzoo.decoders.base import FUNCTION, Decoder, explain, read_function
 from segzoo.errors import WeightsError, unknown_name
 from segzoo.files import replacing
+from segzoo.signature import digests
 
 _NAMED = ("auto", "imagenet", "none")
 _PRESET = "preset:"
 _SIGNATURE = "segzoo_graph"
+_LAYERS = "segzoo_layers"  # digests of layers, as JSON in a data set: an attribute holds 64 kB
+_DECODER_FUNCTION = f"decoder/{FUNCTION}"
+_MOST_NOTES = 2**20  # bytes of what is kept beside the tensors
 # What comes after the backbone may have another shape in the file: the decoder, and heads for other classes.
 _MAY_DIFFER = re.compile(r"(decoder|head|\w+_head|auxiliary_\w+|presence)/")
 # A .keras archive may be a little larger than its weights, or hold an optimizer's three times as many.
@@ -246,13 +251,22 @@ def save_file(model: keras.Model, path: Path) -> None:
         bare(model).save_weights(temporary)
         with h5py.File(temporary, "r+") as file:
             file.attrs[_SIGNATURE] = json.dumps(_signature(model))
+            file.create_dataset(_LAYERS, data=np.frombuffer(json.dumps(_layer_digests(model)).encode(), np.uint8))
+
+
+def _layer_digests(model: keras.Model) -> dict[str, str]:
+    """Digests of what the layers with weights compute; none for a network that cannot be described."""
+    try:
+        return digests(model.get_config(), {layer.name for layer in model.layers if layer.weights})
+    except (NotImplementedError, ValueError, TypeError, AttributeError, LookupError):
+        return {}  # a layer of the user's without get_config, a subclassed model
 
 
 def _signature(model: keras.Model) -> dict[str, Any]:
     """What a graph must share with the one that weights were made for, beyond the shapes of its tensors."""
     layer = next((layer for layer in model.layers if layer.name == "preprocessing"), None)
     config = layer.get_config() if layer else {}  # a wrapped backbone prepares its pixels as it likes
-    return _signature_of(model.name, config)
+    return {**_signature_of(model.name, config), "options": _options(model)}
 
 
 def _signature_of(model: str, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -278,8 +292,11 @@ def load_file(model: keras.Model, path: Path, sha256: str | None = None, keep: C
         keep: top-level layers, such as "head", that keep the weights they have.
 
     Raises:
-        WeightsError: no such file, another digest, not a weights file, made for other pixels or another backbone, or
-            nothing fits.
+        WeightsError: no such file, another digest, not a weights file, made for other pixels, another backbone, or
+            a backbone or decoder with options that compute something else, or nothing fits.
+
+    Warns:
+        WeightsWarning: the backbone had another output stride there.
     """
     if not path.is_file():
         raise WeightsError(f"Weights file {path} does not exist (weights: auto, imagenet, none or a file).")
@@ -304,6 +321,7 @@ def load_file(model: keras.Model, path: Path, sha256: str | None = None, keep: C
         network.save_weights(template)
         with h5py.File(template, "r+") as file:
             ours = dict(_named_datasets(file))
+            ours.pop(_DECODER_FUNCTION, None)
             wanted = {name: item.shape for name, item in ours.items() if name.partition("/")[0] not in keep}
             if path.name.endswith(".keras"):
                 theirs = _read_archive(path, Path(folder), wanted, template.stat().st_size)
@@ -322,20 +340,32 @@ def load_file(model: keras.Model, path: Path, sha256: str | None = None, keep: C
                         reason = "the rest of its layer does not fit" if name in wanted else "not wanted"
                         report.skipped.append(f"{name}: {reason if same else shapes}")
         _refuse_another_backbone(model, path, report)
+        caution = _refuse_another_function(model, path, theirs, report)
         network.load_weights(template)
     report.skipped += [f"{name}: the model has no such tensor" for name in theirs.shapes if name not in ours]
     report.note = (
         f"{len(report.loaded)} tensors loaded, {len(report.skipped)} skipped, {len(report.missing)} kept as they were"
+        f"{caution}"
     )
     return report
 
 
 class _Content(NamedTuple):
-    """What a weights file holds: all shapes, but only the values that fit, and the signature where it has one."""
+    """What a weights file holds: all shapes, but only the values that fit, and what it says of its network.
+
+    Attributes:
+        shapes: of all tensors.
+        values: of those that fit.
+        signature: name, backbone, pixels and options; None where the file has none.
+        function: the decoder's options; None where it has none or they were not kept.
+        layers: digests of what layers compute.
+    """
 
     shapes: dict[str, tuple[int, ...]]
     values: dict[str, np.ndarray]
     signature: dict[str, Any] | None
+    function: dict[str, Any] | None = None
+    layers: Mapping[str, str] = {}
 
 
 def _refuse_another_graph(model: keras.Model, path: Path, theirs: _Content) -> None:
@@ -363,18 +393,73 @@ def _refuse_another_backbone(model: keras.Model, path: Path, report: WeightsRepo
         raise WeightsError(f"{path} holds no tensor that {model.name} has; it was made for another network.")
 
 
+def _refuse_another_function(model: keras.Model, path: Path, theirs: _Content, report: WeightsReport) -> str:
+    """Raise WeightsError where tensors that fit would compute something else than in the network they come from.
+
+    Returns:
+        what the report has to add where only the output stride is another one, as it may be on purpose; else nothing.
+    """
+    decoder = next((layer for layer in model.layers if isinstance(layer, Decoder)), None)
+    taken, left = ({name for name in names if name.startswith("decoder/")} for names in (report.loaded, report.missing))
+    # What another decoder shares with this one is a start for its training, and is listed tensor by tensor.
+    if decoder is not None and taken and not left and (changed := decoder.differences(theirs.function)):
+        raise WeightsError(f"{path}: its weights {explain(changed, theirs.function)}")
+    loaded = {name.partition("/")[0] for name in report.loaded}
+    ours = _layer_digests(model)
+    other = [name for name in ours if name in loaded and theirs.layers.get(name, ours[name]) != ours[name]]
+    if not other:
+        return ""
+    there, here = (theirs.signature or {}).get("options") or {}, _options(model)
+    changed = {name: (there[name], here[name]) for name in there.keys() & here.keys() if there[name] != here[name]}
+    listed = ", ".join(f"{name} {before!r} there and {now!r} here" for name, (before, now) in sorted(changed.items()))
+    if changed.keys() == {"output_stride"}:
+        caution = f"made at another output stride ({listed})"
+        cure = f"set model.output_stride: {there['output_stride']} to have the same network"
+        warnings.warn(f"{path} was {caution}; {cure}.", WeightsWarning, stacklevel=4)
+        return f"; {caution}"
+    raise WeightsError(
+        f"{path} fits {model.name} in names and shapes, but was made for a network that computes something else: "
+        f"{len(other)} layers differ in their options or in what lies before them, first {other[0]}. "
+        f"{f'Options: {listed}. ' if listed else ''}Build the network as it was built there (model.compat, "
+        "model.output_stride, model.taps)."
+    )
+
+
+def _options(model: keras.Model) -> dict[str, Any]:
+    """Options that `segzoo.backbones.create` built the backbone with; none for a network from elsewhere."""
+    return getattr(model, "built_with", {})
+
+
+def _bytes(dataset: Any) -> np.ndarray:
+    """Return what is kept beside the tensors; ValueError where it is no array of bytes of a sensible size."""
+    if not isinstance(dataset, h5py.Dataset) or dataset.dtype != np.uint8 or dataset.nbytes > _MOST_NOTES:
+        raise ValueError("what it says of its network is not in the form of segzoo")
+    return dataset[...]
+
+
+def _read_layers(file: h5py.File) -> dict[str, str]:
+    """Return the digests of layers that `save_file` wrote; none in files of others."""
+    found = json.loads(_bytes(file[_LAYERS]).tobytes()) if _LAYERS in file else {}
+    if not isinstance(found, dict):
+        raise ValueError("its digests of layers are no table")
+    return found
+
+
 def _read(path: Path, wanted: Mapping[str, tuple[int, ...]]) -> _Content:
     try:
         with h5py.File(path, "r") as file:
             signature = json.loads(file.attrs[_SIGNATURE]) if _SIGNATURE in file.attrs else None
+            layers = _read_layers(file)
             datasets = dict(_named_datasets(file))
+            noted = datasets.pop(_DECODER_FUNCTION, None)
+            function = None if noted is None else read_function(_bytes(noted))
             shapes = {name: dataset.shape for name, dataset in datasets.items()}
             # A small file may claim a tensor of any size; only those of the model's own sizes are read.
             # A layer is taken whole or not at all: a bias without its kernel means nothing.
             broken = {_layer(name) for name, shape in wanted.items() if shapes.get(name) != shape}
             fitting = {name for name in wanted if _layer(name) not in broken}
             values = {name: np.asarray(datasets[name][...], "float32") for name in fitting}
-            return _Content(shapes, values, signature)
+            return _Content(shapes, values, signature, function, layers)
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise WeightsError(f"{path} cannot be read as an HDF5 weights file: {error}") from error
 
@@ -393,11 +478,13 @@ def _read_archive(path: Path, folder: Path, wanted: Mapping[str, tuple[int, ...]
             described = archive.getinfo("config.json")
             if described.file_size > _MOST_JSON:
                 raise ValueError(f"its config.json claims {described.file_size:,} bytes")
-            signature = _described_signature(json.loads(archive.read(described)))
+            description = json.loads(archive.read(described))
+            signature = _described_signature(description)
     except (OSError, KeyError, ValueError, TypeError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise WeightsError(f"{path} cannot be read as a .keras file: {error}") from error
     try:
-        return _read(unpacked, wanted)._replace(signature=signature)
+        found = _read(unpacked, wanted)
+        return found._replace(signature=signature, layers=_described_digests(description, found.shapes))
     except WeightsError as error:
         raise WeightsError(str(error).replace(str(unpacked), f"model.weights.h5 in {path}")) from error
 
@@ -411,6 +498,14 @@ def _described_signature(description: Any) -> dict[str, Any] | None:
     if preprocessing is None:
         return None
     return _signature_of(str(config.get("name")), preprocessing)
+
+
+def _described_digests(description: Any, tensors: Iterable[str]) -> dict[str, str]:
+    """Digests of layers from the JSON of a functional model; none where it is something else."""
+    try:
+        return digests(description["config"], {name.partition("/")[0] for name in tensors})
+    except (ValueError, TypeError, AttributeError, LookupError):
+        return {}
 
 
 def _layer(name: str) -> str:

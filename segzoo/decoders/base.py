@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import keras
+import numpy as np
 from keras import ops
 
-from segzoo.errors import SegzooError
+from segzoo.errors import SegzooError, WeightsError
 from segzoo.layers import ConvBlock, ResizeTo, SeparableConvBlock
 from segzoo.levels import LEVELS, levels_at
 
 # Deep supervision: a decoder returns a dict of "decoded" and maps whose names begin so.
 SUPERVISED = "supervised"
+# A data set beside a decoder's weights that holds `Decoder.function` as JSON.
+FUNCTION = "function"
 
 
 class Decoder(keras.layers.Layer):
@@ -131,6 +135,36 @@ class Decoder(keras.layers.Layer):
                 f"{tuple(levels)} or another output_stride."
             )
 
+    def function(self) -> dict[str, Any]:
+        """Options that the decoded map depends on besides the weights, as JSON gives them back."""
+        given = {name: getattr(self, name) for name in self.options() if name != "dropout"}
+        return json.loads(json.dumps(given))
+
+    def differences(self, stored: Mapping[str, Any] | None) -> dict[str, tuple[Any, Any]]:
+        """Options in which the decoder that weights were made for was another one: name to (there, here).
+
+        Args:
+            stored: its `function`; None for weights of segzoo 0.1.0, which did not keep it.
+        """
+        there = {**self.legacy, **(stored or {})}
+        own = self.function()
+        return {
+            name: (there[name], own[name]) for name in sorted(own.keys() & there.keys()) if there[name] != own[name]
+        }
+
+    def save_own_variables(self, store: Any) -> None:
+        """Save the options beside the weights, which fit other options too and would give other maps."""
+        super().save_own_variables(store)
+        store[FUNCTION] = np.frombuffer(json.dumps(self.function()).encode(), np.uint8)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Load the decoder's weights; WeightsError where they were made for other options."""
+        kept = {key: store[key] for key in store.keys()}  # noqa: SIM118 - Keras's store is no dict
+        stored = read_function(kept.pop(FUNCTION, None))
+        if changed := self.differences(stored):
+            raise WeightsError(f"These weights {explain(changed, stored)}")
+        super().load_own_variables(kept)
+
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Decoder:
         """Create the layer of a configuration; options that segzoo 0.1.0 did not write are what it computed with."""
@@ -151,6 +185,34 @@ def number(level: str) -> int:
 def deepest(features: Mapping[str, Any]) -> str:
     """Name of the deepest level in `features`."""
     return max(features)
+
+
+def read_function(stored: Any) -> dict[str, Any] | None:
+    """Return `Decoder.function` as it was saved, from the bytes of its data set; None where there is none.
+
+    Raises:
+        WeightsError: bytes that are something else.
+    """
+    if stored is None:
+        return None
+    try:
+        found = json.loads(np.asarray(stored, np.uint8).tobytes())
+    except (ValueError, TypeError, RecursionError) as error:
+        raise WeightsError(f"The options kept with a decoder's weights cannot be read: {error}.") from error
+    if not isinstance(found, dict):
+        raise WeightsError(f"The options kept with a decoder's weights are no table: {str(found)[:80]!r}.")
+    return found
+
+
+def explain(changed: Mapping[str, tuple[Any, Any]], stored: Mapping[str, Any] | None) -> str:
+    """Return the end of a message on weights of a decoder with other options: what differs, and the cure."""
+    listed = ", ".join(f"{name}: {there!r} there and {here!r} here" for name, (there, here) in changed.items())
+    cure = ", ".join(f"{name}: {there!r}" for name, (there, _) in changed.items())
+    whose = "a decoder with other options" if stored is not None else "a decoder of segzoo 0.1.0"
+    return (
+        f"were made for {whose} ({listed}), and would load here and give wrong maps. Build the model with the options "
+        f"that they were made with: {cure} (in a configuration under model.options)."
+    )
 
 
 @keras.saving.register_keras_serializable("segzoo")

@@ -85,6 +85,13 @@ class UNet(ClimbingDecoder):
             block["after"] = self._attend(f"{name}_attention2", width)
         return block
 
+    def function(self) -> dict[str, Any]:
+        """Options that the decoded map depends on; without attention its activation is none of them."""
+        found = super().function()
+        if self.attention is None:
+            del found["squeeze_activation"]
+        return found
+
     def _attend(self, name: str, channels: int) -> ScSE:
         layer = ScSE(activation=self.squeeze_activation, dtype=self.dtype_policy, name=name)
         layer.build((None, None, None, channels))

@@ -22,6 +22,7 @@ from filelock import FileLock
 
 from segzoo import __version__, files
 from segzoo.config import Config, dump_config, load_config
+from segzoo.decoders import DECODERS, legacy_options
 from segzoo.errors import RunError
 from segzoo.training import generations
 from segzoo.training.origin import differences
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from segzoo.training.progress import Progress
 
+_LEGACY = "0.1.0"  # the version that did not write some options of decoders, see `segzoo.decoders.legacy_options`
 _PACKAGES = (
     "keras",
     "tensorflow",
@@ -214,6 +216,7 @@ class RunFolder:
                     f"{text} Go on with what it was started with, or with this at your own risk by --resume-anyway; "
                     "or start a new run by --set name=..., or replace this one by --overwrite."
                 )
+            _refuse_another_decoder(self.path, config, stored.facts["origin"])
             warnings.warn(f"{text} Training goes on with what is given now.", OriginWarning, stacklevel=2)
         elif self.result.is_file() and not resume:
             raise RunError(
@@ -312,8 +315,22 @@ class Run:
 
     @cached_property
     def config(self) -> Config:
-        """The resolved configuration."""
-        return load_config(self.folder.config, self.overrides)
+        """The resolved configuration; of a run of segzoo 0.1.0 with the options that it did not write."""
+        found = load_config(self.folder.config, self.overrides)
+        if self.version != _LEGACY:
+            return found
+        written = found.model.options
+        then = legacy_options(found.model.decoder).items()
+        own = [f"model.options.{name}={value}" for name, value in then if name not in written]
+        return load_config(self.folder.config, [*own, *self.overrides])
+
+    @cached_property
+    def version(self) -> str | None:
+        """Version of segzoo that started the run; None where the folder does not say it."""
+        try:
+            return str(json.loads(self.folder.environment.read_text(encoding="utf-8"))["packages"]["segzoo"])
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
 
     @cached_property
     def classes(self) -> list[str]:
@@ -362,6 +379,21 @@ class Run:
         if report.missing:
             raise RunError(f"{path} lacks {len(report.missing)} tensors of its network, first {report.missing[0]}.")
         return logits_only(model)
+
+
+def _refuse_another_decoder(path: Path, config: Config, origin: dict[str, Any]) -> None:
+    """Raise RunError where a state of segzoo 0.1.0 would be gone on with as another network."""
+    if origin["versions"]["segzoo"] != _LEGACY:
+        return
+    model = config.model
+    changed = DECODERS[model.decoder](**model.options).differences(None)
+    if changed:
+        cure = " ".join(f"--set model.options.{name}={there}" for name, (there, _) in changed.items())
+        listed = ", ".join(f"{name}: {there} then, {here} now" for name, (there, here) in changed.items())
+        raise RunError(
+            f"The run in {path} was started by segzoo {_LEGACY}, whose decoder {model.decoder} was another one "
+            f"({listed}). Go on with that one by --resume-anyway {cure}, or start a new run by --set name=..."
+        )
 
 
 def load_run(path: str | Path, overrides: Sequence[str] = ()) -> Run:
