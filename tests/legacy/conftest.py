@@ -13,8 +13,9 @@ import pytest
 def legacy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of the files: a `.keras` file for each decoder, weights files, `run`, a run folder, and `logits.npz`."""
     folder = tmp_path_factory.mktemp("v0.1.0")
-    with zipfile.ZipFile(Path(__file__).with_name("v0.1.0.zip")) as archive:
-        archive.extractall(folder)
+    for packed in Path(__file__).parent.glob("v0.1.0*.zip"):
+        with zipfile.ZipFile(packed) as archive:
+            archive.extractall(folder)
     return folder
 
 
