@@ -106,12 +106,19 @@ def dtype_policy(name: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def use_xla() -> bool | str:
-    """XLA where it pays, as `jit_compile` of Keras: on the CPU it makes convolutional networks several times slower."""
+def use_xla(setting: str = "auto") -> bool | str:
+    """Choose `jit_compile` of Keras.
+
+    Args:
+        setting: `training.xla`: "on", "off", or "auto": XLA where it pays. On a CPU it makes convolutional networks
+            several times as slow.
+    """
     import keras
 
     if keras.backend.backend() != "tensorflow":
         return "auto"
+    if setting != "auto":
+        return setting == "on"
     return "auto" if _has_gpu() else False
 
 

@@ -240,6 +240,11 @@ class TrainingConfig(Section):
         "float32",
         description="Number type of the computation: float32, bfloat16 or float16; weights stay float32.",
     )
+    xla: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Compile the step with XLA: auto, where there is a GPU (on a processor a step takes several times "
+        "as long with it); on; off. On JAX the step is always compiled.",
+    )
     remat: bool = Field(
         default=False,
         description="Gradient checkpointing: keep few activations of a step and compute the others again; less memory, "

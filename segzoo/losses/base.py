@@ -65,6 +65,10 @@ class PixelLoss(keras.losses.Loss):
 
     Attributes:
         modes: the modes in which the loss makes sense, its default first.
+        distances: whether the C signed distances of `segzoo.data.with_distances` follow the target's own channels. They
+            do for `Boundary`, which reads them, and for all losses of a `WeightedSum` with it; set it where a loss gets
+            such targets in another way. They are never guessed from a number of channels, which one-hot classes
+            could have as well.
 
     Args:
         ignore_index: label of the pixels that take no part, or None.
@@ -81,6 +85,7 @@ class PixelLoss(keras.losses.Loss):
     """
 
     modes: ClassVar[tuple[Mode, ...]] = get_args(Mode)
+    distances: bool = False
 
     def __init__(
         self,
@@ -140,7 +145,10 @@ class PixelLoss(keras.losses.Loss):
         """Return the loss as a tensor (1,), which Keras reduces to a scalar and scales for replicas."""
         given, *rest = y_true if isinstance(y_true, tuple | list) else (y_true,)
         _check_logits(y_pred, self.mode)
-        given, distances = split_distances(given, y_pred)
+        if self.distances:
+            given, distances = split_distances(given, y_pred)
+        else:
+            distances = None
         given = _in_form(given, y_pred, self.mode)
         weights = _pixel_weights(rest[0], y_pred) if rest else None
         if self.mode != "multiclass":
@@ -233,14 +241,20 @@ def _check_logits(logits: Any, mode: Mode) -> None:
 
 
 def split_distances(given: Any, logits: Any) -> tuple[Any, Any]:
-    """Split what a target (B, H, W, ...) brings along for logits (B, H, W, C).
+    """Split a target (B, H, W, ...) with distances, for logits (B, H, W, C).
 
     Returns:
-        The target's own channels, and the C channels of distances behind them or None.
+        The target's own channels, and the C channels of distances behind them.
+
+    Raises:
+        ValueError: another number of channels than C + 1, or 2 * C for values of each class.
     """
     channels = logits.shape[-1]
     if len(given.shape) != 4 or channels is None or given.shape[-1] not in (channels + 1, 2 * channels):
-        return given, None
+        raise ValueError(
+            "The boundary loss, and every loss beside it, needs distances in the target: C more channels, as "
+            f"segzoo.data.with_distances adds. Logits {tuple(logits.shape)}, targets {tuple(given.shape)}."
+        )
     return given[..., :-channels], given[..., -channels:]
 
 
@@ -253,6 +267,8 @@ def _in_form(given: Any, logits: Any, mode: Mode) -> Any:
     }
     target = given
     channels = logits.shape[-1]
+    if len(target.shape) == 4 and target.shape[-1] is None:
+        raise ValueError(f"Targets (B, H, W, ?) must say how many channels they have: {forms[mode]}.")
     if mode == "multiclass" and len(target.shape) == 4 and target.shape[-1] == 1:
         target = ops.squeeze(target, axis=-1)
     if mode == "binary" and len(target.shape) == 3:
@@ -263,9 +279,24 @@ def _in_form(given: Any, logits: Any, mode: Mode) -> Any:
     if len(target.shape) not in allowed or any(a != b for a, b in pairs if a is not None and b is not None):
         raise ValueError(
             f"Targets of {mode} mode are {forms[mode]}, of the size of the logits (B, H, W, {channels}): logits "
-            f"{tuple(logits.shape)}, targets {tuple(given.shape)}."
+            f"{tuple(logits.shape)}, targets {tuple(given.shape)}.{_hint(target, channels, mode)}"
         )
     return target
+
+
+def _hint(target: Any, channels: int | None, mode: Mode) -> str:
+    """Return what targets of a wrong number of channels may be, and the cure."""
+    given = target.shape[-1] if len(target.shape) == 4 else None
+    if given is None or channels is None:
+        return ""
+    if mode == "binary" and given == 2:
+        return " Of a one-hot mask of background and object give the object's channel, mask[..., 1]."
+    if given in (channels + 1, 2 * channels):
+        return (
+            " Distances behind a mask (segzoo.data.with_distances) are for the boundary loss and what is summed up "
+            "with it in a WeightedSum; other losses read them where `loss.distances = True`."
+        )
+    return ""
 
 
 def _pixel_weights(sample_weight: Any, logits: Any) -> Any:

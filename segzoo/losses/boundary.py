@@ -22,7 +22,7 @@ class Boundary(PixelLoss):
 
     The distances come with the target, so that they are computed where samples are read and not in the step: they are
     C further channels behind the target's own, as `segzoo.data.with_distances` makes them from a mask, and as train.py
-    does where this loss is configured. All other losses leave such channels alone.
+    does where this loss is configured. The other losses of a `WeightedSum` leave them alone.
 
     Args:
         ignore_index: label of the pixels that take no part, or None.
@@ -35,12 +35,10 @@ class Boundary(PixelLoss):
         ValueError: on call, a target without distances.
     """
 
+    distances = True
+
     def value(self, target: Target, logits: Any) -> Any:
         """Return the scalar loss; see `PixelLoss.value`."""
-        if target.distances is None:
-            raise ValueError(
-                "The boundary loss needs distances in the target: C more channels, as segzoo.data.with_distances adds."
-            )
         weights = target.place_weights(logits) * self.weight_of_classes(logits)
         weights = ops.broadcast_to(weights, ops.shape(logits))
         return ratio_of_sums(target.distances * self.probabilities(logits) * weights, weights)

@@ -20,25 +20,44 @@ class ClassPresence(keras.losses.Loss):
     Args:
         ignore_index: label of the pixels that take no part, or None.
         mode: "multiclass": masks of class indices; "binary": of 0 and 1, with C = 1; "multilabel": `(B, H, W, C)`.
+        distances: whether signed distances follow the masks' own channels, see `PixelLoss`.
         name: name of the loss.
         dtype: dtype to compute in, float32 unless told.
     """
 
     def __init__(
-        self, ignore_index: int | None = None, mode: Mode = "multiclass", name: str | None = None, dtype: Any = None
+        self,
+        ignore_index: int | None = None,
+        mode: Mode = "multiclass",
+        distances: bool = False,
+        name: str | None = None,
+        dtype: Any = None,
     ):
         super().__init__(name=name, reduction="sum_over_batch_size", dtype=dtype or "float32")
         self.ignore_index = ignore_index
         self.mode = mode
+        self.distances = distances
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Return the loss of each image, `(B,)`.
 
         Args:
-            y_true: masks `(B, H, W)`, or as `segzoo.data.with_distances` makes them, with more channels behind.
+            y_true: masks `(B, H, W)` or `(B, H, W, 1)`, in multilabel mode `(B, H, W, C)`; with `distances` as
+                `segzoo.data.with_distances` makes them, with C more channels behind.
             y_pred: logits `(B, C)`.
+
+        Raises:
+            ValueError: masks of another shape, such as one-hot classes.
         """
         classes = y_pred.shape[-1]
+        own = classes if self.mode == "multilabel" else 1
+        wanted = own + classes if self.distances else own
+        plain = len(y_true.shape) == 3 and self.mode != "multilabel" and not self.distances
+        if not plain and (len(y_true.shape) != 4 or y_true.shape[-1] != wanted):
+            raise ValueError(
+                f"Masks of {self.mode} mode are (B, H, W, {wanted}){' or (B, H, W)' if wanted == 1 else ''} for logits "
+                f"{tuple(y_pred.shape)}; got {tuple(y_true.shape)}."
+            )
         if self.mode == "multilabel":
             shown = ops.cast(y_true[..., :classes], "int32") == 1
         else:
@@ -51,4 +70,5 @@ class ClassPresence(keras.losses.Loss):
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that rebuild the loss."""
-        return {"ignore_index": self.ignore_index, "mode": self.mode, "name": self.name, "dtype": self.dtype}
+        own = {"ignore_index": self.ignore_index, "mode": self.mode, "distances": self.distances}
+        return {**own, "name": self.name, "dtype": self.dtype}

@@ -9,6 +9,8 @@ from typing import Any
 
 import keras
 
+from segzoo.losses.base import PixelLoss
+
 
 @keras.saving.register_keras_serializable("segzoo")
 class WeightedSum(keras.losses.Loss):
@@ -35,7 +37,20 @@ class WeightedSum(keras.losses.Loss):
         if not losses or len(losses) != len(weights):
             raise ValueError(f"{len(losses)} losses and {len(weights)} weights; one weight per loss is needed.")
         self.losses = list(losses)
+        if self.distances:
+            self.distances = True  # all of them get the same targets
         self.weights = [float(weight) for weight in weights]
+
+    @property
+    def distances(self) -> bool:
+        """Whether targets have distances behind their own channels: where one of the losses reads them."""
+        return any(getattr(loss, "distances", False) for loss in self.losses)
+
+    @distances.setter
+    def distances(self, given: bool) -> None:
+        for loss in self.losses:
+            if isinstance(loss, PixelLoss | WeightedSum):
+                loss.distances = given
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Return the scalar sum; each loss has reduced, and scaled for the replicas, its own term."""

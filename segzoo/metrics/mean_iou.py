@@ -36,6 +36,7 @@ class MeanIoU(keras.metrics.Metric):
         ignore_index: label or value of the target that is not counted, or None.
         mode: "multiclass", "binary" (the IoU of the one class) or "multilabel", as in `segzoo.losses`.
         threshold: in binary and multilabel mode the logit above which a class is predicted.
+        distances: whether signed distances follow the targets' own channels, as the boundary loss takes them.
         name: name of the metric.
         dtype: dtype of the result, float32 unless told.
 
@@ -49,6 +50,7 @@ class MeanIoU(keras.metrics.Metric):
         ignore_index: int | None = None,
         mode: Mode = "multiclass",
         threshold: float = 0.0,
+        distances: bool = False,
         name: str | None = "mean_iou",
         dtype: Any = None,
     ):
@@ -63,6 +65,7 @@ class MeanIoU(keras.metrics.Metric):
         self.ignore_index = None if ignore_index is None else int(ignore_index)
         self.mode: Mode = mode
         self.threshold = float(threshold)
+        self.distances = bool(distances)
         # By target and prediction: C * C cells, or 2 * 2 for each class. One more for what is no class.
         self.cells = self.classes**2 if mode == "multiclass" else 4 * self.classes
         shape = (self.cells + 1,)
@@ -73,8 +76,8 @@ class MeanIoU(keras.metrics.Metric):
         """Count a batch.
 
         Args:
-            y_true: integer labels (B, H, W) or (B, H, W, 1); in multilabel mode 0 and 1, (B, H, W, C). Signed distances
-                behind them, which the boundary loss takes, are left alone.
+            y_true: integer labels (B, H, W) or (B, H, W, 1); in multilabel mode 0 and 1, (B, H, W, C); with
+                `distances` C more channels, which are left alone.
             y_pred: logits (B, H, W, C); in multiclass mode also probabilities, or a class map (B, H, W) or
                 (B, H, W, 1).
             sample_weight: must be None; pixels are counted, and a count has no weight.
@@ -86,7 +89,7 @@ class MeanIoU(keras.metrics.Metric):
             raise ValueError("MeanIoU counts pixels and takes no sample_weight: use `metrics`, not `weighted_metrics`.")
         y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
         has_classes = len(y_pred.shape) == 4 and y_pred.shape[-1] == self.classes
-        target = split_distances(y_true, y_pred)[0] if has_classes else y_true
+        target = split_distances(y_true, y_pred)[0] if self.distances else y_true
         if self.mode == "multiclass":
             target = _without_channel(target)
             predicted = ops.argmax(y_pred, axis=-1) if has_classes else _without_channel(y_pred)
@@ -98,7 +101,10 @@ class MeanIoU(keras.metrics.Metric):
         rank = 3 if self.mode == "multiclass" else 4
         pairs = zip(target.shape, predicted.shape, strict=False)
         if not len(target.shape) == len(predicted.shape) == rank or any(a != b for a, b in pairs if a and b):
-            raise ValueError(f"Labels must be {allowed}; got {tuple(y_true.shape)} and {tuple(y_pred.shape)}.")
+            one_hot = self.mode == "binary" and len(target.shape) == 4 and target.shape[-1] == 2
+            cure = " Of a one-hot mask of background and object give the object's channel, mask[..., 1]."
+            shapes = f"{tuple(y_true.shape)} and {tuple(y_pred.shape)}"
+            raise ValueError(f"Labels must be {allowed}; got {shapes}.{cure if one_hot else ''}")
         self._add(ops.cast(target, "int32"), ops.cast(predicted, "int32"))
 
     def _add(self, target: Any, predicted: Any) -> None:
@@ -159,6 +165,7 @@ class MeanIoU(keras.metrics.Metric):
             "ignore_index": self.ignore_index,
             "mode": self.mode,
             "threshold": self.threshold,
+            "distances": self.distances,
         }
 
 

@@ -290,7 +290,9 @@ def losses_of_outputs(
     for name in network.output:
         found[name], scales[name] = loss, weights.get(name, 1.0)
     if config.model.classification is not None:
-        found[PRESENCE] = losses.ClassPresence(config.data.ignore_index, config.mode)
+        found[PRESENCE] = losses.ClassPresence(
+            config.data.ignore_index, config.mode, distances="boundary" in config.loss
+        )
         scales[PRESENCE] = config.model.classification
     return found, scales
 

@@ -134,7 +134,7 @@ def find_learning_rate(config: Config, *, start: float = 1e-6, end: float = 1.0,
         assemble.build_optimizer(config, updates * accumulate, ramp),
         losses,
         loss_weights=weights,
-        jit_compile=use_xla(),
+        jit_compile=use_xla(config.training.xla),
     )
     assemble.start_optimizer(config, network)
     outputs = list(network.output) if isinstance(network.output, dict) else None

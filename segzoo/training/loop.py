@@ -194,7 +194,7 @@ def _compiled(
     losses, weights = assemble.losses_of_outputs(config, network, loss)
     optimizer = assemble.build_optimizer(config, steps * config.training.epochs)
     plateau = PlateauFactor.of(optimizer) if config.training.reduce_on_plateau else None
-    network.compile(optimizer, losses, loss_weights=weights, jit_compile=use_xla())
+    network.compile(optimizer, losses, loss_weights=weights, jit_compile=use_xla(config.training.xla))
     # Built here, its variables are not made while the step is traced, which would trace everything twice.
     assemble.start_optimizer(config, network)
     if isinstance(network.output, dict) and not network._compile_loss.built:

@@ -136,5 +136,12 @@ def test_other_losses_leave_the_distances_alone(name, mode, batch):
     target = np.broadcast_to(target, (*labels.shape, 4 if mode == "multilabel" else 1)).astype("float32")
     maps = np.random.default_rng(0).normal(size=(*labels.shape, classes)).astype("float32")
     loss = cls(ignore_index=IGNORE, mode=mode)
-    found = number(loss(np.concatenate([target, maps], axis=-1), logits[..., :classes]))
-    assert found == number(loss(target, logits[..., :classes]))
+    expected = number(loss(target, logits[..., :classes]))
+    both = np.concatenate([target, maps], axis=-1)
+    beside = losses.WeightedSum([loss, Boundary(IGNORE, mode=mode)], [1.0, 0.0])
+    assert number(beside(both, logits[..., :classes])) == pytest.approx(expected, abs=1e-9)
+    assert number(loss(both, logits[..., :classes])) == expected
+    again = keras.saving.deserialize_keras_object(json.loads(json.dumps(keras.saving.serialize_keras_object(beside))))
+    assert number(again(both, logits[..., :classes])) == pytest.approx(expected, abs=1e-9)
+    with pytest.raises(ValueError, match=r"Distances behind a mask|give the object's channel"):
+        cls(ignore_index=IGNORE, mode=mode)(both, logits[..., :classes])

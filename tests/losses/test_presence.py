@@ -29,7 +29,17 @@ def test_multiclass(dtype: str) -> None:
     loss = ClassPresence(ignore_index=255)
     assert float(loss(MASKS.astype(dtype), LOGITS)) == pytest.approx(expected(HELD, LOGITS), rel=1e-5)
     with_distances = np.concatenate([MASKS[..., None], RNG.normal(size=(3, 6, 5, 4))], axis=-1)
-    assert float(loss(with_distances, LOGITS)) == pytest.approx(expected(HELD, LOGITS), rel=1e-5)
+    beside = ClassPresence(ignore_index=255, distances=True)
+    assert float(beside(with_distances, LOGITS)) == pytest.approx(expected(HELD, LOGITS), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("mode", "shape"), [("multiclass", (3, 6, 5, 4)), ("binary", (3, 6, 5, 2)), ("multilabel", (3, 6, 5))]
+)
+def test_masks_of_another_form_are_refused(mode: str, shape: tuple[int, ...]) -> None:
+    logits = LOGITS[:, :1] if mode == "binary" else LOGITS
+    with pytest.raises(ValueError, match=rf"Masks of {mode} mode are"):
+        ClassPresence(mode=mode)(np.zeros(shape), logits)
 
 
 def test_a_class_number_may_be_the_ignore_index() -> None:

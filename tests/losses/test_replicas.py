@@ -62,7 +62,9 @@ for name in LOSSES:
         if hasattr(loss(IGNORE, mode=mode), "per_image"):
             variants += [{"per_image": True}]
         for arguments in variants:
-            compare(f"{name} {mode} {arguments}", loss(IGNORE, mode=mode, **arguments), target, logits)
+            one = loss(IGNORE, mode=mode, **arguments)
+            one.distances = True
+            compare(f"{name} {mode} {arguments}", one, target, logits)
 """
 
 

@@ -1,0 +1,52 @@
+"""Models to train with and without XLA, of which both must make the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone() -> Callable[..., Any]:
+    """A backbone of a convolution for each level, wrapped: what comes after it compiles in seconds."""
+    import keras
+
+    import segzoo
+
+    def tiny_backbone(levels: int = 5) -> Any:
+        x = images = keras.Input((None, None, 3), name="images")
+        x = keras.layers.Rescaling(1 / 127.5, -1, name="pixels")(x)
+        for number in range(1, levels + 1):
+            x = keras.layers.Conv2D(4, 3, strides=2, padding="same", activation="swish", name=f"stage{number}")(x)
+        taps = {f"P{number}": f"stage{number}" for number in range(1, levels + 1)}
+        return segzoo.backbones.wrap(keras.Model(images, x, name="tiny"), taps)
+
+    return tiny_backbone
+
+
+@pytest.fixture(scope="session")
+def two_steps() -> Callable[..., tuple[list[float], list[np.ndarray]]]:
+    """Train a model for two steps: the losses, and all weights after them."""
+    import keras
+
+    def two_steps(
+        model: Any, start: list[np.ndarray], compiled: bool, size: tuple[int, int] = (37, 45), **compiling: Any
+    ) -> tuple[list[float], list[np.ndarray]]:
+        model.set_weights(start)
+        keras.utils.set_random_seed(0)
+        model.compile(jit_compile=compiled, **compiling)
+        rng = np.random.default_rng(0)
+        losses = []
+        for _ in range(2):
+            images = rng.uniform(0, 255, (2, *size, 3)).astype("float32")
+            masks = rng.integers(0, 3, (2, *size))
+            outputs = model.output
+            if isinstance(outputs, dict):
+                masks = {n: np.ones((2, 3), "float32") if n == "presence" else masks for n in outputs}
+            losses.append(float(model.train_on_batch(images, masks)))
+        return losses, [keras.ops.convert_to_numpy(weight) for weight in model.weights]
+
+    return two_steps

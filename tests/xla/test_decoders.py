@@ -1,0 +1,68 @@
+"""Every decoder and head trains under XLA to the weights that it trains to without."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+import segzoo
+from segzoo.losses import ClassPresence, CrossEntropy
+from segzoo.model import PRESENCE
+
+NARROW = {
+    "unet": {"channels": [4] * 5},
+    "unetplusplus": {"channels": [4] * 5},
+    "manet": {"channels": [4] * 5, "attention_channels": 4, "reduction": 4},
+    "linknet": {"channels": 4},
+    "fpn": {"pyramid_channels": 4, "segmentation_channels": 4, "normalization": "batch"},
+    "pspnet": {"channels": 8},
+    "pan": {"channels": 4},
+    "deeplabv3": {"channels": 4},
+    "deeplabv3plus": {"channels": 4, "low_level_channels": 4},
+    "upernet": {"channels": 4},
+    "segformer": {"channels": 4},
+}
+VARIANTS = {
+    **{name: (name, {}) for name in NARROW},
+    "unet_scse": ("unet", {"attention": "scse"}),
+    "unet_bilinear": ("unet", {"upsampling": "bilinear", "separable": True}),
+    "unet_transposed": ("unet", {"upsampling": "transposed", "merge": "add", "normalization": "group"}),
+    "unetplusplus_supervised": ("unetplusplus", {"deep_supervision": True}),
+    "fpn_bilinear": ("fpn", {"upsampling": "bilinear", "merge": "concat"}),
+    "fpn_heads": ("fpn", {"auxiliary": ["P4"], "classification": True}),
+    "pspnet_aligned": ("pspnet", {"align_corners": True}),
+}
+
+
+def test_every_decoder_is_tried() -> None:
+    assert set(NARROW) == set(segzoo.decoders.names())
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_two_steps_under_xla(variant: str, tiny_backbone, two_steps) -> None:
+    decoder, options = VARIANTS[variant]
+    stride = segzoo.decoders.DECODERS[decoder].default_output_stride
+    keras.utils.set_random_seed(1)
+    backbone = tiny_backbone(4 if stride == 16 else 5)
+    options = {**NARROW[decoder], "dropout": 0.0, **options}
+    model = segzoo.build_model(decoder, backbone, 3, weights="none", **options)
+    for layer in model.layers:  # dropout draws other numbers under XLA
+        for inner in (layer, getattr(layer, "drop", None)):
+            if isinstance(inner, keras.layers.Dropout):
+                inner.rate = 0.0
+    start = model.get_weights()
+    loss = CrossEntropy()
+    if isinstance(model.output, dict):
+        loss = {name: ClassPresence() if name == PRESENCE else loss for name in model.output}
+    found = {}
+    for compiled in (False, True):
+        compiling = {"optimizer": keras.optimizers.SGD(0.1), "loss": loss}
+        found[compiled] = two_steps(model, start, compiled, **compiling)
+    np.testing.assert_allclose(found[True][0], found[False][0], rtol=1e-4)
+    assert np.isfinite(found[True][0]).all()
+    moved = 0
+    for weight, xla, kernels, before in zip(model.weights, found[True][1], found[False][1], start, strict=True):
+        np.testing.assert_allclose(xla, kernels, rtol=1e-2, atol=1e-4, err_msg=weight.path)
+        moved += not np.array_equal(xla, before)
+    assert moved > 0.9 * len(start)
