@@ -45,7 +45,7 @@ def two_steps() -> Callable[..., tuple[list[float], list[np.ndarray]]]:
             masks = rng.integers(0, 3, (2, *size))
             outputs = model.output
             if isinstance(outputs, dict):
-                masks = {n: np.ones((2, 3), "float32") if n == "presence" else masks for n in outputs}
+                masks = dict.fromkeys(outputs, masks)
             losses.append(float(model.train_on_batch(images, masks)))
         return losses, [keras.ops.convert_to_numpy(weight) for weight in model.weights]
 

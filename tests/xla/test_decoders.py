@@ -33,13 +33,16 @@ VARIANTS = {
     "fpn_heads": ("fpn", {"auxiliary": ["P4"], "classification": True}),
     "pspnet_aligned": ("pspnet", {"align_corners": True}),
 }
+CI = {*NARROW, "unet_scse", "fpn_bilinear", "fpn_heads"}
 
 
 def test_every_decoder_is_tried() -> None:
     assert set(NARROW) == set(segzoo.decoders.names())
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant", [pytest.param(name, marks=() if name in CI else pytest.mark.xla) for name in VARIANTS]
+)
 def test_two_steps_under_xla(variant: str, tiny_backbone, two_steps) -> None:
     decoder, options = VARIANTS[variant]
     stride = segzoo.decoders.DECODERS[decoder].default_output_stride
@@ -61,8 +64,10 @@ def test_two_steps_under_xla(variant: str, tiny_backbone, two_steps) -> None:
         found[compiled] = two_steps(model, start, compiled, **compiling)
     np.testing.assert_allclose(found[True][0], found[False][0], rtol=1e-4)
     assert np.isfinite(found[True][0]).all()
+    # Batch normalisation of maps of a few pixels magnifies rounding: within 2 % of the farthest that a weight went.
+    farthest = max(np.abs(kernels - before).max() for kernels, before in zip(found[False][1], start, strict=True))
     moved = 0
     for weight, xla, kernels, before in zip(model.weights, found[True][1], found[False][1], start, strict=True):
-        np.testing.assert_allclose(xla, kernels, rtol=1e-2, atol=1e-4, err_msg=weight.path)
+        np.testing.assert_allclose(xla, kernels, rtol=0, atol=0.02 * farthest, err_msg=weight.path)
         moved += not np.array_equal(xla, before)
     assert moved > 0.9 * len(start)
