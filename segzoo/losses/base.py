@@ -14,6 +14,12 @@ from segzoo.losses.replicas import ratio_of_sums
 
 Mode = Literal["multiclass", "binary", "multilabel"]
 
+TARGET_FORMS: dict[Mode, str] = {
+    "multiclass": "class indices (B, H, W) or (B, H, W, 1), or one-hot or soft (B, H, W, C)",
+    "binary": "(B, H, W) or (B, H, W, 1)",
+    "multilabel": "(B, H, W, C)",
+}
+
 
 @dataclass(frozen=True)
 class Target:
@@ -52,8 +58,9 @@ class PixelLoss(keras.losses.Loss):
         binary: one class against the rest, C = 1, sigmoid. Targets (B, H, W) or (B, H, W, 1), 0..1.
         multilabel: classes that may overlap, sigmoid. Targets (B, H, W, C), 0..1.
 
-    In the last two the ignore index stands in the target in place of a value, for each class apart. In all of them C
-    further channels may follow the target's own: signed distances, which only `Boundary` reads.
+    In the last two the ignore index stands in the target in place of a value, for each class apart. A loss that reads
+    signed distances (`takes_distances`, as `Boundary`) needs C further channels behind the target's own; to all others
+    every further channel is an error, since it might as well be the one-hot form of another number of classes.
 
     Keras multiplies a loss by `sample_weight` after `call`, which is wrong for a ratio: the weights belong in
     the numerator and in the denominator. So they travel with the labels, and a weight of 0 is the same as an
@@ -65,10 +72,7 @@ class PixelLoss(keras.losses.Loss):
 
     Attributes:
         modes: the modes in which the loss makes sense, its default first.
-        distances: whether the C signed distances of `segzoo.data.with_distances` follow the target's own channels. They
-            do for `Boundary`, which reads them, and for all losses of a `WeightedSum` with it; set it where a loss gets
-            such targets in another way. They are never guessed from a number of channels, which one-hot classes
-            could have as well.
+        takes_distances: whether signed distances stand behind the target's own channels.
 
     Args:
         ignore_index: label of the pixels that take no part, or None.
@@ -85,7 +89,7 @@ class PixelLoss(keras.losses.Loss):
     """
 
     modes: ClassVar[tuple[Mode, ...]] = get_args(Mode)
-    distances: bool = False
+    takes_distances: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -145,10 +149,9 @@ class PixelLoss(keras.losses.Loss):
         """Return the loss as a tensor (1,), which Keras reduces to a scalar and scales for replicas."""
         given, *rest = y_true if isinstance(y_true, tuple | list) else (y_true,)
         _check_logits(y_pred, self.mode)
-        if self.distances:
-            given, distances = split_distances(given, y_pred)
-        else:
-            distances = None
+        distances = None
+        if self.takes_distances:
+            given, distances = split_distances(given, y_pred.shape[-1], self.mode)
         given = _in_form(given, y_pred, self.mode)
         weights = _pixel_weights(rest[0], y_pred) if rest else None
         if self.mode != "multiclass":
@@ -240,61 +243,69 @@ def _check_logits(logits: Any, mode: Mode) -> None:
         raise ValueError(f"Logits must be (B, H, W, C) with {wanted} in {mode} mode; got {tuple(logits.shape)}.")
 
 
-def split_distances(given: Any, logits: Any) -> tuple[Any, Any]:
-    """Split a target (B, H, W, ...) with distances, for logits (B, H, W, C).
+def split_distances(given: Any, classes: int, mode: Mode) -> tuple[Any, Any]:
+    """Split a target (B, H, W, ...) that signed distances to the classes' outlines stand behind.
+
+    Args:
+        given: 1 + C channels, class indices or the 0 and 1 of binary mode, or 2 C channels, one-hot or multilabel.
+        classes: number of classes C, the channels of the logits.
+        mode: what the target's own channels are.
 
     Returns:
-        The target's own channels, and the C channels of distances behind them.
+        The target's own channels, and the C channels of distances.
 
     Raises:
-        ValueError: another number of channels than C + 1, or 2 * C for values of each class.
+        ValueError: another number of channels.
     """
-    channels = logits.shape[-1]
-    if len(given.shape) != 4 or channels is None or given.shape[-1] not in (channels + 1, 2 * channels):
+    own = {"multiclass": (1, classes), "binary": (1,), "multilabel": (classes,)}[mode]
+    shape = tuple(given.shape)
+    if len(shape) != 4 or shape[-1] not in [channels + classes for channels in own]:
         raise ValueError(
-            "The boundary loss, and every loss beside it, needs distances in the target: C more channels, as "
-            f"segzoo.data.with_distances adds. Logits {tuple(logits.shape)}, targets {tuple(given.shape)}."
+            f"The boundary loss needs distances in the target: {' or '.join(map(str, own))} channels of its own and "
+            f"{classes} more, as segzoo.data.with_distances adds; the target is {shape}."
         )
-    return given[..., :-channels], given[..., -channels:]
+    return given[..., :-classes], given[..., -classes:]
 
 
 def _in_form(given: Any, logits: Any, mode: Mode) -> Any:
     """Return targets as (B, H, W) class indices or (B, H, W, C), or raise ValueError where shapes do not fit."""
-    forms = {
-        "multiclass": "class indices (B, H, W) or (B, H, W, 1), or one-hot or soft (B, H, W, C)",
-        "binary": "(B, H, W) or (B, H, W, 1)",
-        "multilabel": "(B, H, W, C)",
-    }
-    target = given
-    channels = logits.shape[-1]
-    if len(target.shape) == 4 and target.shape[-1] is None:
-        raise ValueError(f"Targets (B, H, W, ?) must say how many channels they have: {forms[mode]}.")
+    target, channels = given, logits.shape[-1]
     if mode == "multiclass" and len(target.shape) == 4 and target.shape[-1] == 1:
         target = ops.squeeze(target, axis=-1)
     if mode == "binary" and len(target.shape) == 3:
         target = target[..., None]
     expected = tuple(logits.shape) if len(target.shape) == 4 else tuple(logits.shape)[:3]
-    pairs = zip(target.shape, expected, strict=False)
+    pairs = list(zip(target.shape, expected, strict=False))
     allowed = (3, 4) if mode == "multiclass" else (4,)
-    if len(target.shape) not in allowed or any(a != b for a, b in pairs if a is not None and b is not None):
+    # An unknown number of channels is one that could be anything: a graph would broadcast it.
+    unknown = len(target.shape) == 4 and target.shape[-1] is None
+    if len(target.shape) not in allowed or unknown or any(a != b for a, b in pairs if None not in (a, b)):
         raise ValueError(
-            f"Targets of {mode} mode are {forms[mode]}, of the size of the logits (B, H, W, {channels}): logits "
-            f"{tuple(logits.shape)}, targets {tuple(given.shape)}.{_hint(target, channels, mode)}"
+            f"Targets of {mode} mode are {TARGET_FORMS[mode]}, of the size of the logits (B, H, W, {channels}): logits "
+            f"{tuple(logits.shape)}, targets {tuple(given.shape)}.{_cure(given, channels, mode)}"
         )
+    if any(None in pair for pair in pairs):
+        # Sizes that only the step knows: it fails where they differ, and does not broadcast.
+        return ops.reshape(target, ops.shape(logits)[: len(target.shape)])
     return target
 
 
-def _hint(target: Any, channels: int | None, mode: Mode) -> str:
-    """Return what targets of a wrong number of channels may be, and the cure."""
-    given = target.shape[-1] if len(target.shape) == 4 else None
-    if given is None or channels is None:
+def _cure(given: Any, channels: int, mode: Mode) -> str:
+    """A sentence for targets whose last dimension says what they may be; empty for all others."""
+    if len(given.shape) != 4:
         return ""
-    if mode == "binary" and given == 2:
-        return " Of a one-hot mask of background and object give the object's channel, mask[..., 1]."
-    if given in (channels + 1, 2 * channels):
+    found = given.shape[-1]
+    if found is None:
+        return " The number of channels must be known before the step: set it with tf.ensure_shape."
+    if mode == "binary" and found == 2:
         return (
-            " Distances behind a mask (segzoo.data.with_distances) are for the boundary loss and what is summed up "
-            "with it in a WeightedSum; other losses read them where `loss.distances = True`."
+            " Two channels may be one-hot, background and object: give the object's, y[..., 1:]. Or they may be a "
+            "mask with signed distances, which Boundary takes, alone or in a WeightedSum."
+        )
+    if found in (channels + 1, 2 * channels):
+        return (
+            f" {found} channels may be the one-hot form of {found} classes, where the model has {channels}. Or they "
+            "may be a mask with signed distances, which Boundary takes, alone or in a WeightedSum."
         )
     return ""
 

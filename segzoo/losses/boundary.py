@@ -22,7 +22,8 @@ class Boundary(PixelLoss):
 
     The distances come with the target, so that they are computed where samples are read and not in the step: they are
     C further channels behind the target's own, as `segzoo.data.with_distances` makes them from a mask, and as train.py
-    does where this loss is configured. The other losses of a `WeightedSum` leave them alone.
+    does where this loss is configured. In a `WeightedSum` with this loss the others get the target without them; a loss
+    that stands alone refuses such channels.
 
     Args:
         ignore_index: label of the pixels that take no part, or None.
@@ -35,7 +36,7 @@ class Boundary(PixelLoss):
         ValueError: on call, a target without distances.
     """
 
-    distances = True
+    takes_distances = True
 
     def value(self, target: Target, logits: Any) -> Any:
         """Return the scalar loss; see `PixelLoss.value`."""

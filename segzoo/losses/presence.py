@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from segzoo.losses.base import Mode
+from segzoo.losses.base import Mode, split_distances
 
 
 @keras.saving.register_keras_serializable("segzoo")
@@ -20,7 +20,7 @@ class ClassPresence(keras.losses.Loss):
     Args:
         ignore_index: label of the pixels that take no part, or None.
         mode: "multiclass": masks of class indices; "binary": of 0 and 1, with C = 1; "multilabel": `(B, H, W, C)`.
-        distances: whether signed distances follow the masks' own channels, see `PixelLoss`.
+        distances: whether C channels of signed distances stand behind the mask's own, as for `Boundary`.
         name: name of the loss.
         dtype: dtype to compute in, float32 unless told.
     """
@@ -29,39 +29,37 @@ class ClassPresence(keras.losses.Loss):
         self,
         ignore_index: int | None = None,
         mode: Mode = "multiclass",
-        distances: bool = False,
         name: str | None = None,
         dtype: Any = None,
+        distances: bool = False,
     ):
         super().__init__(name=name, reduction="sum_over_batch_size", dtype=dtype or "float32")
         self.ignore_index = ignore_index
         self.mode = mode
-        self.distances = distances
+        self.distances = bool(distances)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Return the loss of each image, `(B,)`.
 
         Args:
-            y_true: masks `(B, H, W)` or `(B, H, W, 1)`, in multilabel mode `(B, H, W, C)`; with `distances` as
-                `segzoo.data.with_distances` makes them, with C more channels behind.
+            y_true: masks `(B, H, W)` or `(B, H, W, 1)`, multilabel `(B, H, W, C)`; with `distances` as
+                `segzoo.data.with_distances` makes them.
             y_pred: logits `(B, C)`.
 
         Raises:
-            ValueError: masks of another shape, such as one-hot classes.
+            ValueError: masks of other shapes, or other than one logit in binary mode.
         """
         classes = y_pred.shape[-1]
-        own = classes if self.mode == "multilabel" else 1
-        wanted = own + classes if self.distances else own
-        plain = len(y_true.shape) == 3 and self.mode != "multilabel" and not self.distances
-        if not plain and (len(y_true.shape) != 4 or y_true.shape[-1] != wanted):
-            raise ValueError(
-                f"Masks of {self.mode} mode are (B, H, W, {wanted}){' or (B, H, W)' if wanted == 1 else ''} for logits "
-                f"{tuple(y_pred.shape)}; got {tuple(y_true.shape)}."
-            )
+        if self.mode == "binary" and classes != 1:
+            raise ValueError(f"ClassPresence needs one logit in binary mode, not {classes}.")
+        if self.distances:
+            y_true, _ = split_distances(y_true, classes, self.mode)
         if self.mode == "multilabel":
-            shown = ops.cast(y_true[..., :classes], "int32") == 1
+            _check_masks(y_true, "(B, H, W, C)", (4,), classes, classes)
+            shown = ops.cast(y_true, "int32") == 1
         else:
-            labels = ops.cast(y_true if len(y_true.shape) == 3 else y_true[..., 0], "int32")[..., None]
+            _check_masks(y_true, "(B, H, W) or (B, H, W, 1)", (3, 4), 1, classes)
+            labels = ops.cast(y_true if len(y_true.shape) == 4 else y_true[..., None], "int32")
             shown = labels == ops.arange(*((classes,) if self.mode == "multiclass" else (1, 2)), dtype="int32")
             if self.ignore_index is not None:
                 shown = shown & (labels != self.ignore_index)
@@ -70,5 +68,20 @@ class ClassPresence(keras.losses.Loss):
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that rebuild the loss."""
-        own = {"ignore_index": self.ignore_index, "mode": self.mode, "distances": self.distances}
-        return {**own, "name": self.name, "dtype": self.dtype}
+        return {
+            "ignore_index": self.ignore_index,
+            "mode": self.mode,
+            "name": self.name,
+            "dtype": self.dtype,
+            "distances": self.distances,
+        }
+
+
+def _check_masks(masks: Any, form: str, ranks: tuple[int, ...], channels: int, classes: int) -> None:
+    """Raise ValueError unless masks are of the form; one-hot ones would be read as the labels of their channel 0."""
+    shape = tuple(masks.shape)
+    if len(shape) not in ranks or (len(shape) == 4 and shape[-1] != channels):
+        raise ValueError(
+            f"ClassPresence takes masks {form} for {classes} logits, not {shape}. Turn one-hot masks into class "
+            "indices (argmax), and give distances=True where signed distances stand behind the mask."
+        )

@@ -56,6 +56,11 @@ class Calibration:
         if self.mode != "multiclass":
             if y_true.shape != probabilities.shape:
                 raise ValueError(f"Targets {y_true.shape} and probabilities {probabilities.shape} must have one shape.")
+            if self.mode == "binary" and y_true.ndim == 4 and y_true.shape[-1] != 1:
+                raise ValueError(
+                    f"Binary mode has one channel, (B, H, W) or (B, H, W, 1), not {y_true.shape}: of one-hot targets "
+                    "and the probabilities of two classes give the object's channel."
+                )
             probabilities = np.stack([1 - probabilities, probabilities], axis=-1)
         if probabilities.shape[:-1] != y_true.shape or probabilities.ndim < 2:
             raise ValueError(f"Labels {y_true.shape} need probabilities {(*y_true.shape, 'C')}: {probabilities.shape}.")

@@ -171,7 +171,8 @@ class ConfusionMatrix(ClassCounts):
         Raises: DataError: a target label that is neither a class nor the ignore index, or a prediction at a
             counted
                 pixel that is no class; nothing is counted then.
-            ValueError: shapes that differ, or values that are not integers (logits, say).
+            ValueError: shapes that differ, values that are not integers (logits, say), or one-hot maps (..., C), whose
+                channels would be counted as pixels.
         """
         y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
         if y_true.shape != y_pred.shape:
@@ -179,6 +180,7 @@ class ConfusionMatrix(ClassCounts):
         for what, array in (("Target", y_true), ("Prediction", y_pred)):
             if array.dtype.kind not in "iu":
                 raise ValueError(f"{what} must hold integer class indices, not {array.dtype}.")
+            refuse_one_hot(what, array, self.classes)
         if self.ignore_index is None:
             y_true, y_pred = y_true.ravel(), y_pred.ravel()
         else:
@@ -369,6 +371,17 @@ class MultilabelCounts(ClassCounts):
     def cohen_kappa(self) -> np.ndarray:
         """Return Cohen's kappa of each class (C,); see `ConfusionMatrix.cohen_kappa`."""
         return np.array([ConfusionMatrix(2, counts=counts).cohen_kappa() for counts in self.counts])
+
+
+def refuse_one_hot(what: str, maps: np.ndarray, classes: int) -> None:
+    """Raise ValueError for a one-hot array (..., H, W, C) where a map of class indices belongs.
+
+    Its shape alone could be that of class maps; that each of its rows is one-hot settles it.
+    """
+    if maps.ndim < 3 or maps.shape[-1] != classes or maps.size == 0:
+        return
+    if maps.min() == 0 and maps.max() == 1 and (maps.sum(-1, dtype=np.int64) == 1).all():
+        raise ValueError(f"{what} {maps.shape} is one-hot: give class indices, its argmax over the last axis.")
 
 
 def _check_same(one: ClassCounts, other: ClassCounts) -> None:

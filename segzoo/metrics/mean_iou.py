@@ -36,9 +36,10 @@ class MeanIoU(keras.metrics.Metric):
         ignore_index: label or value of the target that is not counted, or None.
         mode: "multiclass", "binary" (the IoU of the one class) or "multilabel", as in `segzoo.losses`.
         threshold: in binary and multilabel mode the logit above which a class is predicted.
-        distances: whether signed distances follow the targets' own channels, as the boundary loss takes them.
         name: name of the metric.
         dtype: dtype of the result, float32 unless told.
+        distances: whether C channels of signed distances, which the boundary loss takes, stand behind the target's own;
+            they are left alone.
 
     Raises:
         ValueError: a mode that does not exist, or a number of classes that it cannot have.
@@ -50,9 +51,9 @@ class MeanIoU(keras.metrics.Metric):
         ignore_index: int | None = None,
         mode: Mode = "multiclass",
         threshold: float = 0.0,
-        distances: bool = False,
         name: str | None = "mean_iou",
         dtype: Any = None,
+        distances: bool = False,
     ):
         super().__init__(name=name, dtype=dtype or "float32")
         least = {"multiclass": 2, "binary": 1, "multilabel": 1}
@@ -76,36 +77,51 @@ class MeanIoU(keras.metrics.Metric):
         """Count a batch.
 
         Args:
-            y_true: integer labels (B, H, W) or (B, H, W, 1); in multilabel mode 0 and 1, (B, H, W, C); with
-                `distances` C more channels, which are left alone.
-            y_pred: logits (B, H, W, C); in multiclass mode also probabilities, or a class map (B, H, W) or
+            y_true: integer labels (B, H, W) or (B, H, W, 1); in multilabel mode 0 and 1, (B, H, W, C). With
+                `distances` as `segzoo.data.with_distances` makes them.
+            y_pred: logits (B, H, W, C); in multiclass mode also probabilities, or an integer class map (B, H, W) or
                 (B, H, W, 1).
             sample_weight: must be None; pixels are counted, and a count has no weight.
 
         Raises:
-            ValueError: shapes other than these, or a sample_weight.
+            ValueError: shapes other than these, a class map that is not of integers, or a sample_weight.
         """
         if sample_weight is not None:
             raise ValueError("MeanIoU counts pixels and takes no sample_weight: use `metrics`, not `weighted_metrics`.")
         y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
-        has_classes = len(y_pred.shape) == 4 and y_pred.shape[-1] == self.classes
-        target = split_distances(y_true, y_pred)[0] if self.distances else y_true
+        target = split_distances(y_true, self.classes, self.mode)[0] if self.distances else y_true
         if self.mode == "multiclass":
-            target = _without_channel(target)
-            predicted = ops.argmax(y_pred, axis=-1) if has_classes else _without_channel(y_pred)
+            target, predicted = _without_channel(target), self._class_map(y_pred)
             allowed = f"(B, H, W) and predictions (B, H, W, {self.classes}) or (B, H, W)"
+            channels = []
         else:
             target = target[..., None] if self.classes == 1 and len(target.shape) == 3 else target
             predicted = y_pred > self.threshold
             allowed = f"(B, H, W, {self.classes}) and logits of the same shape"
-        rank = 3 if self.mode == "multiclass" else 4
-        pairs = zip(target.shape, predicted.shape, strict=False)
-        if not len(target.shape) == len(predicted.shape) == rank or any(a != b for a, b in pairs if a and b):
-            one_hot = self.mode == "binary" and len(target.shape) == 4 and target.shape[-1] == 2
-            cure = " Of a one-hot mask of background and object give the object's channel, mask[..., 1]."
-            shapes = f"{tuple(y_true.shape)} and {tuple(y_pred.shape)}"
-            raise ValueError(f"Labels must be {allowed}; got {shapes}.{cure if one_hot else ''}")
+            channels = [(self.classes, self.classes)]
+        pairs = list(zip(target.shape, predicted.shape, strict=False))
+        fits = len(target.shape) == len(predicted.shape) == 3 + len(channels) and pairs[3:] == channels
+        if not fits or any(a != b for a, b in pairs if None not in (a, b)):
+            raise ValueError(
+                f"Labels must be {allowed}; got {tuple(y_true.shape)} and {tuple(y_pred.shape)}. Turn one-hot labels "
+                "into class indices (argmax; for a binary model the channel of the object), and give distances=True "
+                "where signed distances stand behind the labels."
+            )
+        if any(None in pair for pair in pairs):
+            target = ops.reshape(target, ops.shape(predicted))  # fails where sizes differ, and does not broadcast
         self._add(ops.cast(target, "int32"), ops.cast(predicted, "int32"))
+
+    def _class_map(self, y_pred: Any) -> Any:
+        """Return predictions of multiclass mode as a class map, (B, H, W) where their shape is one of those allowed."""
+        if len(y_pred.shape) == 4 and y_pred.shape[-1] == self.classes:
+            return ops.argmax(y_pred, axis=-1)
+        if "float" in keras.backend.standardize_dtype(y_pred.dtype):
+            raise ValueError(
+                f"Predictions {tuple(y_pred.shape)} of {keras.backend.standardize_dtype(y_pred.dtype)} are neither "
+                f"logits (B, H, W, {self.classes}) nor a class map of integers. A model with a single logit needs "
+                'MeanIoU(1, mode="binary").'
+            )
+        return _without_channel(y_pred)
 
     def _add(self, target: Any, predicted: Any) -> None:
         """Add int32 class maps (B, H, W), or maps of 0 and 1 (B, H, W, C), to the state."""

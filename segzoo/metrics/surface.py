@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from segzoo.errors import DataError
-from segzoo.metrics.confusion import ratio
+from segzoo.metrics.confusion import ratio, refuse_one_hot
 
 _CROSS = ndimage.generate_binary_structure(2, 1)
 _SQUARE = np.ones((3, 3), bool)
@@ -89,7 +89,7 @@ class SurfaceMetrics:
             y_pred: integer class map, or map of 0 and 1, of the same shape.
 
         Raises:
-            ValueError: other shapes or values that are not integers.
+            ValueError: other shapes, one-hot maps in multiclass mode, or values that are not integers.
             DataError: a target label that is neither a class nor the ignore index.
         """
         y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
@@ -102,6 +102,8 @@ class SurfaceMetrics:
             )
         if y_true.dtype.kind not in "iu" or y_pred.dtype.kind not in "iu":
             raise ValueError(f"Target and prediction must hold class indices, not {y_true.dtype} and {y_pred.dtype}.")
+        refuse_one_hot("Target", y_true, self.classes)
+        refuse_one_hot("Prediction", y_pred, self.classes)
         ignored = np.zeros(y_true.shape, bool) if self.ignore_index is None else y_true == self.ignore_index
         strange = y_true[~ignored & ((y_true < 0) | (y_true >= self.classes))]
         if strange.size:

@@ -124,24 +124,35 @@ def test_a_target_without_distances_is_refused(batch):
         Boundary(IGNORE)(*batch)
 
 
+@pytest.mark.parametrize(
+    ("mode", "target", "own"), [("multiclass", 3, "1 or 4"), ("binary", 3, "1"), ("multilabel", 5, "4")]
+)
+def test_another_number_of_channels_is_refused(mode, target, own):
+    channels = 1 if mode == "binary" else 4
+    with pytest.raises(ValueError, match=f"{own} channels of its own and {channels} more"):
+        Boundary(mode=mode)(np.zeros((2, 6, 6, target)), np.zeros((2, 6, 6, channels)))
+
+
 @pytest.mark.parametrize("mode", ["multiclass", "binary", "multilabel"])
 @pytest.mark.parametrize("name", losses.LOSSES)
-def test_other_losses_leave_the_distances_alone(name, mode, batch):
+def test_other_losses_get_the_target_without_distances_in_a_sum_and_refuse_them_alone(name, mode, batch):
     cls = losses.LOSSES[name]
     if mode not in cls.modes or cls is Boundary:
         pytest.skip(f"{name} is the boundary loss or has no mode {mode}")
     labels, logits = batch
     classes = 1 if mode == "binary" else 4
+    logits = logits[..., :classes]
     target = labels[..., None] if mode == "multiclass" else np.where(labels == IGNORE, IGNORE, labels > 1)[..., None]
     target = np.broadcast_to(target, (*labels.shape, 4 if mode == "multilabel" else 1)).astype("float32")
     maps = np.random.default_rng(0).normal(size=(*labels.shape, classes)).astype("float32")
-    loss = cls(ignore_index=IGNORE, mode=mode)
-    expected = number(loss(target, logits[..., :classes]))
     both = np.concatenate([target, maps], axis=-1)
-    beside = losses.WeightedSum([loss, Boundary(IGNORE, mode=mode)], [1.0, 0.0])
-    assert number(beside(both, logits[..., :classes])) == pytest.approx(expected, abs=1e-9)
-    assert number(loss(both, logits[..., :classes])) == expected
-    again = keras.saving.deserialize_keras_object(json.loads(json.dumps(keras.saving.serialize_keras_object(beside))))
-    assert number(again(both, logits[..., :classes])) == pytest.approx(expected, abs=1e-9)
-    with pytest.raises(ValueError, match=r"Distances behind a mask|give the object's channel"):
-        cls(ignore_index=IGNORE, mode=mode)(both, logits[..., :classes])
+    loss, boundary = cls(ignore_index=IGNORE, mode=mode), Boundary(IGNORE, mode=mode)
+    found = number(losses.create({name: 1.0, "boundary": 0.5}, IGNORE, mode)(both, logits))
+    assert found == pytest.approx(number(loss(target, logits)) + 0.5 * number(boundary(both, logits)), rel=1e-5)
+    with pytest.raises(ValueError, match="signed distances, which Boundary takes"):
+        loss(both, logits)
+
+
+def test_losses_on_distances_of_two_modes_are_refused():
+    with pytest.raises(ValueError, match="of one mode, not of binary, multilabel"):
+        losses.WeightedSum([Boundary(mode="binary"), Boundary(mode="multilabel")], [1, 1])

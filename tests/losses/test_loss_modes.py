@@ -1,5 +1,7 @@
 """Binary and multilabel losses against NumPy references, and the one-hot and soft forms of multiclass targets."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -260,8 +262,9 @@ def test_every_loss_checks_its_class_weights(name):
         cls(class_weights="balanced")
     channels = 1 if cls.modes[0] == "binary" else 3
     with pytest.raises(ValueError, match=f"2 class_weights for {channels} classes"):
-        given = 1 + channels if cls is losses.Boundary else 1  # which cannot do without distances
-        cls(class_weights=[1, 2])(np.zeros((1, 4, 4, given)), np.zeros((1, 4, 4, channels)))
+        # The boundary loss cannot do without distances.
+        own = np.zeros((1, 4, 4, 1 + channels * cls.takes_distances))
+        cls(class_weights=[1, 2])(own, np.zeros((1, 4, 4, channels)))
     assert cls(class_weights=[1, 2]).get_config()["class_weights"] == [1.0, 2.0]
 
 
@@ -291,11 +294,85 @@ def test_a_mode_that_makes_no_sense_is_an_error_at_construction():
         ("binary", (2, 4, 5), (2, 4, 4, 1), r"binary mode are \(B, H, W\) or \(B, H, W, 1\)"),
         ("multilabel", (2, 4, 4), (2, 4, 4, 3), r"multilabel mode are \(B, H, W, C\)"),
         ("multiclass", (2, 4, 4, 2), (2, 4, 4, 3), "one-hot or soft"),
+        # One-hot masks of another number of classes, once read as a mask and its distances.
+        ("binary", (2, 4, 4, 2), (2, 4, 4, 1), r"Two channels may be one-hot.*y\[..., 1:\]"),
+        ("binary", (2, 4, 4, 3), (2, 4, 4, 1), r"targets \(2, 4, 4, 3\)"),
+        ("multiclass", (2, 4, 4, 4), (2, 4, 4, 3), "4 channels may be the one-hot form of 4 classes, where .* 3"),
+        ("multiclass", (2, 4, 4, 6), (2, 4, 4, 3), "6 channels may be the one-hot form of 6 classes"),
+        ("multilabel", (2, 4, 4, 6), (2, 4, 4, 3), "6 channels may be the one-hot form of 6 classes"),
+        ("multilabel", (2, 4, 4, 2), (2, 4, 4, 1), "2 channels may be the one-hot form of 2 classes"),
+        # Channels first, and further axes.
+        ("binary", (2, 1, 4, 5), (2, 4, 5, 1), r"targets \(2, 1, 4, 5\)"),
+        ("multiclass", (2, 3, 4, 5), (2, 4, 5, 3), r"targets \(2, 3, 4, 5\)"),
+        ("multilabel", (2, 3, 4, 5), (2, 4, 5, 3), r"targets \(2, 3, 4, 5\)"),
+        ("binary", (2, 4, 4, 1, 1), (2, 4, 4, 1), r"targets \(2, 4, 4, 1, 1\)"),
+        ("binary", (4, 4), (2, 4, 4, 1), r"targets \(4, 4\)"),
+        ("multiclass", (1, 4, 4), (2, 4, 4, 3), r"targets \(1, 4, 4\)"),
     ],
 )
 def test_shapes_that_do_not_belong_together_are_refused(mode, target, logits, message):
     with pytest.raises(ValueError, match=message):
         Dice(mode=mode)(np.zeros(target), np.zeros(logits))
+
+
+FITTING = {
+    "multiclass": [(2, 4, 5), (2, 4, 5, 1), (2, 4, 5, 3)],
+    "binary": [(2, 4, 5), (2, 4, 5, 1)],
+    "multilabel": [(2, 4, 5, 3)],
+}
+
+
+@pytest.mark.parametrize("mode", FITTING)
+def test_a_target_is_taken_in_its_mode_s_forms_and_in_no_other(mode):
+    """Every shape of three or four axes of plausible sizes is either one of the forms or refused."""
+    logits = np.random.default_rng(0).normal(size=(2, 4, 5, 1 if mode == "binary" else 3)).astype("float32")
+    loss = Dice(mode=mode)
+    tried = itertools.product((1, 2, 3), (1, 2, 3, 4), (1, 2, 3, 4, 5), (None, 1, 2, 3, 4, 5, 6))
+    taken = []
+    for shape in (tuple(size for size in sizes if size is not None) for sizes in tried):
+        try:
+            loss(np.ones(shape, "float32"), logits)
+        except ValueError as error:
+            assert f"{shape}" in str(error)
+        else:
+            taken.append(shape)
+    assert sorted(taken) == sorted(FITTING[mode])
+
+
+@pytest.mark.parametrize("mode", ["multiclass", "binary", "multilabel"])
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="shapes that a graph does not know")
+def test_a_graph_that_does_not_know_the_sizes_does_not_broadcast(mode):
+    import tensorflow as tf
+
+    channels = 1 if mode == "binary" else 3
+    own = (channels,) if mode == "multilabel" else ()
+    loss = losses.create({"dice": 1.0}, mode=mode)
+    logits = tf.constant(np.random.default_rng(0).normal(size=(2, 4, 5, channels)), "float32")
+
+    def graph(last):
+        shapes = tf.TensorSpec((None, None, None, *last)), tf.TensorSpec((None, None, None, channels))
+        return tf.function(lambda y, z: loss(y, z), input_signature=shapes)
+
+    target = tf.ones((2, 4, 5, *own))
+    assert number(graph(own)(target, logits)) == pytest.approx(number(loss(target, logits)), rel=1e-6)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        graph(own)(target[:, :1], logits)
+    with pytest.raises(ValueError, match="number of channels must be known"):
+        graph((None,))(tf.ones((2, 4, 5, 2)), logits)
+
+
+def test_the_one_hot_form_of_a_binary_mask_is_not_the_inverted_mask():
+    rng = np.random.default_rng(0)
+    mask, logits = (rng.random((2, 8, 8)) > 0.7).astype("int32"), rng.normal(size=(2, 8, 8, 1)).astype("float32")
+    one_hot = np.eye(2, dtype="float32")[mask]
+    for name in losses.LOSSES:
+        cls = losses.LOSSES[name]
+        if "binary" in cls.modes and not cls.takes_distances:
+            loss = cls(mode="binary")
+            with pytest.raises(ValueError, match=r"Two channels may be one-hot, background and object"):
+                loss(one_hot, logits)
+            # The cure that the message names is the loss of the mask.
+            assert number(loss(one_hot[..., 1:], logits)) == number(loss(mask, logits))
 
 
 def test_a_wrong_number_of_positive_weights_is_refused():

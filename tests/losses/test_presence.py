@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -29,17 +31,28 @@ def test_multiclass(dtype: str) -> None:
     loss = ClassPresence(ignore_index=255)
     assert float(loss(MASKS.astype(dtype), LOGITS)) == pytest.approx(expected(HELD, LOGITS), rel=1e-5)
     with_distances = np.concatenate([MASKS[..., None], RNG.normal(size=(3, 6, 5, 4))], axis=-1)
-    beside = ClassPresence(ignore_index=255, distances=True)
-    assert float(beside(with_distances, LOGITS)) == pytest.approx(expected(HELD, LOGITS), rel=1e-5)
+    loss = ClassPresence(ignore_index=255, distances=True)
+    assert float(loss(with_distances, LOGITS)) == pytest.approx(expected(HELD, LOGITS), rel=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("mode", "shape"), [("multiclass", (3, 6, 5, 4)), ("binary", (3, 6, 5, 2)), ("multilabel", (3, 6, 5))]
+    ("mode", "masks", "classes"),
+    [
+        ("multiclass", (3, 6, 5, 4), 4),
+        ("multiclass", (3, 6, 5, 5), 4),
+        ("binary", (3, 6, 5, 2), 1),
+        ("multilabel", (3, 6, 5), 4),
+        ("multilabel", (3, 6, 5, 8), 4),
+    ],
 )
-def test_masks_of_another_form_are_refused(mode: str, shape: tuple[int, ...]) -> None:
-    logits = LOGITS[:, :1] if mode == "binary" else LOGITS
-    with pytest.raises(ValueError, match=rf"Masks of {mode} mode are"):
-        ClassPresence(mode=mode)(np.zeros(shape), logits)
+def test_one_hot_masks_and_other_numbers_of_channels_are_refused(mode: str, masks: tuple, classes: int) -> None:
+    with pytest.raises(ValueError, match=rf"not {re.escape(str(masks))}.*argmax.*distances=True"):
+        ClassPresence(mode=mode)(np.zeros(masks, "float32"), LOGITS[:, :classes])
+
+
+def test_binary_mode_has_one_logit() -> None:
+    with pytest.raises(ValueError, match="one logit in binary mode, not 2"):
+        ClassPresence(mode="binary")(MASKS, LOGITS[:, :2])
 
 
 def test_a_class_number_may_be_the_ignore_index() -> None:
@@ -57,6 +70,6 @@ def test_binary_and_multilabel() -> None:
 
 
 def test_config_round_trip() -> None:
-    loss = ClassPresence(ignore_index=7, mode="multilabel", name="held")
+    loss = ClassPresence(ignore_index=7, mode="multilabel", name="held", distances=True)
     again = keras.losses.deserialize(keras.losses.serialize(loss))
     assert again.get_config() == loss.get_config()

@@ -90,14 +90,57 @@ def test_mean_iou_streams_the_same_counts(maps, classes):
     assert float(again.result()) == float(metric.result())
 
 
-def test_mean_iou_takes_binary_masks_without_a_channel_and_leaves_distances_alone(maps):
+def test_mean_iou_takes_binary_masks_without_a_channel_and_leaves_announced_distances_alone(maps):
     target, logits = (array[..., :1] for array in maps)
     values = []
     for given in (target, target[..., 0], np.concatenate([target, logits], axis=-1)):
-        metric = MeanIoU(1, IGNORE, mode="binary", distances=given.ndim == 4 and given.shape[-1] == 2)
+        metric = MeanIoU(1, IGNORE, mode="binary", distances=given.shape[-1] == 2)
         metric.update_state(given, logits)
         values.append(float(metric.result()))
     assert values[0] == values[1] == values[2]
+
+
+@pytest.mark.parametrize(
+    ("mode", "classes", "target", "logits"),
+    [
+        ("binary", 1, (2, 4, 5, 2), (2, 4, 5, 1)),
+        ("binary", 1, (2, 4, 5, 2), (2, 4, 5, 2)),
+        ("binary", 1, (2, 1, 4, 5), (2, 4, 5, 1)),
+        ("binary", 1, (2, 4, 5), (2, 4, 5)),
+        ("multilabel", 3, (2, 4, 5, 6), (2, 4, 5, 3)),
+        ("multilabel", 1, (2, 4, 5, 3), (2, 4, 5, 3)),
+        ("multilabel", 3, (2, 4, 5), (2, 4, 5, 3)),
+        ("multiclass", 3, (2, 4, 5, 3), (2, 4, 5, 3)),
+        ("multiclass", 3, (2, 4, 5, 4), (2, 4, 5, 3)),
+        ("multiclass", 3, (2, 3, 4, 5), (2, 4, 5, 3)),
+    ],
+)
+def test_mean_iou_refuses_what_could_be_one_hot(mode, classes, target, logits):
+    metric = MeanIoU(classes, mode=mode)
+    with pytest.raises(ValueError, match=r"one-hot labels into class indices .* distances=True"):
+        metric.update_state(np.ones(target, "int32"), np.ones(logits, "float32"))
+    assert not np.asarray(metric.low).any()
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 5), (2, 4, 5, 1), (2, 4, 5, 4)])
+def test_logits_are_not_a_class_map(shape):
+    with pytest.raises(ValueError, match=r"neither logits .* MeanIoU\(1, mode=\"binary\"\)"):
+        MeanIoU(2).update_state(np.ones((2, 4, 5), "int32"), np.ones(shape, "float32"))
+
+
+def test_one_hot_maps_are_not_class_maps():
+    labels = np.random.default_rng(0).integers(0, 2, (2, 4, 5))
+    one_hot = np.eye(2, dtype="int32")[labels]
+    matrix, surface = ConfusionMatrix(2), SurfaceMetrics(2)
+    for true, found, named in ((one_hot, one_hot, "Target"), (labels.repeat(2).reshape(2, 4, 5, 2), one_hot, "Pred")):
+        with pytest.raises(ValueError, match=rf"{named}.*\(2, 4, 5, 2\) is one-hot: give class indices"):
+            matrix.update(true, found)
+        with pytest.raises(ValueError, match=rf"{named}.*\(4, 5, 2\) is one-hot"):
+            surface.update(true[0], found[0])
+    matrix.update(labels, labels)
+    assert matrix.counts.sum() == labels.size
+    with pytest.raises(ValueError, match="Binary mode has one channel"):
+        Calibration(mode="binary").update(one_hot, one_hot.astype("float32"))
 
 
 def test_mean_iou_is_nan_once_a_target_is_neither_0_nor_1(maps):

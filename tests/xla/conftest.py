@@ -1,19 +1,32 @@
-"""Models to train with and without XLA, of which both must make the same."""
+"""What XLA compiles on the processor, as it does on a GPU: models to train with it and without it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave other backends out: `jit_compile` of TensorFlow is what is tried."""
+    if keras.backend.backend() != "tensorflow":
+        for item in items:
+            if "tests/xla/" in item.nodeid:
+                item.add_marker(pytest.mark.skip(reason="about TensorFlow's jit_compile"))
+
+
+@pytest.fixture(autouse=True)
+def same_weights() -> None:
+    """The same random weights in every run."""
+    keras.utils.set_random_seed(0)
 
 
 @pytest.fixture(scope="session")
 def tiny_backbone() -> Callable[..., Any]:
     """A backbone of a convolution for each level, wrapped: what comes after it compiles in seconds."""
-    import keras
-
     import segzoo
 
     def tiny_backbone(levels: int = 5) -> Any:
@@ -30,7 +43,6 @@ def tiny_backbone() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def two_steps() -> Callable[..., tuple[list[float], list[np.ndarray]]]:
     """Train a model for two steps: the losses, and all weights after them."""
-    import keras
 
     def two_steps(
         model: Any, start: list[np.ndarray], compiled: bool, size: tuple[int, int] = (37, 45), **compiling: Any

@@ -1,49 +1,94 @@
-"""Every loss, in every mode, has the same value and gradient under XLA."""
+"""Every loss and metric, in every mode, is the same compiled by XLA: value, gradient, counts."""
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from segzoo.data import with_distances
-from segzoo.losses import LOSSES
+from segzoo.losses import LOSSES, ClassPresence, create
+from segzoo.metrics import MeanIoU
+
+tf = pytest.importorskip("tensorflow")
 
 IGNORE = 255
+CLASSES = {"multiclass": 3, "binary": 1, "multilabel": 3}
 CASES = [(name, mode) for name in LOSSES for mode in LOSSES[name].modes]
+OPTIONS = [
+    ("cross_entropy", "multiclass", {"label_smoothing": 0.1, "class_weights": [1.0, 2.0, 0.5]}),
+    ("cross_entropy", "multiclass", {"hardest": 0.3}),
+    ("binary_cross_entropy", "multilabel", {"pos_weight": [1.0, 3.0, 2.0]}),
+    ("dice", "multiclass", {"per_image": True, "smooth": 1.0}),
+    ("lovasz_softmax", "multiclass", {"per_image": True}),
+    ("lovasz_hinge", "binary", {"per_image": True}),
+    ("softmax_focal", "multiclass", {"gamma": 0.5}),
+    ("tversky", "binary", {"gamma": 0.75}),
+]
 
 
-def arrays(mode: str) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(11)
-    labels = np.kron(rng.integers(0, 4, (2, 3, 3)), np.ones((4, 3), int))
-    labels[:, :2, 4:] = IGNORE
-    distances = np.stack([with_distances(mask, 4, IGNORE) for mask in labels])
-    classes = 1 if mode == "binary" else 4
-    logits = rng.normal(0, 2, (*labels.shape, classes)).astype("float32")
-    if mode == "multiclass":
-        return distances, logits
-    values = (rng.uniform(size=logits.shape) < 0.4).astype("float32")
-    values[labels == IGNORE] = IGNORE
-    return np.concatenate([values, distances[..., 1 : 1 + classes]], axis=-1), logits
+def batch(mode: str, distances: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Targets with ignored pixels, and logits, 2 x 9 x 7."""
+    rng = np.random.default_rng(3)
+    classes = CLASSES[mode]
+    labels = rng.integers(0, max(2, classes), (2, 9, 7, classes) if mode == "multilabel" else (2, 9, 7))
+    labels = np.minimum(labels, 1) if mode != "multiclass" else labels
+    labels[:, :2, :3] = IGNORE
+    target = labels.astype("float32")
+    if distances:
+        target = np.stack([with_distances(mask, classes, IGNORE) for mask in labels])
+    return target, rng.normal(0, 2, (2, 9, 7, classes)).astype("float32")
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize(("name", "mode"), CASES)
-def test_value_and_gradient(name: str, mode: str, dtype: str) -> None:
-    loss = LOSSES[name](ignore_index=IGNORE, mode=mode)
-    loss.distances = True
-    target, logits = arrays(mode)
-    logits = tf.cast(logits, dtype)
-
-    def differentiated(target, logits):
+def value_and_gradient(loss, target: np.ndarray, logits: np.ndarray, jit: bool) -> tuple[np.ndarray, np.ndarray]:
+    @tf.function(jit_compile=jit, autograph=False)
+    def step(target, logits):
         with tf.GradientTape() as tape:
             tape.watch(logits)
             value = loss(target, logits)
-        return value, tf.cast(tape.gradient(value, logits), "float32")
+        return value, tape.gradient(value, logits)
 
-    kernels = tf.function(differentiated)(target, logits)
-    compiled = tf.function(differentiated, jit_compile=True)(target, logits)
-    assert float(compiled[0]) == pytest.approx(float(kernels[0]), rel=1e-5)
-    slope = np.abs(kernels[1]).max()
-    assert slope > 0
-    np.testing.assert_allclose(compiled[1], kernels[1], atol=(1e-5 if dtype == "float32" else 1e-2) * slope)
+    return [result.numpy() for result in step(tf.constant(target), tf.constant(logits))]
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "options"), [*[(*case, {}) for case in CASES], *OPTIONS], ids=lambda part: str(part)[:30]
+)
+def test_value_and_gradient_are_those_without_xla(name: str, mode: str, options: dict) -> None:
+    loss = LOSSES[name](ignore_index=IGNORE, mode=mode, **options)
+    target, logits = batch(mode, loss.takes_distances)
+    (value, slope), (expected, expected_slope) = (
+        value_and_gradient(loss, target, logits, jit) for jit in (True, False)
+    )
+    assert np.isfinite(value) and np.abs(expected_slope).max() > 0
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    np.testing.assert_allclose(slope, expected_slope, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("mode", CLASSES)
+def test_a_sum_of_losses_on_distances(mode: str) -> None:
+    names = {"dice": 1.0, "boundary": 0.1, "cldice": 0.5}
+    loss = create(names, IGNORE, mode)
+    found, expected = (value_and_gradient(loss, *batch(mode, True), jit) for jit in (True, False))
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
+    np.testing.assert_allclose(found[1], expected[1], atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("mode", CLASSES)
+def test_the_loss_of_a_classification_head(mode: str) -> None:
+    target, logits = batch(mode)
+    loss = ClassPresence(IGNORE, mode)
+    found, expected = (value_and_gradient(loss, target, logits[:, 0, 0], jit) for jit in (True, False))
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
+    np.testing.assert_allclose(found[1], expected[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", CLASSES)
+def test_the_metric_of_a_compiled_step_counts_the_same(mode: str) -> None:
+    target, logits = batch(mode)
+    compiled, plain = (MeanIoU(CLASSES[mode], IGNORE, mode) for _ in range(2))
+    tf.function(compiled.update_state, jit_compile=True, autograph=False)(tf.constant(target), tf.constant(logits))
+    plain.update_state(target, logits)
+    np.testing.assert_array_equal(compiled.exact().counts, plain.exact().counts)
+    assert compiled.exact().counts.sum() == (target != IGNORE).sum()
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(compiled.result()), float(plain.result()), rtol=1e-6)

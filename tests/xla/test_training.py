@@ -1,98 +1,88 @@
-"""Whole networks, and what the engine adds to a step, under XLA: `pytest -m xla tests/xla`; minutes on a processor."""
+"""The engine's own training step under XLA, as `train.py` compiles it with a GPU."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import csv
 
 import keras
 import numpy as np
 import pytest
 
-import segzoo
-from segzoo.backbones import BACKBONES
-from segzoo.losses import CrossEntropy
+from segzoo.config import load_config
+from segzoo.training import OPTIMIZERS, train
+from segzoo.training.optimizers import create
 
-pytestmark = pytest.mark.xla
-
-
-def smallest_of_each_family() -> list[str]:
-    from segzoo.backbones.figures import figures
-
-    found: dict[str, str] = {}
-    for name in BACKBONES:
-        family = BACKBONES[name].family
-        if family not in found or figures(name).parameters < figures(found[family]).parameters:
-            found[family] = name
-    return sorted(found.values())
-
-
-@pytest.mark.parametrize("backbone", smallest_of_each_family())
-def test_a_backbone_of_each_family(backbone: str, installed, two_steps) -> None:
-    installed(backbone)
-    keras.utils.set_random_seed(1)
-    model = segzoo.build_model("fpn", backbone, 3, weights="none", drop_path=0.0, dropout=0.0, depth=3)
-    start = model.get_weights()
-    losses, weights = two_steps(
-        model, start, True, size=(64, 64), optimizer=keras.optimizers.SGD(1e-3), loss=CrossEntropy()
-    )
-    assert np.isfinite(losses).all()
-    moved = [not np.array_equal(now, before) for now, before in zip(weights, start, strict=True)]
-    assert np.mean(moved) > 0.8
-    expected, _ = two_steps(
-        model, start, False, size=(64, 64), optimizer=keras.optimizers.SGD(1e-3), loss=CrossEntropy()
-    )
-    np.testing.assert_allclose(losses, expected, rtol=2e-3)
-
-
+RECIPE = """
+name: tiny
+model: {decoder: unet, backbone: resnet18, weights: none}
+data: {source: generated, size: [32, 32], train_count: 8, val_count: 2, batch_size: 2, eval_batch_size: 2}
+training: {epochs: 1, xla: "on", schedule: {name: poly, warmup_steps: 1}}
+output: {pictures: 0}
+"""
 OPTIONS = {
-    "plain": [],
+    "adamw with EMA and clipping": ["training.ema=0.9", "training.optimizer.clip_norm=1.0"],
+    "accumulation": ["training.accumulate=2", "training.ema=0.9"],
+    "float16": ["training.precision=float16", "training.optimizer.clip_norm=1.0"],
     "bfloat16": ["training.precision=bfloat16"],
-    "float16": ["training.precision=float16"],
-    "accumulation": ["training.accumulate=2"],
-    "ema": ["training.ema=0.9"],
-    "clipping": ["training.optimizer.clip_norm=1.0"],
-    "sgd": ["training.optimizer.name=sgd"],
-    "lion": ["training.optimizer.name=lion"],
-    "losses": ["loss={cross_entropy: 1.0, dice: 0.5, lovasz_softmax: 0.5, boundary: 0.01}"],
+    "rates by part": ["training.optimizer.lr_scale={head: 0.1}", "training.optimizer.name=sgd"],
+    "class weights": ["loss={cross_entropy: {class_weights: balanced}, lovasz_softmax: 1.0, boundary: 0.1}"],
 }
 
 
-@pytest.mark.parametrize("option", OPTIONS)
-def test_the_engine(option: str, tmp_path: Path, small_network) -> None:
-    """`train.py` as it runs where there is a GPU, but for the device; on four layers, which compile in seconds."""
-    config = segzoo.load_config(
-        "unet_b3",
-        [
-            "name=xla", f"output.root={tmp_path}", "output.pictures=0", "model.weights=none", "training.xla=on",
-            "data.size=[32, 32]", "data.train_count=8", "data.val_count=4", "data.batch_size=4", "training.epochs=2",
-            *OPTIONS[option],
-        ],
-    )  # fmt: skip
-    result = segzoo.train(config)
-    assert [row["step"] for row in result.history] == [2, 4]
-    assert all(np.isfinite(row["loss"]) for row in result.history)
+@pytest.fixture
+def run(tmp_path):
+    """Train the recipe with XLA forced on, as with a GPU; the rows of metrics.csv."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(RECIPE)
+
+    def run(*overrides: str) -> list[dict[str, str]]:
+        result = train(load_config(path, [f"output.root={tmp_path / 'runs'}", *overrides]))
+        assert '"xla": true' in (result.folder / "log.jsonl").read_text()
+        with (result.folder / "metrics.csv").open() as stream:
+            return list(csv.DictReader(stream))
+
+    return run
 
 
-def test_gradient_checkpointing(two_steps) -> None:
-    losses = {}
-    for remat in (False, True):
-        keras.utils.set_random_seed(1)
-        model = segzoo.build_model(
-            "fpn", "mobilenetv3_small", 3, weights="none", drop_path=0.0, dropout=0.0, depth=3, remat=remat
-        )
-        compiling = {"optimizer": keras.optimizers.SGD(1e-2), "loss": CrossEntropy()}
-        losses[remat], _ = two_steps(model, model.get_weights(), True, size=(64, 64), **compiling)
-    np.testing.assert_allclose(losses[True], losses[False], rtol=1e-4)
+@pytest.mark.parametrize("options", OPTIONS)
+def test_the_engine_trains_with_every_option(run, small_network, options: str) -> None:
+    rows = run(*OPTIONS[options])
+    assert len(rows) == 1
+    assert np.isfinite([float(rows[0][name]) for name in ("loss", "val_loss")]).all()
 
 
-def test_the_default_recipe(tmp_path: Path) -> None:
-    config = segzoo.load_config(
-        "unet_b3",
-        [
-            "name=xla", f"output.root={tmp_path}", "output.pictures=0", "model.weights=none", "training.xla=on",
-            "data.size=[64, 64]", "data.train_count=8", "data.val_count=4", "data.batch_size=4", "training.epochs=1",
-        ],
-    )  # fmt: skip
-    result = segzoo.train(config)
-    assert [row["step"] for row in result.history] == [2]
-    assert np.isfinite(result.history[0]["loss"])
+@pytest.mark.xla
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["training.ema=0.9", "training.accumulate=2"],
+        ["training.precision=float16"],
+        ["training.precision=bfloat16", "training.remat=true"],
+    ],
+    ids=lambda options: " ".join(options),
+)
+def test_the_engine_trains_a_whole_network(run, options: list[str]) -> None:
+    rows = run(*options)
+    assert np.isfinite([float(rows[0][name]) for name in ("loss", "val_loss")]).all()
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_updates_of_every_optimizer_are_those_without_xla(name: str, accumulate: int) -> None:
+    """AdamW's fused kernel among them; four steps, with decay, clipping and accumulation."""
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("about TensorFlow's jit_compile")
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(4, 6)).astype("float32"), rng.normal(size=(4, 3)).astype("float32")
+
+    def trained(jit: bool) -> list[np.ndarray]:
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((6,))
+        model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Dense(5, activation="tanh")(inputs)))
+        model.compile(create(name, 0.01, 0.1, clip_norm=0.5, accumulate=accumulate), "mse", jit_compile=jit)
+        for _ in range(4):
+            model.train_on_batch(x, y)
+        return model.get_weights()
+
+    for ours, other in zip(trained(True), trained(False), strict=True):
+        np.testing.assert_allclose(ours, other, atol=1e-6)
