@@ -75,6 +75,8 @@ def masks_section(value: object) -> object:
     section = {"format": value} if isinstance(value, str) else value
     if not isinstance(section, dict) or not isinstance(section.get("format"), str):
         raise ValueError(f"expected the name of a mask format or {{format: name, option: value}}, got {given(value)}")
+    if odd := [key for key in section if not isinstance(key, str)]:
+        raise ValueError(f"expected names of options, got {given(odd[0])}")
     MASK_FORMATS.check(section["format"])
     try:
         return resolved(section)
@@ -129,7 +131,7 @@ def ignore_index_is_no_generated_class(ignore_index: int) -> None:
 
 def ignore_index_is_no_class(ignore_index: int, classes: Sequence[str]) -> None:
     """Raise ProblemAt where the ignored label is also the label of a class."""
-    if ignore_index < len(classes):
+    if 0 <= ignore_index < len(classes):
         raise ProblemAt(
             ("ignore_index",),
             f"{ignore_index} is the label of the class {classes[ignore_index]!r}; "

@@ -100,7 +100,10 @@ class DataConfig(Section):
 
     source: str = Field(description="Where samples come from: generated or folder.")
     ignore_index: int = Field(
-        default=255, ge=0, le=65535, description="Label of pixels left out of losses and metrics, 0 to 65535."
+        default=255,
+        ge=-(2**24),
+        le=65535,
+        description="Label of pixels left out of losses and metrics, -16777216 to 65535: 255, -1, -9999.",
     )
     train_split: Text = Field(
         default="train", description="Split to train on: a folder in root, or . where root has no splits."
@@ -176,7 +179,9 @@ class FolderData(DataConfig):
     masks: MasksFormat = Field(
         default_factory=lambda: {"format": "index"},
         description="How masks say which class a pixel has: index, rgb, binary, per_class, instances, channels, array, "
-        "coco or labelme; with options as {format: rgb, colors: ...}. docs/custom-masks.md has a recipe for each.",
+        "coco or labelme; with options as {format: rgb, colors: ...}. In each, missing says what an image without a "
+        "mask is: background (the default for per_class, instances, coco and labelme) or error (for the others). "
+        "docs/custom-masks.md has a recipe for each.",
     )
     image_dir: Text = Field(
         default="images",

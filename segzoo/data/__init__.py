@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from segzoo.data.sources import Sample, Source
+from segzoo.data.sources import Sample, Source, remarks
 from segzoo.registry import Registry
 
 SOURCES = Registry(
@@ -50,7 +50,7 @@ _LAZY = {
     "with_distances": "segzoo.data.distances",
 }
 
-__all__ = ["SOURCES", "Sample", "Source", "create_source", *sorted(_LAZY)]
+__all__ = ["SOURCES", "Sample", "Source", "create_source", "remarks", *sorted(_LAZY)]
 
 
 def create_source(name: str, **arguments: Any) -> Source:

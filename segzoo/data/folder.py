@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -21,21 +21,23 @@ from segzoo.errors import DataError
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 IMAGE_SUFFIXES = (*PICTURE_SUFFIXES, ".npy")
 Exif = Literal["neither", "both", "image"]
+_LOOKED_AT = 16  # samples that are read at most when a source is built, where none has an ignored pixel
 
 
 class Pair(NamedTuple):
-    """An image and its mask by name: what a list of samples holds."""
+    """An image and its mask by name, or None where it has none and is all background: what a list of samples holds."""
 
     name: str
     image: Path
-    mask: Path
+    mask: Path | None
 
 
 class FolderSource:
     """Images `<root>/<split>/<image_dir>/NAME.jpg` with masks `<root>/<split>/<mask_dir>/NAME.png`.
 
     Images are JPEG, PNG, BMP, TIFF or .npy; masks are of the given format. Pairs are made, and files without a partner
-    refused, when the source is built; each file is checked when it is read.
+    refused, when the source is built; each file is checked when it is read. Where `masks.missing` is "background", an
+    image without a mask is one that shows nothing.
 
     In `image_dir` and `mask_dir` a star stands for any folder's name ("*/images"), and {split} for the split: then the
     path starts at the root instead ("images/{split}"). With another format than one file for each image, `mask_dir` is
@@ -61,6 +63,8 @@ class FolderSource:
 
     Attributes:
         problems: what the listing of files found wrong, where not `strict`.
+        remarks: what was taken as it is meant and may not be, a sentence each: images without a mask, annotations
+            without an image.
         folders: where images and masks lie, as paths from `root`, where each split has one folder of either.
 
     Raises:
@@ -93,12 +97,14 @@ class FolderSource:
         self._exif = exif
         self._strict = strict
         self.problems: list[Problem] = []
+        self.remarks: list[str] = []
         self.folders = (Path(split) / image_dir, Path(split) / mask_dir)
         if pairs is None:
             pairs = self._find(Path(root), split, (image_dir, image_suffix), (mask_dir, mask_suffix))
         self.ids = [pair.name for pair in pairs]
         self._images = [pair.image for pair in pairs]
         self._masks = [pair.mask for pair in pairs]
+        self._refuse_ignored_objects()
 
     def _find(self, root: Path, split: str, image: tuple[str, str], mask: tuple[str, str]) -> list[Pair]:
         """Pair the files in folders; `image` and `mask` are (folder, suffix of the stem)."""
@@ -110,21 +116,66 @@ class FolderSource:
         # In one folder with their images, masks are known by their suffix, and are no images
         of_masks = mask[1] if image_dirs == mask_dirs else ""
         images = _by_stem(image_dirs, IMAGE_SUFFIXES, "image", "data.image_dir", image[1], of_masks, self._strict)
+        masks: dict[str, Path]
         if isinstance(self.format, FindsMasks):
             masks = self.format.find(mask_dirs, mask[0])
+            self._remark("left_out", *self.format.remarks)
+            if self.format.catalogue and (unseen := masks.keys() - images.keys()):
+                self._remark("left_out", f"{mask_dirs[0]}: {_some(unseen)} listed there and not in {image_dirs[0]}.")
+                masks = {name: place for name, place in masks.items() if name in images}
         else:
             masks = _by_stem(mask_dirs, self.format.suffixes, "mask", "data.mask_dir", mask[1], strict=self._strict)
+        both = images.keys() & masks.keys()
+        bare = images.keys() - both if both and self.format.missing == "background" else set()
+        if bare:
+            self._remark("no_mask", f"{image_dirs[0]}: {_some(bare)} without a mask, taken as background.")
+        masked = {name: path for name, path in images.items() if name not in bare}
         if self._strict:
-            _check_partners(images, masks, image_dirs[0], mask_dirs[0])
+            _check_partners(masked, masks, image_dirs[0], mask_dirs[0])
         else:
             for place in dict.fromkeys([*image_dirs, *([] if isinstance(self.format, FindsMasks) else mask_dirs)]):
                 suffixes = (*(IMAGE_SUFFIXES if place in image_dirs else ()), *self.format.suffixes)
-                self.problems += list_oddities(place, suffixes, root)
-            self.problems += list_unpaired(images, masks, image_dirs[0], mask_dirs[0])
-        names = sorted(images.keys() & masks.keys())
-        if not names:
+                partners = tuple(suffix for suffix in self.format.suffixes if suffix not in IMAGE_SUFFIXES)
+                self.problems += list_oddities(place, suffixes, root, partners)
+            self.problems += list_unpaired(masked, masks, image_dirs[0], mask_dirs[0])
+        if not both:
             raise DataError(f"{image_dirs[0]} and {mask_dirs[0]}: no image has a mask of its own stem.")
-        return [Pair(name, images[name], masks[name]) for name in names]
+        names = sorted(both | bare)
+        return [Pair(name, images[name], masks.get(name)) for name in names]
+
+    def _remark(self, kind: str, *sentences: str) -> None:
+        """Remember what the start of a training and `check-data` tell."""
+        self.remarks += sentences
+        if not self._strict:
+            self.problems += [Problem(sentence.split(":")[0], sentence, kind) for sentence in sentences]
+
+    def _refuse_ignored_objects(self) -> None:
+        """Refuse masks of which none shows more than the first class and the ignore index, as those in white do not.
+
+        Samples are read until one shows more, which is nearly always the first.
+        """
+        if not self.format.white:
+            return
+        ignored = 0
+        for index in range(len(self.ids)):
+            if index == _LOOKED_AT and not ignored:
+                return
+            try:
+                mask = self[index].mask
+            except DataError:
+                continue  # which training and check-data raise again, for the sample
+            if ((mask == 1) if mask.ndim == 3 else (mask != 0) & (mask != self.ignore_index)).any():
+                return
+            ignored += bool((mask == self.ignore_index).any())
+        if ignored:
+            message = (
+                f"{self._masks[0]} and {len(self.ids) - 1} more: no mask shows more than 0 and {self.ignore_index}, "
+                f"which is the ignore index, so there is nothing to learn. Where {self.ignore_index} is the object, "
+                f"set {self.format.white}; where it marks unlabelled pixels, add masks that show a class."
+            )
+            if self._strict:
+                raise DataError(message, "label")
+            self.problems.append(Problem(self.ids[0], message, "label"))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -144,15 +195,22 @@ class FolderSource:
             raise IndexError(f"sample {index} of {len(self.ids)}")
         image_path, mask_path = self._images[index], self._masks[index]
         image = self.reader(image_path)
-        mask = self.format.read(mask_path, image_path, self._grid(image, image_path))
+        grid = self._grid(image, image_path)
+        mask = self.format.blank(grid) if mask_path is None else self.format.read(mask_path, image_path, grid)
         if self._exif != "neither" and (orientation := exif_orientation(image_path)) != 1:
             image = turned(image, orientation)
             mask = turned(mask, orientation) if self._exif == "both" else mask
-        if image.shape[:2] != mask.shape[:2]:
+        if image.shape[:2] != mask.shape[:2] and mask_path is not None:
             raise DataError(_sizes_differ(image_path, image.shape, mask_path, mask.shape, self._exif), "size_mismatch")
+        return Sample(image, self._checked(mask, mask_path or image_path), self.ids[index])
+
+    def _checked(self, mask: np.ndarray, path: Path) -> np.ndarray:
+        """Return a mask of labels in the smallest dtype that holds them; DataError where one is no class."""
         if mask.ndim == 2:
-            check_labels(mask, len(self.classes), self.ignore_index, mask_path)
-        return Sample(image, mask, self.ids[index])
+            check_labels(mask, len(self.classes), self.ignore_index, path)
+            if mask.dtype.itemsize > 2 or mask.dtype.kind != "u":
+                return mask.astype(self.format.labels.dtype)
+        return mask
 
     def _grid(self, image: np.ndarray, path: Path) -> tuple[int, int]:
         """Return the (height, width) that the mask was drawn on."""
@@ -161,7 +219,8 @@ class FolderSource:
 
     def files(self, index: int) -> tuple[Path, ...]:
         """Return the files that sample `index` is read from: the image first."""
-        return (self._images[index], *self.format.files(self._masks[index]))
+        mask = self._masks[index]
+        return (self._images[index], *(() if mask is None else self.format.files(mask)))
 
     def fingerprint(self) -> str:
         """Return a sha256 (hex) of what samples are made from.
@@ -241,6 +300,11 @@ def _check_partners(images: dict[str, Path], masks: dict[str, Path], image_dir: 
             " ".join(problems) + " Images and masks are paired by file name without its ending "
             "(0001.jpg with 0001.png): add the missing files, or rename or remove the others."
         )
+
+
+def _some(names: Collection[str]) -> str:
+    """Return the number of images and the first of them, as "3 image(s) (a, b, c)"."""
+    return f"{len(names)} image(s) ({', '.join(sorted(names)[:3])}{', ...' if len(names) > 3 else ''})"
 
 
 def _missing_folder(folder: Path, key: str) -> str:

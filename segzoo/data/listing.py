@@ -9,7 +9,9 @@ from pathlib import Path
 from segzoo.data.problems import KINDS, Problem
 
 
-def list_oddities(folder: Path, suffixes: tuple[str, ...], root: Path) -> Iterator[Problem]:
+def list_oddities(
+    folder: Path, suffixes: tuple[str, ...], root: Path, partners: tuple[str, ...] = ()
+) -> Iterator[Problem]:
     """Yield what is odd about the entries of a folder that is read without its subfolders.
 
     That is: files of other endings, two files of one stem, links that leave `root` or lead back to themselves, and
@@ -19,8 +21,9 @@ def list_oddities(folder: Path, suffixes: tuple[str, ...], root: Path) -> Iterat
         folder: where to look; nothing is found in one that is not there.
         suffixes: lower-case endings of the files that are read.
         root: the folder that all files should lie in.
+        partners: those of `suffixes` that masks have and images have not, so that an image may lie beside its mask.
     """
-    stems: dict[str, Path] = {}
+    stems: dict[tuple[str, bool], Path] = {}
     home = root.resolve()
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         if path.name.startswith("."):
@@ -40,7 +43,7 @@ def list_oddities(folder: Path, suffixes: tuple[str, ...], root: Path) -> Iterat
         elif path.suffix.lower() not in suffixes:
             message = f"{path}: none of the endings that are read here ({', '.join(suffixes)})."
             yield Problem(path.name, message, "not_an_image")
-        elif (other := stems.setdefault(path.stem, path)) is not path:
+        elif (other := stems.setdefault((path.stem, path.suffix.lower() in partners), path)) is not path:
             message = f"{path}: {other.name} has the same stem. {KINDS['same_stem'].cure}"
             yield Problem(path.name, message, "same_stem")
 

@@ -80,6 +80,10 @@ KINDS: dict[str, Kind] = {
         "copies the file itself",
     ),
     "not_an_image": Kind("warning", "no image", "Move it elsewhere; it is not read.", "leaves it out"),
+    "left_out": Kind("warning", "annotations or listed images left out", "Correct the list if they should count."),
+    "no_mask": Kind(
+        "note", "images without a mask", "Nothing, where they show no object; masks.missing: error refuses them."
+    ),
     "only_background": Kind("note", "mask of class 0 only", "Nothing, where such samples are meant; or remove them."),
 }  # fmt: skip
 

@@ -66,7 +66,7 @@ def repair(sources: Mapping[str, FolderSource], findings: Findings, out: Path) -
             images.mkdir(parents=True, exist_ok=True)
             masks.mkdir(parents=True, exist_ok=True)
             for index, name in enumerate(source.ids):
-                image, mask = source.files(index)  # of formats with one file each
+                image, *found = source.files(index)  # of formats with one file each, or none
                 problem = bad.get((split, name))
                 pixels = _turned(source, index) if problem and problem.kind == "size_mismatch" else None
                 if pixels is not None:
@@ -80,7 +80,8 @@ def repair(sources: Mapping[str, FolderSource], findings: Findings, out: Path) -
                 else:
                     shutil.copyfile(image, images / image.name)
                     copied += 1
-                shutil.copyfile(mask, masks / mask.name)
+                for mask in found:
+                    shutil.copyfile(mask, masks / mask.name)
         with replacing(out / "repair.json") as temporary:
             temporary.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
@@ -90,7 +91,10 @@ def repair(sources: Mapping[str, FolderSource], findings: Findings, out: Path) -
 
 def _turned(source: FolderSource, index: int) -> np.ndarray | None:
     """Return an RGB image turned by its EXIF orientation, where its sound mask fits it only then; else None."""
-    image_path, mask_path = source.files(index)
+    image_path, *masks = source.files(index)
+    if not masks:
+        return None
+    mask_path = masks[0]
     try:
         image = source.reader(image_path)
         size = (image.shape[0], image.shape[1])

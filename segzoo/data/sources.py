@@ -47,3 +47,10 @@ class Source(Protocol):
     def fingerprint(self) -> str:
         """Return a sha256 (hex) that changes when the samples do; it is cheap, so it reads no pixels."""
         ...
+
+
+def remarks(source: Source) -> list[str]:
+    """Return what a source took as it is meant and tells the user, also where it is a part or a copy of another."""
+    while not hasattr(source, "remarks") and hasattr(source, "source"):
+        source = source.source
+    return list(getattr(source, "remarks", ()))

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from segzoo.data.folder import IMAGE_SUFFIXES, PICTURE_SUFFIXES
+from segzoo.data.folder import IMAGE_SUFFIXES
+from segzoo.data.formats.contract import PICTURE_SUFFIXES as MASK_PICTURES
 from segzoo.errors import ConfigError, DataError
 
 # What stems of images and of masks are known to end in: CamVid, Cityscapes, Carvana, ISIC and the habits of tools.
@@ -126,7 +127,7 @@ def _layout(images: Path, masks: Path) -> tuple[Evidence, list[Path], list[Path]
     return Evidence(root, image_dir, mask_dir, None), _files(images, IMAGE_SUFFIXES), _files(masks, _MASK_SUFFIXES)
 
 
-_MASK_SUFFIXES = (*PICTURE_SUFFIXES, ".npy", ".npz")
+_MASK_SUFFIXES = (*MASK_PICTURES, ".npy", ".npz")
 
 
 def _files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
@@ -232,14 +233,14 @@ def _stored(path: Path) -> tuple[str, np.ndarray]:
     """Return what kind of mask a file holds, and its values: (H, W), or of a colour picture (H, W, 3)."""
     from segzoo.data.folder import MAX_PIXELS
     from segzoo.data.formats.array import load_array
-    from segzoo.data.masks import read_index_mask
+    from segzoo.data.masks import NUMBER_MODES, read_index_mask
 
     if path.suffix.lower() in (".npy", ".npz"):
         return "array", load_array(path, MAX_PIXELS)
     with Image.open(path) as picture:
         if picture.width * picture.height > MAX_PIXELS:
             raise ValueError("too large")
-        if picture.mode in ("L", "P", "1", "I", "I;16", "I;16B"):
+        if picture.mode in NUMBER_MODES:
             return "palette" if picture.mode == "P" else "grey", read_index_mask(path, MAX_PIXELS)
         array = np.asarray(picture.convert("RGB"))
     if (np.ptp(array.astype(np.int16), axis=2) <= 4).all():

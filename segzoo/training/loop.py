@@ -16,7 +16,7 @@ from rich.markup import escape
 
 from segzoo.backend import collection_paused, make_deterministic, precision_note, start_backend, use_xla
 from segzoo.config import Config, dump_config
-from segzoo.data import Source
+from segzoo.data import Source, remarks
 from segzoo.errors import RunError, StorageError
 from segzoo.tracking import check_packages
 from segzoo.training import assemble
@@ -216,6 +216,8 @@ def _say_what_is_trained(
         markup=False,
         soft_wrap=True,
     )
+    for remark in dict.fromkeys(remark for source in sources.values() for remark in remarks(source)):
+        console.print(f"[yellow]Note:[/] {escape(remark)}", highlight=False, soft_wrap=True)
     if note := precision_note(config.training.precision):
         console.print(f"[yellow]Warning:[/] {note}", highlight=False, soft_wrap=True)
     if config.training.overfit is not None:

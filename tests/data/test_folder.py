@@ -245,7 +245,7 @@ def test_empty_folders_are_refused(folder):
         source(folder)
     folder.add("a")
     (folder.masks / "a.png").unlink()
-    with pytest.raises(DataError, match=r"masks: no mask in this folder \(looked for \.png, \.tif, \.tiff\)"):
+    with pytest.raises(DataError, match=r"masks: no mask in this folder \(looked for \.png, \.tif, \.tiff, "):
         source(folder)
 
 

@@ -91,7 +91,7 @@ def test_index_values_can_be_named(root, truth):
         ({"grund": 7}, r"masks\.values: Unknown class 'grund'\. Did you mean ground"),
         ({"ground": 7}, r"masks\.values has no value for thing, other\."),
         ({"ground": 7, "thing": [8, 7], "other": 9}, r"masks\.values: 7 stands for 'ground' and for 'thing'\."),
-        ({"ground": 7, "thing": 70000, "other": 9}, r"masks\.values, thing: 70000 is no pixel value"),
+        ({"ground": 7, "thing": 2**32, "other": 9}, r"masks\.values, thing: 4294967296 is no pixel value"),
         ([7, 8, 9], r"masks\.values must be class names and their values"),
     ],
 )
@@ -267,9 +267,11 @@ def test_multilabel_masks_keep_ignored_places(root, truth):
     layers[0, 0, 1] = 255
     np.save(root / "masks" / "a.npy", layers)
     np.testing.assert_array_equal(read(root, "array", multilabel=True), layers)
-    # also where the file has no other value, so that 255 could be taken for yes
+    # also where the file has no other value, so that 255 could be taken for yes: then the configuration has to say so
     np.save(root / "masks" / "a.npy", 255 * (layers == 255))
-    np.testing.assert_array_equal(read(root, "array", multilabel=True), 255 * (layers == 255))
+    with pytest.raises(DataError, match=r"no mask shows more than 0 and 255, .* set masks\.high: 255"):
+        read(root, "array", multilabel=True)
+    np.testing.assert_array_equal(read(root, "array", multilabel=True, high=1), 255 * (layers == 255))
     np.testing.assert_array_equal(read(root, "array", multilabel=True, high=255), layers == 255)
     with pytest.raises(ConfigError, match=r"masks\.high must be 1 or 255, got 128"):
         read(root, "array", multilabel=True, high=128)

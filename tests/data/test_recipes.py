@@ -68,6 +68,15 @@ def values(folder):
     return mask
 
 
+def nodata(folder):
+    mask, stored = drawn(), drawn().astype(np.int16)
+    stored[:2], stored[2:4] = -9999, 255
+    mask[:4] = 255
+    save(folder / "images" / "1.png", pixels())
+    save(folder / "masks" / "1.tif", stored.astype(np.int32))
+    return mask
+
+
 def suffix(folder):
     save(folder / "1.png", pixels())
     save(folder / "1_mask.png", drawn())
@@ -138,6 +147,15 @@ def threshold(folder):
     save(folder / "images" / "1.jpg", pixels())
     save(folder / "masks" / "1.jpg", 255 * drawn(2), quality=60)
     assert len(np.unique(np.asarray(Image.open(folder / "masks" / "1.jpg")))) > 2
+    return drawn(2)
+
+
+def alpha_mask(folder):
+    for number, color in enumerate((0, 255)):  # cut out of black, and of white
+        cut = np.full((*SIZE, 4), color, np.uint8)
+        cut[..., 3] = 255 * drawn(2)
+        save(folder / "images" / f"{number}.png", pixels())
+        save(folder / "masks" / f"{number}.png", cut)
     return drawn(2)
 
 
@@ -223,6 +241,17 @@ def labelme(folder):
     return drawn()
 
 
+def labelme_lines(folder):
+    save(folder / "1.png", pixels())
+    shapes = [{"label": "crack", "shape_type": "line", "points": [[6, 10], [30, 10]]}]
+    content = {"shapes": shapes, "imagePath": "1.png", "imageHeight": SIZE[0], "imageWidth": SIZE[1]}
+    (folder / "1.json").write_text(json.dumps(content), encoding="utf-8")
+    mask = np.zeros(SIZE, np.uint8)
+    mask[9:12, 6:31] = 1
+    mask[10, [5, 31]] = 1  # round ends
+    return mask
+
+
 def grey16(folder):
     save(folder / "images" / "1.png", np.full(SIZE, 4095, np.uint16))
     save(folder / "masks" / "1.png", drawn())
@@ -265,8 +294,9 @@ def exif(folder):
 WRITERS = {
     writer.__name__: writer
     for writer in (
-        index, values, suffix, palette, rgb, rgb_table, rgb_csv, rgb_yaml, binary, threshold, per_class, instances,
-        channels, npy, npz, npy_multilabel, coco, labelme, grey16, geotiff, npy_images, alpha, exif,
+        index, values, nodata, suffix, palette, rgb, rgb_table, rgb_csv, rgb_yaml, binary, threshold, alpha_mask,
+        per_class, instances, channels, npy, npz, npy_multilabel, coco, labelme, labelme_lines, grey16, geotiff,
+        npy_images, alpha, exif,
     )
 }  # fmt: skip
 # What one pixel of the images becomes, where that is what the recipe is about.

@@ -40,17 +40,22 @@ def create_format(name: str, labels: Labels, **options: Any) -> MaskFormat:
     Args:
         name: a key of `MASK_FORMATS`.
         labels: the classes that its masks are made of.
-        **options: the format's own, see its class.
+        **options: the format's own, see its class; and for every format `missing`, what an image without a mask is:
+            "background", an image that shows nothing, or "error".
 
     Raises:
         UnknownNameError: no such format.
         ConfigError: an option that the format has not, or cannot use; a mode that it has not.
     """
     kind = MASK_FORMATS[name]
+    settings = repr((name, labels, sorted(options.items(), key=lambda option: str(option[0]))))
+    missing = options.pop("missing", None)
+    if missing not in (None, "error", "background"):
+        raise ConfigError(f"masks.missing must be background or error, got {missing!r}.")
     known = [option for option in inspect.signature(kind).parameters if option != "labels"]
     for option in options:
         if option not in known:
-            raise ConfigError(str(unknown_name(f"option of masks: {name}", option, known)))
+            raise ConfigError(str(unknown_name(f"option of masks: {name}", option, [*known, "missing"])))
     if labels.multilabel not in kind.multilabel:
         having = ", ".join(other for other in MASK_FORMATS if labels.multilabel in MASK_FORMATS[other].multilabel)
         mode = "multilabel" if labels.multilabel else "multiclass and binary"
@@ -59,7 +64,9 @@ def create_format(name: str, labels: Labels, **options: Any) -> MaskFormat:
         made: MaskFormat = kind(labels, **options)
     except (TypeError, ValueError, AttributeError) as error:  # a value of a type that the option cannot have
         raise ConfigError(f"masks: {name} cannot use its options {options}: {error}.") from error
-    made.settings = repr((name, labels, sorted(options.items())))
+    made.settings = settings
+    if missing is not None:
+        made.missing = missing
     return made
 
 

@@ -8,7 +8,8 @@ from typing import IO
 
 import numpy as np
 
-from segzoo.data.formats.contract import Labels, OneFile
+from segzoo.data.formats.contract import Labels, OneFile, white_hint
+from segzoo.data.masks import compact, whole_numbers
 from segzoo.errors import ConfigError, DataError
 
 
@@ -18,30 +19,30 @@ class ArrayFormat(OneFile):
     Args:
         labels: the classes.
         key: name of the array in an .npz; None: the only one.
-        high: in multilabel, the value that says yes: 1 or 255.
+        high: in multilabel, the value that says yes: 1 or 255; None: 1, and an error where no mask of a data set has
+            a 1 and some have 255 for the ignore index, which then probably says yes.
     """
 
     multilabel = (False, True)
     suffixes = (".npy", ".npz")
 
-    def __init__(self, labels: Labels, key: str | None = None, high: int = 1):
+    def __init__(self, labels: Labels, key: str | None = None, high: int | None = None):
         super().__init__(labels)
-        check_high(high)
+        check_high(1 if high is None else high)
+        if key is not None and not isinstance(key, str):
+            raise ConfigError(f"masks.key must be the name of an array, got {key!r}.")
         self._key = key
-        self._high = high
+        self._high = 1 if high is None else high
+        self.white = white_hint(labels, "masks.high: 255" if labels.multilabel else "masks: binary", high is None)
 
     def read(self, place: Path, image: Path, size: tuple[int, int]) -> np.ndarray:
         """Return labels (H, W), or in multilabel (H, W, C)."""
         mask = load_array(place, self.labels.max_pixels, self._key)
         if mask.dtype == bool:
             mask = mask.astype(np.uint8)
-        if mask.dtype.kind == "f":
-            wrong = int((mask != np.rint(mask)).sum())
-            if wrong:
-                raise DataError(f"{place}: {wrong} of {mask.size} values of the mask are no whole numbers.")
-            mask = mask.astype(np.int64)
-        if mask.dtype.kind not in "iu":
+        if mask.dtype.kind not in "iuf":
             raise DataError(f"{place}: a mask holds whole numbers, not {mask.dtype}.")
+        mask = compact(whole_numbers(mask, place))
         if self.labels.multilabel:
             return layered(mask, self._high, self.labels, place)
         if mask.ndim == 3 and mask.shape[2] == 1:
@@ -51,7 +52,7 @@ class ArrayFormat(OneFile):
                 f"{place}: a mask of shape {mask.shape}, where (H, W) is due. Masks of one channel per class "
                 "go with mode: multilabel."
             )
-        return mask if mask.dtype.itemsize <= 4 else mask.astype(np.int32)
+        return mask
 
 
 def check_high(high: int) -> None:

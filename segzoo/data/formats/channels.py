@@ -5,16 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import ImageSequence
 
 from segzoo.data.formats.array import check_high, layered
 from segzoo.data.formats.contract import Labels, OneFile
-from segzoo.data.masks import open_picture
+from segzoo.data.masks import NUMBER_MODES, Picture, alpha_of, load_pages, stored_numbers
 from segzoo.errors import DataError
 
 
 class ChannelsFormat(OneFile):
-    """One PNG of up to 4 channels, or TIFF of a page per class, for each image.
+    """One PNG of up to 4 channels (lossless WebP: 3 or 4), or TIFF of a page per class, for each image.
 
     The first channel, red in an RGB picture, is the first class. Values are 0, `high` and the ignore index.
 
@@ -24,6 +23,7 @@ class ChannelsFormat(OneFile):
     """
 
     multilabel = (True,)
+    suffixes = (".png", ".tif", ".tiff", ".webp")
 
     def __init__(self, labels: Labels, high: int = 255):
         super().__init__(labels)
@@ -32,28 +32,31 @@ class ChannelsFormat(OneFile):
 
     def read(self, place: Path, image: Path, size: tuple[int, int]) -> np.ndarray:
         """Return 0, 1 and the ignore index (H, W, C)."""
-        try:
-            pages = self._pages(place)
-        except TypeError as error:  # what Pillow raises on a later page that lacks its width
-            raise DataError(
-                f"{place}: cannot be read as a mask ({error}). Write the file again or remove it."
-            ) from error
+        pages = [
+            self._layers(page, place) for page in load_pages(place, self.labels.max_pixels, len(self.labels.classes))
+        ]
         if len({page.shape for page in pages}) > 1:
             raise DataError(f"{place}: its pages differ in size or channels.")
-        return layered(np.concatenate(pages, axis=-1), self._high, self.labels, place)
+        mask = np.concatenate(pages, axis=-1)
+        opaque = mask.shape[2] == len(self.labels.classes) + 1 and mask.shape[2] in (2, 4) and len(pages) == 1
+        if opaque and mask[..., -1].min(initial=255) == 255:  # an alpha channel that says nothing
+            mask = mask[..., :-1]
+        return layered(mask, self._high, self.labels, place)
 
-    def _pages(self, place: Path) -> list[np.ndarray]:
-        """Return the pages of a file, (H, W, channels) each."""
-        limit = self.labels.max_pixels
-        with open_picture(place, limit) as picture:
-            pages = []
-            for number, page in enumerate(ImageSequence.Iterator(picture)):
-                if number >= len(self.labels.classes):
-                    raise DataError(f"{place}: has more pages than there are classes ({len(self.labels.classes)}).")
-                if page.width * page.height > limit or page.mode == "P":
-                    raise DataError(f"{place}: page {number} is larger than the first, or has a palette.")
-                array = np.asarray(page)
-                if array.dtype == bool:  # a page of one bit
-                    array = array.astype(np.uint8) * np.uint8(self._high)
-                pages.append(array[..., None] if array.ndim == 2 else array)
-        return pages
+    def _layers(self, page: Picture, place: Path) -> np.ndarray:
+        """Return a page as (H, W, channels)."""
+        picture = page.image
+        alpha = alpha_of(picture)
+        if "a" in page.packing.split(";")[0] and alpha is not None and int(alpha.min(initial=255)) < 255:
+            raise DataError(
+                f"{place}: its first channels are stored multiplied by the last, which loses them. Write it anew, with "
+                "the last channel as unassociated alpha, or a page for each class."
+            )
+        if picture.mode not in (*NUMBER_MODES, "LA", "RGB", "RGBA", "CMYK") or picture.mode == "P":
+            raise DataError(
+                f"{place}: a picture of mode {picture.mode} or with a palette, whose channels are no classes. Write a "
+                "channel, or a page of a TIFF, for each class."
+            )
+        if picture.mode == "1":  # white says yes, whatever the number for it
+            return np.asarray(picture).astype(np.uint8)[..., None] * np.uint8(self._high)
+        return stored_numbers(page, place)[..., None] if picture.mode in NUMBER_MODES else np.asarray(picture)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -14,6 +14,11 @@ from segzoo.errors import ConfigError, DataError, unknown_name
 # In tables of values, colours and categories: the name that stands for the ignore index.
 IGNORE = "ignore"
 MAX_PIXELS = 64 * 2**20  # 8192 x 8192: 200 MB decoded; a "decompression bomb" of a few kB can claim far more
+LOSSLESS_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".webp")
+_JPEG_SUFFIXES = (".jpg", ".jpeg")
+PICTURE_SUFFIXES = (*LOSSLESS_SUFFIXES, *_JPEG_SUFFIXES)
+Missing = Literal["error", "background"]
+HOLE = -(2**40)  # in place of a label: what is painted is background again; no dtype of labels holds it
 
 
 @dataclass(frozen=True)
@@ -34,8 +39,10 @@ class Labels:
 
     @property
     def dtype(self) -> np.dtype:
-        """The smallest unsigned type that holds every label and the ignore index."""
-        return np.min_scalar_type(max(len(self.classes) - 1, self.ignore_index, 0))
+        """The smallest type that holds every label and the ignore index, unsigned where that is not negative."""
+        if self.ignore_index < 0:  # not int8, which OpenCV cannot warp
+            return np.result_type(np.min_scalar_type(len(self.classes) - 1), self.ignore_index, np.int16)
+        return np.min_scalar_type(max(len(self.classes) - 1, self.ignore_index))
 
     def number(self, name: str, where: str) -> int:
         """Return the label of a class name, and the ignore index for "ignore"; ConfigError names `where`."""
@@ -53,13 +60,21 @@ class MaskFormat(Protocol):
         multilabel: which values of `Labels.multilabel` the format can give.
         suffixes: endings of mask files where each image has one, by which `FolderSource` pairs them; empty where
             the format is one of `FindsMasks`.
+        labels: what its pixels can be.
         settings: the format, its options and the classes as text, which `create_format` writes: other settings read
             other masks from the same files, so they are part of a source's fingerprint.
+        white: the settings to try, in words, where a whole data set shows nothing but background and the ignore index,
+            as pictures of one thing in white do to a format of labels; "" where that is no sign of a mistake.
+        missing: what an image without a mask is, unless the option `missing` of every format says otherwise: "error",
+            or "background" for formats of objects, where it is an image that shows none.
     """
 
     multilabel: tuple[bool, ...]
     suffixes: tuple[str, ...]
     settings: str
+    white: str
+    missing: Missing
+    labels: Labels
 
     def read(self, place: Path, image: Path, size: tuple[int, int]) -> np.ndarray:
         """Return the mask of an image, (H, W) or (H, W, C) integers.
@@ -78,10 +93,22 @@ class MaskFormat(Protocol):
         """Return the files that the mask is read from."""
         ...
 
+    def blank(self, size: tuple[int, int]) -> np.ndarray:
+        """Return the mask of an image of (height, width) `size` that has none, all background."""
+        ...
+
 
 @runtime_checkable
 class FindsMasks(Protocol):
-    """What a format has besides where an image's mask is several files, or one file holds all masks."""
+    """What a format has besides where an image's mask is several files, or one file holds all masks.
+
+    Attributes:
+        catalogue: whether masks without an image are no mistake, because one file may list images of several folders.
+        remarks: what `find` left out, a sentence each, to be told to the user.
+    """
+
+    catalogue: bool
+    remarks: list[str]
 
     def find(self, folders: Sequence[Path], pattern: str) -> dict[str, Path]:
         """Return by the stem of its image where each mask is: a file, or a folder, or a stem of files.
@@ -100,8 +127,10 @@ class OneFile:
     """What formats have in common whose every image has one mask file: it lies where `FolderSource` paired it."""
 
     multilabel: tuple[bool, ...] = (False,)
-    suffixes: tuple[str, ...] = (".png", ".tif", ".tiff")
+    suffixes: tuple[str, ...] = LOSSLESS_SUFFIXES
     settings = ""
+    white = ""
+    missing: Missing = "error"
 
     def __init__(self, labels: Labels):
         self.labels = labels
@@ -110,28 +139,39 @@ class OneFile:
         """Return the mask file."""
         return (place,)
 
+    def blank(self, size: tuple[int, int]) -> np.ndarray:
+        """Return the mask of an image that has none: the first class, or in multilabel no class."""
+        return painted((), size, self.labels, 0, "")
+
 
 def two_values(array: np.ndarray, name: object, threshold: int | None, cure: str) -> np.ndarray:
-    """Return an array of 0 and 1, or 0 and 255, as 0 and 1 (uint8).
+    """Return an array of 0 and 1, 0 and 255, or 0 and 65535, as 0 and 1 (uint8).
 
     Grey edges, as antialiasing and JPEG leave them, are an error that counts them, unless `threshold` is given: then
     values from it up are 1.
 
     Args:
         array: integers, any shape.
-        name: what the message calls it.
+        name: what the message calls it: its file.
         threshold: 1 to the largest value, or None.
         cure: the end of the message.
 
     Raises:
-        DataError: other values, with their number of pixels.
+        DataError: other values, with their number of pixels; nothing but 0 and 1 under a threshold above 1.
     """
-    if threshold is not None:
-        return (array >= threshold).astype(np.uint8)
     high = int(array.max(initial=0))
+    if threshold is not None:
+        smeared = Path(str(name)).suffix.lower() in (*_JPEG_SUFFIXES, ".webp")  # where 1 can be a dark 0
+        if high == 1 < threshold and not smeared:
+            raise DataError(
+                f"{name}: its values are 0 and 1 ({int((array == 1).sum())} pixels), all below masks.threshold: "
+                f"{threshold}, so nothing would be left. Take the threshold out, or set it to 1.",
+                "label",
+            )
+        return (array >= threshold).astype(np.uint8)
     if high <= 1 and int(array.min(initial=0)) >= 0:
         return array.astype(np.uint8)
-    one = 255 if high >= 128 else 1  # of smooth edges, or of class indices
+    one = 65535 if high == 65535 else 255 if high >= 128 else 1  # of smooth edges, or of class indices
     between = (array != 0) & (array != one)
     wrong = int(between.sum())
     if not wrong:
@@ -144,6 +184,17 @@ def two_values(array: np.ndarray, name: object, threshold: int | None, cure: str
         f"{', ...' if len(values) > 5 else ''}. {cure}",
         "label",
     )
+
+
+def white_hint(labels: Labels, setting: str, guessed: bool) -> str:
+    """Return `MaskFormat.white` for a setting that takes 255 for yes.
+
+    Args:
+        labels: the classes; two, unless in multilabel, where one thing in white is meant.
+        setting: what reads such masks.
+        guessed: whether nothing in the configuration says that 255 is the ignore index.
+    """
+    return setting if guessed and labels.ignore_index == 255 else ""
 
 
 def check_threshold(threshold: int | None) -> None:
@@ -159,34 +210,37 @@ def painted(
     labels: Labels,
     background: int,
     name: object,
+    holes: bool = False,
 ) -> np.ndarray:
     """Paint shapes over each other into a mask; later ones cover earlier ones.
 
     Args:
         shapes: (label, where) of each, with `where` (H, W) bool; the ignore index as label in multilabel ignores the
-            pixels of all classes.
+            pixels of all classes, and `HOLE` clears them.
         size: (height, width).
         labels: the classes.
         background: label of the pixels that no shape covers (not in multilabel).
         name: what messages call the mask.
+        holes: whether shapes of the background's class may be drawn, over what lies beneath them.
 
     Raises:
-        DataError: a shape of the background's class: then what is not covered could not be told from it.
+        DataError: without `holes`, a shape of the background's class: then what is not covered could not be told from
+            it.
     """
     if labels.multilabel:
         mask = np.zeros((*size, len(labels.classes)), labels.dtype)
         for label, where in shapes:
-            if label == labels.ignore_index:
-                mask[where] = label
+            if label in (labels.ignore_index, HOLE):
+                mask[where] = 0 if label == HOLE else label
             else:
                 mask[..., label][where] = 1
         return mask
     mask = np.full(size, background, labels.dtype)
     for label, where in shapes:
-        if label == background and label != labels.ignore_index:
+        if label == background and label != labels.ignore_index and not holes:
             raise DataError(
                 f"{name}: the class {labels.classes[label]!r} is drawn, and is also what pixels without a shape are. "
                 "Set masks.background to the class that they have, or to ignore."
             )
-        mask[where] = label
+        mask[where] = background if label == HOLE else label
     return mask

@@ -8,18 +8,20 @@ from typing import Literal
 
 import numpy as np
 
-from segzoo.data.formats.contract import Labels, OneFile
-from segzoo.data.masks import read_index_mask
+from segzoo.data.formats.contract import Labels, OneFile, white_hint
+from segzoo.data.masks import nodata, read_index_mask
 from segzoo.errors import ConfigError, DataError
 
 
 class IndexFormat(OneFile):
-    """One PNG or TIFF for each image, whose values are labels: grey of 1 to 16 bits, or palette, which is not applied.
+    """One picture (PNG, TIFF, BMP, GIF, lossless WebP) for each image, whose values are labels.
+
+    Grey of 1 to 32 bits, whole numbers stored as floats, or a palette, which is not applied.
 
     Args:
         labels: the classes.
         values: class name or "ignore" to its value in the files, or to a list of them, where values are not the labels
-            themselves: {road: 7, building: [11, 12], ignore: 255}.
+            themselves: {road: 7, building: [11, 12], ignore: [255, -9999]}.
         other: what values missing in `values` are: "error", or "ignore" for the ignore index.
     """
 
@@ -30,51 +32,77 @@ class IndexFormat(OneFile):
         other: Literal["error", "ignore"] = "error",
     ):
         super().__init__(labels)
-        self._lookup = None if values is None else value_table(values, labels, other)
+        self._table = None if values is None else ValueTable(values, labels, other)
+        self.white = white_hint(labels, "masks: binary", values is None)
         if values is None and other != "error":
             raise ConfigError("masks.other goes with masks.values, which says what the values mean.")
 
     def read(self, place: Path, image: Path, size: tuple[int, int]) -> np.ndarray:
         """Return labels (H, W)."""
         mask = read_index_mask(place, self.labels.max_pixels)
-        return mask if self._lookup is None else looked_up(mask, self._lookup, self.labels, place)
+        return mask if self._table is None else self._table(mask, place)
 
 
-def value_table(values: Mapping[str, int | Sequence[int]], labels: Labels, other: str) -> np.ndarray:
-    """Return the label of each value 0..65535, int32; -1 for those that are an error."""
-    if other not in ("error", "ignore"):
-        raise ConfigError(f"masks.other must be error or ignore, got {other!r}.")
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"masks.values must be class names and their values, {{road: 7, car: [26, 27]}}: {values!r}.")
-    table = np.full(65536, labels.ignore_index if other == "ignore" else -1, np.int32)
-    taken: dict[int, str] = {}
-    for name, given in values.items():
-        label = labels.number(name, "masks.values")
-        for value in given if isinstance(given, Sequence) and not isinstance(given, str) else (given,):
-            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < len(table):
-                raise ConfigError(
-                    f"masks.values, {name}: {value!r} is no pixel value; they are whole numbers, 0 to 65535."
-                )
-            if taken.setdefault(value, name) != name:
-                raise ConfigError(f"masks.values: {value} stands for {taken[value]!r} and for {name!r}.")
-            table[value] = label
-    missing = [name for name in labels.classes if name not in values]
-    if missing:
-        raise ConfigError(f"masks.values has no value for {', '.join(missing)}.")
-    return table
+class ValueTable:
+    """The labels of the values that files hold.
 
+    Args:
+        values, other: see `IndexFormat`.
+        labels: the classes.
 
-def looked_up(mask: np.ndarray, table: np.ndarray, labels: Labels, name: object) -> np.ndarray:
-    """Return the labels that `table` has for the values of a mask; DataError counts the values that it has not."""
-    if mask.min(initial=0) < 0 or mask.max(initial=0) >= len(table):
-        raise DataError(f"{name}: values from {mask.min()} to {mask.max()}, but masks.values knows 0 to 65535.")
-    found = table[mask]
-    unknown = found < 0
-    if unknown.any():
-        values, counts = np.unique(mask[unknown], return_counts=True)
+    Raises:
+        ConfigError: values that are no numbers of up to 32 bits, or stand for two classes; a class without a value.
+    """
+
+    def __init__(self, values: Mapping[str, int | Sequence[int]], labels: Labels, other: str):
+        if other not in ("error", "ignore"):
+            raise ConfigError(f"masks.other must be error or ignore, got {other!r}.")
+        if not isinstance(values, Mapping):
+            raise ConfigError(
+                f"masks.values must be class names and their values, {{road: 7, car: [26, 27]}}: {values!r}."
+            )
+        self._names: dict[int, str] = {}
+        for name, given in values.items():
+            for value in given if isinstance(given, Sequence) and not isinstance(given, str) else (given,):
+                if not isinstance(value, int) or isinstance(value, bool) or not -(2**31) <= value < 2**32:
+                    raise ConfigError(
+                        f"masks.values, {name}: {value!r} is no pixel value; they are whole numbers, -2147483648 to "
+                        "4294967295."
+                    )
+                if self._names.setdefault(value, name) != name:
+                    raise ConfigError(f"masks.values: {value} stands for {self._names[value]!r} and for {name!r}.")
+        self._labels = labels
+        self._of = {value: labels.number(name, "masks.values") for value, name in self._names.items()}
+        missing = [name for name in labels.classes if name not in self._names.values()]
+        if missing:
+            raise ConfigError(f"masks.values has no value for {', '.join(missing)}.")
+        self._other = labels.ignore_index if other == "ignore" else None
+        # Nearly all masks hold 0..65535, whose labels one step finds
+        self._table = np.full(65536, self._other or 0, labels.dtype)
+        self._known = np.full(65536, self._other is not None)
+        for value, label in self._of.items():
+            if 0 <= value < len(self._table):
+                self._table[value], self._known[value] = label, True
+
+    def __call__(self, mask: np.ndarray, path: Path) -> np.ndarray:
+        """Return the labels of the values of a mask; DataError counts those that stand for nothing."""
+        if mask.min(initial=0) >= 0 and mask.max(initial=0) < len(self._table):
+            known = self._known[mask]
+            if known.all():
+                return self._table[mask]
+            values, counts = np.unique(mask[~known], return_counts=True)
+        else:
+            values, places, counts = np.unique(mask, return_inverse=True, return_counts=True)
+            labels = [self._of.get(int(value), self._other) for value in values]
+            if None not in labels:
+                return np.array(labels, self._labels.dtype)[places].reshape(mask.shape)
+            lost = np.array([label is None for label in labels])
+            values, counts = values[lost], counts[lost]
         shown = ", ".join(f"{v} ({n} pixels)" for v, n in zip(values[:8], counts[:8], strict=True))
+        empty = nodata(path)
+        meaning = f" The file calls {empty} no data: ignore: {empty}." if empty in values else ""
         raise DataError(
-            f"{name}: value {shown}{' and more' if len(values) > 8 else ''} is not in masks.values. Add it there, or "
-            "set masks.other: ignore."
+            f"{path}: value {shown}{' and more' if len(values) > 8 else ''} is not in masks.values. Add it there, or "
+            f"set masks.other: ignore.{meaning}",
+            "label",
         )
-    return found.astype(labels.dtype)

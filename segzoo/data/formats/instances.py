@@ -8,11 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from segzoo.data.formats.binary import read_grey
-from segzoo.data.formats.contract import Labels, check_threshold, two_values
+from segzoo.data.formats.binary import Channel, check_channel, read_grey
+from segzoo.data.formats.contract import PICTURE_SUFFIXES, Labels, Missing, check_threshold, two_values
 from segzoo.errors import ConfigError, DataError
 
-_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
 _CURE = "Set masks.threshold: 128 to count values from there up as the object."
 
 
@@ -29,11 +28,15 @@ class InstancesFormat:
             network learns to part them (Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597); 0: none.
         gap_label: class name, or "ignore".
         threshold: see `BinaryFormat`.
+        channel: see `BinaryFormat`.
     """
 
     multilabel = (False,)
     suffixes: tuple[str, ...] = ()
     settings = ""
+    white = ""
+    missing: Missing = "background"
+    catalogue = False
 
     def __init__(
         self,
@@ -42,17 +45,21 @@ class InstancesFormat:
         gap: int = 0,
         gap_label: str = "ignore",
         threshold: int | None = None,
+        channel: Channel | None = None,
     ):
         if label is None and len(labels.classes) != 2:
             raise ConfigError("masks.label must say which class the objects are of, where there are not two classes.")
         if not isinstance(gap, int) or isinstance(gap, bool) or not 0 <= gap <= 32:
             raise ConfigError(f"masks.gap must be 0 to 32 pixels, got {gap!r}.")
         check_threshold(threshold)
+        check_channel(channel)
         self.labels = labels
+        self.remarks: list[str] = []
         self._label = 1 if label is None else labels.number(label, "masks.label")
         self._gap = gap
         self._gap_label = labels.number(gap_label, "masks.gap_label")
         self._threshold = threshold
+        self._channel = channel
 
     def find(self, folders: Sequence[Path], pattern: str) -> dict[str, Path]:
         """Return by name the folder of an image's masks."""
@@ -63,7 +70,7 @@ class InstancesFormat:
             found = {folder.parts[-depth]: folder for folder in folders}
         else:
             for folder in folders:
-                found |= {entry.name: entry for entry in sorted(folder.iterdir()) if entry.is_dir()}
+                found |= {entry.name: entry for entry in _visible(folder) if entry.is_dir()}
         if not found:
             raise DataError(f"{pattern}: no folder of masks for any image here. Check data.mask_dir.")
         return found
@@ -73,7 +80,7 @@ class InstancesFormat:
         mask = np.zeros(size, self.labels.dtype)
         near: np.ndarray = np.zeros(size, np.uint8)
         for file in self.files(place):
-            grey = read_grey(file, self.labels.max_pixels)
+            grey = read_grey(file, self.labels.max_pixels, self._channel)
             if grey.shape != size:
                 raise DataError(
                     f"{file} is {grey.shape[1]} x {grey.shape[0]} (width x height), its image {image} {size[1]} x "
@@ -90,6 +97,16 @@ class InstancesFormat:
 
     def files(self, place: Path) -> Iterable[Path]:
         """Return the files of an image's objects, sorted."""
-        return sorted(
-            path for path in place.iterdir() if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
-        )
+        return [path for path in _visible(place) if path.suffix.lower() in PICTURE_SUFFIXES]
+
+    def blank(self, size: tuple[int, int]) -> np.ndarray:
+        """Return the mask of an image without a folder: it shows no object."""
+        return np.zeros(size, self.labels.dtype)
+
+
+def _visible(folder: Path) -> list[Path]:
+    """Return what lies in a folder, sorted, but for hidden entries; DataError where it cannot be listed."""
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be listed ({error.strerror}). Check data.mask_dir.") from error

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from segzoo.data.formats.binary import read_grey
-from segzoo.data.formats.contract import Labels, check_threshold, two_values
+from segzoo.data.formats.binary import Channel, check_channel, read_grey
+from segzoo.data.formats.contract import Labels, Missing, check_threshold, two_values
 from segzoo.errors import ConfigError, DataError
 
 _CURE = "Set masks.threshold: 128 to count values from there up as the class."
@@ -25,6 +25,7 @@ class PerClassFormat:
         background: class, or "ignore", of pixels that no file marks (not in multilabel); None: the first class where
             it has no files, and an error where it has.
         threshold: see `BinaryFormat`.
+        channel: see `BinaryFormat`.
 
     In multiclass masks, a pixel that two files mark is an error.
     """
@@ -32,6 +33,9 @@ class PerClassFormat:
     multilabel = (False, True)
     suffixes: tuple[str, ...] = ()
     settings = ""
+    white = ""
+    missing: Missing = "background"
+    catalogue = False
 
     def __init__(
         self,
@@ -39,13 +43,17 @@ class PerClassFormat:
         files: str = "{class}/{name}.png",
         background: str | None = None,
         threshold: int | None = None,
+        channel: Channel | None = None,
     ):
         if files.count("{name}") != 1 or files.count("{class}") != 1:
             raise ConfigError(f"masks.files must have {{name}} and {{class}} once each, got {files!r}.")
         check_threshold(threshold)
+        check_channel(channel)
         self.labels = labels
+        self.remarks: list[str] = []
         self._files = files
         self._threshold = threshold
+        self._channel = channel
         self._background = None if background is None else labels.number(background, "masks.background")
         self._given: dict[Path, dict[int, Path]] = {}
         self._first_has_files = False
@@ -75,7 +83,7 @@ class PerClassFormat:
         """Return labels (H, W), or in multilabel 0 and 1 (H, W, C)."""
         layers = np.zeros((*size, len(self.labels.classes)), self.labels.dtype)
         for label, file in self._given[place].items():
-            grey = read_grey(file, self.labels.max_pixels)
+            grey = read_grey(file, self.labels.max_pixels, self._channel)
             if grey.shape != size:
                 raise DataError(
                     f"{file} is {grey.shape[1]} x {grey.shape[0]} (width x height), its image {image} {size[1]} x "
@@ -91,7 +99,12 @@ class PerClassFormat:
         """Return the files of the classes that the image shows."""
         return self._given[place].values()
 
-    def _flattened(self, layers: np.ndarray, place: Path) -> np.ndarray:
+    def blank(self, size: tuple[int, int]) -> np.ndarray:
+        """Return the mask of an image that no file belongs to."""
+        layers = np.zeros((*size, len(self.labels.classes)), self.labels.dtype)
+        return layers if self.labels.multilabel else self._flattened(layers, "an image without a file")
+
+    def _flattened(self, layers: np.ndarray, place: Path | str) -> np.ndarray:
         marked = layers.sum(-1, dtype=np.int64)
         twice = marked > 1
         if twice.any():

@@ -14,14 +14,14 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from segzoo.data.formats.contract import Labels, OneFile
-from segzoo.data.masks import open_picture
+from segzoo.data.masks import alpha_of, load_picture
 from segzoo.errors import ConfigError, DataError
 
 _FORMS = "{sky: [128, 128, 128], road: [[128, 64, 128], [0, 0, 192]]}, or a list with one [r, g, b] per class"
 
 
 class RgbFormat(OneFile):
-    """One picture (PNG, TIFF, BMP) for each image, whose colours stand for classes; palettes are applied.
+    """One picture (PNG, TIFF, BMP, GIF, WebP) for each image, whose colours stand for classes; palettes are applied.
 
     Args:
         labels: the classes.
@@ -31,8 +31,6 @@ class RgbFormat(OneFile):
         other: what colours outside the table are, and the file's entries that are no class: "error", or "ignore" for
             the ignore index.
     """
-
-    suffixes = (".png", ".tif", ".tiff", ".bmp")
 
     def __init__(
         self,
@@ -79,15 +77,19 @@ class RgbFormat(OneFile):
 
     def read(self, place: Path, image: Path, size: tuple[int, int]) -> np.ndarray:
         """Return labels (H, W)."""
-        with open_picture(place, self.labels.max_pixels) as picture:
-            if picture.mode == "RGBA" and np.asarray(picture)[..., 3].min() < 255:
-                raise DataError(f"{place}: parts of the mask are transparent. Write it without an alpha channel.")
-            if picture.mode not in ("RGB", "RGBA", "P"):
-                raise DataError(
-                    f"{place}: the mask has no colours (mode {picture.mode}). Masks whose grey values are class "
-                    "indices are read by masks: index."
-                )
-            colors = np.asarray(picture.convert("RGB") if picture.mode != "RGB" else picture)
+        picture = load_picture(place, self.labels.max_pixels, lossless=True).image
+        alpha = alpha_of(picture)
+        if alpha is not None and int(alpha.min(initial=255)) < 255:
+            raise DataError(
+                f"{place}: {int((alpha < 255).sum())} of {alpha.size} pixels of the mask are transparent. Write it "
+                "without an alpha channel, in the colours of the classes."
+            )
+        if picture.mode not in ("RGB", "RGBA", "P", "PA"):
+            raise DataError(
+                f"{place}: the mask has no colours (mode {picture.mode}). Masks whose grey values are class "
+                "indices are read by masks: index."
+            )
+        colors = np.asarray(picture.convert("RGB") if picture.mode != "RGB" else picture)
         codes = cv2.cvtColor(colors, cv2.COLOR_RGB2BGRA).view("<i4")[..., 0] & 0xFFFFFF
         at = codes % self._slots
         mask = np.take(self._labels, at)
