@@ -233,7 +233,7 @@ def _stored(path: Path) -> tuple[str, np.ndarray]:
     """Return what kind of mask a file holds, and its values: (H, W), or of a colour picture (H, W, 3)."""
     from segzoo.data.folder import MAX_PIXELS
     from segzoo.data.formats.array import load_array
-    from segzoo.data.masks import NUMBER_MODES, read_index_mask
+    from segzoo.data.formats.pictures import NUMBER_MODES, read_indices
 
     if path.suffix.lower() in (".npy", ".npz"):
         return "array", load_array(path, MAX_PIXELS)
@@ -241,7 +241,7 @@ def _stored(path: Path) -> tuple[str, np.ndarray]:
         if picture.width * picture.height > MAX_PIXELS:
             raise ValueError("too large")
         if picture.mode in NUMBER_MODES:
-            return "palette" if picture.mode == "P" else "grey", read_index_mask(path, MAX_PIXELS)
+            return "palette" if picture.mode == "P" else "grey", read_indices(path, MAX_PIXELS)
         array = np.asarray(picture.convert("RGB"))
     if (np.ptp(array.astype(np.int16), axis=2) <= 4).all():
         return "grey picture of three channels", array[..., 0]

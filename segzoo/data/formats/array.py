@@ -9,7 +9,7 @@ from typing import IO
 import numpy as np
 
 from segzoo.data.formats.contract import Labels, OneFile, white_hint
-from segzoo.data.masks import compact, whole_numbers
+from segzoo.data.formats.pictures import compact, whole_numbers
 from segzoo.errors import ConfigError, DataError
 
 

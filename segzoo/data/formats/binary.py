@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from segzoo.data.formats.contract import PICTURE_SUFFIXES, Labels, OneFile, check_threshold, two_values
-from segzoo.data.masks import GREY_STRETCH, NUMBER_MODES, Picture, alpha_of, load_picture, stored_numbers
+from segzoo.data.formats.pictures import GREY_STRETCH, NUMBER_MODES, Picture, alpha_of, load_picture, stored_numbers
 from segzoo.errors import ConfigError, DataError
 
 Channel = Literal["grey", "alpha"]

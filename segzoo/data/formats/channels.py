@@ -8,7 +8,7 @@ import numpy as np
 
 from segzoo.data.formats.array import check_high, layered
 from segzoo.data.formats.contract import Labels, OneFile
-from segzoo.data.masks import NUMBER_MODES, Picture, alpha_of, load_pages, stored_numbers
+from segzoo.data.formats.pictures import NUMBER_MODES, Picture, alpha_of, load_pages, stored_numbers
 from segzoo.errors import DataError
 
 

@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 
 from segzoo.data.formats.contract import Labels, OneFile, white_hint
-from segzoo.data.masks import nodata, read_index_mask
+from segzoo.data.formats.pictures import read_indices
+from segzoo.data.masks import nodata
 from segzoo.errors import ConfigError, DataError
 
 
@@ -39,7 +40,7 @@ class IndexFormat(OneFile):
 
     def read(self, place: Path, image: Path, size: tuple[int, int]) -> np.ndarray:
         """Return labels (H, W)."""
-        mask = read_index_mask(place, self.labels.max_pixels)
+        mask = read_indices(place, self.labels.max_pixels)
         return mask if self._table is None else self._table(mask, place)
 
 

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from segzoo.data.formats.contract import Labels, OneFile
-from segzoo.data.masks import alpha_of, load_picture
+from segzoo.data.formats.pictures import alpha_of, load_picture
 from segzoo.errors import ConfigError, DataError
 
 _FORMS = "{sky: [128, 128, 128], road: [[128, 64, 128], [0, 0, 192]]}, or a list with one [r, g, b] per class"
