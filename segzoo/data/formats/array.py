@@ -112,7 +112,9 @@ def load_array(path: Path, max_pixels: int, key: str | None = None) -> np.ndarra
                 _check_shape(stream, path, max_pixels)
         with np.load(path, allow_pickle=False) as arrays:
             return arrays[key or keys[0]]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # zipfile, zlib and NumPy raise classes of all kinds for damaged data
         raise DataError(f"{path}: cannot be read as an array ({error}). Write the file again or remove it.") from error
 
 

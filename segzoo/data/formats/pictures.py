@@ -32,7 +32,7 @@ _SMEARING = ("jpeg", "old-jpeg", "webp")  # compressions of a TIFF that change v
 _BITS, _SAMPLES, _SUBFILE, _NUMBERS = 258, 277, 254, 339
 _NUMBER_TYPES = {1: "unsigned", 2: "signed", 3: "float", 5: "complex", 6: "complex"}
 # What a mask may be inside, whatever its ending says; Pillow knows others, of which one runs a program (EPS)
-_FORMATS = ("PNG", "TIFF", "BMP", "DIB", "GIF", "WEBP", "JPEG", "MPO")
+_FORMATS = ("PNG", "TIFF", "BMP", "DIB", "GIF", "WEBP", "JPEG")
 _LARGEST = 2**31  # whole numbers from here on are no labels, and would not survive a cast to 32 bits
 
 
@@ -318,7 +318,9 @@ def _unknown_kind(data: bytes) -> str:
         stream = io.BytesIO(data)
         stream.seek(tags.next)
         tags.load(stream)
-        bits, kind = _tuple(tags.get(_BITS, 1))[0], _NUMBER_TYPES.get(_tuple(tags.get(_NUMBERS, 1))[0], "unknown")
+        if _BITS not in tags:
+            return "a TIFF whose directory is damaged"
+        bits, kind = _tuple(tags[_BITS])[0], _NUMBER_TYPES.get(_tuple(tags.get(_NUMBERS, 1))[0], "unknown")
         return f"a TIFF of {tags.get(_SAMPLES, 1)} channel(s) of {bits} bits, {kind}, which Pillow does not read"
     except Exception:  # a damaged directory
         return "a TIFF of a kind that Pillow does not read"
