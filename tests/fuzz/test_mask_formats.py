@@ -155,7 +155,7 @@ def documents(draw, whole) -> bytes:
         parent = functools.reduce(lambda value, key: value[key], path[:-1], content)
         change = draw(st.sampled_from(["replace", "replace", "replace", "delete", "double"]))
         if change == "replace":
-            parent[path[-1]] = draw(ODD | st.integers() | st.floats() | st.text(max_size=8))
+            parent[path[-1]] = copy.deepcopy(draw(ODD | st.integers() | st.floats() | st.text(max_size=8)))
         elif change == "delete":
             del parent[path[-1]]
         elif isinstance(parent, list):

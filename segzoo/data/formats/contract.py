@@ -41,7 +41,7 @@ class Labels:
     def dtype(self) -> np.dtype:
         """The smallest type that holds every label and the ignore index, unsigned where that is not negative."""
         if self.ignore_index < 0:  # not int8, which OpenCV cannot warp
-            return np.result_type(np.min_scalar_type(len(self.classes) - 1), self.ignore_index, np.int16)
+            return np.result_type(*map(np.min_scalar_type, (len(self.classes) - 1, self.ignore_index)), np.int16)
         return np.min_scalar_type(max(len(self.classes) - 1, self.ignore_index))
 
     def number(self, name: str, where: str) -> int:
