@@ -241,7 +241,8 @@ def _stored(path: Path) -> tuple[str, np.ndarray]:
         if picture.width * picture.height > MAX_PIXELS:
             raise ValueError("too large")
         if picture.mode in NUMBER_MODES:
-            return "palette" if picture.mode == "P" else "grey", read_indices(path, MAX_PIXELS)
+            indexed = picture.mode == "P" and picture.format != "GIF"  # of which the grey counts
+            return "palette" if indexed else "grey", read_indices(path, MAX_PIXELS)
         array = np.asarray(picture.convert("RGB"))
     if (np.ptp(array.astype(np.int16), axis=2) <= 4).all():
         return "grey picture of three channels", array[..., 0]

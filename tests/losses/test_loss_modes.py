@@ -268,6 +268,23 @@ def test_every_loss_checks_its_class_weights(name):
     assert cls(class_weights=[1, 2]).get_config()["class_weights"] == [1.0, 2.0]
 
 
+@pytest.mark.parametrize("name", losses.LOSSES)
+def test_every_loss_takes_a_negative_ignore_index(name):
+    cls = losses.LOSSES[name]
+    channels = 1 if cls.modes[0] == "binary" else 3
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, max(2, channels), (1, 8, 8, 1))
+    labels[:, :2] = IGNORE
+    distances, logits = rng.normal(0, 1, (2, 1, 8, 8, channels)).astype("float32")  # for the boundary loss
+
+    def value(ignore_index):
+        given = np.where(labels == IGNORE, ignore_index, labels)
+        return number(cls(ignore_index=ignore_index)(np.concatenate([given, distances], -1), logits))
+
+    counted = number(cls(ignore_index=7)(np.concatenate([labels % 2, distances], -1), logits))
+    assert value(-9999) == value(-1) == value(IGNORE) != counted
+
+
 def test_soft_targets_are_least_at_their_own_probabilities():
     shares = np.array([[[[0.7, 0.2, 0.1], [0.2, 0.5, 0.3]]]])
     loss = CrossEntropy()
