@@ -306,6 +306,18 @@ def test_a_stack_of_pages_is_no_mask_and_overviews_are_no_pages(root, truth):
     np.testing.assert_array_equal(read(root, "index"), truth)
 
 
+@pytest.mark.parametrize("orientation", range(2, 9))
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+def test_the_orientation_of_a_mask_is_not_applied(root, truth, orientation, compression):
+    note = Image.Exif()
+    note[0x0112] = orientation
+    Image.fromarray(truth).save(place(root, "index", ".tif"), exif=note, compression=compression)
+    np.testing.assert_array_equal(read(root, "index"), truth)
+    layers = np.stack([truth == n for n in range(3)], -1).astype(np.uint8)
+    Image.fromarray(255 * layers).save(place(root, "channels", ".tif"), exif=note, compression=compression)
+    np.testing.assert_array_equal(read(root, "channels", multilabel=True), layers)
+
+
 def test_gif_bmp_and_webp(root, truth):
     inside = truth > 0
     for suffix in (".gif", ".webp", ".bmp"):

@@ -28,8 +28,18 @@ GREY_STRETCH = {"L;2": 85, "L;4": 17}
 NUMBER_MODES = ("L", "P", "1", "I", "I;16", "I;16B", "I;16L", "F")  # Pillow's modes of one channel of numbers
 _PNG = b"\x89PNG\r\n\x1a\n"
 _SMEARING = ("jpeg", "old-jpeg", "webp")  # compressions of a TIFF that change values
-# Tags of a TIFF (TIFF 6.0, section 8): bits, samples of a pixel, what a page is for, type of numbers
-_BITS, _SAMPLES, _SUBFILE, _NUMBERS = 258, 277, 254, 339
+# Tags of a TIFF (TIFF 6.0, section 8): bits, samples of a pixel, what a page is for, type of numbers, orientation
+_BITS, _SAMPLES, _SUBFILE, _NUMBERS, _ORIENTATION = 258, 277, 254, 339, 274
+# What undoes the turn of an orientation
+_BACK = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
 _NUMBER_TYPES = {1: "unsigned", 2: "signed", 3: "float", 5: "complex", 6: "complex"}
 # What a mask may be inside, whatever its ending says; Pillow knows others, of which one runs a program (EPS)
 _FORMATS = ("PNG", "TIFF", "BMP", "DIB", "GIF", "WEBP", "JPEG")
@@ -72,8 +82,7 @@ def read_indices(path: Path, max_pixels: int) -> np.ndarray:
             mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
             if mask is not None and mask.shape == first.size[::-1]:
                 return mask
-        picture = _opened(data, path, max_pixels)
-        picture.image.load()
+        picture = _decoded(_opened(data, path, max_pixels))
     check_lossless(picture.image, path, data)
     if picture.image.format == "GIF":
         return _one_channel(np.asarray(picture.image.convert("RGB")), "P with a palette of colours", path)
@@ -98,8 +107,7 @@ def load_picture(path: Path, max_pixels: int, lossless: bool = False) -> Picture
         DataError: missing, unreadable, truncated, of several pages, or as the arguments say.
     """
     with _decoding(path) as data:
-        picture = _opened(data, path, max_pixels)
-        picture.image.load()
+        picture = _decoded(_opened(data, path, max_pixels))
     if lossless:
         check_lossless(picture.image, path, data)
     return picture
@@ -120,8 +128,7 @@ def load_pages(path: Path, max_pixels: int, most: int) -> list[Picture]:
             raise DataError(f"{path}: has more pages ({count}) than there are classes ({most}).")
         for number in range(count):
             first.image.seek(number)
-            page = _described(first.image, path, max_pixels)
-            page.image.load()
+            page = _decoded(_described(first.image, path, max_pixels))
             pages.append(page._replace(image=page.image.copy()))
     return pages
 
@@ -248,6 +255,18 @@ def _described(image: Image.Image, path: Path, max_pixels: int) -> Picture:
             "the mask without the others."
         )
     return Picture(image, packing, 2 in _tuple(tags.get(_NUMBERS, ())))
+
+
+def _decoded(picture: Picture) -> Picture:
+    """Decode a page as it is stored: Pillow turns a TIFF by its orientation, as neither images nor masks are here."""
+    image = picture.image
+    back = _BACK.get(getattr(image, "tag_v2", {}).get(_ORIENTATION, 1))
+    image.load()
+    if back is None:
+        return picture
+    stored = image.transpose(back)
+    stored.format = image.format
+    return picture._replace(image=stored)
 
 
 def _packing(image: Image.Image) -> str:
