@@ -16,7 +16,6 @@ from segzoo.errors import DataError
 
 # Pillow stretches 2- and 4-bit grey PNGs to 0..255 when it unpacks them; dividing gives the stored indices back.
 _GREY_STRETCH = {"L;2": 85, "L;4": 17}
-_NODATA = 42113  # the tag in which GDAL writes the value that stands for no data
 PNG_END = b"IEND\xaeB`\x82"  # the chunk that ends every complete PNG, with its checksum
 _WHOLE = ((b"\x89PNG", PNG_END), (b"\xff\xd8\xff", b"\xff\xd9"))  # how PNG and JPEG begin, and how they end
 
@@ -129,6 +128,9 @@ def _meaning(mask: np.ndarray, wrong: list[int], name: object) -> str:
     if isinstance(name, Path) and (value := nodata(name)) in wrong:
         return f" The file calls {value} no data: set data.ignore_index: {value}, or in masks.values ignore: {value}."
     return ""
+
+
+_NODATA = 42113  # the tag of a TIFF in which GDAL writes the value that stands for no data
 
 
 def nodata(path: Path) -> int | None:
