@@ -24,12 +24,12 @@ from typing import Any
 import numpy as np
 
 BATCH, SIZE, CLASSES, WARM_UP = 4, 256, 12, 2
-DEEPLAB = {"output_stride": 16, "imitate": "smp", "rates": [12, 24, 36]}
+DEEPLAB = {"compat": "smp"}
 # Name: our decoder, backbone and options; their class and encoder.
 PAIRS: dict[str, tuple[str, str, dict[str, Any], str, str]] = {
     "unet-resnet34": ("unet", "resnet34", {}, "Unet", "resnet34"),
     "unet-resnet50": ("unet", "resnet50_v1b", {}, "Unet", "resnet50"),
-    "unet-efficientnet_b0": ("unet", "efficientnet_b0", {"imitate": "smp"}, "Unet", "efficientnet-b0"),
+    "unet-efficientnet_b0": ("unet", "efficientnet_b0", {"compat": "smp"}, "Unet", "efficientnet-b0"),
     "unetplusplus-resnet34": ("unetplusplus", "resnet34", {}, "UnetPlusPlus", "resnet34"),
     "linknet-resnet18": ("linknet", "resnet18", {}, "Linknet", "resnet18"),
     "fpn-resnet34": ("fpn", "resnet34", {}, "FPN", "resnet34"),

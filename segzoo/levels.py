@@ -5,6 +5,8 @@ from __future__ import annotations
 from segzoo.errors import SegzooError
 
 LEVELS = ("P1", "P2", "P3", "P4", "P5")
+# The image itself, which a decoder may read the size of.
+IMAGE = "P0"
 
 
 def levels_at(output_stride: int) -> tuple[str, ...]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 
 from segzoo import backbones
 from segzoo.backbones import BACKBONES
-from segzoo.backbones.contract import Variant
+from segzoo.backbones.adapter import default_taps
+from segzoo.compat import resolve
 from segzoo.decoders import DECODERS, Decoder, SegmentationHead
 from segzoo.decoders.base import AuxiliaryHead, ClassificationHead, number
 from segzoo.errors import SegzooError, unknown_name
+from segzoo.levels import IMAGE, LEVELS
 from segzoo.remat import RematModel
 from segzoo.weights import WeightsReport, apply_weights, as_text, is_path
 
@@ -37,6 +39,7 @@ def build_model(
     drop_path: float = 0.2,
     trainable: bool | str = True,
     batch_norm: str = "train",
+    compat: str | None = None,
     imitate: str | None = None,
     auxiliary: Sequence[str] = (),
     classification: bool = False,
@@ -68,7 +71,10 @@ def build_model(
         drop_path: rate of the backbone's stochastic depth, 0..1.
         trainable: False freezes the backbone, a level such as "P2" what this level's tap needs.
         batch_norm: "train", or "frozen" for the backbone's batch normalisation.
-        imitate: "smp" pads and dilates the backbone as segmentation_models.pytorch does, for weights converted from it.
+        compat: "smp" builds the network of segmentation_models.pytorch, so that its weights give its logits: the
+            backbone pads and dilates as there, and taps, output stride and the decoder's options are its where none are
+            given (docs/smp.md). "smp-0.1.0" does what `imitate="smp"` of segzoo 0.1.0 did, to the backbone alone.
+        imitate: deprecated alias of `compat`.
         auxiliary: levels of the backbone, such as "P4", that get a segmentation head of their own.
         classification: also say which classes are in the image, from the deepest level.
         remat: train with few activations in memory and compute the others again backward: a `segzoo.remat.RematModel`.
@@ -84,18 +90,23 @@ def build_model(
     """
     decoder_class = DECODERS[decoder]
     check_options(decoder, options)
+    compat = resolve(compat, imitate)
+    preset = dict(decoder_class.compat.get(compat or "", {}))
+    default_stride = preset.pop("output_stride", decoder_class.default_output_stride)
+    options = {**preset, **options}
     weights = as_text(weights)
     if classes < 1:
         raise SegzooError(f"classes must be at least 1, got {classes}.")
-    depth = options.get("depth")
     if isinstance(backbone, str):
         variant = BACKBONES[backbone]
-        stride = _output_stride(decoder_class, variant) if output_stride is None else output_stride
+        taps = default_taps(variant, compat) if taps is None else taps
+        stride = (32 if variant.undilated else default_stride) if output_stride is None else output_stride
+        available = (*variant.levels(taps, stride), *variant.inner_levels(taps, stride))
         encoder = backbones.create(
             backbone,
             taps=taps,
             # Only what is used: a tap without a reader would leave weights without a gradient.
-            levels=_levels(decoder_class, stride, tuple(variant.levels(taps, stride)), depth, auxiliary),
+            levels=_levels(decoder_class, stride, available, options, auxiliary),
             output_stride=stride,
             weights="none" if is_path(weights) else weights,
             input_channels=input_channels,
@@ -104,14 +115,15 @@ def build_model(
             drop_path=drop_path,
             trainable=trainable,
             batch_norm=batch_norm,
-            imitate=imitate,
+            compat=compat,
         )
     else:
-        encoder = _cut_for(decoder_class, backbone, depth, auxiliary)
+        encoder = _cut_for(decoder_class, backbone, options, auxiliary)
         if weights not in ("auto", "none") and not is_path(weights):
             raise SegzooError(f"A wrapped backbone has its own weights: weights is 'none' or a file, not {weights!r}.")
-    images, features = encoder.input, encoder.output
-    read = decoder_class.levels(2 ** number(max(features)), tuple(sorted(features)), depth)
+    images = encoder.input
+    features = {IMAGE: images, **encoder.output}
+    read = decoder_class.levels(2 ** number(max(features)), tuple(sorted(features)), **options)
     try:
         layer = decoder_class(name="decoder", **options)
         decoded = layer({level: features[level] for level in read})
@@ -120,7 +132,7 @@ def build_model(
     outputs = decoded if isinstance(decoded, dict) else {"decoded": decoded}
     outputs = {
         LOGITS if name == "decoded" else name: SegmentationHead(
-            classes, layer.head_kernel, layer.bilinear, name="head" if name == "decoded" else f"{name}_head"
+            classes, layer.head_kernel, layer.head_interpolation, name="head" if name == "decoded" else f"{name}_head"
         )(x, images)
         for name, x in outputs.items()
     }
@@ -137,11 +149,6 @@ def build_model(
     return model
 
 
-def _output_stride(decoder_class: type[Decoder], variant: Variant) -> int:
-    """The decoder's output stride where the network can be dilated, else 32."""
-    return 32 if variant.undilated else decoder_class.default_output_stride
-
-
 def logits_only(model: keras.Model) -> keras.Model:
     """Return the model to predict with: `model` without the heads that serve its training alone, of the same layers."""
     if not isinstance(model.output, dict):
@@ -152,23 +159,27 @@ def logits_only(model: keras.Model) -> keras.Model:
 
 
 def _levels(
-    decoder_class: type[Decoder], stride: int, available: tuple[str, ...], depth: int | None, auxiliary: Sequence[str]
+    decoder_class: type[Decoder],
+    stride: int,
+    available: tuple[str, ...],
+    options: Mapping[str, Any],
+    auxiliary: Sequence[str],
 ) -> tuple[str, ...]:
-    """Levels that the decoder and the auxiliary heads read."""
-    read = decoder_class.levels(stride, available, depth)
+    """Levels of the backbone that the decoder and the auxiliary heads read."""
+    read = [level for level in decoder_class.levels(stride, available, **options) if level != IMAGE]
     for level in auxiliary:
         if level not in available or number(level) > number(read[-1]):
-            usable = [name for name in available if number(name) <= number(read[-1])]
+            usable = [name for name in available if name in LEVELS and number(name) <= number(read[-1])]
             raise SegzooError(f"auxiliary: there is no level {level!r} here; it can be one of {', '.join(usable)}.")
     return tuple(sorted({*read, *auxiliary}))
 
 
 def _cut_for(
-    decoder_class: type[Decoder], backbone: keras.Model, depth: int | None, auxiliary: Sequence[str]
+    decoder_class: type[Decoder], backbone: keras.Model, options: Mapping[str, Any], auxiliary: Sequence[str]
 ) -> keras.Model:
     """A wrapped backbone down to what is read."""
     available = tuple(sorted(backbone.output))
-    levels = _levels(decoder_class, 2 ** number(available[-1]), available, depth, auxiliary)
+    levels = _levels(decoder_class, 2 ** number(available[-1]), available, options, auxiliary)
     encoder = keras.Model(backbone.input, {level: backbone.output[level] for level in levels}, name=backbone.name)
     encoder.weights_report = WeightsReport("none", note="those of the wrapped network")
     return encoder

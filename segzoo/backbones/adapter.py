@@ -11,6 +11,7 @@ import keras
 
 from segzoo.backbones import BACKBONES, reference
 from segzoo.backbones.contract import Pixels, Variant
+from segzoo.compat import SMP, SMP_0_1_0, resolve
 from segzoo.errors import SegzooError, unknown_name
 from segzoo.layers import (
     AtrousConv2D,
@@ -39,6 +40,7 @@ def create(
     drop_path: float = _REFERENCE_DROP_PATH,
     trainable: bool | str = True,
     batch_norm: str = "train",
+    compat: str | None = None,
     imitate: str | None = None,
 ) -> keras.Model:
     """Build a backbone: a model from images `(B, H, W, C)`, pixels 0..255 and any H and W, to a dict of features.
@@ -49,7 +51,8 @@ def create(
     Args:
         name: registered name, see `segzoo.backbones.names()`.
         taps: the kind of taps; by default the family's default. EfficientNet has "expansion" and "output".
-        levels: which of "P1" to "P5" to return; by default all that the network and the output stride leave.
+        levels: which of "P1" to "P5" to return; by default all that the network and the output stride leave. At output
+            stride 16 there is "C4", too: P4 as the network has it at stride 32, before the dilated stages that P4 ends.
         output_stride: 32, 16 or 8. Below 32 the strides of the last stages are taken out and what follows is dilated
             (Chen et al., 2017), and the levels end at P4 or P3.
         weights: "auto", "imagenet", "none" (or None), "preset:NAME" of keras-cv or keras-hub, or the path of a
@@ -64,10 +67,13 @@ def create(
             trains the rest. What is frozen also runs batch normalisation and dropout as in inference.
         batch_norm: "train", or "frozen" to keep the statistics and parameters of all batch normalisation, for batches
             too small to estimate them.
-        imitate: "smp" does two things as segmentation_models.pytorch's encoders, for weights converted from it: where
-            a stride is taken out, its own convolution is dilated too, and EfficientNet's strided convolutions pad as
-            they must for the variant's own image size, whatever the image. Its EfficientNet-B0 ends stride 16 two
-            blocks early, and so does this one.
+        compat: "smp" does three things as segmentation_models.pytorch's encoders, for weights converted from it: the
+            taps are "output" where there are several kinds; where a stride is taken out, its own convolution is dilated
+            too; and EfficientNet's strided convolutions pad as they must for the variant's own image size, whatever the
+            image, so that features of other sizes than multiples of 32 are rounded down. Its EfficientNet-B0 ends
+            stride 16 two blocks early, and so does this one. "smp-0.1.0" does what segzoo 0.1.0 did instead, which
+            chose no taps and rounded up.
+        imitate: deprecated alias of `compat`.
 
     Raises:
         UnknownNameError: no such backbone, taps, level or preset.
@@ -84,12 +90,14 @@ def create(
         raise SegzooError(f"drop_path must be in 0..1 (1 excluded), got {drop_path}.")
     if batch_norm not in ("train", "frozen"):
         raise SegzooError(f"batch_norm must be 'train' or 'frozen', got {batch_norm!r}.")
-    if imitate not in (None, "smp"):
-        raise SegzooError(f"imitate must be 'smp' or None, got {imitate!r}.")
-    available = variant.levels(taps, output_stride)
-    if imitate and variant.smp_fourth and output_stride == 32:
-        available["P4"] = dataclasses.replace(available["P4"], layer=variant.smp_fourth)
-    levels = tuple(levels or available)
+    compat = resolve(compat, imitate)
+    taps = default_taps(variant, compat) if taps is None else taps
+    shown = variant.levels(taps, output_stride)
+    available = {**shown, **variant.inner_levels(taps, output_stride)}
+    fourth = "P4" if output_stride == 32 else "C4"
+    if compat and variant.smp_fourth and fourth in available:
+        available[fourth] = dataclasses.replace(available[fourth], layer=variant.smp_fourth)
+    levels = tuple(levels or shown)
     for level in levels:
         if level not in available:
             raise unknown_name(f"level of {name} at output stride {output_stride}", level, available)
@@ -110,7 +118,7 @@ def create(
     images = keras.Input((None, None, input_channels), name="image")
     pixels = pixel_normalization(variant.pixels, input_channels, mean, std)
     copy = _Copy(
-        variant, images, pixels(images), names, output_stride, drop_path, frozen, batch_norm == "frozen", imitate
+        variant, images, pixels(images), names, output_stride, drop_path, frozen, batch_norm == "frozen", compat
     )
     copy.count_blocks(network)
     clone = keras.models.clone_model(
@@ -121,6 +129,11 @@ def create(
     model.built_with = {"taps": taps, "output_stride": output_stride, "compat": imitate}
     apply_weights(model, weights, backbone=variant)
     return model
+
+
+def default_taps(variant: Variant, compat: str | None) -> str | None:
+    """Kind of taps where none is named: segmentation_models.pytorch's with "smp", else the family's (None)."""
+    return "output" if compat == SMP and "output" in variant.tables else None
 
 
 def pixel_normalization(
@@ -165,7 +178,7 @@ class _Copy:
         drop_path: float,
         frozen: set[str],
         freeze_statistics: bool,
-        imitate: str | None,
+        compat: str | None,
     ):
         self.variant = variant
         self.images = images
@@ -175,7 +188,7 @@ class _Copy:
         self.drop_path = drop_path
         self.frozen = frozen
         self.freeze_statistics = freeze_statistics
-        self.imitate = imitate
+        self.compat = compat
         self.past_fourth = False
         self.scaled_blocks = 0
         self.all_scaled_blocks = 0
@@ -191,7 +204,7 @@ class _Copy:
         if args and args[0] is self.images:
             args = (self.pixels, *args[1:])
         outputs = self._again(layer, *args, **kwargs)
-        self.past_fourth |= bool(self.imitate) and self.names[id(layer)] == self.variant.smp_fourth
+        self.past_fourth |= bool(self.compat) and self.names[id(layer)] == self.variant.smp_fourth
         inputs = [self.strides[id(tensor)][1] for tensor in keras.tree.flatten(args) if id(tensor) in self.strides]
         for output in keras.tree.flatten(outputs):
             if id(output) not in self.strides:
@@ -267,7 +280,7 @@ class _Copy:
         stride = self.strides[id(x)][1]
         if stride * steps <= self.output_stride and not (self.past_fourth and self.output_stride < 32):
             return steps, 1
-        reached = stride * steps if self.imitate else stride
+        reached = stride * steps if self.compat else stride
         reached = max(reached, 32) if self.past_fourth else reached
         return max(1, self.output_stride // stride), max(1, reached // self.output_stride)
 
@@ -277,6 +290,19 @@ class _Copy:
         while stride > 1:
             own, stride = -(-own // 2), stride // 2
         return own
+
+    def _own_padding(self, x: Any, size: int, strides: int) -> tuple[int, int]:
+        """Rows that a strided kernel is padded by, before and after, as "same" is for the variant's own image size.
+
+        Zeros where the padding is left to "same": of all networks but those of segmentation_models.pytorch.
+        """
+        if not (self.compat and self.variant.image_size and strides > 1):
+            return 0, 0
+        odd = self._own_size(x) % 2
+        if self.compat == SMP_0_1_0 and not odd:
+            return 0, 0
+        rows = size - 1 if odd else size - strides
+        return rows // 2, rows - rows // 2
 
     def _pool(self, layer: Any, x: Any) -> Any:
         size = max(layer.pool_size)
@@ -295,8 +321,10 @@ class _Copy:
         strides, rate = self._dilated(layer, x)
         rate = rate if size > 1 else 1
         x, padding = self._padding(x, size, strides)
-        if self.imitate and self.variant.image_size and strides > 1 and self._own_size(x) % 2:
-            x = keras.layers.ZeroPadding2D(size // 2, name=f"{self.names[id(layer)]}_pad")(x)
+        before, after = self._own_padding(x, size, strides)
+        if after:
+            sides = ((before, after), (before, after))
+            x = keras.layers.ZeroPadding2D(sides, name=f"{self.names[id(layer)]}_pad")(x)
             padding = "valid"
         if rate > 1 and size % 2 == 0:
             # "Same" would shift an even kernel by half its width, which dilation makes whole pixels.

@@ -107,6 +107,11 @@ class Variant:
         table = {tap.level: tap for tap in self.tap_table(kind) if tap.level}
         return {**{level: table[level] for level in upper if level in table}, last: table["P5"]}
 
+    def inner_levels(self, kind: str | None = None, output_stride: int = 32) -> dict[str, Tap]:
+        """Features that are there on request: at output stride 16 "C4", where the network has its P4 at stride 32."""
+        table = {tap.level: tap for tap in self.tap_table(kind) if tap.level}
+        return {"C4": table["P4"]} if output_stride == 16 and "P4" in table else {}
+
 
 def tap_table(*rows: str) -> tuple[Tap, ...]:
     """Taps from rows "level layer channels what it is"; level "-" at stride 1 serves none."""

@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from segzoo.backend import start_backend
+from segzoo.compat import resolve
 from segzoo.config.problems import ProblemAt, given, not_among
 from segzoo.errors import SegzooError
 from segzoo.registry import Registry
@@ -165,6 +166,17 @@ def tracker_arguments(tracking: Mapping[str, dict[str, Any] | None]) -> None:
             except ValidationError as error:
                 told = error.errors()[0]["msg"].removeprefix("Input should be ")
                 raise ProblemAt((tracker, name), f"expected {told}, got {given(value)}") from None
+
+
+def renamed_compat(section: Any) -> Any:
+    """Move `imitate`, its name in segzoo 0.1.0, to `compat`; ProblemAt where the two differ. Other values stay."""
+    if not isinstance(section, Mapping) or section.get("imitate") != "smp":
+        return section
+    try:
+        compat = resolve(section.get("compat"), section["imitate"], stacklevel=4)
+    except SegzooError as error:
+        raise ProblemAt(("compat",), str(error)) from None
+    return {**section, "compat": compat, "imitate": None}
 
 
 def decoder_options(decoder: str, options: Mapping[str, Any]) -> None:

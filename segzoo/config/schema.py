@@ -67,9 +67,14 @@ class ModelConfig(Section):
         default="train",
         description="frozen keeps the statistics and parameters of the backbone's batch normalisation.",
     )
-    imitate: Literal["smp"] | None = Field(
+    compat: Literal["smp", "smp-0.1.0"] | None = Field(
         default=None,
-        description="smp: the backbone pads and dilates as in segmentation_models.pytorch, for weights made there.",
+        description="smp: the network of segmentation_models.pytorch, decoder and backbone, for weights made there; "
+        "options, taps and output_stride of this section override its own. smp-0.1.0: what imitate: smp of segzoo "
+        "0.1.0 did, to the backbone alone.",
+    )
+    imitate: Literal["smp"] | None = Field(
+        default=None, exclude=True, description="Deprecated: the name of compat in segzoo 0.1.0."
     )
     auxiliary: dict[Literal["P1", "P2", "P3", "P4", "P5"], Weight] = Field(
         default_factory=dict,
@@ -86,6 +91,11 @@ class ModelConfig(Section):
     options: dict[str, Any] = Field(
         default_factory=dict, description="Arguments of the decoder's own constructor, by name."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _imitate_is_compat(cls, section: Any) -> Any:
+        return checks.renamed_compat(section)
 
     @model_validator(mode="after")
     def _parts_fit(self) -> ModelConfig:

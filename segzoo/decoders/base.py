@@ -31,19 +31,27 @@ class Decoder(keras.layers.Layer):
         depth: number of the deepest level that it reads; None, the deepest there is.
         separable: whether convolutions larger than 1x1 are depthwise separable.
         align_corners: whether maps are resized with their corners on each other, also by the head that follows.
+        head_interpolation: with which the head that follows resizes logits to the image, see ResizeTo.
+        compat: for "smp", the options, and the `output_stride` of the backbone, that make the decoder
+            segmentation_models.pytorch's. `segzoo.build_model(compat="smp")` fills them in where none are given.
         legacy: options that give the function of segzoo 0.1.0, where a default is another one since.
 
     Args:
         normalization: "batch", "group", "layer" or "none".
         activation: any Keras activation name.
         dropout: rate of the dropout of whole channels of the result.
+        epsilon: added to the variance in the normalisation of the blocks; None: 1e-5, of "layer" 1e-6.
+        groups: of "group" normalisation; None: the most of 32, 16, 8, 4 and 2 that leave two channels or more in each.
+        **kwargs: of the layer.
     """
 
     default_output_stride: ClassVar[int] = 32
     head_kernel: ClassVar[int] = 1
     finest: ClassVar[int] = 2
+    compat: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smp": {}}
     legacy: ClassVar[Mapping[str, Any]] = {}
     depth: int | None = None
+    _head_interpolation: str | None = None
     separable: bool = False
     align_corners: bool = False
 
@@ -52,11 +60,15 @@ class Decoder(keras.layers.Layer):
         normalization: str | None = "batch",
         activation: str | None = "relu",
         dropout: float = 0.0,
+        epsilon: float | None = None,
+        groups: int | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.normalization = normalization
         self.activation = activation
+        self.epsilon = epsilon
+        self.groups = groups
         self.dropout = dropout
         self.drop = keras.layers.SpatialDropout2D(dropout, dtype=self.dtype_policy, name="dropout")
 
@@ -72,18 +84,28 @@ class Decoder(keras.layers.Layer):
         return found
 
     @classmethod
-    def levels(cls, output_stride: int, available: Sequence[str] = LEVELS, depth: int | None = None) -> tuple[str, ...]:
+    def levels(
+        cls, output_stride: int, available: Sequence[str] = LEVELS, depth: int | None = None, **options: Any
+    ) -> tuple[str, ...]:
         """Levels that the decoder reads from a backbone.
 
         Args:
             output_stride: of the backbone: 8, 16 or 32.
             available: levels that the backbone has.
             depth: the decoder's option of this name.
+            **options: the decoder's other options; those that change the levels are heeded.
 
         Raises:
             SegzooError: another output stride, or a depth that the backbone has not.
         """
-        there = [level for level in levels_at(output_stride) if level in available and number(level) >= cls.finest]
+        return cls._levels_from(cls.finest, output_stride, available, depth)
+
+    @classmethod
+    def _levels_from(
+        cls, finest: int, output_stride: int, available: Sequence[str], depth: int | None
+    ) -> tuple[str, ...]:
+        """Levels from `finest` to `depth`, or to the deepest there is."""
+        there = [level for level in levels_at(output_stride) if level in available and number(level) >= finest]
         if depth is None:
             return tuple(there)
         if f"P{depth}" not in there:
@@ -117,11 +139,23 @@ class Decoder(keras.layers.Layer):
         return "aligned" if self.align_corners else "bilinear"
 
     @property
+    def head_interpolation(self) -> str:
+        """The head's interpolation: the decoder's own, unless an option says another."""
+        return self.bilinear if self._head_interpolation is None else self._head_interpolation
+
+    @head_interpolation.setter
+    def head_interpolation(self, interpolation: str) -> None:
+        ResizeTo(interpolation)  # a name that is none is an error now, not when the head is built
+        self._head_interpolation = interpolation
+
+    @property
     def block_options(self) -> dict[str, Any]:
         """Arguments that every block of the decoder takes."""
         return {
             "normalization": self.normalization,
             "activation": self.activation,
+            "epsilon": self.epsilon,
+            "groups": self.groups,
             "dtype": self.dtype_policy,
         }
 

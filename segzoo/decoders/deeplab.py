@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import keras
@@ -16,6 +16,10 @@ from segzoo.levels import LEVELS
 _RATES_AT_STRIDE_16 = (6, 12, 18)
 
 
+# Of segmentation_models.pytorch at every output stride.
+_SMP_RATES = (12, 24, 36)
+
+
 class _DeepLab(Decoder):
     """What both versions share: their options and the rates that follow from the deepest level."""
 
@@ -27,19 +31,30 @@ class _DeepLab(Decoder):
         rates: Sequence[int] | None = None,
         dropout: float = 0.5,
         separable: bool = False,
+        depth: int | None = None,
+        aspp_separable: bool | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        self.depth = depth
+        self.aspp_separable = aspp_separable
         self.channels = channels
         self.rates = None if rates is None else tuple(rates)
         self.dropout = dropout  # ASPP's own, not the result's
         self.separable = separable
 
+    def _last(self, features: Mapping[str, Any]) -> str:
+        """Name of the level that is pooled."""
+        level = f"P{self.depth}" if self.depth else deepest(features)
+        self.require(features, level)
+        return level
+
     def _make_aspp(self, features_shape: dict[str, tuple]) -> ASPP:
-        level = deepest(features_shape)
+        level = self._last(features_shape)
         stride = 2 ** int(level[1:])
         rates = self.rates or tuple(max(1, rate * 16 // stride) for rate in _RATES_AT_STRIDE_16)
-        aspp = ASPP(rates, self.channels, self.separable, self.dropout, name="aspp", **self.block_options)
+        separable = self.separable if self.aspp_separable is None else self.aspp_separable
+        aspp = ASPP(rates, self.channels, separable, self.dropout, name="aspp", **self.block_options)
         aspp.build(features_shape[level])
         return aspp
 
@@ -48,18 +63,42 @@ class _DeepLab(Decoder):
 class DeepLabV3(_DeepLab):
     """DeepLabV3 (Chen et al., "Rethinking Atrous Convolution", 2017): `(B, H/stride, W/stride, channels)`.
 
-    ASPP on the deepest level, then a 3x3 convolution.
+    ASPP on the deepest level, then a 3x3 convolution. segmentation_models.pytorch has the rates (12, 24, 36) at both of
+    its output strides, of which 8 is its default, and aligns the corners of the logits with those of the image.
 
     Args:
         channels: of ASPP and of the output.
         rates: of the atrous branches; by default (6, 12, 18) at output stride 16, (12, 24, 36) at 8.
         dropout: rate after ASPP's projection.
         separable: depthwise separable 3x3 convolutions.
-        **kwargs: `normalization` and `activation` of Decoder.
+        depth: number of the level to decode; by default the deepest there is.
+        aspp_separable: depthwise separable 3x3 convolutions in ASPP; None: as `separable`.
+        head_interpolation: "bilinear", or "aligned", of the logits, see `segzoo.layers.ResizeTo`.
+        **kwargs: `normalization`, `activation`, `epsilon` and `groups` of Decoder.
     """
 
+    compat: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smp": {"output_stride": 8, "rates": _SMP_RATES, "head_interpolation": "aligned"}
+    }
+
+    def __init__(
+        self,
+        channels: int = 256,
+        rates: Sequence[int] | None = None,
+        dropout: float = 0.5,
+        separable: bool = False,
+        depth: int | None = None,
+        aspp_separable: bool | None = None,
+        head_interpolation: str = "bilinear",
+        **kwargs: Any,
+    ):
+        super().__init__(channels, rates, dropout, separable, depth, aspp_separable, **kwargs)
+        self.head_interpolation = head_interpolation
+
     @classmethod
-    def levels(cls, output_stride: int, available: Sequence[str] = LEVELS, depth: int | None = None) -> tuple[str, ...]:
+    def levels(
+        cls, output_stride: int, available: Sequence[str] = LEVELS, depth: int | None = None, **options: Any
+    ) -> tuple[str, ...]:
         """The deepest level only."""
         return super().levels(output_stride, available, depth)[-1:]
 
@@ -71,11 +110,11 @@ class DeepLabV3(_DeepLab):
 
     def call(self, features: dict[str, Any], training: bool | None = None) -> Any:
         """Decode the deepest level."""
-        return self.conv(self.aspp(features[deepest(features)], training=training), training=training)
+        return self.conv(self.aspp(features[self._last(features)], training=training), training=training)
 
     def compute_output_shape(self, features_shape: dict[str, tuple]) -> tuple:
         """Shape of the deepest level with `channels` channels."""
-        return (*features_shape[deepest(features_shape)][:3], self.channels)
+        return (*features_shape[self._last(features_shape)][:3], self.channels)
 
 
 @keras.saving.register_keras_serializable("segzoo")
@@ -83,7 +122,8 @@ class DeepLabV3Plus(_DeepLab):
     """DeepLabV3+ (Chen et al., "Encoder-Decoder with Atrous Separable Convolution", 2018): `(B, H/4, W/4, channels)`.
 
     Separable ASPP on the deepest level, upsampled and joined with P2 reduced to a few channels, then one separable
-    convolution (two give nothing, says the paper's table 2; the count is segmentation_models.pytorch's).
+    convolution (two give nothing, says the paper's table 2; the count is segmentation_models.pytorch's, which however
+    has the rates (12, 24, 36) at both of its output strides and aligns the corners of maps).
 
     Args:
         channels: of ASPP and of the output.
@@ -93,8 +133,14 @@ class DeepLabV3Plus(_DeepLab):
         separable: depthwise separable 3x3 convolutions.
         align_corners: resize with the corners of maps on each other, as segmentation_models.pytorch does: for its
             weights.
-        **kwargs: `normalization` and `activation` of Decoder.
+        depth: number of the level to pool; by default the deepest there is.
+        aspp_separable: depthwise separable 3x3 convolutions in ASPP; None: as `separable`.
+        **kwargs: `normalization`, `activation`, `epsilon` and `groups` of Decoder.
     """
+
+    compat: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smp": {"output_stride": 16, "rates": _SMP_RATES, "align_corners": True}
+    }
 
     def __init__(
         self,
@@ -104,15 +150,19 @@ class DeepLabV3Plus(_DeepLab):
         dropout: float = 0.5,
         separable: bool = True,
         align_corners: bool = False,
+        depth: int | None = None,
+        aspp_separable: bool | None = None,
         **kwargs: Any,
     ):
-        super().__init__(channels, rates, dropout, separable, **kwargs)
+        super().__init__(channels, rates, dropout, separable, depth, aspp_separable, **kwargs)
         self.align_corners = align_corners
         self.low_level_channels = low_level_channels
         self.resize = ResizeTo(self.bilinear, dtype=self.dtype_policy, name="resize")
 
     @classmethod
-    def levels(cls, output_stride: int, available: Sequence[str] = LEVELS, depth: int | None = None) -> tuple[str, ...]:
+    def levels(
+        cls, output_stride: int, available: Sequence[str] = LEVELS, depth: int | None = None, **options: Any
+    ) -> tuple[str, ...]:
         """P2 and the deepest level."""
         return ("P2", super().levels(output_stride, available, depth)[-1])
 
@@ -127,7 +177,7 @@ class DeepLabV3Plus(_DeepLab):
 
     def call(self, features: dict[str, Any], training: bool | None = None) -> Any:
         """Decode the deepest level and join it with P2."""
-        x = self.aspp(features[deepest(features)], training=training)
+        x = self.aspp(features[self._last(features)], training=training)
         x = self.after_aspp(x, training=training)
         low_level = self.low_level(features["P2"], training=training)
         x = ops.concatenate([self.resize(x, low_level), low_level], axis=-1)

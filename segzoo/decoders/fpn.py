@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import keras
@@ -16,7 +17,8 @@ class FPN(Decoder):
     """Semantic FPN (Kirillov et al., "Panoptic FPN", 2019): returns `(B, H/4, W/4, segmentation_channels)`.
 
     A top-down pyramid (Lin et al., 2017) over P2 and above; each level is convolved and upsampled to stride 4, and
-    the levels are added. Defaults are those of segmentation_models.pytorch.
+    the levels are added. Widths are those of segmentation_models.pytorch, which aligns the corners of maps where it
+    upsamples a branch or the logits, and has 32 groups in every group normalisation.
 
     Args:
         pyramid_channels: of the pyramid.
@@ -29,10 +31,11 @@ class FPN(Decoder):
         align_corners: resize with the corners of maps on each other, as segmentation_models.pytorch does: for its
             weights.
         normalization: of the branches: "batch", "group", "layer" or "none".
-        **kwargs: `activation` of Decoder.
+        **kwargs: `activation`, `epsilon` and `groups` of Decoder.
     """
 
     head_kernel: ClassVar[int] = 1
+    compat: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smp": {"align_corners": True, "groups": 32}}
 
     def __init__(
         self,

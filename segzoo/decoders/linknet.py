@@ -19,11 +19,12 @@ class LinkNet(ClimbingDecoder):
 
     Each block narrows to a quarter with a 1x1 convolution, doubles the size with a transposed 4x4 one, widens to the
     next skip's channels with a 1x1 one, and adds the skip. The kernel of 4, where the paper has 3, is
-    segmentation_models.pytorch's.
+    segmentation_models.pytorch's, which is the same function.
 
     Args:
         channels: of the last blocks, which have no skip.
-        **kwargs: `depth` of ClimbingDecoder; `normalization`, `activation` and `dropout` of Decoder.
+        **kwargs: `depth` of ClimbingDecoder; `normalization`, `activation`, `dropout`, `epsilon` and `groups` of
+            Decoder.
     """
 
     head_kernel: ClassVar[int] = 1
@@ -48,7 +49,9 @@ class LinkNet(ClimbingDecoder):
     def _make_block(self, name: str, below: int, width: int) -> list[keras.layers.Layer]:
         narrow, policy = max(1, below // 4), self.dtype_policy
         double = keras.layers.Conv2DTranspose(narrow, 4, strides=2, padding="same", dtype=policy, name=f"{name}_double")
-        norm = normalization_layer(self.normalization, narrow, dtype=policy, name=f"{name}_norm")
+        norm = normalization_layer(
+            self.normalization, narrow, self.epsilon, self.groups, dtype=policy, name=f"{name}_norm"
+        )
         middle = [double] if norm is None else [double, norm]
         for layer in middle:
             layer.build((None, None, None, narrow))

@@ -18,21 +18,29 @@ class MANet(ClimbingDecoder):
 
     The deepest map goes through position attention. Each block with a skip brings the map to the skip's channels,
     upsamples it, weighs its channels by what both maps hold, concatenates the skip and applies two 3x3 convolutions;
-    blocks without a skip are U-Net's. Widths are those of segmentation_models.pytorch.
+    blocks without a skip are U-Net's. Widths are those of segmentation_models.pytorch, whose position attention however
+    divides one sum of all pairs of pixels among them and reads pixels as channels: `attention_softmax` and
+    `attention_interleaved`.
 
     Args:
         channels: of the blocks, deepest first, as many as the number of the deepest level; by default the last of
             256, 128, 64, 32, 16.
         upsampling: "nearest", "bilinear" or "transposed".
         attention_channels: in which position attention measures likeness.
+        attention_softmax: "keys" or "pairs", see `segzoo.layers.PositionAttention`.
+        attention_interleaved: see `segzoo.layers.PositionAttention`.
         reduction: of the channels in the hidden layer of the channels' weights.
         squeeze_activation: of that hidden layer: "relu" as in the paper, or any Keras activation name; segzoo 0.1.0 had
             "swish".
         separable: depthwise separable convolutions in the blocks.
-        **kwargs: `depth` of ClimbingDecoder; `normalization`, `activation` and `dropout` of Decoder.
+        **kwargs: `depth` of ClimbingDecoder; `normalization`, `activation`, `dropout`, `epsilon` and `groups` of
+            Decoder.
     """
 
     head_kernel: ClassVar[int] = 3
+    compat: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smp": {"attention_softmax": "pairs", "attention_interleaved": True}
+    }
     legacy: ClassVar[Mapping[str, Any]] = {"squeeze_activation": "swish"}
 
     def __init__(
@@ -40,6 +48,8 @@ class MANet(ClimbingDecoder):
         channels: Sequence[int] | None = None,
         upsampling: str = "nearest",
         attention_channels: int = 64,
+        attention_softmax: str = "keys",
+        attention_interleaved: bool = False,
         reduction: int = 16,
         squeeze_activation: str = "relu",
         separable: bool = False,
@@ -49,6 +59,8 @@ class MANet(ClimbingDecoder):
         self.channels = None if channels is None else tuple(channels)
         self.upsampling = upsampling
         self.attention_channels = attention_channels
+        self.attention_softmax = attention_softmax
+        self.attention_interleaved = attention_interleaved
         self.reduction = reduction
         self.squeeze_activation = squeeze_activation
         self.separable = separable
@@ -57,7 +69,13 @@ class MANet(ClimbingDecoder):
     def build(self, features_shape: dict[str, tuple]) -> None:
         """Create the blocks for features of these shapes."""
         below = features_shape[self.pick(features_shape)[-1]][3]
-        self.center = PositionAttention(self.attention_channels, dtype=self.dtype_policy, name="center")
+        self.center = PositionAttention(
+            self.attention_channels,
+            self.attention_softmax,
+            self.attention_interleaved,
+            dtype=self.dtype_policy,
+            name="center",
+        )
         self.center.build((None, None, None, below))
         self.blocks = []
         widths = self.fit_channels(self.channels, features_shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import keras
@@ -11,6 +11,7 @@ from keras import ops
 from segzoo.decoders.base import Decoder
 from segzoo.layers import ConvBlock, ResizeTo
 from segzoo.layers.pooling import adaptive_average
+from segzoo.levels import LEVELS
 
 
 @keras.saving.register_keras_serializable("segzoo")
@@ -18,9 +19,13 @@ class PAN(Decoder):
     """Pyramid attention network (Li et al., 2018, https://arxiv.org/abs/1805.10180): returns `(B, H/4, W/4, channels)`.
 
     The deepest level is weighed by a single channel that three halvings with 7x7, 5x5 and 3x3 convolutions make of it;
-    its mean is added. Each level above is convolved, weighed by the mean of the map below it, and added to that. The
-    paper and segmentation_models.pytorch take P5 at stride 16, beside a P4 of stride 16; here a backbone of output
-    stride 16 ends at P4, so the default keeps all of the reference's levels at stride 32.
+    its mean is added. Each level above is convolved, weighed by the mean of the map below it, and added to that.
+
+    The paper and segmentation_models.pytorch take the fifth stage at stride 16, beside the fourth of stride 16:
+    `stage_four` with output stride 16. Here the default keeps all levels at stride 32, at which more images fit. There
+    all corners of maps are aligned where these are upsampled, odd sizes are halved downwards, and the pyramid of the
+    deepest level is upsampled bilinearly whatever the rest; the paper says none of it. The convolutions there have a
+    bias before their batch normalisation, which subtracts it again: 262 parameters of a ResNet-34's that do nothing.
 
     Args:
         channels: of every level and of the output.
@@ -29,10 +34,25 @@ class PAN(Decoder):
         pyramid_activation: of the single channel that weighs the deepest level: "relu" as in the paper, or any Keras
             activation name. segzoo 0.1.0 had "swish", which cannot fall silent everywhere, as the ReLU of one channel
             can.
-        **kwargs: `normalization`, `activation` and `dropout` of Decoder.
+        pyramid_upsampling: of that channel, "bilinear" or "nearest"; None: as `upsampling`.
+        halving: "ceil", so that every size can be halved three times, or "floor" (but never below one pixel) as
+            PyTorch does.
+        align_corners: resize with the corners of maps on each other where that is bilinear, the head too.
+        stage_four: at output stride 16, read the backbone's fourth stage too, as the feature "C4" beside P4, which
+            is the fifth there.
+        **kwargs: `normalization`, `activation`, `dropout`, `epsilon` and `groups` of Decoder.
     """
 
     head_kernel: ClassVar[int] = 3
+    compat: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smp": {
+            "output_stride": 16,
+            "stage_four": True,
+            "align_corners": True,
+            "pyramid_upsampling": "bilinear",
+            "halving": "floor",
+        }
+    }
     legacy: ClassVar[Mapping[str, Any]] = {"pyramid_activation": "swish"}
 
     def __init__(
@@ -41,6 +61,10 @@ class PAN(Decoder):
         upsampling: str = "bilinear",
         depth: int | None = None,
         pyramid_activation: str = "relu",
+        pyramid_upsampling: str | None = None,
+        halving: str = "ceil",
+        align_corners: bool = False,
+        stage_four: bool = False,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -48,8 +72,33 @@ class PAN(Decoder):
         self.upsampling = upsampling
         self.depth = depth
         self.pyramid_activation = pyramid_activation
-        self.resize = ResizeTo(upsampling, dtype=self.dtype_policy, name="resize")
+        if halving not in ("ceil", "floor"):
+            raise ValueError(f"halving must be 'ceil' or 'floor', got {halving!r}.")
+        self.pyramid_upsampling = pyramid_upsampling
+        self.halving = halving
+        self.align_corners = align_corners
+        self.stage_four = stage_four
+        self.resize = self._resize(upsampling, "resize")
+        self.resize_pyramid = self._resize(pyramid_upsampling or upsampling, "resize_pyramid")
         self.halve = keras.layers.MaxPooling2D(2, padding="same", dtype=self.dtype_policy, name="halve")
+
+    def _resize(self, upsampling: str, name: str) -> ResizeTo:
+        kind = self.bilinear if upsampling == "bilinear" else upsampling
+        return ResizeTo(kind, dtype=self.dtype_policy, name=name)
+
+    @classmethod
+    def levels(
+        cls, output_stride: int, available: Sequence[str] = LEVELS, depth: int | None = None, **options: Any
+    ) -> tuple[str, ...]:
+        """All levels from P2 on; with `stage_four` C4 too, where the backbone has it."""
+        *above, last = super().levels(output_stride, available, depth)
+        four = ("C4",) if options.get("stage_four") and last == "P4" and "C4" in available else ()
+        return (*above, *four, last)
+
+    def pick(self, features: Mapping[str, Any]) -> list[str]:
+        """Levels in use, the finest first."""
+        *above, last = super().pick(features)
+        return [*above, *(["C4"] if "C4" in features else []), last]
 
     def build(self, features_shape: dict[str, tuple]) -> None:
         """Create the layers for features of these shapes."""
@@ -87,14 +136,24 @@ class PAN(Decoder):
         maps = []
         below = x
         for down in self.down:
-            below = down(self.halve(below), training=training)
+            below = down(self._half(below), training=training)
             maps.append(below)
         weights = None
         for down, across in zip(reversed(maps), reversed(self.across), strict=True):
             beside = across(down, training=training)
-            weights = beside if weights is None else beside + self.resize(weights, beside)
+            weights = beside if weights is None else beside + self.resize_pyramid(weights, beside)
         middle = self.middle(x, training=training)
-        return self.resize(weights, middle) * middle + self.pooled(self._mean(x), training=training)
+        return self.resize_pyramid(weights, middle) * middle + self.pooled(self._mean(x), training=training)
+
+    def _half(self, x: Any) -> Any:
+        halved = self.halve(x)
+        if self.halving == "ceil":
+            return halved
+        # The window that an odd size leaves incomplete is the last one.
+        rows, columns = (
+            max(1, size // 2) if isinstance(size, int) else ops.maximum(1, size // 2) for size in ops.shape(x)[1:3]
+        )
+        return halved[:, :rows, :columns]
 
     def _mean(self, x: Any) -> Any:
         return ops.cast(adaptive_average(x, 1), self.compute_dtype)

@@ -19,8 +19,8 @@ class PSPNet(Decoder):
     The deepest map, at output stride 8 unless the backbone is built otherwise, beside its averages over 1, 2x2, 3x3 and
     6x6 fields, each convolved to a part of the map's channels; then a convolution and dropout. The 1x1 convolution
     after the pyramid, where the paper's code has a 3x3 one, and the branch of one field without normalisation are
-    segmentation_models.pytorch's, which however works on P3 of a backbone that is not dilated: `depth=3` with output
-    stride 32.
+    segmentation_models.pytorch's, which however works on P3 of a backbone that is not dilated, `depth=3` with output
+    stride 32, and aligns the corners of maps.
 
     Args:
         channels: of the output.
@@ -29,11 +29,14 @@ class PSPNet(Decoder):
         depth: number of the level to pool; by default the deepest there is.
         align_corners: resize with the corners of maps on each other, as segmentation_models.pytorch does: for its
             weights.
-        **kwargs: `normalization` and `activation` of Decoder.
+        **kwargs: `normalization`, `activation`, `epsilon` and `groups` of Decoder.
     """
 
     default_output_stride: ClassVar[int] = 8
     head_kernel: ClassVar[int] = 3
+    compat: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smp": {"output_stride": 32, "depth": 3, "align_corners": True}
+    }
 
     def __init__(
         self,
@@ -51,7 +54,9 @@ class PSPNet(Decoder):
         self.align_corners = align_corners
 
     @classmethod
-    def levels(cls, output_stride: int, available: Sequence[str] = LEVELS, depth: int | None = None) -> tuple[str, ...]:
+    def levels(
+        cls, output_stride: int, available: Sequence[str] = LEVELS, depth: int | None = None, **options: Any
+    ) -> tuple[str, ...]:
         """The deepest level only."""
         return super().levels(output_stride, available, depth)[-1:]
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
 
 from segzoo.decoders.base import Decoder
 from segzoo.layers import ResizeTo
+from segzoo.levels import LEVELS
 
 
 @keras.saving.register_keras_serializable("segzoo")
@@ -16,27 +18,48 @@ class SegFormer(Decoder):
     """SegFormer's all-MLP decoder (Xie et al., 2021, https://arxiv.org/abs/2105.15203): `(B, H/4, W/4, channels)`.
 
     A linear layer for the pixels of each level from P2 on, a bilinear resize to P2, concatenation, a 1x1 convolution
-    and dropout, as in the published code. (segmentation_models.pytorch has the same head, with P1 as a fifth input
-    where the backbone has one, and without dropout.)
+    and dropout, as in the published code. segmentation_models.pytorch has the same head, with P1 as a fifth input where
+    the backbone has one, without dropout, and with the corners of the logits on those of the image.
 
     Args:
         channels: of every level and of the output: 256 for the smaller backbones, 768 for the larger in the paper.
         dropout: rate of the dropout of whole channels at the end.
         depth: number of the deepest level to use; by default the deepest there is.
-        **kwargs: `normalization` and `activation` of Decoder.
+        with_p1: read P1 too, where the backbone has one.
+        head_interpolation: "bilinear", or "aligned", of the logits, see `segzoo.layers.ResizeTo`.
+        **kwargs: `normalization`, `activation`, `epsilon` and `groups` of Decoder.
     """
+
+    compat: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smp": {"with_p1": True, "dropout": 0.0, "head_interpolation": "aligned"}
+    }
 
     def __init__(
         self,
         channels: int = 256,
         dropout: float = 0.1,
         depth: int | None = None,
+        with_p1: bool = False,
+        head_interpolation: str = "bilinear",
         **kwargs: Any,
     ):
         super().__init__(dropout=dropout, **kwargs)
         self.channels = channels
         self.depth = depth
+        self.with_p1 = with_p1
+        self.head_interpolation = head_interpolation
         self.resize = ResizeTo("bilinear", dtype=self.dtype_policy, name="resize")
+
+    @classmethod
+    def levels(
+        cls, output_stride: int, available: Sequence[str] = LEVELS, depth: int | None = None, **options: Any
+    ) -> tuple[str, ...]:
+        """Levels from P2 on, or from P1 on with `with_p1`."""
+        finest = 1 if options.get("with_p1") else cls.finest
+        return cls._levels_from(finest, output_stride, available, depth)
+
+    def _first(self, features: Mapping[str, Any]) -> int:
+        return 1 if self.with_p1 and "P1" in features else self.finest
 
     def build(self, features_shape: dict[str, tuple]) -> None:
         """Create the layers for features of these shapes."""

@@ -10,6 +10,7 @@ from keras import ops
 
 from segzoo.decoders.climbing import ClimbingDecoder
 from segzoo.layers import ScSE, Upsample
+from segzoo.levels import IMAGE, LEVELS
 
 
 @keras.saving.register_keras_serializable("segzoo")
@@ -17,21 +18,28 @@ class UNet(ClimbingDecoder):
     """U-Net (Ronneberger et al., 2015) on a backbone's features: returns `(B, H, W, channels[-1])`.
 
     Each block upsamples to the size of the next skip, joins it and applies two 3x3 convolutions; the last block doubles
-    P1's size and has no skip. Widths and the nearest upsampling are those of segmentation_models.pytorch.
+    P1's size and has no skip. Widths, "same" padding and the nearest upsampling, where the paper has no padding and
+    transposed convolutions, are those of segmentation_models.pytorch. Sides that are no multiples of 32 are upsampled
+    by another rounding there, and the last block goes to the size of the image: `nearest_floor` and `fit_image`.
 
     Args:
         channels: of the blocks, deepest first, as many as the number of the deepest level; by default the last of
             256, 128, 64, 32, 16.
-        upsampling: "nearest", "bilinear" or "transposed", a 2x2 convolution as in the paper.
+        upsampling: "nearest", "bilinear" or "transposed", a 2x2 convolution as in the paper; "nearest_floor" is
+            "nearest" as PyTorch rounds it, see `segzoo.layers.ResizeTo`.
         merge: "concat" the skip, or "add" it, brought to the same width by a 1x1 convolution.
         attention: "scse" weighs channels and pixels in every block (Roy et al., 2018); None.
         squeeze_activation: of the hidden layer of "scse": "relu" as in the paper, or any Keras activation name; segzoo
             0.1.0 had "swish".
         separable: depthwise separable convolutions.
-        **kwargs: `depth` of ClimbingDecoder; `normalization`, `activation` and `dropout` of Decoder.
+        fit_image: end at the size of the image, which is then read as the level "P0"; else at twice P1's, a pixel more
+            where a side is odd, and the head resizes.
+        **kwargs: `depth` of ClimbingDecoder; `normalization`, `activation`, `dropout`, `epsilon` and `groups` of
+            Decoder.
     """
 
     head_kernel: ClassVar[int] = 3
+    compat: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smp": {"upsampling": "nearest_floor", "fit_image": True}}
     legacy: ClassVar[Mapping[str, Any]] = {"squeeze_activation": "swish"}
 
     def __init__(
@@ -42,6 +50,7 @@ class UNet(ClimbingDecoder):
         attention: str | None = None,
         squeeze_activation: str = "relu",
         separable: bool = False,
+        fit_image: bool = False,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -55,10 +64,21 @@ class UNet(ClimbingDecoder):
         self.attention = attention
         self.squeeze_activation = squeeze_activation
         self.separable = separable
+        self.fit_image = fit_image
         Upsample(upsampling, 1)  # a name that is none is an error now, not when the layer is built
+
+    @classmethod
+    def levels(
+        cls, output_stride: int, available: Sequence[str] = LEVELS, depth: int | None = None, **options: Any
+    ) -> tuple[str, ...]:
+        """All levels from P1 on; with `fit_image` the image too, as "P0"."""
+        image = (IMAGE,) if options.get("fit_image") else ()
+        return (*image, *super().levels(output_stride, available, depth))
 
     def build(self, features_shape: dict[str, tuple]) -> None:
         """Create the blocks for features of these shapes."""
+        if self.fit_image:
+            self.require(features_shape, IMAGE)
         self.blocks = []
         below = features_shape[self.pick(features_shape)[-1]][3]
         widths = self.fit_channels(self.channels, features_shape)
@@ -100,8 +120,11 @@ class UNet(ClimbingDecoder):
     def call(self, features: dict[str, Any], training: bool | None = None) -> Any:
         """Decode from the deepest level up."""
         x = features[self.pick(features)[-1]]
-        for block, level in zip(self.blocks, self.skips(features), strict=True):
-            if level is None:
+        for index, (block, level) in enumerate(zip(self.blocks, self.skips(features), strict=True), 1):
+            if level is None and self.fit_image:
+                step = 2 ** (len(self.blocks) - index)
+                x = block["up"](x, features[IMAGE][:, ::step, ::step])
+            elif level is None:
                 # There is no feature at this size to resize to; for odd images the head resizes by a few pixels.
                 x = block["up"](x)
             else:
@@ -117,6 +140,12 @@ class UNet(ClimbingDecoder):
             if "after" in block:
                 x = block["after"](x)
         return self.drop(x, training=training)
+
+    def compute_output_shape(self, features_shape: dict[str, tuple]) -> tuple:
+        """Shape at full size."""
+        if not self.fit_image:
+            return super().compute_output_shape(features_shape)
+        return (*features_shape[IMAGE][:3], self.output_channels(features_shape))
 
     def output_channels(self, features: Mapping[str, Any]) -> int:
         """Width of the last block."""

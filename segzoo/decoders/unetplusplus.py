@@ -10,7 +10,7 @@ from keras import ops
 
 from segzoo.decoders.base import SUPERVISED, number
 from segzoo.decoders.climbing import ClimbingDecoder
-from segzoo.layers import Upsample
+from segzoo.layers import ScSE, Upsample
 
 
 @keras.saving.register_keras_serializable("segzoo")
@@ -20,7 +20,8 @@ class UNetPlusPlus(ClimbingDecoder):
     Node (i, j) lies at level Pi, j steps away from the backbone's feature (i, 0): it upsamples node (i + 1, j - 1),
     concatenates all nodes (i, 0) to (i, j - 1) and applies two 3x3 convolutions. The nodes that the deepest level
     reaches are as wide as `channels` says, those between as wide as the backbone's feature at their level; so, and with
-    nearest upsampling, is segmentation_models.pytorch's. A last block doubles P1's size and has no skip.
+    nearest upsampling, is segmentation_models.pytorch's, which is the same function. A last block doubles P1's size and
+    has no skip.
 
     With deep supervision the result is a dict: "decoded" as above, and "supervised1", "supervised2", ... for the nodes
     of the finest level that the shallower U-Nets within end at, `(B, H/2, W/2, C)`. A loss on each makes every depth
@@ -32,7 +33,10 @@ class UNetPlusPlus(ClimbingDecoder):
         upsampling: "nearest", "bilinear" or "transposed".
         deep_supervision: return the shallower U-Nets' results too.
         separable: depthwise separable convolutions.
-        **kwargs: `depth` of ClimbingDecoder; `normalization`, `activation` and `dropout` of Decoder.
+        attention: "scse" weighs channels and pixels in every node (Roy et al., 2018); None.
+        squeeze_activation: of the hidden layer of "scse": "relu" as in the paper, or any Keras activation name.
+        **kwargs: `depth` of ClimbingDecoder; `normalization`, `activation`, `dropout`, `epsilon` and `groups` of
+            Decoder.
     """
 
     head_kernel: ClassVar[int] = 3
@@ -43,13 +47,19 @@ class UNetPlusPlus(ClimbingDecoder):
         upsampling: str = "nearest",
         deep_supervision: bool = False,
         separable: bool = False,
+        attention: str | None = None,
+        squeeze_activation: str = "relu",
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        if attention not in (None, "scse"):
+            raise ValueError(f"attention must be 'scse' or None, got {attention!r}.")
         self.channels = None if channels is None else tuple(channels)
         self.upsampling = upsampling
         self.deep_supervision = deep_supervision
         self.separable = separable
+        self.attention = attention
+        self.squeeze_activation = squeeze_activation
         Upsample(upsampling, 1)  # a name that is none is an error now, not when the layer is built
 
     def build(self, features_shape: dict[str, tuple]) -> None:
@@ -80,7 +90,22 @@ class UNetPlusPlus(ClimbingDecoder):
     def _make_node(self, name: str, below: int, skips: int, width: int) -> list[keras.layers.Layer]:
         up = Upsample(self.upsampling, below, dtype=self.dtype_policy, name=f"{name}_up")
         up.build((None, None, None, below))
-        return [up, self.block(f"{name}_conv1", below + skips, width), self.block(f"{name}_conv2", width, width)]
+        convolutions = [self.block(f"{name}_conv1", below + skips, width), self.block(f"{name}_conv2", width, width)]
+        if not self.attention:
+            return [up, *convolutions]
+        before = [self._attend(f"{name}_attention1", below + skips)] if skips else []
+        return [up, *before, *convolutions, self._attend(f"{name}_attention2", width)]
+
+    def _attend(self, name: str, channels: int) -> ScSE:
+        layer = ScSE(activation=self.squeeze_activation, dtype=self.dtype_policy, name=name)
+        layer.build((None, None, None, channels))
+        return layer
+
+    @staticmethod
+    def _apply(layers: list[keras.layers.Layer], x: Any, training: bool | None) -> Any:
+        for layer in layers:
+            x = layer(x) if isinstance(layer, ScSE) else layer(x, training=training)
+        return x
 
     def call(self, features: dict[str, Any], training: bool | None = None) -> Any:
         """Compute the nodes column by column, then full size."""
@@ -88,17 +113,13 @@ class UNetPlusPlus(ClimbingDecoder):
         first, last = number(used[0]), number(used[-1])
         nodes = {(number(level), 0): features[level] for level in used}
         for level, column in self._nodes(first, last):
-            up, *convolutions = self.nodes[f"{level},{column}"]
+            up, *layers = self.nodes[f"{level},{column}"]
             beside = [nodes[level, step] for step in range(column)]
             x = ops.concatenate([up(nodes[level + 1, column - 1], beside[0]), *beside], axis=-1)
-            for block in convolutions:
-                x = block(x, training=training)
-            nodes[level, column] = x
+            nodes[level, column] = self._apply(layers, x, training)
         x = nodes[first, last - first]
-        for up, *convolutions in self.last:
-            x = up(x)
-            for block in convolutions:
-                x = block(x, training=training)
+        for up, *layers in self.last:
+            x = self._apply(layers, up(x), training)
         x = self.drop(x, training=training)
         if not self.deep_supervision:
             return x

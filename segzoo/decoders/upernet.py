@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import keras
@@ -18,7 +18,8 @@ class UPerNet(Decoder):
 
     Pyramid pooling on the deepest level, a top-down pyramid to P2, a 3x3 convolution on each of its levels but the
     deepest, all resized to P2's size, concatenated and fused by a 3x3 convolution. A layer normalisation of every
-    feature before it is segmentation_models.pytorch's.
+    feature before it is segmentation_models.pytorch's, which is the same function but for the logits, whose corners it
+    aligns with those of the image.
 
     Args:
         channels: of every level and of the output.
@@ -26,10 +27,12 @@ class UPerNet(Decoder):
         normalize_features: begin with a layer normalisation of each feature.
         separable: depthwise separable 3x3 convolutions.
         depth: number of the deepest level to use; by default the deepest there is.
-        **kwargs: `normalization`, `activation` and `dropout` of Decoder.
+        head_interpolation: "bilinear", or "aligned", of the logits, see `segzoo.layers.ResizeTo`.
+        **kwargs: `normalization`, `activation`, `dropout`, `epsilon` and `groups` of Decoder.
     """
 
     head_kernel: ClassVar[int] = 1
+    compat: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smp": {"head_interpolation": "aligned"}}
 
     def __init__(
         self,
@@ -38,6 +41,7 @@ class UPerNet(Decoder):
         normalize_features: bool = True,
         separable: bool = False,
         depth: int | None = None,
+        head_interpolation: str = "bilinear",
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -46,6 +50,7 @@ class UPerNet(Decoder):
         self.normalize_features = normalize_features
         self.separable = separable
         self.depth = depth
+        self.head_interpolation = head_interpolation
         self.resize = ResizeTo("bilinear", dtype=self.dtype_policy, name="resize")
 
     def build(self, features_shape: dict[str, tuple]) -> None:

@@ -26,6 +26,9 @@ class ASPP(keras.layers.Layer):
         dropout: rate of the dropout after the projection.
         normalization: "batch", "group", "layer" or "none".
         activation: any Keras activation name.
+        epsilon: of the normalisation; None: 1e-5, of "layer" 1e-6.
+        groups: of group normalisation; None: up to 32.
+        **kwargs: of the layer.
     """
 
     def __init__(
@@ -36,6 +39,8 @@ class ASPP(keras.layers.Layer):
         dropout: float = 0.5,
         normalization: str | None = "batch",
         activation: str | None = "relu",
+        epsilon: float | None = None,
+        groups: int | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -45,7 +50,15 @@ class ASPP(keras.layers.Layer):
         self.dropout = dropout
         self.normalization = normalization
         self.activation = activation
-        common = {"normalization": normalization, "activation": activation, "dtype": self.dtype_policy}
+        self.epsilon = epsilon
+        self.groups = groups
+        common = {
+            "normalization": normalization,
+            "activation": activation,
+            "epsilon": epsilon,
+            "groups": groups,
+            "dtype": self.dtype_policy,
+        }
         branch = SeparableConvBlock if separable else ConvBlock
         self.branches = [ConvBlock(channels, 1, name="branch_1x1", **common)]
         self.branches += [branch(channels, 3, rate, name=f"branch_rate{rate}", **common) for rate in self.rates]
@@ -85,4 +98,6 @@ class ASPP(keras.layers.Layer):
             "dropout": self.dropout,
             "normalization": self.normalization,
             "activation": self.activation,
+            "epsilon": self.epsilon,
+            "groups": self.groups,
         }

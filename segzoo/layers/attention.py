@@ -106,16 +106,24 @@ class PositionAttention(keras.layers.Layer):
     """Every pixel plus a mean of all pixels, weighted by how alike they are: `(B, H, W, C)` to the same shape.
 
     Source: the position-wise attention block of Fan et al., "MA-Net" (2020), after Fu et al., "Dual Attention Network"
-    (2019). Each pixel's weights sum to one; segmentation_models.pytorch divides one sum of all pairs among them, which
-    leaves next to nothing of the attention. Memory grows with the square of the pixels: it belongs on the deepest map.
+    (2019). Memory grows with the square of the pixels: it belongs on the deepest map.
 
     Args:
         channels: in which the likeness is measured.
+        softmax: "keys", each pixel's weights sum to one; or "pairs", those of all pairs of pixels do, as in
+            segmentation_models.pytorch, which leaves next to nothing of the attention.
+        interleaved: read the means, `(B, H * W, C)`, as if they were `(B, C, H, W)`, so that pixels and channels are
+            mixed up, as segmentation_models.pytorch does; for weights trained so.
+        **kwargs: of the layer.
     """
 
-    def __init__(self, channels: int = 64, **kwargs: Any):
+    def __init__(self, channels: int = 64, softmax: str = "keys", interleaved: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
+        if softmax not in ("keys", "pairs"):
+            raise ValueError(f"softmax must be 'keys' or 'pairs', got {softmax!r}.")
         self.channels = channels
+        self.softmax = softmax
+        self.interleaved = interleaved
 
     def build(self, input_shape: tuple) -> None:
         """Create the weights for `(B, H, W, C)` inputs."""
@@ -132,8 +140,21 @@ class PositionAttention(keras.layers.Layer):
         """Attend."""
         query, key, value = (self._pixels(layer(x)) for layer in (self.query, self.key, self.value))
         likeness = ops.matmul(ops.cast(query, "float32"), ops.cast(ops.transpose(key, (0, 2, 1)), "float32"))
-        weights = ops.cast(ops.softmax(likeness, axis=-1), self.compute_dtype)
-        return self.project(x + ops.reshape(ops.matmul(weights, value), ops.shape(x)))
+        weights = ops.cast(self._weights(likeness), self.compute_dtype)
+        means = ops.matmul(weights, value)
+        if not self.interleaved:
+            return self.project(x + ops.reshape(means, ops.shape(x)))
+        batch, height, width, channels = ops.shape(x)
+        mixed = ops.transpose(ops.reshape(means, (batch, channels, height, width)), (0, 2, 3, 1))
+        return self.project(x + mixed)
+
+    def _weights(self, likeness: Any) -> Any:
+        """Turn the likeness of all pairs of pixels `(B, N, N)` into weights."""
+        if self.softmax == "keys":
+            return ops.softmax(likeness, axis=-1)
+        batch, pixels, _ = ops.shape(likeness)
+        flat = ops.reshape(likeness, (batch, pixels * pixels))
+        return ops.reshape(ops.softmax(flat, axis=-1), (batch, pixels, pixels))
 
     @staticmethod
     def _pixels(x: Any) -> Any:
@@ -150,7 +171,8 @@ class PositionAttention(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
-        return {**super().get_config(), "channels": self.channels}
+        own = {"channels": self.channels, "softmax": self.softmax, "interleaved": self.interleaved}
+        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable("segzoo")

@@ -118,20 +118,32 @@ class BatchNormalization(keras.layers.BatchNormalization):
             moving.assign_add((ops.cast(value, moving.dtype) - moving) * (1.0 - self.momentum))
 
 
-def normalization_layer(kind: str | None, channels: int, **kwargs: Any) -> keras.layers.Layer | None:
-    """Return the normalisation layer named "batch", "group" (up to 32 groups), "layer" or None.
+def normalization_layer(
+    kind: str | None, channels: int, epsilon: float | None = None, groups: int | None = None, **kwargs: Any
+) -> keras.layers.Layer | None:
+    """Return the normalisation layer named "batch", "group", "layer" or None.
+
+    Args:
+        kind: its name.
+        channels: of what it normalises.
+        epsilon: added to the variance; None: 1e-5, of "layer" 1e-6.
+        groups: of "group"; None: the most of 32, 16, 8, 4 and 2 that leave two channels or more in each.
+        **kwargs: of the layer.
 
     Raises:
-        ValueError: any other name.
+        ValueError: any other name, or groups that do not divide the channels.
     """
     if kind is None or kind == "none":
         return None
     if kind == "batch":
-        return BatchNormalization(epsilon=1e-5, **kwargs)
+        return BatchNormalization(epsilon=1e-5 if epsilon is None else epsilon, **kwargs)
     if kind == "group":
-        # Two channels or more in a group: a pooled branch has one value each, and alone it would become zero.
-        groups = next((groups for groups in (32, 16, 8, 4, 2) if channels % (2 * groups) == 0), 1)
-        return keras.layers.GroupNormalization(groups=groups, epsilon=1e-5, **kwargs)
+        if groups is None:
+            # Two channels or more in a group: a pooled branch has one value each, and alone it would become zero.
+            groups = next((groups for groups in (32, 16, 8, 4, 2) if channels % (2 * groups) == 0), 1)
+        if groups < 1 or channels % groups:
+            raise ValueError(f"groups must divide the {channels} channels that are normalised, got {groups}.")
+        return keras.layers.GroupNormalization(groups=groups, epsilon=1e-5 if epsilon is None else epsilon, **kwargs)
     if kind == "layer":
-        return keras.layers.LayerNormalization(epsilon=1e-6, **kwargs)
+        return keras.layers.LayerNormalization(epsilon=1e-6 if epsilon is None else epsilon, **kwargs)
     raise ValueError(f"normalization must be 'batch', 'group', 'layer' or 'none', got {kind!r}.")

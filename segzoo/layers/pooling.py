@@ -50,6 +50,9 @@ class PyramidPooling(keras.layers.Layer):
         activation: any Keras activation name.
         normalize_single: whether the branch of a single field is normalised too.
         interpolation: with which averages are brought back to the map's size, see ResizeTo.
+        epsilon: of the normalisation; None: 1e-5, of "layer" 1e-6.
+        groups: of group normalisation; None: up to 32.
+        **kwargs: of the layer.
     """
 
     def __init__(
@@ -60,6 +63,8 @@ class PyramidPooling(keras.layers.Layer):
         activation: str | None = "relu",
         normalize_single: bool = True,
         interpolation: str = "bilinear",
+        epsilon: float | None = None,
+        groups: int | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -71,12 +76,16 @@ class PyramidPooling(keras.layers.Layer):
         self.activation = activation
         self.normalize_single = normalize_single
         self.interpolation = interpolation
+        self.epsilon = epsilon
+        self.groups = groups
         self.branches = [
             ConvBlock(
                 channels,
                 1,
                 normalization=normalization if count > 1 or normalize_single else "none",
                 activation=activation,
+                epsilon=epsilon,
+                groups=groups,
                 dtype=self.dtype_policy,
                 name=f"bins{count}",
             )
@@ -112,6 +121,8 @@ class PyramidPooling(keras.layers.Layer):
             "activation": self.activation,
             "normalize_single": self.normalize_single,
             "interpolation": self.interpolation,
+            "epsilon": self.epsilon,
+            "groups": self.groups,
         }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-UPSAMPLING = ("nearest", "bilinear", "transposed")
+UPSAMPLING = ("nearest", "bilinear", "transposed", "nearest_floor")
 
 
 @keras.saving.register_keras_serializable("segzoo")
@@ -19,14 +19,18 @@ class ResizeTo(keras.layers.Layer):
     float32: a bilinear resize after an activation fails to compile under XLA in half precision (keras#20931).
 
     Args:
-        interpolation: "bilinear" or "nearest"; or "aligned", bilinear with the corners of both maps on each other, as
-            PyTorch's `align_corners=True`, for weights that were trained so.
+        interpolation: "bilinear" or "nearest"; or, for weights that were trained so, "aligned", bilinear with the
+            corners of both maps on each other, as PyTorch's `align_corners=True`, and "nearest_floor", the pixel
+            `floor(i h / H)`, as PyTorch's "nearest" (its "nearest-exact" is "nearest" here; both are the same where
+            the size is doubled).
     """
 
     def __init__(self, interpolation: str = "bilinear", **kwargs: Any):
         super().__init__(**kwargs)
-        if interpolation not in ("bilinear", "nearest", "aligned"):
-            raise ValueError(f"interpolation must be 'bilinear' or 'nearest' or 'aligned', got {interpolation!r}.")
+        if interpolation not in ("bilinear", "nearest", "aligned", "nearest_floor"):
+            raise ValueError(
+                f"interpolation must be 'bilinear' or 'nearest' or 'aligned' or 'nearest_floor', got {interpolation!r}."
+            )
         self.interpolation = interpolation
 
     def call(self, x: Any, reference: Any) -> Any:
@@ -36,6 +40,11 @@ class ResizeTo(keras.layers.Layer):
         static = None not in (height, width, target_height, target_width)
         if static and (height, width) == (target_height, target_width):
             return x
+        if self.interpolation == "nearest_floor":
+            if static and (2 * height, 2 * width) == (target_height, target_width):
+                return double(x)
+            rows, columns = (_floored(x, reference, axis) for axis in (1, 2))
+            return ops.take(ops.take(x, rows, axis=1), columns, axis=2)
         if self.interpolation == "nearest":
             return _resize(x, reference, "nearest")
         x = ops.cast(x, "float32")
@@ -85,7 +94,8 @@ class Upsample(keras.layers.Layer):
 
     Args:
         kind: "nearest", "bilinear", or "transposed": a transposed 2x2 convolution with stride 2 as in U-Net
-            (Ronneberger et al., 2015), resized where the reference is a pixel smaller.
+            (Ronneberger et al., 2015), resized where the reference is a pixel smaller; or "nearest_floor", see
+            ResizeTo.
         channels: that the transposed convolution makes; the others keep those of the input.
     """
 
@@ -116,7 +126,7 @@ class Upsample(keras.layers.Layer):
             return x if reference is None else self.resize(x, reference)
         if reference is not None:
             return self.resize(x, reference)
-        return double(x, self.kind)
+        return double(x, self.kind.removesuffix("_floor"))
 
     def compute_output_shape(self, x_shape: tuple, reference_shape: tuple | None = None) -> tuple:
         """Shape `(B, H, W, C)`."""
@@ -176,6 +186,14 @@ def double(x: Any, method: str = "nearest") -> Any:
         ops.cast(x, "float32"), (2 * height, 2 * width), "bilinear", data_format="channels_last", antialias=False
     )
     return ops.cast(doubled, x.dtype)
+
+
+def _floored(x: Any, reference: Any, axis: int) -> Any:
+    """Return the pixel `floor(i old / new)` for each of `new` pixels along an axis, in float32 as PyTorch does."""
+    old, new = ops.shape(x)[axis], ops.shape(reference)[axis]
+    step = ops.cast(old, "float32") / ops.cast(new, "float32")
+    places = ops.cast(ops.floor(ops.cast(ops.arange(new), "float32") * step), "int32")
+    return ops.minimum(places, old - 1)
 
 
 def _interpolated(x: Any, reference: Any, places: Callable[[Any, Any], Any]) -> Any:

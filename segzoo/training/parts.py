@@ -10,6 +10,7 @@ import keras
 from segzoo.decoders import Decoder, SegmentationHead
 from segzoo.decoders.base import AuxiliaryHead, ClassificationHead
 from segzoo.errors import SegzooError
+from segzoo.levels import LEVELS
 
 BACKBONE, DECODER, HEAD = "backbone", "decoder", "head"
 
@@ -39,7 +40,7 @@ def levels(network: keras.Model) -> dict[str, list[keras.layers.Layer]]:
     for layer in network.layers:
         (inputs, *_), _ = _arguments(layer)
         if isinstance(layer, Decoder):
-            taps.update(inputs)
+            taps.update({level: feature for level, feature in inputs.items() if level in LEVELS})
         elif isinstance(layer, AuxiliaryHead):
             taps[layer.name.removeprefix("auxiliary_")] = inputs
     seen: set[int] = set()

@@ -25,8 +25,9 @@ def features() -> Callable[..., dict[str, np.ndarray]]:
         def size(pixels: int, level: str) -> int:
             return -(-pixels // 2 ** int(level[1:]))
 
+        widths = {**WIDTHS, "P0": 3, "C4": WIDTHS["P4"]}
         return {
-            level: rng.normal(size=(batch, size(height, level), size(width, level), WIDTHS[level])).astype("float32")
+            level: rng.normal(size=(batch, size(height, level), size(width, level), widths[level])).astype("float32")
             for level in levels
         }
 

@@ -32,15 +32,17 @@ CLIMBING = ("unet", "unetplusplus", "manet", "linknet")
 UNUSUAL = {
     "unet": {
         "channels": [4, 4, 4, 4], "upsampling": "transposed", "merge": "add", "attention": "scse",
-        "squeeze_activation": "swish", "separable": True, "depth": 4, "normalization": "group", "activation": "gelu",
-        "dropout": 0.1,
+        "squeeze_activation": "swish", "separable": True, "fit_image": True, "depth": 4, "normalization": "group",
+        "activation": "gelu", "dropout": 0.1,
     },
     "unetplusplus": {
         "channels": [4, 4, 4, 4], "upsampling": "transposed", "deep_supervision": True, "separable": True, "depth": 4,
+        "attention": "scse", "squeeze_activation": "swish",
         "normalization": "layer", "activation": "elu", "dropout": 0.1,
     },
     "manet": {
         "channels": [4, 4, 4, 4], "upsampling": "bilinear", "attention_channels": 2, "reduction": 2,
+        "attention_softmax": "pairs", "attention_interleaved": True,
         "squeeze_activation": "swish", "separable": True, "depth": 4, "normalization": "none", "activation": "swish",
         "dropout": 0.1,
     },
@@ -50,28 +52,35 @@ UNUSUAL = {
         "activation": "gelu",
     },
     "pan": {
-        "channels": 6, "upsampling": "nearest", "depth": 4, "pyramid_activation": "swish", "normalization": "layer",
+        "channels": 6, "upsampling": "nearest", "depth": 4, "pyramid_activation": "swish", "pyramid_upsampling": "bilinear",
+        "halving": "floor", "align_corners": True, "stage_four": True, "normalization": "layer",
         "activation": "elu", "dropout": 0.1,
     },
     "upernet": {
         "channels": 6, "bins": [2], "normalize_features": False, "separable": True, "depth": 4,
+        "head_interpolation": "aligned",
         "normalization": "layer", "activation": "gelu", "dropout": 0.1,
     },
-    "segformer": {"channels": 6, "dropout": 0.0, "depth": 4, "normalization": "none", "activation": "gelu"},
+    "segformer": {
+        "channels": 6, "dropout": 0.0, "depth": 4, "with_p1": True, "head_interpolation": "aligned",
+        "normalization": "none", "activation": "gelu",
+    },
     "fpn": {
         "pyramid_channels": 8, "segmentation_channels": 6, "merge": "concat", "dropout": 0.1, "upsampling": "bilinear",
         "align_corners": True, "separable": True, "depth": 4, "normalization": "layer", "activation": "swish",
     },
     "deeplabv3": {
-        "channels": 6, "rates": [2, 3], "dropout": 0.1, "separable": True, "normalization": "none",
+        "channels": 6, "rates": [2, 3], "dropout": 0.1, "separable": True, "normalization": "none", "depth": 4,
+        "aspp_separable": False, "head_interpolation": "aligned",
         "activation": "relu6",
     },
     "deeplabv3plus": {
         "channels": 6, "low_level_channels": 3, "rates": [1], "dropout": 0.0, "separable": False,
-        "align_corners": True,
-        "normalization": "group", "activation": "elu",
+        "align_corners": True, "depth": 4, "aspp_separable": True, "normalization": "group", "activation": "elu",
     },
 }  # fmt: skip
+for unusual in UNUSUAL.values():
+    unusual.update(epsilon=1e-2, groups=2)
 SIZES = [(32, 32), (33, 47), (64, 96), (65, 129)]
 NAMES = decoders.names()
 
@@ -176,7 +185,9 @@ def test_bad_options_of_one_decoder(features) -> None:
     with pytest.raises(ValueError, match=r"UNet got 2 channels \(8, 4\), but makes 5 blocks from P5 to full size"):
         make("unet", channels=(8, 4))(features(32, 32))
     for name in ("unet", "unetplusplus", "manet"):
-        with pytest.raises(ValueError, match="upsampling must be one of nearest, bilinear, transposed, got 'cubic'"):
+        with pytest.raises(
+            ValueError, match="upsampling must be one of nearest, bilinear, transposed, nearest_floor, got 'cubic'"
+        ):
             make(name, upsampling="cubic")
     with pytest.raises(ValueError, match="'bilinear' or 'nearest'"):
         make("fpn", upsampling="transposed")
@@ -200,8 +211,7 @@ def test_config_and_keras_file_round_trip(name: str, features, inputs, tmp_path:
     assert type(again) is type(decoder)
     assert again.get_config() == config
 
-    depth = UNUSUAL[name].get("depth")
-    arrays = features(33, 47, DECODERS[name].levels(8 if name == "pspnet" else 32, depth=depth))
+    arrays = features(33, 47, DECODERS[name].levels(8 if name == "pspnet" else 32, **UNUSUAL[name]))
     symbolic = inputs({level: array.shape[3] for level, array in arrays.items()})
     image = keras.Input((None, None, 3), name="image")
     decoded = decoder(symbolic)
@@ -271,7 +281,8 @@ def test_every_weight_has_a_gradient_with_every_option(name: str, options: dict,
 
     decoder = make(name, **options)
     # Eight images: a hidden ReLU of one channel is silent for some of them.
-    arrays = features(64, 64, used(name), batch=8)
+    stride = DECODERS[name].default_output_stride
+    arrays = features(64, 64, DECODERS[name].levels(stride, **options), batch=8)
     with tf.GradientTape() as tape:
         decoded = decoder(arrays, training=True)
         parts = list(decoded.values()) if isinstance(decoded, dict) else [decoded]

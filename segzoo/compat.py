@@ -1,0 +1,58 @@
+"""Names of the networks of others that segzoo can be built to agree with, so that their weights give their results."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from segzoo.errors import SegzooError
+
+# segmentation_models.pytorch: decoder, backbone and head compute what its networks compute.
+SMP = "smp"
+# What `imitate: smp` of segzoo 0.1.0 did, to the backbone alone: for runs that were trained with it.
+SMP_0_1_0 = "smp-0.1.0"
+NAMES = (SMP, SMP_0_1_0)
+
+
+def resolve(compat: str | None, imitate: str | None, stacklevel: int = 3) -> str | None:
+    """Return what to agree with, from `compat` and its deprecated alias `imitate`, which warns.
+
+    Args:
+        compat: one of NAMES, or None.
+        imitate: "smp" or None.
+        stacklevel: of the warning, 2 for the caller of this function.
+
+    Raises:
+        SegzooError: another name, or two that differ.
+    """
+    if imitate is not None:
+        warnings.warn(
+            "imitate is deprecated and will be removed; say compat instead, which also covers the decoder.",
+            DeprecationWarning,
+            stacklevel=stacklevel,
+        )
+        if compat not in (None, imitate):
+            raise SegzooError(f"compat is {compat!r}, its deprecated alias imitate {imitate!r}; give compat alone.")
+        compat = imitate
+    if compat is not None and compat not in NAMES:
+        raise SegzooError(f"compat must be {' or '.join(map(repr, NAMES))} or None, got {compat!r}.")
+    return compat
+
+
+def legacy_model(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the `model` section that builds today what segzoo 0.1.0 built from `section`.
+
+    Options whose default is another one since are written out, and `imitate`, which left the decoder alone, becomes the
+    `compat` that does the same. For what lies in a run folder of 0.1.0; a recipe that is trained anew needs none of it.
+
+    Args:
+        section: the keys of `model` as 0.1.0 wrote them; it is not checked.
+    """
+    from segzoo.decoders import legacy_options
+
+    found = {key: value for key, value in section.items() if key != "imitate"}
+    found["options"] = {**legacy_options(section["decoder"]), **(section.get("options") or {})}
+    if section.get("imitate") is not None:
+        found["compat"] = SMP_0_1_0
+    return found

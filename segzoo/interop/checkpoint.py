@@ -1,0 +1,92 @@
+"""Tensors of a PyTorch checkpoint, read without running code, and the configuration that lies beside them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segzoo.errors import WeightsError
+from segzoo.extras import install_command
+
+Tensors = Mapping[str, np.ndarray]
+# A configuration of segmentation_models.pytorch is some hundred bytes.
+_MOST_JSON = 2**20
+# Lightning and DataParallel put a word of theirs before each name.
+_PREFIX = re.compile(r"^(module|model)\.")
+
+
+def read(path: Path) -> tuple[Tensors, dict[str, Any] | None]:
+    """Tensors of a checkpoint, and the configuration of its folder; None where it is a single file.
+
+    Args:
+        path: a folder as `save_pretrained` writes it, a `.safetensors` file, or a state dict saved by `torch.save`.
+
+    Raises:
+        WeightsError: a file that is not there or cannot be read.
+    """
+    config = None
+    if path.is_dir():
+        config = read_config(path / "config.json") if (path / "config.json").is_file() else None
+        path = path / "model.safetensors"
+    if not path.is_file():
+        raise WeightsError(f"There is no checkpoint {path}.")
+    tensors = _read_safetensors(path) if path.suffix == ".safetensors" else _read_state_dict(path)
+    return {_PREFIX.sub("", name): value for name, value in tensors.items()}, config
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a `config.json`.
+
+    Raises:
+        WeightsError: it is not there, too large, no JSON, or no object of keys and values.
+    """
+    try:
+        size = path.stat().st_size
+        if size > _MOST_JSON:
+            raise WeightsError(f"{path} has {size:,} bytes; a network's configuration has some hundred.")
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise WeightsError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise WeightsError(
+            f"{path} must hold an object of keys and values, as save_pretrained writes it, got {type(config).__name__}."
+        )
+    return config
+
+
+def _read_safetensors(path: Path) -> Tensors:
+    try:
+        from safetensors.numpy import load_file
+    except ImportError as error:
+        raise WeightsError(f"Reading safetensors needs the package: {install_command('convert')}.") from error
+    try:
+        return load_file(path)
+    except Exception as error:  # its own SafetensorError, or what the system says
+        raise WeightsError(f"{path} is not a whole safetensors file: {error}") from error
+
+
+def _read_state_dict(path: Path) -> Tensors:
+    try:
+        import torch
+    except ImportError as error:
+        raise WeightsError(
+            f"{path} is a PyTorch file, which needs PyTorch to be read: pip install torch, or save it as safetensors."
+        ) from error
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise WeightsError(
+            f"{path} cannot be read as weights alone ({reason}). Whole pickled models can run code when read; save "
+            "model.state_dict() instead."
+        ) from error
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    named = isinstance(state, dict) and all(isinstance(name, str) for name in state)
+    if not named or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise WeightsError(f"{path} holds no state dict of tensors; save model.state_dict().")
+    return {name: value.float().numpy() for name, value in state.items()}

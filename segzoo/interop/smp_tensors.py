@@ -1,0 +1,392 @@
+"""Tensors of segmentation_models.pytorch's networks, and the weights of a segzoo model that they are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from segzoo.errors import WeightsError
+from segzoo.interop.checkpoint import Tensors
+from segzoo.interop.smp_options import Architecture, numbered
+
+if TYPE_CHECKING:
+    import keras
+
+# Their names of encoders to ours.
+ENCODERS = {
+    "resnet18": "resnet18",
+    "resnet34": "resnet34",
+    "resnet50": "resnet50_v1b",
+    "resnet101": "resnet101_v1b",
+    "resnet152": "resnet152_v1b",
+    **{f"efficientnet-b{size}": f"efficientnet_b{size}" for size in range(8)},
+}
+# Blocks of each stage of a ResNet, whether they are bottlenecks, and of a whole EfficientNet.
+_RESNETS = {
+    "resnet18": ((2, 2, 2, 2), False),
+    "resnet34": ((3, 4, 6, 3), False),
+    "resnet50": ((3, 4, 6, 3), True),
+    "resnet101": ((3, 4, 23, 3), True),
+    "resnet152": ((3, 8, 36, 3), True),
+}
+_EFFICIENTNETS = dict(zip(range(8), (16, 23, 23, 26, 32, 39, 45, 55), strict=True))
+# Of a whole encoder, what lies behind its last feature.
+_BEHIND = re.compile(r"encoder\.(_conv_head|_bn1|_fc|fc)\.")
+_PARTS = {
+    "conv": {"weight": "kernel", "bias": "bias"},
+    "depthwise": {"weight": "kernel"},
+    "linear": {"weight": "kernel", "bias": "bias"},
+    "norm": {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"},
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A layer of theirs and of ours.
+
+    Attributes:
+        theirs: the name before the last dot of its tensors.
+        ours: path of the layer.
+        kind: key of `_PARTS`.
+        inputs: for each group of input channels here, in turn, the first and the end of it there; empty: in the same
+            order.
+        shift: of a normalisation, the tensor that is a bias of the convolution before it, which has none here.
+    """
+
+    theirs: str
+    ours: str
+    kind: str = "conv"
+    inputs: tuple[tuple[int, int], ...] = ()
+    shift: str = ""
+
+
+def check_encoder(encoder: str, tensors: Tensors, origin: str) -> None:
+    """Raise WeightsError where the tensors are not of this encoder, by the number and the kind of its blocks."""
+    if encoder.startswith("resnet"):
+        found = _resnet_layout(tensors)
+        fitting = [name for name, layout in _RESNETS.items() if layout == found]
+        fits = found == _RESNETS[encoder]
+    else:
+        blocks = len({match[1] for name in tensors if (match := re.match(r"encoder\._blocks\.(\d+)\.", name))})
+        fitting = [f"efficientnet-b{size}" for size, count in _EFFICIENTNETS.items() if count == blocks]
+        fits = encoder in fitting
+    if not fits:
+        others = " or ".join(fitting) or "no other"
+        raise WeightsError(f"{origin} does not hold the encoder {encoder}: its blocks are those of {others}.")
+
+
+def _resnet_layout(tensors: Tensors) -> tuple[tuple[int, ...], bool]:
+    """Blocks of each stage, and whether they are bottlenecks."""
+    blocks = {match.groups() for name in tensors if (match := re.match(r"encoder\.layer(\d+)\.(\d+)\.conv1\.", name))}
+    counts = tuple(sum(stage == str(number) for stage, _ in blocks) for number in range(1, 5))
+    return counts, "encoder.layer1.0.conv3.weight" in tensors
+
+
+def encoder_rows(model: keras.Model, encoder: str, tensors: Tensors) -> list[Row]:
+    """Rows of the layers that the model's backbone has."""
+    names = {layer.name for layer in model.layers}
+    rows = _resnet_rows(tensors) if encoder.startswith("resnet") else _efficientnet_rows(names)
+    return [row for row in rows if row.ours in names]
+
+
+def _resnet_rows(tensors: Tensors) -> Iterator[Row]:
+    yield Row("encoder.conv1", "stem_conv")
+    yield Row("encoder.bn1", "stem_bn", "norm")
+    for name in tensors:
+        found = re.fullmatch(r"encoder\.layer(\d)\.(\d+)\.(conv(\d)|downsample\.0)\.weight", name)
+        if found:
+            stage, block, part, number = found[1], int(found[2]) + 1, found[3], found[4]
+            theirs, ours = f"encoder.layer{stage}.{found[2]}", f"stage{stage}_block{block}"
+            norm = f"bn{number}" if number else "downsample.1"
+            yield Row(f"{theirs}.{part}", f"{ours}_conv{number or '_shortcut'}")
+            yield Row(f"{theirs}.{norm}", f"{ours}_bn{number or '_shortcut'}", "norm")
+
+
+def _efficientnet_blocks(names: set[str]) -> list[str]:
+    return sorted({match[1] for name in names if (match := re.match(r"(block\d+[a-z])_", name))})
+
+
+def _efficientnet_rows(names: set[str]) -> Iterator[Row]:
+    yield Row("encoder._conv_stem", "stem_conv")
+    yield Row("encoder._bn0", "stem_bn", "norm")
+    for number, block in enumerate(_efficientnet_blocks(names)):
+        theirs = f"encoder._blocks.{number}"
+        yield Row(f"{theirs}._expand_conv", f"{block}_expand_conv")
+        # The first block has no expansion, and names its norms as the others do theirs.
+        yield Row(f"{theirs}._bn0", f"{block}_expand_bn", "norm")
+        yield Row(f"{theirs}._depthwise_conv", f"{block}_dwconv", "depthwise")
+        yield Row(f"{theirs}._bn1", f"{block}_bn", "norm")
+        yield Row(f"{theirs}._se_reduce", f"{block}_se_reduce")
+        yield Row(f"{theirs}._se_expand", f"{block}_se_expand")
+        yield Row(f"{theirs}._project_conv", f"{block}_project_conv")
+        yield Row(f"{theirs}._bn2", f"{block}_project_bn", "norm")
+
+
+def _block(theirs: str, ours: str, norm: str = "1", inputs: tuple[tuple[int, int], ...] = ()) -> list[Row]:
+    """Rows of a convolution and its normalisation, which a Sequential numbers."""
+    stem = theirs.rpartition(".")[0]
+    return [Row(theirs, f"decoder/{ours}/conv", inputs=inputs), Row(f"{stem}.{norm}", f"decoder/{ours}/norm", "norm")]
+
+
+def _separable(theirs: str, ours: str, norm: str) -> list[Row]:
+    return [
+        Row(f"{theirs}.0", f"decoder/{ours}/depthwise", "depthwise"),
+        Row(f"{theirs}.1", f"decoder/{ours}/pointwise"),
+        Row(norm, f"decoder/{ours}/norm", "norm"),
+    ]
+
+
+def _squeeze(theirs: str, ours: str) -> list[Row]:
+    """Rows of a squeeze-and-excitation."""
+    return [Row(f"{theirs}.1", f"decoder/{ours}/squeeze"), Row(f"{theirs}.3", f"decoder/{ours}/excite")]
+
+
+def _scse(theirs: str, ours: str, inputs: tuple[tuple[int, int], ...] = ()) -> list[Row]:
+    """Rows of an attention over channels and pixels."""
+    attention = f"{theirs}.attention"
+    return [
+        Row(f"{attention}.cSE.1", f"decoder/{ours}/channels/squeeze", inputs=inputs),
+        Row(f"{attention}.cSE.3", f"decoder/{ours}/channels/excite", "excite", inputs),
+        Row(f"{attention}.sSE.0", f"decoder/{ours}/pixels", inputs=inputs),
+    ]
+
+
+def _unet_rows(tensors: Tensors, options: Mapping[str, Any]) -> Iterator[Row]:
+    for number, _ in enumerate(numbered(tensors, "decoder.blocks.{}.conv1.0.weight"), 1):
+        theirs, ours = f"decoder.blocks.{number - 1}", f"block{number}"
+        for step in ("1", "2"):
+            yield from _block(f"{theirs}.conv{step}.0", f"{ours}_conv{step}")
+            yield from _scse(f"{theirs}.attention{step}", f"{ours}_attention{step}")
+
+
+def _unetplusplus_rows(tensors: Tensors, options: Mapping[str, Any]) -> Iterator[Row]:
+    deepest = len(list(numbered(tensors, "decoder.blocks.x_0_{}.conv1.0.weight")))
+    for name in tensors:
+        found = re.fullmatch(r"decoder\.blocks\.x_(\d+)_(\d+)\.conv1\.0\.weight", name)
+        if not found:
+            continue
+        first, last = int(found[1]), int(found[2])
+        theirs = f"decoder.blocks.x_{first}_{last}"
+        level, column = deepest - 1 - last, last - first + 1
+        ours = f"node_{level}_{column}" if level else "last"
+        inputs = _nested_inputs(tensors, theirs, column) if level else ()
+        yield from _block(f"{theirs}.conv1.0", f"{ours}_conv1", inputs=inputs)
+        yield from _block(f"{theirs}.conv2.0", f"{ours}_conv2")
+        if level:
+            yield from _scse(f"{theirs}.attention1", f"{ours}_attention1", inputs)
+        yield from _scse(f"{theirs}.attention2", f"{ours}_attention2")
+
+
+def _nested_inputs(tensors: Tensors, theirs: str, column: int) -> tuple[tuple[int, int], ...]:
+    """Input channels of a node, whose skips lie there from the last column to the encoder's, here the other way."""
+    channels = int(tensors[f"{theirs}.conv1.0.weight"].shape[1])
+    first, last = re.findall(r"\d+", theirs)
+    # The skips are as wide as the encoder's feature at their level, which is what the level's other nodes have, too.
+    deeper = int(tensors[f"decoder.blocks.x_{first}_{int(last) - 1}.conv2.0.weight"].shape[0]) if column > 1 else None
+    if deeper is None:
+        return ()
+    width = (channels - deeper) // column
+    ends = [channels - width * step for step in range(column)]
+    return ((0, deeper), *((end - width, end) for end in ends))
+
+
+def _manet_rows(tensors: Tensors, options: Mapping[str, Any]) -> Iterator[Row]:
+    for theirs, ours in {"top": "key", "center": "query", "bottom": "value", "out": "project"}.items():
+        yield Row(f"decoder.center.{theirs}_conv", f"decoder/center/{ours}")
+    for number, _ in enumerate(numbered(tensors, "decoder.blocks.{}.conv1.0.weight"), 1):
+        theirs, ours = f"decoder.blocks.{number - 1}", f"block{number}"
+        for step in (1, 2):
+            yield from _block(f"{theirs}.hl_conv.{step - 1}.0", f"{ours}_reduce{step}")
+            yield from _block(f"{theirs}.conv{step}.0", f"{ours}_conv{step}")
+        yield from _squeeze(f"{theirs}.SE_hl", f"{ours}_map_weights")
+        yield from _squeeze(f"{theirs}.SE_ll", f"{ours}_skip_weights")
+
+
+def _linknet_rows(tensors: Tensors, options: Mapping[str, Any]) -> Iterator[Row]:
+    for number, _ in enumerate(numbered(tensors, "decoder.blocks.{}.block.0.0.weight"), 1):
+        theirs, ours = f"decoder.blocks.{number - 1}.block", f"block{number}"
+        yield from _block(f"{theirs}.0.0", f"{ours}_narrow")
+        yield Row(f"{theirs}.1.0", f"decoder/{ours}_double")
+        yield Row(f"{theirs}.1.1", f"decoder/{ours}_norm", "norm")
+        yield from _block(f"{theirs}.2.0", f"{ours}_widen")
+
+
+def _fpn_rows(tensors: Tensors, options: Mapping[str, Any]) -> Iterator[Row]:
+    yield Row("decoder.p5", "decoder/lateral_P5")
+    for level in (4, 3, 2):
+        yield Row(f"decoder.p{level}.skip_conv", f"decoder/lateral_P{level}")
+    for branch, level in enumerate((5, 4, 3, 2)):
+        for number, _ in enumerate(numbered(tensors, f"decoder.seg_blocks.{branch}.block.{{}}.block.0.weight")):
+            stem = f"decoder.seg_blocks.{branch}.block.{number}.block"
+            yield from _block(f"{stem}.0", f"branch_P{level}_conv{number + 1}")
+
+
+def _pspnet_rows(tensors: Tensors, options: Mapping[str, Any]) -> Iterator[Row]:
+    for number, bins in enumerate((1, 2, 3, 6)):
+        yield from _block(f"decoder.psp.blocks.{number}.pool.1.0", f"pyramid/bins{bins}")
+    # The map lies behind its four pooled branches there, each of a quarter of its channels, here before them.
+    channels = int(tensors["decoder.conv.0.weight"].shape[1])
+    yield from _block("decoder.conv.0", "conv", inputs=((channels // 2, channels), (0, channels // 2)))
+
+
+def _pan_rows(tensors: Tensors, options: Mapping[str, Any]) -> Iterator[Row]:
+    fpa = "decoder.fpa"
+    layers = {
+        f"{fpa}.branch1.1": "pooled",
+        f"{fpa}.mid.0": "middle",
+        **{f"{fpa}.down{number}.1": f"down{number}" for number in (1, 2, 3)},
+        f"{fpa}.down3.2": "across3",
+        f"{fpa}.conv2": "across2",
+        f"{fpa}.conv1": "across1",
+    }
+    fourth = "P4" if options.get("output_stride") == 32 else "C4"
+    for number, level in enumerate(("P2", "P3", fourth), 1):
+        layers[f"decoder.gau{number}.conv1.1"] = f"gate_{level}"
+        layers[f"decoder.gau{number}.conv2"] = f"level_{level}"
+    for theirs, ours in layers.items():
+        if f"{theirs}.conv.weight" in tensors:
+            yield Row(f"{theirs}.conv", f"decoder/{ours}/conv")
+            yield Row(f"{theirs}.bn", f"decoder/{ours}/norm", "norm", shift=f"{theirs}.conv.bias")
+
+
+def _aspp_rows(tensors: Tensors, theirs: str, rates: Sequence[int]) -> Iterator[Row]:
+    yield from _block(f"{theirs}.convs.0.0", "aspp/branch_1x1")
+    for number, rate in enumerate(rates, 1):
+        branch, ours = f"{theirs}.convs.{number}", f"aspp/branch_rate{rate}"
+        separable = f"{branch}.0.0.weight" in tensors
+        yield from _separable(f"{branch}.0", ours, f"{branch}.1") if separable else _block(f"{branch}.0", ours)
+    yield from _block(f"{theirs}.convs.4.1", "aspp/branch_pooled", norm="2")
+    yield from _block(f"{theirs}.project.0", "aspp/project")
+
+
+def _deeplabv3_rows(tensors: Tensors, options: Mapping[str, Any]) -> Iterator[Row]:
+    yield from _aspp_rows(tensors, "decoder.aspp", options["rates"])
+    yield Row("decoder.conv", "decoder/conv/conv")
+    yield Row("decoder.bn", "decoder/conv/norm", "norm")
+
+
+def _deeplabv3plus_rows(tensors: Tensors, options: Mapping[str, Any]) -> Iterator[Row]:
+    yield from _aspp_rows(tensors, "decoder.aspp.0", options["rates"])
+    yield from _separable("decoder.aspp.1", "after_aspp", "decoder.aspp.2")
+    yield from _block("decoder.block1.0", "low_level")
+    yield from _separable("decoder.block2.0", "fuse", "decoder.block2.1")
+
+
+def _upernet_rows(tensors: Tensors, options: Mapping[str, Any]) -> Iterator[Row]:
+    levels = [f"P{number}" for number, _ in enumerate(numbered(tensors, "decoder.feature_norms.{}.weight"), 2)]
+    for number, level in enumerate(levels):
+        yield Row(f"decoder.feature_norms.{number}", f"decoder/norm_{level}", "norm")
+    for number, bins in enumerate((1, 2, 3, 6)):
+        yield from _block(f"decoder.psp.blocks.{number}.1.0", f"pyramid/bins{bins}")
+    yield from _block("decoder.psp.out_conv.0", "bottleneck")
+    for number, level in enumerate(reversed(levels[:-1])):
+        yield from _block(f"decoder.fpn_lateral_blocks.{number}.conv_norm_relu.0", f"lateral_{level}")
+        yield from _block(f"decoder.fpn_conv_blocks.{number}.0", f"smooth_{level}")
+    yield from _block("decoder.fusion_block.0", "fuse")
+
+
+def _segformer_rows(tensors: Tensors, options: Mapping[str, Any]) -> Iterator[Row]:
+    stages = list(numbered(tensors, "decoder.mlp_stage.{}.linear.weight"))
+    for number, _ in enumerate(stages):
+        yield Row(f"decoder.mlp_stage.{number}.linear", f"decoder/linear_P{len(stages) - number}", "linear")
+    yield from _block("decoder.fuse_stage.0", "fuse")
+
+
+_DECODER_ROWS: Mapping[str, Callable[[Tensors, Mapping[str, Any]], Iterator[Row]]] = {
+    "Unet": _unet_rows,
+    "UnetPlusPlus": _unetplusplus_rows,
+    "MAnet": _manet_rows,
+    "Linknet": _linknet_rows,
+    "FPN": _fpn_rows,
+    "PSPNet": _pspnet_rows,
+    "PAN": _pan_rows,
+    "DeepLabV3": _deeplabv3_rows,
+    "DeepLabV3Plus": _deeplabv3plus_rows,
+    "UPerNet": _upernet_rows,
+    "Segformer": _segformer_rows,
+}
+
+
+def decoder_rows(architecture: Architecture, settings: Mapping[str, Any], tensors: Tensors) -> list[Row]:
+    """Rows of the decoder and the head for a `model` section."""
+    options = {**settings["options"], "output_stride": settings.get("output_stride")}
+    rows = list(_DECODER_ROWS[architecture.name](tensors, options))
+    inputs: tuple[tuple[int, int], ...] = ()
+    if options.get("merge") == "concat":
+        width = options["segmentation_channels"]
+        inputs = tuple((width * step, width * (step + 1)) for step in (3, 2, 1, 0))  # the deepest level is first there
+    return [*rows, Row("segmentation_head.0", "head/conv", inputs=inputs)]
+
+
+def assign(model: keras.Model, rows: Sequence[Row], tensors: Tensors, origin: str) -> list[str]:
+    """Give every weight of the model its tensor; returns the tensors left over.
+
+    Raises:
+        WeightsError: a tensor that is missing or has another shape, or one left over that belongs to the network.
+    """
+    variables = {weight.path: weight for weight in model.weights if "seed_generator" not in weight.path}
+    missing, used = dict(variables), set()
+    for row in rows:
+        for part, own in _PARTS["conv" if row.kind == "excite" else row.kind].items():
+            variable, name = variables.get(f"{row.ours}/{own}"), f"{row.theirs}.{part}"
+            if variable is None:
+                continue
+            if name not in tensors:
+                raise WeightsError(f"{origin} lacks the tensor {name}, which {row.ours} needs.")
+            value = _value(row, name, tensors)
+            if value.shape != tuple(variable.shape):
+                shape = tuple(tensors[name].shape)
+                raise WeightsError(f"{origin}: {name} has shape {shape}, {row.ours} needs {tuple(variable.shape)}.")
+            if part == "running_mean" and row.shift in tensors:
+                # The norm subtracts the bias of the convolution again, so it may as well never be added.
+                value = value - tensors[row.shift]
+                used.add(row.shift)
+            variable.assign(value)
+            used.add(name)
+            del missing[variable.path]
+    if missing:
+        raise WeightsError(f"{origin} holds nothing for {len(missing)} weights, first {next(iter(missing))}.")
+    left = [name for name in tensors if name not in used and not name.endswith("num_batches_tracked")]
+    _refuse_what_is_used_there(model, left, origin)
+    return left
+
+
+def _value(row: Row, name: str, tensors: Tensors) -> np.ndarray:
+    """A tensor in Keras's order of axes, and ours of input channels."""
+    value = tensors[name]
+    if row.kind == "linear" and value.ndim == 2:
+        return value.T[None, None]
+    if row.kind == "excite":  # its outputs are the channels that its map has as inputs
+        value = np.concatenate([value[first:end] for first, end in row.inputs]) if row.inputs else value
+    elif row.inputs and value.ndim == 4:
+        value = np.concatenate([value[:, first:end] for first, end in row.inputs], axis=1)
+    if value.ndim != 4:
+        return value
+    return value.transpose(2, 3, 0, 1) if row.kind == "depthwise" else value.transpose(2, 3, 1, 0)
+
+
+def _refuse_what_is_used_there(model: keras.Model, left: Sequence[str], origin: str) -> None:
+    """Raise WeightsError for a tensor left over that lies not behind the last feature, nor in an attention unused."""
+    names = {layer.name for layer in model.layers}
+    stages = {int(match[1]) for name in names if (match := re.match(r"stage(\d)_", name))}
+    blocks = len(_efficientnet_blocks(names))
+
+    def unused(name: str) -> bool:
+        if stage := re.match(r"encoder\.layer(\d)\.", name):
+            return int(stage[1]) > max(stages, default=0)
+        if block := re.match(r"encoder\._blocks\.(\d+)\.", name):
+            return int(block[1]) >= blocks
+        # The last block of U-Net and of U-Net++ has no skip, and so no use of its first attention.
+        last = re.match(r"decoder\.blocks\.(\d+|x_0_\d+)\.attention1\.", name)
+        return bool(last or _BEHIND.match(name))
+
+    wrong = [name for name in left if not unused(name)]
+    if wrong:
+        raise WeightsError(
+            f"{origin} holds {len(wrong)} tensors that belong to no layer of {model.name}, first {wrong[0]}: it is of "
+            "another network than it is said to be."
+        )
