@@ -16,7 +16,7 @@ from segzoo.layers import ConvBlock
 # A ReLU of one narrow channel may silence all: hence swish where there is one.
 SMALL = {
     "unet": {"channels": (10, 8, 6, 4, 4), "squeeze_activation": "swish"},
-    "unetplusplus": {"channels": (10, 8, 6, 4, 4)},
+    "unetplusplus": {"channels": (10, 8, 6, 4, 4), "squeeze_activation": "swish"},
     "manet": {"channels": (10, 8, 6, 4, 4), "attention_channels": 4, "squeeze_activation": "swish"},
     "linknet": {"channels": 8, "activation": "elu"},
     "pspnet": {"channels": 8},
@@ -52,8 +52,8 @@ UNUSUAL = {
         "activation": "gelu",
     },
     "pan": {
-        "channels": 6, "upsampling": "nearest", "depth": 4, "pyramid_activation": "swish", "pyramid_upsampling": "bilinear",
-        "halving": "floor", "align_corners": True, "stage_four": True, "normalization": "layer",
+        "channels": 6, "upsampling": "nearest", "depth": 4, "pyramid_activation": "swish",
+        "pyramid_upsampling": "bilinear", "halving": "floor", "align_corners": True, "stage_four": True, "normalization": "layer",
         "activation": "elu", "dropout": 0.1,
     },
     "upernet": {
@@ -75,7 +75,7 @@ UNUSUAL = {
         "activation": "relu6",
     },
     "deeplabv3plus": {
-        "channels": 6, "low_level_channels": 3, "rates": [1], "dropout": 0.0, "separable": False,
+        "channels": 6, "low_level_channels": 2, "rates": [1], "dropout": 0.0, "separable": False,
         "align_corners": True, "depth": 4, "aspp_separable": True, "normalization": "group", "activation": "elu",
     },
 }  # fmt: skip
