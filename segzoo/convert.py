@@ -60,34 +60,47 @@ def convert(checkpoint: str | Path, encoder: str | None = None, config: str | Pa
     tensors, described = read(path)
     if config is not None:
         described = read_config(Path(config))
+    return convert_tensors(tensors, described, encoder, str(path))
+
+
+def convert_tensors(
+    tensors: Tensors,
+    config: Mapping[str, Any] | None = None,
+    encoder: str | None = None,
+    origin: str = "The checkpoint",
+) -> Conversion:
+    """Build the segzoo model of a checkpoint that has been read already, see `convert`.
+
+    Args:
+        tensors: the original's state dict, in NumPy.
+        config: the original's configuration, or None.
+        encoder: the original's `encoder_name`, where the configuration does not say it.
+        origin: name of the checkpoint, for messages.
+
+    Raises:
+        WeightsError: as `convert`.
+    """
     tensors = _under_present_names(tensors)
-    encoder = _encoder(encoder, described, path)
-    architecture = smp_options.architecture_of(tensors, described, str(path))
-    smp_tensors.check_encoder(encoder, tensors, str(path))
-    placed, assumed = smp_options.settings_of(architecture, tensors, described, str(path))
-    settings = {
-        "decoder": architecture.decoder,
-        "backbone": ENCODERS[encoder],
-        "taps": "output",
-        "compat": SMP,
-        **placed,
-    }
+    encoder = _encoder(encoder, config, origin)
+    architecture = smp_options.architecture_of(tensors, config, origin)
+    smp_tensors.check_encoder(encoder, tensors, origin)
+    placed, assumed = smp_options.settings_of(architecture, tensors, config, origin)
+    names = {"decoder": architecture.decoder, "backbone": ENCODERS[encoder]}
+    settings: dict[str, Any] = {**names, "taps": "output", "compat": SMP, **placed}
     model = _build(settings, tensors)
-    rows = [
-        *smp_tensors.encoder_rows(model, encoder, tensors),
-        *smp_tensors.decoder_rows(architecture, settings, tensors),
-    ]
-    return Conversion(model, settings, smp_tensors.assign(model, rows, tensors, str(path)), assumed)
+    rows = smp_tensors.encoder_rows(model, encoder, tensors)
+    rows += smp_tensors.decoder_rows(architecture, settings, tensors)
+    return Conversion(model, settings, smp_tensors.assign(model, rows, tensors, origin), assumed)
 
 
-def _encoder(named: str | None, described: Mapping[str, Any] | None, path: Path) -> str:
+def _encoder(named: str | None, config: Mapping[str, Any] | None, origin: str) -> str:
     """Their name of the encoder, from the argument or the configuration."""
-    given = (described or {}).get("encoder_name")
+    given = (config or {}).get("encoder_name")
     if named is not None and given is not None and named != given:
-        raise WeightsError(f"{path} is of the encoder {given!r} by its configuration, but {named!r} was named.")
+        raise WeightsError(f"{origin} is of the encoder {given!r} by its configuration, but {named!r} was named.")
     encoder = named if given is None else given
     if encoder is None:
-        raise WeightsError(f"{path} does not say which encoder it is for; name it by --encoder, such as resnet34.")
+        raise WeightsError(f"{origin} does not say which encoder it is for; name it by --encoder, such as resnet34.")
     if not isinstance(encoder, str) or encoder not in ENCODERS:
         raise WeightsError(f"Encoder {encoder!r} has no counterpart here. Known: {', '.join(ENCODERS)}.")
     return encoder

@@ -53,8 +53,8 @@ UNUSUAL = {
     },
     "pan": {
         "channels": 6, "upsampling": "nearest", "depth": 4, "pyramid_activation": "swish",
-        "pyramid_upsampling": "bilinear", "halving": "floor", "align_corners": True, "stage_four": True, "normalization": "layer",
-        "activation": "elu", "dropout": 0.1,
+        "pyramid_upsampling": "bilinear", "halving": "floor", "align_corners": True, "stage_four": True,
+        "normalization": "layer", "activation": "elu", "dropout": 0.1,
     },
     "upernet": {
         "channels": 6, "bins": [2], "normalize_features": False, "separable": True, "depth": 4,

@@ -1,0 +1,58 @@
+"""Converted networks return the logits that segmentation_models.pytorch returned, which need not be installed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import segzoo
+from segzoo.convert import convert_tensors
+
+sys.path.insert(0, str(Path(__file__).parent / "smp_golden"))
+
+import golden
+
+# Of the deviation of the logits.
+ALLOWED = {"resnet18": 1e-4, "efficientnet-b0": 1e-3}
+
+
+@pytest.mark.parametrize("case", golden.CASES)
+def test_logits_are_the_originals(case: str) -> None:
+    tensors, config, logits = golden.read(case)
+    found = convert_tensors(tensors, config)
+    for size, expected in logits.items():
+        returned = golden.part(np.asarray(found.model(golden.images(size, 1, 9), training=False)))
+        assert expected.std() > 0.1
+        difference = np.abs(returned - expected).max() / expected.std()
+        assert difference < ALLOWED[config["encoder_name"]], (size, difference)
+
+
+def test_the_settings_build_the_same_network() -> None:
+    tensors, config, logits = golden.read("fpn_options")
+    found = convert_tensors(tensors, config)
+    assert found.assumed == {}
+    settings = dict(found.settings)
+    options = settings.pop("options")
+    again = segzoo.build_model(classes=3, weights="none", **settings, **options)
+    again.set_weights(found.model.get_weights())
+    (size, expected), *_ = logits.items()
+    returned = golden.part(np.asarray(again(golden.images(size, 1, 9), training=False)))
+    assert np.abs(returned - expected).max() < 1e-4 * expected.std()
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("case", golden.CASES)
+def test_the_file_is_what_the_installed_original_returns(case: str) -> None:
+    pytest.importorskip("segmentation_models_pytorch")
+    import torch
+
+    network = golden.original(case).double()
+    *_, logits = golden.read(case)
+    for size, expected in logits.items():
+        with torch.no_grad():
+            returned = network(golden.prepared(golden.images(size, 1, 9)).double())
+        difference = np.abs(golden.part(returned.numpy().transpose(0, 2, 3, 1)) - expected).max()
+        assert difference < 1e-4 * expected.std(), size
