@@ -329,11 +329,14 @@ def convert_weights(
     checkpoint: Annotated[Path, typer.Argument(help="Folder of save_pretrained, safetensors file, or state dict.")],
     out: Annotated[Path, typer.Option(help="Where to, a name that ends in .weights.h5.")],
     encoder: Annotated[
-        str | None, typer.Option(help="The original's encoder, such as resnet34; a folder says it itself.")
+        str | None, typer.Option(help="The original's encoder, such as resnet34; a configuration says it itself.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="The original's config.json, for a checkpoint that is a single file.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file where there is one.")] = False,
 ) -> None:
-    """Convert a checkpoint of segmentation_models.pytorch: U-Net, FPN, DeepLabV3+ or PSPNet on ResNet, EfficientNet."""
+    """Convert a checkpoint of segmentation_models.pytorch, any decoder on a ResNet or EfficientNet, see docs/smp.md."""
     if not out.name.endswith(".weights.h5"):
         raise SegzooError(f"--out must end in .weights.h5, which is what segzoo reads, got {out}.")
     if out.exists() and not overwrite:
@@ -342,11 +345,14 @@ def convert_weights(
     from segzoo.convert import convert
     from segzoo.weights import save_file
 
-    found = convert(checkpoint, encoder)
+    found = convert(checkpoint, encoder, config)
     save_file(found.model, out)
     text = f"{out}: {len(found.model.weights)} tensors"
     if found.unused:
-        text += f"; {len(found.unused)} more of the checkpoint lie behind the last feature in use"
+        text += f"; {len(found.unused)} more of the checkpoint are not used there either"
+    if found.assumed:
+        defaults = ", ".join(f"{key} {json.dumps(value)}" for key, value in found.assumed.items())
+        text += f". Without a configuration (--config), which alone says it, it was taken to be of {defaults}"
     console = _console()
     console.print(text + ". For the configuration:", highlight=False, soft_wrap=True)
     console.print("model: " + json.dumps({**found.settings, "weights": str(out)}), highlight=False, soft_wrap=True)

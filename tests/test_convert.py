@@ -1,9 +1,11 @@
-"""Checkpoints of segmentation_models.pytorch: logits of the converted model against the original's."""
+"""Checkpoints of segmentation_models.pytorch: beside the original (marker `peers`), and what is refused."""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,81 +13,121 @@ import pytest
 
 import segzoo
 from segzoo.cli import main
-from segzoo.convert import convert
+from segzoo.convert import convert, convert_tensors
 from segzoo.errors import WeightsError
 from segzoo.weights import save_file
 
-MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+sys.path.insert(0, str(Path(__file__).parent / "smp_golden"))
+
+import golden
+
+ARCHITECTURES = (
+    "Unet",
+    "UnetPlusPlus",
+    "MAnet",
+    "Linknet",
+    "FPN",
+    "PSPNet",
+    "PAN",
+    "DeepLabV3",
+    "DeepLabV3Plus",
+    "UPerNet",
+    "Segformer",
+)
+ENCODERS = ("resnet18", "resnet50", "efficientnet-b0", "efficientnet-b4")
+# Sizes of images; U-Net takes any, PAN halves its last map three times, the others want multiples of their stride.
+SIZES = {"Unet": [(96, 128), (45, 67), (97, 130)], "PAN": [(128, 160), (144, 192)], "DeepLabV3": [(72, 104)]}
+OPTIONS = [
+    ("Unet", {"decoder_interpolation": "nearest-exact"}, [(45, 67)]),
+    ("UnetPlusPlus", {"decoder_interpolation": "bilinear", "encoder_depth": 3, "decoder_channels": [24, 16, 16]}, []),
+    ("MAnet", {"decoder_interpolation": "bilinear", "decoder_use_norm": False}, []),
+    ("Linknet", {"encoder_depth": 4, "decoder_use_norm": {"type": "batchnorm", "eps": 1e-2}}, []),
+    ("FPN", {"in_channels": 5}, []),
+    ("PSPNet", {"encoder_depth": 4, "upsampling": 16, "decoder_use_norm": "identity"}, []),
+    ("PAN", {"encoder_output_stride": 32, "decoder_interpolation": "nearest"}, [(256, 288)]),
+    ("PAN", {"encoder_depth": 4}, [(128, 160)]),
+    ("PAN", {"encoder_depth": 3}, [(72, 104)]),
+    ("DeepLabV3", {"encoder_output_stride": 16, "decoder_aspp_separable": True}, []),
+    ("DeepLabV3", {"encoder_depth": 3}, [(72, 104)]),
+    ("DeepLabV3Plus", {"encoder_depth": 4}, []),
+    ("DeepLabV3Plus", {"encoder_depth": 3, "encoder_output_stride": 8}, [(72, 104)]),
+    ("UPerNet", {"encoder_depth": 4}, [(80, 112)]),
+    ("Segformer", {"encoder_depth": 3}, [(72, 104)]),
+]
 
 
-@pytest.fixture(scope="module")
-def smp():
-    pytest.importorskip("torch")
-    return pytest.importorskip("segmentation_models_pytorch")
+def configuration(architecture: str, encoder: str = "resnet18", **options: Any) -> dict[str, Any]:
+    common = {"encoder_name": encoder, "encoder_weights": None, "classes": 3}
+    return {**common, **options, "_model_class": architecture}
 
 
-def original(smp, architecture: str, encoder: str, **options):
-    """A network of theirs whose tensors are all different from their initial values, in inference mode."""
+def assert_logits_agree(model: keras.Model, original: Any, size: tuple[int, int], allowed: float) -> None:
+    """Compare logits, in units of their deviation."""
     import torch
 
-    torch.manual_seed(0)
-    model = getattr(smp, architecture)(encoder, encoder_weights=None, classes=3, **options)
-    # Statistics of real activations, so that values stay in range; dropped branches would make them others.
-    model.train()
-    model.encoder._drop_connect_rate = 0.0
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            # Small residual branches: a deep network of random ones magnifies rounding.
-            size = 0.2 if name.endswith("_bn2") else 1.0
-            torch.nn.init.uniform_(module.weight, 0.5 * size, size)
-            torch.nn.init.normal_(module.bias, 0.0, 0.1)
-            module.momentum = 1.0
+    channels = model.input.shape[3]
+    pixels = golden.images(size, 2, 9)[..., [channel % 3 for channel in range(channels)]]
+    mean, std = ([values[channel % 3] for channel in range(channels)] for values in (golden.MEAN, golden.STD))
     with torch.no_grad():
-        model(torch.randn(4, 3, 128, 128))
-    return model.eval()
+        prepared = torch.from_numpy(((pixels / 255 - mean) / std).transpose(0, 3, 1, 2).astype("float32"))
+        expected = original(prepared).numpy().transpose(0, 2, 3, 1)
+    logits = keras.ops.convert_to_numpy(model(pixels, training=False))
+    assert expected.std() > 0.05
+    assert np.abs(logits - expected).max() < allowed * expected.std()
 
 
-def assert_logits_agree(model, theirs, size: tuple[int, int]) -> None:
+@pytest.mark.peers
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_logits_agree(architecture: str, encoder: str, tmp_path: Path) -> None:
+    original = golden.original(configuration(architecture, encoder))
+    original.save_pretrained(tmp_path / "saved")
+    found = convert(tmp_path / "saved")
+    assert found.assumed == {}
+    for size in SIZES.get(architecture, [(96, 128), (160, 64)]):
+        assert_logits_agree(found.model, original, size, 1e-4 if encoder == "resnet18" else 1e-3)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize(("architecture", "options", "sizes"), OPTIONS)
+def test_logits_agree_with_options(architecture: str, options: dict, sizes: list, tmp_path: Path) -> None:
+    config = configuration(architecture, **options)
+    if config.get("in_channels", 3) == 3:
+        original = golden.original(config)
+    else:
+        import segmentation_models_pytorch as smp
+
+        original = getattr(smp, config["_model_class"])(**{k: v for k, v in config.items() if k[0] != "_"}).eval()
+    original.save_pretrained(tmp_path / "saved")
+    found = convert(tmp_path / "saved")
+    for size in sizes or [(96, 128)]:
+        assert_logits_agree(found.model, original, size, 1e-4)
+
+
+@pytest.mark.peers
+def test_a_state_dict_alone_is_taken_for_the_defaults_and_says_so(tmp_path: Path) -> None:
+    """Widths, depth and attention are read off the tensors; what they do not show is told."""
     import torch
 
-    pixels = np.random.default_rng(1).uniform(0, 255, (2, *size, 3)).astype("float32")
-    prepared = ((pixels / 255 - MEAN) / STD).transpose(0, 3, 1, 2).astype("float32")
-    with torch.no_grad():
-        expected = theirs(torch.from_numpy(prepared)).numpy().transpose(0, 2, 3, 1)
-    logits = np.asarray(model(pixels, training=False))
-    assert expected.std() > 0.01
-    # Untrained networks may give logits of hundreds, which float32 rounds accordingly.
-    np.testing.assert_allclose(logits, expected, atol=1e-3 * max(1.0, expected.std()))
+    options = {"decoder_channels": [64, 32, 16, 16], "encoder_depth": 4, "decoder_attention_type": "scse"}
+    original = golden.original(configuration("Unet", **options))
+    torch.save(original.state_dict(), tmp_path / "checkpoint.pth")
+    found = convert(tmp_path / "checkpoint.pth", "resnet18")
+    assert found.settings["options"] == {"depth": 4, "channels": [64, 32, 16, 16], "attention": "scse"}
+    assert found.assumed == {"decoder_use_norm": "batchnorm", "decoder_interpolation": "nearest"}
+    assert_logits_agree(found.model, original, (64, 96), 1e-4)
+    (tmp_path / "config.json").write_text(json.dumps({"encoder_name": "resnet18", "decoder_interpolation": "bilinear"}))
+    told = convert(tmp_path / "checkpoint.pth", config=tmp_path / "config.json")
+    assert (told.assumed, told.settings["options"]["upsampling"]) == ({}, "bilinear")
+    torch.save(original, tmp_path / "whole.pth")
+    with pytest.raises(WeightsError, match="cannot be read as weights alone"):
+        convert(tmp_path / "whole.pth", "resnet18")
 
 
-CASES = [(name, encoder) for name in ("Unet", "FPN", "DeepLabV3Plus", "PSPNet") for encoder in ("resnet18", "resnet50")]
-CASES += [(name, "efficientnet-b0") for name in ("Unet", "FPN", "DeepLabV3Plus", "PSPNet")]
-CASES += [("Unet", "resnet34"), ("Unet", "efficientnet-b1"), ("DeepLabV3Plus", "efficientnet-b3")]
-
-
-@pytest.mark.parametrize(("architecture", "encoder"), CASES, ids=str)
-def test_logits_agree(architecture: str, encoder: str, smp, tmp_path: Path) -> None:
-    import torch
-
-    theirs = original(smp, architecture, encoder)
-    torch.save(theirs.state_dict(), tmp_path / "checkpoint.pth")
-    found = convert(tmp_path / "checkpoint.pth", encoder)
-    for size in ((64, 96), (128, 128)):
-        assert_logits_agree(found.model, theirs, size)
-    behind = ("encoder._conv_head", "encoder._bn1", "encoder.layer3", "encoder.layer4", "encoder._blocks")
-    assert [name for name in found.unused if not name.startswith(behind)] == []
-
-    # The settings and the file rebuild the model.
-    save_file(found.model, tmp_path / "converted.weights.h5")
-    settings = dict(found.settings)
-    options = settings.pop("options")
-    again = segzoo.build_model(classes=3, weights=str(tmp_path / "converted.weights.h5"), **settings, **options)
-    assert again.weights_report.missing == []
-    assert_logits_agree(again, theirs, (64, 64))
-
-
-def test_the_command_writes_a_file_and_the_settings_for_it(smp, tmp_path: Path, capsys) -> None:
-    original(smp, "FPN", "resnet18").save_pretrained(tmp_path / "saved")
+@pytest.mark.peers
+def test_the_command_writes_a_file_and_the_settings_for_it(tmp_path: Path, capsys) -> None:
+    original = golden.original(configuration("FPN"))
+    original.save_pretrained(tmp_path / "saved")
     out = tmp_path / "fpn.weights.h5"
     with pytest.raises(SystemExit) as stop:
         main(["weights", "convert", str(tmp_path / "saved"), "--out", str(out)])
@@ -96,7 +138,7 @@ def test_the_command_writes_a_file_and_the_settings_for_it(smp, tmp_path: Path, 
     recipe.write_text(
         f"name: converted\nmodel: {json.dumps(section)}\ndata: {{source: generated}}\ntraining: {{epochs: 1}}\n"
     )
-    assert segzoo.load_config(recipe).model.imitate == "smp"
+    assert segzoo.load_config(recipe).model.compat == "smp"
     for arguments, words in (
         ((str(tmp_path / "saved"), "--out", str(out)), "is there already"),
         ((str(tmp_path / "saved"), "--out", "x.h5"), "must end in"),
@@ -106,53 +148,79 @@ def test_the_command_writes_a_file_and_the_settings_for_it(smp, tmp_path: Path, 
         assert words in " ".join(capsys.readouterr().err.split())
 
 
-def test_a_folder_says_its_encoder_and_options_are_read_off(smp, tmp_path: Path) -> None:
-    theirs = original(smp, "Unet", "resnet18", decoder_channels=(64, 32, 16, 8), encoder_depth=4)
-    theirs.save_pretrained(tmp_path / "saved")
-    found = convert(tmp_path / "saved")
-    assert found.settings["options"] == {"channels": [64, 32, 16, 8], "depth": 4}
-    assert_logits_agree(found.model, theirs, (64, 64))
+def test_a_weights_file_and_the_settings_rebuild_the_model(tmp_path: Path) -> None:
+    tensors, config, logits = golden.read("linknet")
+    found = convert_tensors(tensors, config)
+    save_file(found.model, tmp_path / "converted.weights.h5")
+    settings = dict(found.settings)
+    options = settings.pop("options")
+    again = segzoo.build_model(classes=3, weights=str(tmp_path / "converted.weights.h5"), **settings, **options)
+    assert again.weights_report.missing == []
+    (size, expected), *_ = logits.items()
+    returned = golden.part(keras.ops.convert_to_numpy(again(golden.images(size, 1, 9), training=False)))
+    assert np.abs(returned - expected).max() < 1e-4 * expected.std()
 
 
-def test_what_cannot_be_converted_is_said(smp, tmp_path: Path) -> None:
-    import torch
+def test_tensors_of_another_encoder_are_refused() -> None:
+    tensors, config, _ = golden.read("linknet")
+    for encoder, words in (
+        ("resnet34", "does not hold the encoder resnet34: its blocks are those of resnet18"),
+        ("resnet50", "does not hold the encoder resnet50: its blocks are those of resnet18"),
+        ("efficientnet-b0", "does not hold the encoder efficientnet-b0: its blocks are those of no other"),
+    ):
+        with pytest.raises(WeightsError, match=words):
+            convert_tensors(tensors, {**config, "encoder_name": encoder})
+    more = {name.replace("layer1.1.", "layer1.2."): value for name, value in tensors.items() if "layer1.1." in name}
+    with pytest.raises(WeightsError, match="does not hold the encoder resnet18: its blocks are those of no other"):
+        convert_tensors({**tensors, **more}, config)
+    tensors, config, _ = golden.read("unet_b0")
+    with pytest.raises(WeightsError, match=r"efficientnet-b1: its blocks are those of efficientnet-b0"):
+        convert_tensors(tensors, {**config, "encoder_name": "efficientnet-b1"})
 
-    path = tmp_path / "checkpoint.pth"
+
+def test_tensors_that_no_layer_takes_are_refused() -> None:
+    tensors, config, _ = golden.read("linknet")
+    extra = {"decoder.blocks.0.block.3.0.weight": np.zeros((8, 8, 1, 1), "float32")}
+    with pytest.raises(WeightsError, match=r"holds 1 tensors that belong to no layer of .*block\.3\.0\.weight"):
+        convert_tensors({**tensors, **extra}, config)
+    less = {name: value for name, value in tensors.items() if name != "decoder.blocks.2.block.1.1.running_var"}
+    with pytest.raises(WeightsError, match=r"lacks the tensor decoder\.blocks\.2\.block\.1\.1\.running_var"):
+        convert_tensors(less, config)
+    wrong = {**tensors, "decoder.blocks.2.block.1.1.running_var": np.ones(3, "float32")}
+    with pytest.raises(WeightsError, match=r"running_var has shape \(3,\), decoder/block3_norm needs \(32,\)"):
+        convert_tensors(wrong, config)
+
+
+def test_what_cannot_be_converted_is_said(tmp_path: Path) -> None:
+    tensors, config, _ = golden.read("linknet")
     with pytest.raises(WeightsError, match="There is no checkpoint"):
-        convert(path, "resnet18")
-    theirs = smp.Linknet("resnet18", encoder_weights=None)
-    torch.save(theirs.state_dict(), path)
-    with pytest.raises(WeightsError, match="is none of Unet, FPN, DeepLabV3Plus, PSPNet"):
-        convert(path, "resnet18")
+        convert(tmp_path / "checkpoint.pth", "resnet18")
     with pytest.raises(WeightsError, match="does not say which encoder"):
-        convert(path)
+        convert_tensors(tensors)
     with pytest.raises(WeightsError, match="Encoder 'vgg16' has no counterpart"):
-        convert(path, "vgg16")
-    torch.save(theirs, path)
-    with pytest.raises(WeightsError, match="cannot be read as weights alone"):
-        convert(path, "resnet18")
-    theirs = smp.Unet("resnet18", encoder_weights=None, decoder_attention_type="scse")
-    torch.save(theirs.state_dict(), path)
-    with pytest.raises(WeightsError, match="attention has no counterpart"):
-        convert(path, "resnet18")
-    theirs = smp.Unet("resnet18", encoder_weights=None).state_dict()
-    torch.save(theirs, path)
-    with pytest.raises(WeightsError, match=r"lacks the tensor|holds nothing for"):
-        convert(path, "resnet34")
-    (tmp_path / "torn.safetensors").write_bytes(b"torn")
-    with pytest.raises(WeightsError, match="not a whole safetensors file"):
-        convert(tmp_path / "torn.safetensors", "resnet18")
+        convert_tensors(tensors, encoder="vgg16")
+    with pytest.raises(WeightsError, match="is of the encoder 'resnet18' by its configuration, but 'resnet34'"):
+        convert_tensors(tensors, config, encoder="resnet34")
+    with pytest.raises(WeightsError, match="its configuration is of a Unet, but its tensors are of a Linknet"):
+        convert_tensors(tensors, {**config, "_model_class": "Unet"})
+    encoder = {name: value for name, value in tensors.items() if name.startswith("encoder.")}
+    with pytest.raises(WeightsError, match=r"is none of DeepLabV3, .* of segmentation_models.pytorch"):
+        convert_tensors(encoder, config)
 
 
-def test_aligned_corners_are_pytorchs(smp) -> None:
-    import torch
+def test_aligned_corners_and_floored_pixels_are_pytorchs() -> None:
+    torch = pytest.importorskip("torch")
 
     from segzoo.layers import ResizeTo
 
     x = np.random.default_rng(0).normal(size=(2, 5, 7, 3)).astype("float32")
-    for size in ((10, 14), (9, 29), (3, 4), (5, 7)):
-        expected = torch.nn.functional.interpolate(
-            torch.from_numpy(x.transpose(0, 3, 1, 2)), size=size, mode="bilinear", align_corners=True
-        )
-        found = ResizeTo("aligned")(x, np.zeros((2, *size, 1), "float32"))
-        np.testing.assert_allclose(keras.ops.convert_to_numpy(found), expected.numpy().transpose(0, 2, 3, 1), atol=1e-5)
+    theirs = torch.from_numpy(x.transpose(0, 3, 1, 2))
+    for size in ((10, 14), (9, 29), (3, 4), (5, 7), (9, 13)):
+        for kind, options in {
+            "aligned": {"mode": "bilinear", "align_corners": True},
+            "nearest_floor": {"mode": "nearest"},
+            "nearest": {"mode": "nearest-exact"},
+        }.items():
+            expected = torch.nn.functional.interpolate(theirs, size=size, **options).numpy().transpose(0, 2, 3, 1)
+            found = ResizeTo(kind)(x, np.zeros((2, *size, 1), "float32"))
+            np.testing.assert_allclose(keras.ops.convert_to_numpy(found), expected, atol=1e-5)

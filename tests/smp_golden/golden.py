@@ -9,6 +9,7 @@ fifth column, in float32.
 
 from __future__ import annotations
 
+import functools
 import json
 import zlib
 from pathlib import Path
@@ -130,13 +131,23 @@ def read(case: str) -> tuple[dict[str, np.ndarray], dict[str, Any], dict[tuple[i
         return tensors, configuration(case), {size: stored[f"{case}/{size[0]}x{size[1]}"] for size in sizes}
 
 
-def original(case: str) -> Any:
-    """The original's network with the weights of a case, in inference mode."""
+@functools.cache
+def shapes(case: str) -> dict[str, np.ndarray]:
+    """Tensors of a case's state dict of which only the shapes are meant; they take no memory."""
+    with np.load(FILE) as stored:
+        return {
+            name: np.broadcast_to(np.float32(0), shape)
+            for name, shape in json.loads(str(stored[f"{case}/shapes"])).items()
+        }
+
+
+def original(config: dict[str, Any]) -> Any:
+    """The original's network of a configuration, with weights by name and statistics of activations, for inference."""
     import segmentation_models_pytorch as smp
     import torch
 
-    config = configuration(case)
-    network = getattr(smp, config.pop("_model_class"))(**config)
+    options = dict(config)
+    network = getattr(smp, options.pop("_model_class"))(**options)
     state = network.state_dict()
     statistics = [name for name in state if "running_" in name or name.endswith("num_batches_tracked")]
     network.load_state_dict(
@@ -175,7 +186,7 @@ def main() -> None:
 
     found: dict[str, np.ndarray] = {}
     for case, (_, _, sizes) in CASES.items():
-        network = original(case)
+        network = original(configuration(case))
         kept, shapes = {}, {}
         for name, value in network.state_dict().items():
             if name.endswith("num_batches_tracked"):
