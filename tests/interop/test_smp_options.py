@@ -108,7 +108,6 @@ REFUSED = [
         {"decoder_attention_type": "cbam"},
         "decoder_attention_type cbam has no counterpart here; these have: null",
     ),
-    ("unet", {"decoder_attention_type": "scse"}, "decoder_attention_type is scse .* tensors are of null"),
     ("unet", {"decoder_use_norm": "layernorm"}, "decoder_use_norm layernorm has no counterpart here"),
     (
         "unet",

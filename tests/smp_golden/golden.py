@@ -135,10 +135,8 @@ def read(case: str) -> tuple[dict[str, np.ndarray], dict[str, Any], dict[tuple[i
 def shapes(case: str) -> dict[str, np.ndarray]:
     """Tensors of a case's state dict of which only the shapes are meant; they take no memory."""
     with np.load(FILE) as stored:
-        return {
-            name: np.broadcast_to(np.float32(0), shape)
-            for name, shape in json.loads(str(stored[f"{case}/shapes"])).items()
-        }
+        found = json.loads(str(stored[f"{case}/shapes"]))
+    return {name: np.broadcast_to(np.float32(0), shape) for name, shape in found.items()}
 
 
 def original(config: dict[str, Any]) -> Any:
