@@ -90,7 +90,7 @@ def test_another_output_stride_is_said_and_other_padding_refused(tmp_path: Path)
         report = load_file(build_model("deeplabv3plus", "resnet18", 2, weights="none"), path)
     assert "made at another output stride" in report.note
     save_file(dilated, path)
-    as_smp = backbones.create("resnet18", weights="none", levels=("P1", "P3"), output_stride=8, imitate="smp")
+    as_smp = backbones.create("resnet18", weights="none", levels=("P1", "P3"), output_stride=8, compat="smp")
     with pytest.raises(WeightsError, match="compat None there and 'smp' here"):
         load_file(as_smp, path)
 

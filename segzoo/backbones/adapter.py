@@ -126,7 +126,7 @@ def create(
     )
     # Outputs must be a dict by level again: the clone keeps the structure of the reference's outputs.
     model = keras.Model(images, clone.output, name=variant.name)
-    model.built_with = {"taps": taps, "output_stride": output_stride, "compat": imitate}
+    model.built_with = {"taps": taps, "output_stride": output_stride, "compat": compat}
     apply_weights(model, weights, backbone=variant)
     return model
 
