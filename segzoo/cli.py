@@ -112,7 +112,9 @@ def find_lr(
 @app.command()
 def evaluate(
     run: RunArgument,
-    split: Annotated[Literal["train", "val"], typer.Option(help="Which split to evaluate on.")] = "val",
+    split: Annotated[
+        Literal["train", "val", "test"], typer.Option(help="Which split to evaluate on; test: see data.test_split.")
+    ] = "val",
     weights: WeightsOption = "best",
     overrides: SetOption = None,
 ) -> None:
@@ -126,21 +128,27 @@ def evaluate(
 
     opened = load_run(run, overrides or ())
     ignored = opened.config.data.ignore_index
-    batches = assemble.eval_batches(opened.config, assemble.build_source(opened.config, split))
+    source = assemble.build_source(opened.config, split)
+    batches = assemble.eval_batches(opened.config, source)
     multilabel = opened.config.mode == "multilabel"
     calibration = Calibration(ignore_index=ignored, mode="multilabel" if multilabel else "multiclass")
-    found = measure(
-        opened.model(weights),
-        batches,
-        len(opened.classes),
-        ignored,
-        loss=opened.loss(),
-        target=assemble.target_maker(opened.config),
-        worst=10,
-        calibration=calibration,
-        multilabel=multilabel,
-    )
-    _console().print(class_table(found.confusion, opened.classes, f"{split} split, {weights} weights"))
+    console = _console()
+    _say_device(console)
+    model, loss = opened.model(weights), opened.loss()
+    with _progress(console, "evaluating", len(source)) as done:
+        found = measure(
+            model,
+            batches,
+            len(opened.classes),
+            ignored,
+            loss=loss,
+            target=assemble.target_maker(opened.config),
+            worst=10,
+            calibration=calibration,
+            multilabel=multilabel,
+            progress=done,
+        )
+    console.print(class_table(found.confusion, opened.classes, f"{split} split, {weights} weights"))
     report = Report(
         title=f"{opened.folder.path.name}: {split} split, {weights} weights",
         names=opened.classes,
@@ -151,9 +159,10 @@ def evaluate(
         worst=found.worst,
         samples=len(found.images),
         loss=found.loss,
+        background=assemble.background(opened.config),
     )
     page = report.write(opened.folder.path / f"evaluation_{split}_{weights}")
-    _console().print(f"Report: {page}", highlight=False, soft_wrap=True)
+    console.print(f"Report: {page}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -163,6 +172,10 @@ def predict(
     out: Annotated[Path, typer.Option(help="Folder for the class maps and overlays.")],
     weights: WeightsOption = "best",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that are there.")] = False,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most pixels of an image, to guard memory; by default data.max_pixels of the run."),
+    ] = None,
 ) -> None:
     """Predict new images: for each a PNG of class indices (multilabel: a TIFF, a page a class) and an overlay."""
     start_backend()
@@ -173,10 +186,22 @@ def predict(
     paths = find_images(images)
     multilabel = opened.config.mode == "multilabel"
     reader = assemble.image_reader(opened.config, alone=True)
+    console = _console()
+    _say_device(console)
     predictor = Predictor(opened.model(weights), reader=reader, multilabel=multilabel)
-    root = images if images.is_dir() else None
-    summary = predictor.predict_files(paths, out, opened.palette, opened.classes, root=root, overwrite=overwrite)
-    _console().print(str(summary), highlight=False, soft_wrap=True)
+    with _progress(console, "predicting", len(paths)) as done:
+        summary = predictor.predict_files(
+            paths,
+            out,
+            opened.palette,
+            opened.classes,
+            root=images if images.is_dir() else None,
+            overwrite=overwrite,
+            max_pixels=max_pixels,
+            background=assemble.background(opened.config),
+            progress=done,
+        )
+    console.print(str(summary), highlight=False, soft_wrap=True)
     if summary.failed:
         raise typer.Exit(1)
 
@@ -223,7 +248,7 @@ def check_data(
         typer.Option(help="New folder for a copy without the errors that can be mended without losing anything."),
     ] = None,
 ) -> None:
-    """Read every sample of both splits once and report what is wrong; exit code 1 where there are errors."""
+    """Read every sample of all splits once and report what is wrong; exit code 1 where there are errors."""
     from segzoo.config import load_config
     from segzoo.data import FolderSource, check_splits
     from segzoo.inference.data_report import DataReport, kind_table, split_table
@@ -233,7 +258,8 @@ def check_data(
 
     resolved = load_config(config, overrides or ())
     section = resolved.data
-    sources = {split: assemble.whole_source(resolved, split, strict=False) for split in ("train", "val")}
+    splits = ("train", "val", "test") if assemble.has_test_split(resolved) else ("train", "val")
+    sources = {split: assemble.whole_source(resolved, split, strict=False) for split in splits}
     pairs: dict[str, FolderSource] = {name: s for name, s in sources.items() if isinstance(s, FolderSource)}
     if fix is not None and not pairs:
         raise SegzooError("--fix copies a data set with a folder for each split, which this is not.")
@@ -241,7 +267,9 @@ def check_data(
     with _progress(console, "reading", sum(len(source) for source in sources.values())) as done:
         findings = check_splits(sources, workers=max(1, section.workers), progress=done)
     colours = assemble.colours(resolved)
-    data_report = DataReport(f"{resolved.name}: check of the data", findings, colours, section.ignore_index)
+    background = assemble.background(resolved)
+    title = f"{resolved.name}: check of the data"
+    data_report = DataReport(title, findings, colours, section.ignore_index, background)
     for name, found in findings.splits.items():
         console.print(split_table(name, found))
     if findings.problems:
@@ -440,6 +468,15 @@ def _console() -> Console:
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 240  # a file or a pipe: Rich would cut tables to 80 columns
     return console
+
+
+def _say_device(console: Console) -> None:
+    """Print the device in use, and a warning where a better one lies idle."""
+    from segzoo.device import device_name, idle_card_note
+
+    console.print(f"Device: {device_name()}", highlight=False, markup=False, soft_wrap=True)
+    if note := idle_card_note():
+        console.print(f"[yellow]Warning:[/] {_escape(note)}", highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -117,6 +117,39 @@ def test_predict_writes_a_class_map_and_an_overlay_for_each_image(run, here, cap
     assert (here / "again" / "classes" / "sub" / "one.png").is_file()
 
 
+def test_an_image_over_the_limit_names_the_option_that_raises_it(run, here, capsys):
+    Image.fromarray(np.zeros((40, 50), np.uint8)).save(here / "big.png")
+    for override in ("1999", "2000"):
+        with pytest.raises(SystemExit) as stop:
+            main(["predict", str(run), "big.png", "--out", f"out{override}", "--max-pixels", override])
+        assert stop.value.code == (1 if override == "1999" else 0)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "50 x 40 is 2000 pixels, over the limit of 1999" in printed
+    assert "Raise the limit to 2000" in printed and "predict --max-pixels" in printed
+    assert np.asarray(Image.open(here / "out2000" / "classes" / "big.png")).shape == (40, 50)
+
+
+def test_the_test_split_is_evaluated_under_its_own_title_and_in_its_own_folder(run, capsys):
+    message = refused(capsys, "evaluate", str(run), "--split", "test")
+    assert "There is no test split" in message and "data.test_split" in message
+    main_quietly("evaluate", str(run), "--split", "test", "--set", "data.test_split=test", "--set", "data.val_count=3")
+    printed = capsys.readouterr().out
+    assert "test split, best weights" in printed and "Device: " in printed
+    report = json.loads((run / "evaluation_test_best" / "report.json").read_text())
+    assert report["title"] == "tiny: test split, best weights" and report["samples"] == 3
+    main_quietly("evaluate", str(run))
+    other = json.loads((run / "evaluation_val_best" / "report.json").read_text())
+    assert other["confusion_matrix"] != report["confusion_matrix"]
+
+
+def test_a_run_says_on_which_device_it_trained(run):
+    environment = json.loads((run / "environment.json").read_text())
+    assert "core" in environment["device"] and environment["xla"] is False
+    assert environment["device"] in (run / "summary.md").read_text()
+    sessions = [json.loads(line) for line in (run / "sessions.jsonl").read_text().splitlines()]
+    assert sessions[0]["device"] == environment["device"]
+
+
 def test_export_says_how_far_it_agrees(run, capsys):
     main_quietly("export", str(run), "--format", "saved_model")
     assert re.search(r"logits differ by at most .*100\.00 % of pixels", capsys.readouterr().out, re.DOTALL)
@@ -153,6 +186,24 @@ def test_check_data_lists_every_problem(here, capsys):
         main(["check-data", "mine.yaml", "--fix", "mended", "--report", "here"])
     assert (here / "here" / "report.html").is_file()
     assert (here / "mended" / "train" / "images" / "a.png").is_file()
+
+
+def test_check_data_reads_the_test_split_too(here, capsys):
+    for split in ("train", "val", "exam"):
+        for kind in ("images", "masks"):
+            (here / "set" / split / kind).mkdir(parents=True)
+        rng = np.random.default_rng(len(split))
+        Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).save(here / "set" / split / "images" / "a.png")
+        mask = np.eye(40, dtype=np.uint8) * (7 if split == "exam" else 1)
+        Image.fromarray(mask).save(here / "set" / split / "masks" / "a.png")
+    data = "{source: folder, root: set, classes: [sky, road], test_split: exam}"
+    (here / "mine.yaml").write_text(re.sub(r"data: \{.*\}", f"data: {data}", RECIPE))
+    with pytest.raises(SystemExit) as stop:
+        main(["check-data", "mine.yaml"])
+    assert stop.value.code == 1 and "label 7 (40 pixels)" in capsys.readouterr().out
+    main_quietly("check-data", "mine.yaml", "--set", "data.test_split=null")
+    both = "data.split={fraction: 0.5, test_fraction: 0.2}"
+    assert "leave one of the two out" in refused(capsys, "check-data", "mine.yaml", "--set", both)
 
 
 def test_lists_and_schema(here, capsys, monkeypatch):

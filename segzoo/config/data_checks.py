@@ -44,6 +44,26 @@ def one_way_to_split(
             raise ProblemAt(("group",), f"{group!r} is no regular expression: {error}") from error
 
 
+def test_split_fits(
+    fraction: float | None, fold: object, train: str | None, test: str | None, test_fraction: float | None
+) -> None:
+    """Check what `data.split` says of a test split; ProblemAt names what does not go together."""
+    if test is not None and train is None:
+        raise ProblemAt(("test",), "a list of test samples needs the lists train and val")
+    if test_fraction is None:
+        return
+    if fraction is None and fold is None:
+        raise ProblemAt(("test_fraction",), "test_fraction needs fraction or fold; lists and a column name the samples")
+    if fraction is not None and fraction + test_fraction >= 1:
+        raise ProblemAt(("test_fraction",), f"with fraction {fraction:g} it leaves no sample to train on")
+
+
+def one_test_split(test_split: str | None, test: str | None, test_fraction: float | None) -> None:
+    """Raise ProblemAt where both `data.test_split` and `data.split` name a test split."""
+    if test_split is not None and (test is not None or test_fraction is not None):
+        raise ProblemAt(("test_split",), "data.split names a test split already; leave one of the two out")
+
+
 def background_is_some_classes(background: Sequence[str], classes: Sequence[str]) -> None:
     """Check the names of `data.crop.background`; ProblemAt names the one that is no class."""
     for index, name in enumerate(background):

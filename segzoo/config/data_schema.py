@@ -51,8 +51,16 @@ class SplitConfig(Section):
     val: Text | None = Field(default=None, description="List of the validation samples, as train.")
     csv: Text | None = Field(
         default=None,
-        description="CSV file with a column image (id or path); a column split with train and val splits the data, and "
-        "group may name a column.",
+        description="CSV file with a column image (id or path); a column split with train, val and, if "
+        "you like, test splits the data, and group may name a column.",
+    )
+    test: Text | None = Field(
+        default=None, description="List of the test samples, which evaluate --split test takes, as train; null: none."
+    )
+    test_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
+        default=None,
+        description="Share of the samples in a test split, between 0 and 1, with fraction or fold; it is dealt first "
+        "and the same in every fold. null: none.",
     )
     seed: int = Field(default=0, ge=0, description="Seed of the deal, 0 or more; another than that of the training.")
     group: Text | None = Field(
@@ -70,6 +78,7 @@ class SplitConfig(Section):
         data_checks.one_way_to_split(
             self.fraction, self.fold, self.train, self.val, self.csv, self.group, self.stratify
         )
+        data_checks.test_split_fits(self.fraction, self.fold, self.train, self.test, self.test_fraction)
         return self
 
 
@@ -111,6 +120,11 @@ class DataConfig(Section):
     val_split: Text = Field(
         default="val", description="Split to evaluate on: a folder in root, or . where root has no splits."
     )
+    test_split: Text | None = Field(
+        default=None,
+        description="Split that evaluate --split test takes and training never sees: a folder in root; null: what "
+        "data.split says of a test split, or none.",
+    )
     split: SplitConfig | None = Field(
         default=None,
         description="How to split data that lie in root itself; null: root has the folders train_split and val_split.",
@@ -148,6 +162,12 @@ class DataConfig(Section):
         description="albumentations transforms of evaluation samples, in order, written as in augment.",
     )
 
+    @model_validator(mode="after")
+    def _one_test_split(self) -> DataConfig:
+        if self.split is not None:
+            data_checks.one_test_split(self.test_split, self.split.test, self.split.test_fraction)
+        return self
+
 
 class GeneratedData(DataConfig):
     """Samples drawn by segzoo itself: nothing to download."""
@@ -155,7 +175,9 @@ class GeneratedData(DataConfig):
     source: Literal["generated"] = Field(default="generated", description="generated: samples drawn by segzoo itself.")
     size: ImageSize = Field(default=(128, 128), description="[height, width] of a sample in pixels, each 32 to 8192.")
     train_count: Positive = Field(default=400, description="Samples in the training split, 1 or more.")
-    val_count: Positive = Field(default=80, description="Samples in the validation split, 1 or more.")
+    val_count: Positive = Field(
+        default=80, description="Samples in the validation split, and in a test split, 1 or more."
+    )
 
     @model_validator(mode="after")
     def _ignored_label_is_no_class(self) -> GeneratedData:

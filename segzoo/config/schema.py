@@ -311,6 +311,11 @@ class OutputConfig(Section):
         description="Epochs between two sheets of predictions in TensorBoard and trackers, 1 or more; null: only those "
         "of the best epochs so far, which are always there.",
     )
+    keep_state: bool = Field(
+        default=False,
+        description="true: a finished run keeps its state and so can be trained further, with more epochs; false: it "
+        "drops the optimizer's variables and the copies of the weights in the state, two thirds of its size.",
+    )
 
 
 TrackerName = Annotated[str, AfterValidator(checks.tracker_name)]

@@ -171,7 +171,8 @@ def too_many_pixels(path: Path, size: tuple[int, int], max_pixels: int) -> DataE
     width, height = size
     return DataError(
         f"{path}: {width} x {height} is {width * height} pixels, over the limit of {max_pixels} that guards memory. "
-        "Cut the picture into tiles, or raise max_pixels.",
+        f"Raise the limit to {width * height}, by data.max_pixels (on the command line --set data.max_pixels=..., of "
+        "predict --max-pixels), or cut the picture into tiles.",
         "too_large",
     )
 

@@ -100,6 +100,13 @@ class TrainBatches:
 
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Make the batch of one step (0, 1, ...) in this thread: (B, H, W, 3) uint8 and (B, H, W) integers."""
+        samples = self.samples(step)
+        _check_sizes(samples)
+        masks = [sample.mask if self.target is None else self.target(sample.mask) for sample in samples]
+        return np.stack([sample.image for sample in samples]), np.stack(masks)
+
+    def samples(self, step: int) -> list[Sample]:
+        """Make the samples of one step's batch (0, 1, ...), cropped and augmented."""
         epoch, position = divmod(step, self.steps_per_epoch)
         order = self._order(epoch)
         first = position * self.batch_size
@@ -109,9 +116,7 @@ class TrainBatches:
             index = int(order[place])
             copy = int(np.count_nonzero(order[:place] == index))  # not 0 where a sample comes again in the epoch
             samples.append(self.sample(index, epoch, copy))
-        _check_sizes(samples)
-        masks = [sample.mask if self.target is None else self.target(sample.mask) for sample in samples]
-        return np.stack([sample.image for sample in samples]), np.stack(masks)
+        return samples
 
     def sample(self, index: int, epoch: int, copy: int = 0) -> Sample:
         """Make sample `index` as it is in an epoch (0, 1, ...), the `copy`-th time that it comes there (0, 1, ...)."""

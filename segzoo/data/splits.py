@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv as csv_files
 import hashlib
+import itertools
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -52,6 +53,8 @@ def split(
     fold: tuple[int, int] | None = None,
     train: str | Path | None = None,
     val: str | Path | None = None,
+    test: str | Path | None = None,
+    test_fraction: float | None = None,
     csv: str | Path | None = None,
     seed: int = 0,
     group: str | None = None,
@@ -59,7 +62,7 @@ def split(
     workers: int = 2,
     strict: bool = True,
 ) -> dict[str, Subset]:
-    """Split a source into "train" and "val", in one of four ways.
+    """Split a source into "train" and "val", and "test" where there is one, in one of four ways.
 
     Args:
         source: all samples.
@@ -67,8 +70,10 @@ def split(
         fold: (index, number of folds): "val" is that fold of a cross-validation.
         train: a list file, see `listed`; with `val`.
         val: likewise.
-        csv: a CSV file, see `by_column`. Without the above its column "split" says what is "train" and "val" (or
-            "valid", "validation"); rows with another word, such as "test", are in neither.
+        test: likewise, with both.
+        test_fraction: with `fraction` or `fold`: share of the samples in "test", which is dealt first.
+        csv: a CSV file, see `by_column`. Without the above its column "split" says what is "train", "val" (or "valid",
+            "validation") and "test" (or "testing"); rows with another word are in none.
         seed: of the deal.
         group: with `fraction` or `fold`: samples of one group stay together. A regular expression, see `groups_of`, or
             with `csv` one of its columns.
@@ -77,20 +82,26 @@ def split(
         strict: raise where a mask cannot be read; otherwise its sample counts as one that shows no class.
 
     Raises:
-        DataError: an unusable list, table or expression; a sample in both splits; an empty split.
+        DataError: an unusable list, table or expression; a sample in two splits; an empty split.
     """
     ids = source.ids
     if train is not None and val is not None:
-        places = {"train": listed(Path(train), ids), "val": listed(Path(val), ids)}
-        if both := sorted(set(places["train"]) & set(places["val"])):
-            raise DataError(f"{ids[both[0]]!r} and {len(both) - 1} more stand in both {train} and {val}.")
+        lists = {"train": train, "val": val, **({} if test is None else {"test": test})}
+        places = {name: listed(Path(path), ids) for name, path in lists.items()}
+        for one, other in itertools.combinations(lists, 2):
+            if both := sorted(set(places[one]) & set(places[other])):
+                raise DataError(
+                    f"{ids[both[0]]!r} and {len(both) - 1} more stand in both {lists[one]} and {lists[other]}."
+                )
     elif fraction is None and fold is None:
         words = by_column(Path(csv or ""), ids, "split")
-        named = {"train": ("train", "training"), "val": ("val", "valid", "validation")}
+        named = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
         places = {
             name: [place for place, word in enumerate(words) if word.strip().lower() in known]
             for name, known in named.items()
         }
+        if not places["test"]:
+            del places["test"]
         for name in places:
             if not places[name]:
                 found = ", ".join(sorted(set(words))[:8])
@@ -102,11 +113,21 @@ def split(
         if group is not None:
             groups = groups_of(ids, group) if csv is None else by_column(Path(csv), ids, group)
         shown = presence(source, workers, strict) if stratify else None
+        left, places = list(range(len(ids))), {}
+        if test_fraction is not None:
+            places["test"], left = deal(ids, [test_fraction, 1.0 - test_fraction], seed, groups, shown)
         index, count = fold or (0, 2)
-        shares = [1.0] * count if fold else [fraction or 0.0, 1.0 - (fraction or 0.0)]
-        parts = deal(ids, shares, seed, groups, shown)
-        kept = [place for number, part in enumerate(parts) if number != index for place in part]
-        places = {"train": sorted(kept, key=lambda place: ids[place]), "val": parts[index]}
+        share = (fraction or 0.0) / (1.0 - (test_fraction or 0.0))  # of what is left
+        shares = [1.0] * count if fold else [share, 1.0 - share]
+        parts = deal(
+            [ids[place] for place in left],
+            shares,
+            seed,
+            None if groups is None else [groups[place] for place in left],
+            None if shown is None else shown[left],
+        )
+        kept = [left[place] for number, part in enumerate(parts) if number != index for place in part]
+        places |= {"train": sorted(kept, key=lambda place: ids[place]), "val": [left[place] for place in parts[index]]}
     return {name: Subset(source, found) for name, found in places.items()}
 
 

@@ -36,12 +36,14 @@ class DataReport:
         findings: what `check_splits` returned.
         colours: one colour per class, 0..255 (C, 3).
         ignore_index: label of pixels without a class.
+        background: class that pictures leave untinted, or None.
     """
 
     title: str
     findings: Findings
     colours: np.ndarray
     ignore_index: int
+    background: int | None = None
 
     def counts(self) -> list[tuple[str, list[Problem]]]:
         """Return the kinds of problems that there are, the worst first, each with its problems."""
@@ -101,7 +103,7 @@ class DataReport:
         if self.findings.thumbnails:
             parts += ["<h2>Samples</h2>", _legend(list(self._names()), self.colours), '<div class="sheet">']
             for small in self.findings.thumbnails:
-                drawn = _drawn(small.image, small.mask, self.colours, self.ignore_index)
+                drawn = _drawn(small.image, small.mask, self.colours, self.ignore_index, self.background)
                 caption = html.escape(f"{small.split}: {small.id}")
                 parts.append(
                     f"<figure>{_picture(_jpeg(drawn), caption, 'jpeg')}<figcaption>{caption}</figcaption></figure>"
@@ -185,12 +187,14 @@ def _legend(names: Sequence[str], colours: np.ndarray) -> str:
     return f"<p>{''.join(swatches)}</p>"
 
 
-def _drawn(image: np.ndarray, mask: np.ndarray, colours: np.ndarray, ignore_index: int) -> np.ndarray:
+def _drawn(
+    image: np.ndarray, mask: np.ndarray, colours: np.ndarray, ignore_index: int, background: int | None
+) -> np.ndarray:
     """Return the image, and beside it with its labels laid over, uint8 (h, 2 w, 3); of several labels the last."""
     if mask.ndim == 3:
         chosen = mask.shape[2] - 1 - (mask[..., ::-1] == 1).argmax(-1)
         mask = np.where((mask == 1).any(-1), chosen, ignore_index)
-    labelled = overlay(image, mask, colours, 0.6, ignore_index)
+    labelled = overlay(image, mask, colours, 0.6, ignore_index, background=background, contours=True)
     plain = overlay(image, np.full(mask.shape, ignore_index), colours, 0.6, ignore_index)
     return np.concatenate([plain, labelled], axis=1)
 

@@ -34,6 +34,7 @@ _FIRST = (
 # A sheet's measures in pixels.
 _PANEL_WIDTH, _PANEL_HEIGHT = 300, 300
 _GAP, _LINE, _SWATCH = 8, 22, 14
+_CONTOUR_PER_PIXELS = 800  # a contour is a pixel wider for each so many pixels of the longer side
 _COLUMNS = ("image", "truth", "prediction", "errors")
 _INK, _PALE_INK, _PAPER = (30, 30, 30), (110, 110, 110), (255, 255, 255)
 
@@ -80,6 +81,9 @@ def overlay(
     colours: np.ndarray,
     alpha: float = 0.5,
     ignore_index: int | None = None,
+    *,
+    background: int | None = None,
+    contours: bool = False,
 ) -> np.ndarray:
     """Lay the classes' colours over an image.
 
@@ -90,6 +94,8 @@ def overlay(
         colours: one colour per class, 0..255 (C, 3).
         alpha: how much of the colour is seen, 0 (only the image) to 1 (only the colours).
         ignore_index: label of the pixels that stay as they are, or None.
+        background: class whose pixels stay as they are too, or None: every class is tinted.
+        contours: draw the borders of what is tinted in the full colour of its class, wider on larger images.
 
     Returns:
         uint8 (H, W, 3).
@@ -100,15 +106,35 @@ def overlay(
     picture = _as_rgb(image)
     if picture.shape[:2] != class_map.shape[:2]:
         raise ValueError(f"The image is {picture.shape[:2]} and the class map {class_map.shape}.")
+    if background is not None and class_map.ndim == 3:
+        class_map = class_map.copy()
+        class_map[..., background] = 0
     painted = _paint(class_map, colours, ignore_index)
     mixed = cv2.addWeighted(picture, 1 - alpha, painted, alpha, 0)
+    bare = _ignored(class_map, ignore_index)
     if class_map.ndim == 3:
-        bare = (class_map == 0).all(-1)
-        mixed[bare] = picture[bare]
-    if ignore_index is not None:
-        ignored = _ignored(class_map, ignore_index)
-        mixed[ignored] = picture[ignored]
+        bare |= (class_map == 0).all(-1)
+    elif background is not None:
+        bare |= class_map == background
+    mixed[bare] = picture[bare]
+    if contours:
+        _draw_contours(mixed, class_map, np.asarray(colours, np.uint8), bare)
     return mixed
+
+
+def _draw_contours(picture: np.ndarray, class_map: np.ndarray, colours: np.ndarray, bare: np.ndarray) -> None:
+    """Draw the inner border of each class in its colour, in place; nothing where `bare` (H, W) is set."""
+    reach = 1 + max(picture.shape[:2]) // _CONTOUR_PER_PIXELS
+    kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    if class_map.ndim == 2:
+        labels = np.where(bare, -1, class_map).astype(np.float32)  # OpenCV takes no larger integers than 16 bits
+        border = (cv2.dilate(labels, kernel) != cv2.erode(labels, kernel)) & ~bare
+        picture[border] = colours[class_map[border]]
+        return
+    for label, colour in enumerate(colours):
+        shown = (class_map[..., label] == 1).astype(np.uint8)
+        # Beyond the image a class goes on, so that its edges are no border.
+        picture[shown > cv2.erode(shown, kernel)] = colour
 
 
 def prediction_sheet(
@@ -117,10 +143,12 @@ def prediction_sheet(
     colours: np.ndarray,
     ignore_index: int | None,
     path: Path,
+    background: int | None = None,
 ) -> None:
     """Write a PNG with a row per sample: image, truth, prediction, errors; below, what the colours mean.
 
-    The legend names the classes that occur in the sheet. The file is replaced as a whole.
+    With a background class truth and prediction are laid over the image, which shows through where it is; without one
+    they are maps of plain colour. The legend names the classes that occur. The file is replaced as a whole.
 
     Args:
         samples: (image (H, W, C), truth (H, W), prediction (H, W), title) of each; sizes may differ between samples.
@@ -128,17 +156,18 @@ def prediction_sheet(
         colours: one colour per class, 0..255 (C, 3).
         ignore_index: label of the pixels without a truth, or None.
         path: the PNG to write; its folder is made.
+        background: class that is not tinted, or None: every class is.
 
     Raises:
         ValueError: no samples, sizes that differ within one, or a class without a colour.
     """
     if not samples:
         raise ValueError("A sheet of predictions needs at least one sample.")
-    rows = [
-        (_panels(image, truth, prediction, colours, ignore_index), title, _share_wrong(truth, prediction, ignore_index))
-        for image, truth, prediction, title in samples
-    ]
-    entries = list(_legend([sample[1:3] for sample in samples], classes, colours, ignore_index))
+    rows = []
+    for image, truth, prediction, title in samples:
+        panels = _panels(image, truth, prediction, colours, ignore_index, background)
+        rows.append((panels, title, _share_wrong(truth, prediction, ignore_index)))
+    entries = list(_legend([sample[1:3] for sample in samples], classes, colours, ignore_index, background))
     _write_sheet(rows, _COLUMNS, entries, path, [("wrong", WRONG), ("correct", CORRECT)])
 
 
@@ -149,6 +178,7 @@ def sample_sheet(
     colours: np.ndarray,
     ignore_index: int,
     path: Path,
+    background: int | None = None,
 ) -> None:
     """Write a PNG with a row per sample: its variants with the classes laid over; below, what the colours mean.
 
@@ -159,6 +189,7 @@ def sample_sheet(
         colours: one colour per class, 0..255 (C, 3).
         ignore_index: label of the pixels that are no class; they are hatched.
         path: the PNG to write; its folder is made.
+        background: class that is not tinted, or None: every class is.
 
     Raises:
         ValueError: no samples, an image and a mask of different sizes, or a class without a colour.
@@ -169,12 +200,12 @@ def sample_sheet(
     for variants, title in samples:
         panels = []
         for image, mask in variants:
-            picture = overlay(image, mask, colours, alpha=0.45, ignore_index=ignore_index)
+            picture = overlay(image, mask, colours, 0.45, ignore_index, background=background, contours=True)
             _hatch(picture, _ignored(mask, ignore_index), _ignored_colour(colours))
             panels.append(_fitted(picture, smooth=True))
         rows.append((panels, title, _size_note(variants[0][0])))
     masks = [[mask for _, mask in variants] for variants, _ in samples]
-    _write_sheet(rows, columns, list(_legend(masks, classes, colours, ignore_index)), path)
+    _write_sheet(rows, columns, list(_legend(masks, classes, colours, ignore_index, background)), path)
 
 
 def _hatch(picture: np.ndarray, where: np.ndarray, colour: tuple[int, int, int]) -> None:
@@ -229,7 +260,12 @@ def _write_sheet(
 
 
 def _panels(
-    image: np.ndarray, truth: np.ndarray, prediction: np.ndarray, colours: np.ndarray, ignore_index: int | None
+    image: np.ndarray,
+    truth: np.ndarray,
+    prediction: np.ndarray,
+    colours: np.ndarray,
+    ignore_index: int | None,
+    background: int | None,
 ) -> list[np.ndarray]:
     """Return the four pictures of a row, uint8 (h, w, 3), scaled to fit a panel."""
     picture = _as_rgb(image)
@@ -244,8 +280,14 @@ def _panels(
     errors = cv2.addWeighted(grey, 0.2, verdict, 0.8, 0)
     if ignore_index is not None:
         errors[_ignored(truth, ignore_index)] = _ignored_colour(colours)
-    maps = [_paint(truth, colours, ignore_index), _paint(prediction, colours, None)]
-    return [_fitted(picture, smooth=True), *(_fitted(part, smooth=False) for part in (*maps, errors))]
+    if background is None:
+        maps = [_paint(truth, colours, ignore_index), _paint(prediction, colours, None)]
+        return [_fitted(picture, smooth=True), *(_fitted(part, smooth=False) for part in (*maps, errors))]
+    options = {"alpha": 0.5, "background": background, "contours": True}
+    laid = [overlay(picture, truth, colours, ignore_index=ignore_index, **options)]
+    laid[0][_ignored(truth, ignore_index)] = _ignored_colour(colours)
+    laid.append(overlay(picture, prediction, colours, **options))
+    return [*(_fitted(part, smooth=True) for part in (picture, *laid)), _fitted(errors, smooth=False)]
 
 
 def _fitted(picture: np.ndarray, smooth: bool) -> np.ndarray:
@@ -318,11 +360,12 @@ def _legend(
     classes: Sequence[str],
     colours: np.ndarray,
     ignore_index: int | None,
+    background: int | None = None,
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Yield name and colour of each class that occurs, then of ignored pixels."""
+    """Yield name and colour of each class that occurs but the untinted one, then of ignored pixels."""
     seen = {label for maps in samples for class_map in maps for label in _shown(class_map, ignore_index)}
     for label, name in enumerate(classes):
-        if label in seen and label != ignore_index:
+        if label in seen and label not in (ignore_index, background):
             yield name, tuple(int(channel) for channel in colours[label])
     if ignore_index in seen:
         yield "ignored", _ignored_colour(colours)

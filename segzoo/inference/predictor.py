@@ -109,14 +109,16 @@ class Predictor:
         overwrite: bool = False,
         batch_size: int = 1,
         max_pixels: int | None = None,
+        background: int | None = None,
+        progress: Callable[[int], None] | None = None,
     ) -> PredictionSummary:
         """Predict image files; an image that cannot be read is reported and the rest goes on.
 
         For `<root>/a/1.jpg` come a PNG of class indices, `<out>/classes/a/1.png`, and the image under the classes'
-        colours, `<out>/overlays/a/1.jpg`; with `class_names` also a legend, `<out>/classes.json`. Each is written
-        whole or not at all. In multilabel the classes are a TIFF, with a page for each of them in their order, 0 or
-        255, as masks: channels reads it. Unless the reader turns images, an EXIF orientation is not applied: a class
-        map lies on the pixel grid that its image file stores.
+        colours with their contours, `<out>/overlays/a/1.jpg`; with `class_names` also a legend, `<out>/classes.json`.
+        Each is written whole or not at all. In multilabel the classes are a TIFF, with a page for each of them in their
+        order, 0 or 255, as masks: channels reads it. Unless the reader turns images, an EXIF orientation is not
+        applied: a class map lies on the pixel grid that its image file stores.
 
         Args:
             paths: image files; `find_images` lists those of a folder.
@@ -129,6 +131,8 @@ class Predictor:
             overwrite: whether results that exist may be replaced.
             batch_size: most images in one pass; only neighbours of the same size share one.
             max_pixels: an image with more pixels is refused before it is decoded; None: the reader's limit.
+            background: class that overlays leave as the image is; None: every class is tinted.
+            progress: called after each batch with the number of images done so far, those that failed too.
 
         Raises:
             DataError: no images, images outside `root`, among the results, or sharing a result file.
@@ -158,8 +162,11 @@ class Predictor:
                 else:
                     outputs.write_class_map(job.class_map, class_map, colours)
                 if overlays:
-                    outputs.write_overlay(job.overlay, overlay(image, class_map, colours, alpha=alpha))
+                    tinted = overlay(image, class_map, colours, alpha, background=background, contours=True)
+                    outputs.write_overlay(job.overlay, tinted)
                 summary.written.append(job.class_map)
+            if progress is not None:
+                progress(len(summary.written) + len(summary.failed))
         return summary
 
     def predict_folder(

@@ -45,6 +45,7 @@ class Report:
         worst: (image, truth, prediction, title) of the worst samples.
         samples: number of samples.
         loss: mean loss, or None.
+        background: class that pictures leave untinted, or None.
     """
 
     title: str
@@ -56,6 +57,7 @@ class Report:
     worst: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, str]]
     samples: int
     loss: float | None = None
+    background: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return all figures as plain values; n/a is None."""
@@ -99,7 +101,8 @@ class Report:
         _calibration_picture(self.calibration, folder / "calibration.png")
         if self.worst:
             sheet = folder / "worst.png"
-            prediction_sheet(self.worst, self.names, self.colours, self.confusion.ignore_index, sheet)
+            ignored = self.confusion.ignore_index
+            prediction_sheet(self.worst, self.names, self.colours, ignored, sheet, self.background)
         index = folder / "index.html"
         for path, text in (
             (folder / "report.json", json.dumps(figures, indent=2, allow_nan=False) + "\n"),

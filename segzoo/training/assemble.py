@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,22 @@ from segzoo.training.parts import rate_factors
 from segzoo.training.schedules import OneCycle, WarmUpDecay
 from segzoo.training.stages import Stage, Stages
 
+# Formats of objects, whose first class is what no object covers unless masks.background says another.
+_FIRST_CLASS_IS_BACKGROUND = frozenset({"coco", "labelme", "instances"})
+_BACKGROUND_NAMES = frozenset({"background", "bg", "unlabeled", "unlabelled", "void", "none"})
+
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
 def build_source(config: Config, split: str, strict: bool = True) -> Source:
-    """The samples of the "train" or "val" split; with `training.overfit` both are the same few of the former.
+    """The samples of the "train", "val" or "test" split; `strict` as in `FolderSource`.
 
-    `strict` as in `FolderSource`.
+    With `training.overfit` "train" and "val" are the same few of the former.
+
+    Raises:
+        DataError: samples that cannot be used, or no test split.
     """
-    if config.training.overfit is not None:
+    if config.training.overfit is not None and split != "test":
         return _few(whole_source(config, "train", strict), config.training.overfit)
     return whole_source(config, split, strict)
 
@@ -45,38 +53,86 @@ def _few(source: Source, count: int) -> Source:
 
 
 def whole_source(config: Config, split: str, strict: bool = True) -> Source:
-    """The samples of the "train" or "val" split, without `training.overfit`; `strict` as in `FolderSource`."""
-    settings = config.data.split
-    if settings is None:
+    """The samples of the "train", "val" or "test" split, without `training.overfit`; `strict` as in `FolderSource`.
+
+    Raises:
+        DataError: samples that cannot be used, or no test split.
+    """
+    section = config.data
+    if section.split is None or (split == "test" and section.test_split is not None):
+        if split == "test" and section.test_split is None:
+            raise _no_test_split()
         return _stored(config, split, strict=strict)
-    if settings.train is not None and settings.val is not None and isinstance(config.data, FolderData):
-        # A list of images and masks is a source by itself, whatever folders they lie in.
-        root = Path(config.data.root)
-        train, val = (data.listed_pairs(Path(path), root) for path in (settings.train, settings.val))
-        if train is not None and val is not None:
-            data.refuse_common(train, val, (settings.train, settings.val))
-        pairs = train if split == "train" else val
-        if pairs is not None:
-            return _stored(config, None, pairs)
+    # A list of images and masks is a source by itself, whatever folders they lie in.
+    pairs = _listed_pairs(config).get(split)
+    if pairs is not None:
+        return _stored(config, None, pairs)
+    dealt = _dealt(config, strict)
+    if split not in dealt:
+        raise _no_test_split()
+    return dealt[split]
+
+
+def has_test_split(config: Config) -> bool:
+    """Whether the configuration, or the CSV file that it names, has a test split."""
+    section, split = config.data, config.data.split
+    if section.test_split is not None:
+        return True
+    if split is None:
+        return False
+    if split.csv is not None and split.fraction is None and split.fold is None and split.train is None:
+        return "test" in _dealt(config, strict=False)
+    return split.test is not None or split.test_fraction is not None
+
+
+def _no_test_split() -> DataError:
+    return DataError(
+        "There is no test split. Name one: data.test_split, a folder in data.root; or in data.split test, a list of "
+        "samples, test_fraction, a share of them, or test in the column split of the csv. With an older run: "
+        "segzoo evaluate RUN --split test --set data.test_split=test."
+    )
+
+
+def _listed_pairs(config: Config) -> dict[str, list[data.Pair] | None]:
+    """The images and masks that the lists of `data.split` name; None for a list of ids, nothing without lists."""
+    settings = config.data.split
+    if settings is None or settings.train is None or settings.val is None or not isinstance(config.data, FolderData):
+        return {}
+    root = Path(config.data.root)
+    lists = {"train": settings.train, "val": settings.val, **({"test": settings.test} if settings.test else {})}
+    pairs = {name: data.listed_pairs(Path(path), root) for name, path in lists.items()}
+    for one, other in itertools.combinations(lists, 2):
+        first, second = pairs[one], pairs[other]
+        if first is not None and second is not None:
+            data.refuse_common(first, second, (lists[one], lists[other]))
+    return pairs
+
+
+def _dealt(config: Config, strict: bool) -> Mapping[str, Source]:
+    """The splits of a data set that has none of its own, as `data.split` deals them."""
+    settings = config.data.split
+    assert settings is not None
     return data.split(
         _stored(config, None, strict=strict),
         fraction=settings.fraction,
         fold=(settings.fold.index, settings.fold.of) if settings.fold else None,
         train=settings.train,
         val=settings.val,
+        test=settings.test,
+        test_fraction=settings.test_fraction,
         csv=settings.csv,
         seed=settings.seed,
         group=settings.group,
         stratify=settings.stratify,
         workers=config.data.workers,
         strict=strict,
-    )[split]
+    )
 
 
 def _stored(config: Config, split: str | None, pairs: list[data.Pair] | None = None, strict: bool = True) -> Source:
-    """The samples as they are stored for "train" or "val"; None: those of a data set without splits, or `pairs`."""
+    """The samples as they are stored for a split; None: those of a data set without splits, or `pairs`."""
     section = config.data
-    name = {"train": section.train_split, "val": section.val_split, None: "."}[split]
+    name = {"train": section.train_split, "val": section.val_split, "test": section.test_split, None: "."}[split]
     if isinstance(section, FolderData):
         return data.create_source(
             "folder",
@@ -94,7 +150,7 @@ def _stored(config: Config, split: str | None, pairs: list[data.Pair] | None = N
             strict=strict,
             pairs=pairs,
         )
-    count = section.val_count if split == "val" else section.train_count
+    count = section.val_count if split in ("val", "test") else section.train_count
     return data.create_source(
         "generated",
         split=name if split else section.train_split,
@@ -151,6 +207,20 @@ def colours(config: Config) -> np.ndarray:
     if isinstance(config.data, FolderData) and config.data.palette:
         return np.array(config.data.palette, dtype="uint8")
     return palette(len(class_names(config)))
+
+
+def background(config: Config) -> int | None:
+    """Label of the class that pictures leave untinted; None where no class is what lies behind the others."""
+    names = class_names(config)
+    if config.mode == "binary":
+        return 0
+    if isinstance(config.data, FolderData) and config.mode == "multiclass":
+        stated = config.data.masks.get("background")
+        if stated in names:
+            return names.index(stated)
+        if stated is None and config.data.masks["format"] in _FIRST_CLASS_IS_BACKGROUND:
+            return 0
+    return next((label for label, name in enumerate(names) if name.strip("_ ").lower() in _BACKGROUND_NAMES), None)
 
 
 def trackers(config: Config) -> dict[str, dict[str, Any]]:

@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from segzoo.files import replacing
 
+_TOWERING = 5.0
 _TRAIN, _VALIDATION, _QUIET = "#0072b2", "#d55e00", "#777777"
 
 
@@ -44,7 +45,7 @@ def plot_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     _line(losses, *points("val_loss"), _VALIDATION, "validation")
     _finish(losses, "loss", unit)
     if losses.lines:
-        losses.set_ylim(min(0.0, losses.get_ylim()[0]), losses.dataLim.y1 * 1.05 or 1.0)
+        _limit_losses(losses, unit)
         losses.legend(frameon=False)
 
     scores = figure.add_subplot(grid[0, 1])
@@ -86,6 +87,24 @@ def _finish(axes: Axes, title: str, unit: str) -> None:
         axes.set_xlim(axes.dataLim.x0 - 0.03 * axes.dataLim.width, axes.dataLim.x1 + 0.03 * axes.dataLim.width)
     else:
         axes.set_xlim(axes.dataLim.x0 - 1, axes.dataLim.x0 + 1)
+
+
+def _limit_losses(axes: Axes, unit: str) -> None:
+    """Choose the limits of the losses; a few that tower over the rest, as in a first epoch, lie outside, with a word.
+
+    What towers is more than `_TOWERING` times the upper quartile: the rest would be a flat line at the bottom.
+    """
+    points = [(y, x) for line in axes.lines for x, y in line.get_xydata().tolist()]
+    values = sorted(y for y, _ in points)
+    quartile = values[3 * (len(values) - 1) // 4]
+    outside = [point for point in points if quartile > 0 and point[0] > _TOWERING * quartile]
+    top = max(y for y in values if not outside or y <= _TOWERING * quartile)
+    axes.set_ylim(min(0.0, axes.get_ylim()[0]), 1.05 * top or 1.0)
+    if not outside:
+        return
+    highest, place = max(outside)
+    what = f"{highest:.3g} at {unit} {place:g}" if len(outside) == 1 else f"{len(outside)} points, up to {highest:.3g}"
+    axes.text(0.02, 0.98, f"\u2191 outside: {what}", transform=axes.transAxes, va="top", fontsize=9, color=_QUIET)
 
 
 def _mark_best(axes: Axes, xs: list[float], ys: list[float], unit: str) -> None:

@@ -12,6 +12,7 @@ import keras
 from rich.console import Console
 
 from segzoo.config import Config
+from segzoo.device import device_name
 from segzoo.errors import RunError, RunInterruptedError, SegzooError
 from segzoo.files import remove
 from segzoo.model import LOGITS
@@ -49,6 +50,7 @@ class Epochs:
         pictured: ids of the validation samples in the sheet of predictions.
         distribution: the devices; of several processes each has its share of `val_batches`.
         after_first_step: called after the first step of an epoch, when the step has been traced.
+        why_not_finite: says why the loss of a step, the first being 0, or the weights after it are not finite.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Epochs:
         pictured: frozenset[str] = frozenset(),
         distribution: Distribution | None = None,
         after_first_step: Callable[[], None] = lambda: None,
+        why_not_finite: Callable[[int], str] = lambda step: "",
     ):
         self.config = config
         self.settings = config.training
@@ -80,6 +83,7 @@ class Epochs:
         self.names = assemble.class_names(config)
         self.distribution = distribution or Distribution()
         self.after_first_step = after_first_step
+        self.why_not_finite = why_not_finite
         self.outputs = Outputs(config, folder, trained, self.distribution, console)
         self._predictor = self.distribution.predictor(self.outputs.predicting)
         self._resumed: Stored | None = None  # until the metrics of its epoch are restored
@@ -96,7 +100,7 @@ class Epochs:
         self._resumed = stored
         if self.folder.is_written:
             remove(self.folder.result)  # there is one where a finished run is continued
-        self.folder.write_session("start" if stored is None else "resume", step=progress.step)
+        self.folder.write_session("start" if stored is None else "resume", step=progress.step, device=device_name())
         self.folder.rewrite_log(progress)
         if stored is None:
             self.folder.write_log(
@@ -121,9 +125,7 @@ class Epochs:
 
     def is_over(self, progress: Progress) -> bool:
         """Whether no epoch is left, or is under way."""
-        if progress.position:
-            return False
-        return progress.stopped is not None or progress.epoch >= self.settings.epochs
+        return progress.is_over(self.settings.epochs)
 
     def evaluate(self, progress: Progress) -> Evaluation:
         """Evaluate the network as it is on the validation split."""
@@ -276,13 +278,13 @@ class Epochs:
         self._ticked = now
 
     def _not_finite_message(self, error: NotFiniteError, progress: Progress) -> str:
-        self.folder.write_log(progress, "not_finite", step=progress.step, what=str(error))
+        why = self.why_not_finite(progress.step - 1)
+        self.folder.write_log(progress, "not_finite", step=progress.step, what=str(error), why=why)
         kept = f"{self.folder.last} holds the last good weights." if self.folder.last.exists() else ""
         kept = kept or "No epoch was finished before it, so there are no weights to keep."
         return (
             f"{error} at step {progress.step} (epoch {(progress.step - 1) // self.steps + 1}), so training stopped. "
-            f"{kept} Lower training.optimizer.learning_rate, set training.optimizer.clip_norm: 1.0, or use precision: "
-            "float32."
+            f"{kept} {why}"
         )
 
 

@@ -49,6 +49,7 @@ def evaluate(
     worst: int = 0,
     calibration: Calibration | None = None,
     multilabel: bool = False,
+    progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Run `model` over `batches` of images `(B, H, W, C)`, masks `(B, H, W)` and ids.
 
@@ -63,6 +64,7 @@ def evaluate(
         worst: how many samples of lowest mean IoU are returned with their pictures.
         calibration: filled with the confidences of the predictions, where it is given.
         multilabel: classes may overlap: masks and predictions are `(B, H, W, classes)` of 0 and 1.
+        progress: called after each batch with the number of samples done so far.
 
     Raises:
         DataError: a label that is neither a class nor the ignore index.
@@ -95,6 +97,8 @@ def evaluate(
                 # A heap keeps the pictures of the worst only; -score, because its first is the smallest.
                 entry = (-score, -len(result.images), (image, mask, prediction, f"{name}: mean IoU {score:.3f}"))
                 (heapq.heappush if len(lowest) < worst else heapq.heappushpop)(lowest, entry)
+        if progress is not None:
+            progress(seen)
     if loss is not None and seen:
         result.loss = total / seen
     result.worst = [picture for *_, picture in sorted(lowest, key=lambda entry: entry[:2], reverse=True)]

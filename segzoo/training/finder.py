@@ -21,6 +21,7 @@ from segzoo.errors import RunError
 from segzoo.files import replacing
 from segzoo.training import assemble
 from segzoo.training.class_pixels import ClassPixels
+from segzoo.training.diagnosis import explain
 from segzoo.training.feed import Feed
 from segzoo.training.schedules import Ramp
 from segzoo.training.start import Start
@@ -154,7 +155,7 @@ def find_learning_rate(config: Config, *, start: float = 1e-6, end: float = 1.0,
     finding = judge(rates, record.losses)
     if not finding.smoothed:
         raise RunError(
-            "The loss is not finite at the first step already; look at the data, the loss and the precision."
+            f"The loss is not finite at the first step already. {explain(config, network, loss, batches, 0)}"
         )
     return finding
 

@@ -37,6 +37,11 @@ class Stored:
     facts: dict[str, Any]
     arrays: dict[str, np.ndarray]
 
+    @property
+    def is_bare(self) -> bool:
+        """Whether it holds facts alone: a finished run has dropped its variables."""
+        return not self.arrays
+
 
 def previous_of(path: Path) -> Path:
     """Where the generation before `path` lies: state.npz has state.previous.npz."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -17,11 +18,13 @@ from rich.markup import escape
 from segzoo.backend import collection_paused, make_deterministic, precision_note, start_backend, use_xla
 from segzoo.config import Config, dump_config
 from segzoo.data import Source, remarks
+from segzoo.device import device_name, idle_card_note
 from segzoo.errors import RunError, StorageError
 from segzoo.tracking import check_packages
 from segzoo.training import assemble
 from segzoo.training.batchnorm import momentum_for, set_momentum
 from segzoo.training.class_pixels import ClassPixels
+from segzoo.training.diagnosis import explain
 from segzoo.training.distribution import Distribution, start_distribution
 from segzoo.training.epochs import Epochs
 from segzoo.training.evaluation import evenly_spaced
@@ -32,6 +35,7 @@ from segzoo.training.outputs import Result, Trained
 from segzoo.training.plateau import PlateauFactor
 from segzoo.training.progress import Progress
 from segzoo.training.run import OriginWarning, RunFolder, run_folder
+from segzoo.training.short_run import short_run_notes
 from segzoo.training.start import Start
 from segzoo.training.state import restore
 from segzoo.weights import WeightsWarning
@@ -122,7 +126,8 @@ def _train_on(
             network.weights_report = progress.weights or network.weights_report  # where the run itself started from
             # All processes assign all variables, in one order: to assign one that they share is a joint act in JAX.
             stored = _shared(stored, facts, distribution)
-            restore(stored, network, folder.state, trained.extra)
+            if not stored.is_bare:
+                restore(stored, network, folder.state, trained.extra)
         _say_what_is_trained(config, network, sources, steps, console)
         val_batches = assemble.eval_batches(config, sources["val"], (distribution.process, distribution.processes))
         own_ids = [sources["val"].ids[index] for index in val_batches.indices]
@@ -138,14 +143,18 @@ def _train_on(
             pictured=evenly_spaced(own_ids, config.output.pictures),
             distribution=distribution,
             after_first_step=after_first_step,
+            why_not_finite=functools.partial(explain, config, network, loss, batches),
         )
-        if distribution.from_chief(folder.result.is_file) and epochs.is_over(progress):
+        is_bare = stored is not None and stored.is_bare
+        if (is_bare or distribution.from_chief(folder.result.is_file)) and epochs.is_over(progress):
             return epochs.outputs.result(progress)
         if facts is None or progress.origin != origin:
             progress.origin = origin
             if folder.is_written:
                 dump_config(config, folder.config)
-            folder.write_environment(config, origin["data"], str(network.weights_report))
+            folder.write_environment(
+                config, origin["data"], str(network.weights_report), device_name(), bool(network.jit_compile)
+            )
         try:
             return epochs.run(batches.batches, progress, stored)
         except StorageError as error:
@@ -218,6 +227,10 @@ def _say_what_is_trained(
     )
     for remark in dict.fromkeys(remark for source in sources.values() for remark in remarks(source)):
         console.print(f"[yellow]Note:[/] {escape(remark)}", highlight=False, soft_wrap=True)
+    console.print(f"Device: {device_name()}", highlight=False, markup=False, soft_wrap=True)
+    for note in (idle_card_note(), *short_run_notes(config, network, steps)):
+        if note:
+            console.print(f"[yellow]Warning:[/] {escape(note)}", highlight=False, soft_wrap=True)
     if note := precision_note(config.training.precision):
         console.print(f"[yellow]Warning:[/] {note}", highlight=False, soft_wrap=True)
     if config.training.overfit is not None:

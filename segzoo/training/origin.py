@@ -16,6 +16,8 @@ _FREE = {
     "config.name",
     "config.output.root",
     "config.data.root",
+    "config.data.test_split",
+    "config.data.split.test",
     "config.data.workers",
     "config.data.cache_mb",
     "config.data.disk_cache",
@@ -23,6 +25,7 @@ _FREE = {
     "config.training.save_every",
     "config.output.pictures",
     "config.output.pictures_every",
+    "config.output.keep_state",
     "config.tracking",
 }
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import keras
 from rich.console import Console
+from rich.markup import escape
 
 from segzoo.config import Config
-from segzoo.errors import RunError
+from segzoo.errors import RunError, StorageError
 from segzoo.files import replacing
 from segzoo.metrics import ConfusionMatrix, MultilabelCounts
 from segzoo.model import logits_only
@@ -30,7 +31,7 @@ from segzoo.training.reports import Reports
 from segzoo.training.run import RunFolder
 from segzoo.training.screen import class_table
 from segzoo.training.stages import Stages
-from segzoo.training.state import Extra
+from segzoo.training.state import Extra, drop_variables
 from segzoo.training.summary import write_summary
 from segzoo.weights import bare, load_file, save_file
 
@@ -204,3 +205,24 @@ class Outputs:
         self.folder.write_session("finish", step=progress.step)
         with replacing(self.folder.result) as temporary:
             temporary.write_text(json.dumps({**found, "seconds": round(progress.seconds, 1)}, indent=2) + "\n")
+        if not self.config.output.keep_state:
+            self._drop_state(progress)
+
+    def _drop_state(self, progress: Progress) -> None:
+        """Leave of the state what a finished run still needs, once all that is made from it is on the disk."""
+        try:
+            self.folder.rewrite_log(progress)  # lines that were appended may still be on their way to the disk
+            freed = drop_variables(self.folder.state, progress)
+        except StorageError as error:  # nothing is lost, and the run is finished
+            self.console.print(
+                f"[yellow]Warning:[/] {escape(str(error))} So the run keeps its state, which it needs no more.",
+                highlight=False,
+                soft_wrap=True,
+            )
+            return
+        self.console.print(
+            f"Dropped the optimizer's state, {freed / 1e6:,.1f} MB: weights and figures stay, further training would "
+            "need output.keep_state: true.",
+            highlight=False,
+            soft_wrap=True,
+        )

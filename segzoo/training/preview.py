@@ -37,5 +37,11 @@ def preview(config: Config, path: Path, count: int = 6, variants: int = 3) -> No
         samples.append((shown, stored.id))
     columns = ["as stored", *(f"epoch {epoch + 1}" for epoch in range(variants))]
     sample_sheet(
-        samples, columns, assemble.class_names(config), assemble.colours(config), config.data.ignore_index, path
+        samples,
+        columns,
+        assemble.class_names(config),
+        assemble.colours(config),
+        config.data.ignore_index,
+        path,
+        assemble.background(config),
     )

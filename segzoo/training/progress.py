@@ -68,6 +68,10 @@ class Progress:
     events: list[dict[str, Any]] = field(default_factory=list)
     origin: dict[str, Any] = field(default_factory=dict)
 
+    def is_over(self, epochs: int) -> bool:
+        """Whether a run of so many epochs has none left, and none under way."""
+        return not self.position and (self.stopped is not None or self.epoch >= epochs)
+
     @property
     def history(self) -> list[dict[str, Any]]:
         """One row of figures for each epoch, as in metrics.csv."""

@@ -112,4 +112,5 @@ class Reports:
                 assemble.colours(self.config),
                 self.config.data.ignore_index,
                 self.folder.figures / f"{name}.png",
+                background=assemble.background(self.config),
             )

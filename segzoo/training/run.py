@@ -190,8 +190,8 @@ class RunFolder:
             resume_anyway: go on although the origin is another one, with a warning.
 
         Raises:
-            RunError: a finished run and neither `resume` nor `overwrite`; a run of another configuration, other data
-                or other code; a state that cannot be read.
+            RunError: a finished run and neither `resume` nor `overwrite`; one that dropped its variables and should be
+                trained further; a run of another configuration, other data or other code; a state that cannot be read.
 
         Warns:
             DamagedStateWarning: the newest state is damaged and the one before it is used.
@@ -209,6 +209,9 @@ class RunFolder:
                 )
             dump_config(config, self.config)
             return None
+        if stored.is_bare:
+            self._check_kept(stored, config)
+            files.remove(generations.previous_of(self.state))  # where a kill came while the run dropped it
         if changed := differences(stored.facts["origin"], origin):
             text = f"The run in {self.path} was started with something else: {'; '.join(changed)}."
             if not resume_anyway:
@@ -218,12 +221,23 @@ class RunFolder:
                 )
             _refuse_another_decoder(self.path, config, stored.facts["origin"])
             warnings.warn(f"{text} Training goes on with what is given now.", OriginWarning, stacklevel=2)
-        elif self.result.is_file() and not resume:
+        elif (stored.is_bare or self.result.is_file()) and not resume:
             raise RunError(
                 f"{self.path} already holds a finished run. Show it again by --resume, choose another folder by "
                 "--set name=..., or replace it by --overwrite."
             )
         return stored
+
+    def _check_kept(self, stored: generations.Stored, config: Config) -> None:
+        """Raise RunError where the configuration asks a run that dropped its variables for more epochs."""
+        epochs, done = config.training.epochs, stored.facts["epoch"]
+        if stored.facts["stopped"] is None and done < epochs:
+            raise RunError(
+                f"{self.path} holds a finished run of {done} epochs without the optimizer's variables, which it "
+                f"dropped at its end (output.keep_state: false), so it cannot be trained on to {epochs}. Start a new "
+                f"run from its weights: --set name=... --set training.init_from={self.path}; or train anew with "
+                "output.keep_state: true, by --set name=... or --overwrite."
+            )
 
     def _remove(self) -> None:
         # The configuration goes last: until then this is a run folder, which --overwrite may replace.
@@ -262,8 +276,18 @@ class RunFolder:
         except (OSError, ValueError, LookupError, TypeError):
             return ""
 
-    def write_environment(self, config: Config, fingerprints: dict[str, str], weights: str) -> None:
-        """Write what the figures of this run depend on beyond its configuration."""
+    def write_environment(
+        self, config: Config, fingerprints: dict[str, str], weights: str, device: str, xla: bool
+    ) -> None:
+        """Write what the figures of this run depend on beyond its configuration.
+
+        Args:
+            config: the resolved configuration.
+            fingerprints: of the data, by split.
+            weights: where the weights came from.
+            device: name of what computes, see `device_name`.
+            xla: whether the training step is compiled by XLA.
+        """
         if not self.is_written:
             return
         found = {"segzoo": __version__}
@@ -278,6 +302,8 @@ class RunFolder:
             "platform": platform.platform(),
             "cpu_count": os.cpu_count(),
             "backend": sys.modules["keras"].backend.backend() if "keras" in sys.modules else None,
+            "device": device,
+            "xla": xla,
             "git_commit": _git_commit(),
             "seed": config.seed,
             "data_fingerprints": fingerprints,

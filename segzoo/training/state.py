@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from segzoo import files
 from segzoo.errors import RunError
 from segzoo.training import generations
 from segzoo.training.progress import Progress
@@ -43,6 +44,25 @@ def save_state(path: Path, network: keras.Model, progress: Progress, extra: Extr
     arrays["random/python"] = np.array(json.dumps(random.getstate()))
     arrays["random/numpy"] = np.array(json.dumps(np.random.get_state(legacy=False), default=np.ndarray.tolist))  # noqa: NPY002
     generations.write(path, progress.to_json(), arrays)
+
+
+def drop_variables(path: Path, progress: Progress) -> int:
+    """Replace the state of a finished run by one that only says where it stands; returns the bytes that came free.
+
+    A kill in between leaves the old state, or the new one and beside it the old one as the previous generation.
+
+    Raises:
+        StorageError: the file system refuses; a whole state is there.
+    """
+    previous = generations.previous_of(path)
+    before = _bytes(path, previous)
+    generations.write(path, progress.to_json(), {})
+    files.remove(previous)
+    return before - _bytes(path, previous)
+
+
+def _bytes(*paths: Path) -> int:
+    return sum(path.stat().st_size for path in paths if path.is_file())
 
 
 def load_progress(path: Path) -> Progress:

@@ -44,6 +44,42 @@ def names(parts: list[list[int]], ids: list[str]) -> list[set[str]]:
     return [{ids[place] for place in part} for part in parts]
 
 
+def test_a_test_share_is_dealt_first_and_the_same_in_every_fold():
+    source = Labelled(np.ones((100, 2), bool))
+    shared = split(source, fraction=0.3, test_fraction=0.2)
+    assert {name: len(part) for name, part in shared.items()} == {"test": 20, "train": 50, "val": 30}
+    assert sorted(name for part in shared.values() for name in part.ids) == source.ids
+    folds = [split(source, fold=(index, 4), test_fraction=0.2) for index in range(4)]
+    assert all(fold["test"].ids == shared["test"].ids for fold in folds)
+    assert [len(fold["val"]) for fold in folds] == [20] * 4
+    assert sorted(name for fold in folds for name in fold["val"].ids) == sorted(
+        set(source.ids) - set(shared["test"].ids)
+    )
+    grouped = split(source, fraction=0.3, test_fraction=0.2, group=r"^s\d\d")
+    tens = {name: {id[:3] for id in part.ids} for name, part in grouped.items()}
+    assert [len(tens[name]) for name in ("test", "val", "train")] == [2, 3, 5]
+    assert not tens["test"] & tens["val"] and not tens["test"] & tens["train"]
+    # Without a test split the deal is what it always was.
+    assert split(source, fraction=0.3)["val"].places == deal(source.ids, [0.3, 0.7])[0]
+
+
+def test_a_list_or_a_word_in_the_table_names_the_test_split(tmp_path):
+    source = Labelled(np.ones((6, 2), bool))
+    for name, ids in {"train": source.ids[:3], "val": source.ids[3:5], "test": source.ids[5:]}.items():
+        (tmp_path / f"{name}.txt").write_text("\n".join(ids))
+    lists = {name: tmp_path / f"{name}.txt" for name in ("train", "val", "test")}
+    assert split(source, **lists)["test"].ids == ["s005"]
+    (tmp_path / "test.txt").write_text("s004\ns005")
+    with pytest.raises(DataError, match=r"'s004' .* in both .*val\.txt and .*test\.txt"):
+        split(source, **lists)
+    table = tmp_path / "table.csv"
+    table.write_text("image,split\n" + "\n".join(f"{id},{w}" for id, w in zip(source.ids, "aabbcc", strict=True)))
+    table.write_text(table.read_text().replace(",a", ",train").replace(",b", ",valid").replace(",c", ",Test"))
+    assert split(source, csv=table)["test"].ids == ["s004", "s005"]
+    table.write_text(table.read_text().replace(",Test", ",unused"))
+    assert set(split(source, csv=table)) == {"train", "val"}
+
+
 @pytest.mark.parametrize("share", [0.1, 0.2, 0.37, 0.5])
 def test_every_sample_is_in_one_part_and_the_shares_are_met(share):
     val, train = deal(IDS, [share, 1 - share])

@@ -51,6 +51,54 @@ def test_an_overlay_mixes_and_leaves_ignored_pixels():
     assert mixed.dtype == np.uint8
 
 
+def test_the_background_stays_as_it_is_and_a_contour_has_the_full_colour():
+    image = np.full((9, 12, 3), 100, np.uint8)
+    labels = np.zeros((9, 12), int)
+    labels[2:7, 3:9] = 2
+    labels[:, 11] = IGNORE
+    mixed = overlay(image, labels, COLOURS, 0.5, IGNORE, background=0, contours=True)
+    inside = np.zeros(labels.shape, bool)
+    inside[3:6, 4:8] = True
+    border = (labels == 2) & ~inside
+    assert (mixed[(labels == 0) | (labels == IGNORE)] == 100).all()
+    assert (mixed[border] == COLOURS[2]).all()
+    np.testing.assert_allclose(mixed[inside], np.broadcast_to(0.5 * 100 + 0.5 * COLOURS[2], (12, 3)), atol=0.51)
+    # Without a background both sides of a border are drawn; the edge of the image is none.
+    everything = overlay(image[:, :11], labels[:, :11], COLOURS, 0.5, contours=True)
+    assert (everything[1, 3:9] == COLOURS[0]).all() and (everything[0, 0] != COLOURS[0]).any()
+
+
+def test_overlapping_classes_have_contours_of_their_own_and_a_background_among_them_has_none():
+    image = np.full((8, 8, 3), 100, np.uint8)
+    layers = np.zeros((8, 8, 3), np.uint8)
+    layers[..., 0] = 1
+    layers[1:6, 1:6, 1] = 1
+    layers[3:8, 3:8, 2] = 1
+    mixed = overlay(image, layers, COLOURS, 0.5, background=0, contours=True)
+    assert (mixed[0] == 100).all() and (mixed[:, 0] == 100).all()
+    assert (mixed[1, 1:6] == COLOURS[1]).all() and (mixed[3, 3:8] == COLOURS[2]).all()
+    np.testing.assert_allclose(mixed[6, 6], 50 + COLOURS[2] / 2, atol=0.51)
+    np.testing.assert_allclose(mixed[4, 4], 50 + (COLOURS[1].astype(int) + COLOURS[2]) / 4, atol=1)
+    assert (layers[..., 0] == 1).all()
+
+
+def test_a_wide_image_has_wider_contours_and_labels_beyond_16_bits_are_exact():
+    labels = np.zeros((4, 1700), np.int32)
+    labels[:, 800:] = 40_001
+    colours = np.zeros((40_002, 3), np.uint8)
+    colours[40_001] = 200
+    mixed = overlay(np.zeros((4, 1700, 3), np.uint8), labels, colours, 0.5, background=0, contours=True)
+    assert np.flatnonzero((mixed == 200).all((0, 2))).tolist() == [800, 801, 802]
+
+
+def test_with_a_background_a_sheet_shows_truth_and_prediction_on_the_image(tmp_path):
+    prediction_sheet([sample()], ["a", "b", "c"], COLOURS, IGNORE, tmp_path / "sheet.png", background=0)
+    assert pixels(tmp_path / "sheet.png", COLOURS[0]) == 0  # not even in the legend
+    half = 0.5 * 90 + 0.5 * COLOURS[1].astype(float)
+    assert pixels(tmp_path / "sheet.png", half, 2) > 300 * 225 * 0.5
+    assert pixels(tmp_path / "sheet.png", COLOURS[1], 2) > 300
+
+
 @pytest.mark.parametrize(
     ("image", "expected"),
     [

@@ -16,7 +16,7 @@ name: tiny
 model: {decoder: fpn, backbone: resnet18, weights: none}
 data: {source: generated, size: [32, 32], train_count: 8, val_count: 4, batch_size: 4, eval_batch_size: 4}
 training: {epochs: 3, ema: 0.9, optimizer: {learning_rate: 0.01}, schedule: {warmup_steps: 0}}
-output: {pictures: 0}
+output: {keep_state: true, pictures: 0}
 """
 
 

@@ -39,7 +39,7 @@ training:
   save_every: 0
   reduce_on_plateau: {patience: 1, min_delta: 0.9}
   early_stopping: {patience: 9}
-output: {pictures: 2}
+output: {pictures: 2, keep_state: true}
 """
 STEPS, VAL_BATCHES = 6, 6
 
@@ -56,7 +56,7 @@ def quick(small_network, monkeypatch):
     """Steps without a graph, which would take seconds to trace in every run, and pictures that show their content."""
     import tensorflow as tf
 
-    def sheet(pictures, names, colours, ignore_index, path):
+    def sheet(pictures, names, colours, ignore_index, path, **options):
         write(path, *(part for picture in pictures for part in picture[:3]))
 
     def write(path, *arrays):
@@ -156,7 +156,7 @@ class Snapshots:
 def watched(quick, run, tmp_path, monkeypatch):
     """Run once and copy its folder at every moment at which it changed; the setting is that of save_every."""
 
-    def watched(save_every):
+    def watched(save_every, *overrides):
         snapshots = Snapshots(tmp_path / "watched" / "tiny", tmp_path / "copies")
         after_step, batches = course.Epochs.after_step, course.Epochs._until_asked_to_stop
         with monkeypatch.context() as patch:
@@ -173,7 +173,7 @@ def watched(quick, run, tmp_path, monkeypatch):
             patch.setattr(course.Epochs, "after_step", step)
             patch.setattr(course.Epochs, "_until_asked_to_stop", validation)
             patch.setattr(files, "fault", snapshots)
-            folder = run(tmp_path / "watched", f"training.save_every={save_every}")
+            folder = run(tmp_path / "watched", f"training.save_every={save_every}", *overrides)
         return folder, snapshots
 
     return watched
@@ -201,6 +201,40 @@ def test_killed_at_every_step_validation_batch_and_file_operation(whole, watched
             raise AssertionError(f"killed {moment}: {copy}") from error
         shutil.rmtree(copy.parent)
     assert resumed_at == (set(range(STEPS + 1)) if save_every == "0" else {0, 3, 6})
+
+
+def bare(left):
+    """Of what a run leaves, what it leaves without variables in its state, which then has the whole log too."""
+    kept = {key: value for key, value in left.items() if not key.startswith(("model/", "optimizer/", "random/"))}
+    return {**kept, "events": left["log"]}
+
+
+def test_killed_at_every_file_operation_of_its_end_a_run_has_its_state_or_needs_it_no_more(
+    whole, watched, run, tmp_path
+):
+    folder, snapshots = watched("1e9", "output.keep_state=false")
+    assert left_behind(folder) == bare(whole)
+    assert not (folder / "state.previous.npz").exists() and (folder / "state.npz").stat().st_size < 20_000
+    snapshots("the end", folder)
+    finished = [(moment, copy) for moment, copy in snapshots.copies if (copy / "result.json").exists()]
+    states = []
+    for moment, copy in finished:
+        stored = generations.read(copy / "state.npz")
+        states.append((stored.is_bare, (copy / "state.npz").exists(), (copy / "state.previous.npz").exists()))
+        if not stored.is_bare:
+            kept = {key: (value.dtype.str, value.tobytes()) for key, value in stored.arrays.items()}
+            assert kept == {key: whole[key] for key in kept} and len(kept) == len(whole) - len(bare(whole)), moment
+        assert run(copy.parent, "output.keep_state=false", resume=True) == copy
+        left = left_behind(copy)
+        assert (left if stored.is_bare else bare(left)) == bare(whole), moment
+        assert not stored.is_bare or not (copy / "state.previous.npz").exists(), moment
+    # Whole, with the one before it; renamed to be the one before; bare with that beside it; bare alone.
+    assert list(dict.fromkeys(states)) == [
+        (False, True, True), (False, False, True), (True, True, True), (True, True, False)
+    ]  # fmt: skip
+    for moment, copy in snapshots.copies:
+        if (moment, copy) not in finished:
+            assert left_behind(run(copy.parent, "output.keep_state=false")) == bare(whole), moment
 
 
 def test_a_disk_that_refuses_any_operation_stops_the_run_and_loses_nothing(whole, watched, run, tmp_path, monkeypatch):

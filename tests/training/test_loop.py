@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segzoo import files
 from segzoo.config import load_config
 from segzoo.data.generated import CLASSES
 from segzoo.errors import RunError
 from segzoo.losses import class_weights
-from segzoo.training import assemble, load_run, train
+from segzoo.training import assemble, generations, load_run, train
 from segzoo.training import epochs as course
 from segzoo.training.class_pixels import ClassPixels
 from segzoo.training.state import load_progress
@@ -54,7 +55,7 @@ def test_a_run_leaves_all_that_the_contract_names(config, console, tmp_path):
     names = {path.name for path in result.folder.iterdir()}
     assert names == {
         "config.yaml", "environment.json", "log.jsonl", "sessions.jsonl", "metrics.csv", "state.npz",
-        "state.previous.npz", "best.weights.h5", "last.weights.h5", "model.keras", "result.json", "figures",
+        "best.weights.h5", "last.weights.h5", "model.keras", "result.json", "figures",
         "tensorboard", ".lock", "summary.md", "summary.html",
     }  # fmt: skip
     figures = {path.stem for path in (result.folder / "figures").iterdir()}
@@ -166,12 +167,62 @@ def test_a_folder_with_a_run_is_never_overwritten_silently(config, console, tmp_
         with pytest.raises(RunError, match=r"training\.optimizer\.learning_rate was 0\.001 and is 0\.01"):
             train(config("training.epochs=1", "training.optimizer.learning_rate=0.01"), console=console, **how)
     assert (folder / "state.npz").read_bytes() == before
+    train(config("training.epochs=1", "output.keep_state=true"), overwrite=True, console=console)
     train(config("training.epochs=2"), resume_anyway=True, console=console)
     assert [row["epoch"] for row in rows(folder)] == ["1", "2"] and load_run(folder).config.training.epochs == 2
     console.file.flush()
     assert "training.epochs was 1 and is 2" in (tmp_path / "screen.txt").read_text()
     train(config("training.epochs=1", "seed=1"), overwrite=True, console=console)
     assert load_run(folder).config.seed == 1
+
+
+def content(folder):
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_finished_run_without_its_state_says_what_it_lacks_and_its_weights_serve_as_before(
+    config, console, tmp_path, monkeypatch
+):
+    result = train(config("training.epochs=1"), console=console)
+    before = content(result.folder)
+    assert not any(b"optimizer/" in data for path, data in before.items() if path.name.startswith("state"))
+    for how in ({}, {"resume": True}, {"resume_anyway": True}):
+        with pytest.raises(RunError, match=r"1 epochs without .*keep_state: false.*init_from=.*keep_state: true"):
+            train(config("training.epochs=2"), console=console, **how)
+    assert content(result.folder) == before
+    (result.folder / "result.json").unlink()  # without it too a run that has no variables is a finished one
+    with pytest.raises(RunError, match="already holds a finished run"):
+        train(config("training.epochs=1"), console=console)
+    shown = train(config("training.epochs=1"), resume=True, console=console)
+    np.testing.assert_array_equal(shown.confusion.counts, result.confusion.counts)
+    after = content(result.folder)
+    assert [path for path, data in after.items() if data != before[path]] == []
+    train(config("name=further", f"training.init_from={result.folder}"), console=console)
+    console.file.flush()
+    screen = (tmp_path / "screen.txt").read_text()
+    assert "Dropped the optimizer's state, 0." in screen
+    assert f"best.weights.h5: {len(result.model.weights)} tensors loaded" in screen.replace("\n", "")
+
+
+def test_a_disk_that_refuses_to_drop_the_state_is_told_of_and_the_run_is_finished(
+    config, console, tmp_path, monkeypatch
+):
+    ended = []
+
+    def refuse(name, path):
+        ended.extend([path] if (name, path.name) == ("replace", "result.json") else [])
+        if ended and path.name == "state.npz":
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "fault", refuse)
+    result = train(config("training.epochs=1"), console=console)
+    monkeypatch.setattr(files, "fault", None)
+    stored = generations.read(result.folder / "state.npz")
+    assert (result.folder / "result.json").is_file() and any(key.startswith("optimizer/") for key in stored.arrays)
+    console.file.flush()
+    screen = (tmp_path / "screen.txt").read_text()
+    assert "state.npz cannot be written: No space left on device. So the run keeps its state" in screen
+    assert train(config("training.epochs=1"), resume=True, console=console).best_epoch == 1
 
 
 def test_overwrite_leaves_a_folder_alone_that_is_no_run(config, console, tmp_path):

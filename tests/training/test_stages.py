@@ -125,7 +125,7 @@ training:
   schedule: {warmup_steps: 1}
   early_stopping: {patience: 1, min_delta: 1.0}
   stages: [{freeze: backbone, epochs: 2}, {lr_scale: {backbone: 0.1}}]
-output: {pictures: 0}
+output: {keep_state: true, pictures: 0}
 """
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from segzoo.data.formats.contract import Labels, OneFile, white_hint
 from segzoo.data.formats.pictures import compact, whole_numbers
+from segzoo.data.masks import too_many_pixels
 from segzoo.errors import ConfigError, DataError
 
 
@@ -127,7 +128,4 @@ def _check_shape(stream: IO[bytes], path: Path, max_pixels: int) -> None:
     if len(shape) not in (2, 3):
         raise DataError(f"{path}: an array of shape {shape}, where (H, W) or (H, W, C) is due.")
     if shape[0] * shape[1] > max_pixels:
-        raise DataError(
-            f"{path}: {shape[1]} x {shape[0]} is {shape[0] * shape[1]} pixels, over the limit of {max_pixels} that "
-            "guards memory. Cut the picture into tiles, or raise max_pixels."
-        )
+        raise too_many_pixels(path, (shape[1], shape[0]), max_pixels)

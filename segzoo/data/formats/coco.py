@@ -20,6 +20,7 @@ from segzoo.data.formats.annotations import (
     whole,
 )
 from segzoo.data.formats.contract import Labels, Missing, painted
+from segzoo.data.masks import too_many_pixels
 from segzoo.errors import ConfigError, DataError
 from segzoo.extras import install_command
 
@@ -119,7 +120,7 @@ class CocoFormat:
                 "size_mismatch",
             )
         if size[0] * size[1] > self.labels.max_pixels:
-            raise DataError(f"{image}: over the limit of {self.labels.max_pixels} pixels that guards memory.")
+            raise too_many_pixels(image, size[::-1], self.labels.max_pixels)
         shapes = [shape for found in listed.objects if (shape := self._shape(found, size)) is not None]
         shapes.sort(key=lambda shape: -int(shape[1].sum()))
         return painted(shapes, size, self.labels, self._background, f"{place.parent}, {image.name}")

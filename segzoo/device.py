@@ -1,0 +1,117 @@
+"""The device that computes: its name, and a warning where a graphics card lies idle beside it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+_CURES = {
+    "tensorflow": 'pip install "tensorflow[and-cuda]"',
+    "jax": 'pip install "jax[cuda12]"',
+    "torch": "pip install torch --index-url https://download.pytorch.org/whl/cu128",
+}
+
+
+def device_name() -> str:
+    """Name of what the backend computes on: "NVIDIA A100", "2 x NVIDIA A100", or the processor and its cores."""
+    gpus = _gpu_names()
+    if not gpus:
+        return processor_name()
+    return ", ".join(name if count == 1 else f"{count} x {name}" for name, count in _counted(gpus))
+
+
+def _counted(names: Sequence[str]) -> list[tuple[str, int]]:
+    return [(name, list(names).count(name)) for name in dict.fromkeys(names)]
+
+
+def _gpu_names() -> list[str]:
+    """Names of the GPUs, or other accelerators, that the backend has; none on a processor."""
+    import keras
+
+    match keras.backend.backend():
+        case "tensorflow":
+            import tensorflow as tf
+
+            found = tf.config.list_physical_devices("GPU")
+            details = map(tf.config.experimental.get_device_details, found)
+            return [of.get("device_name", gpu.name) for of, gpu in zip(details, found, strict=True)]
+        case "jax":
+            import jax
+
+            return [device.device_kind for device in jax.devices() if device.platform != "cpu"]
+        case "torch":
+            import torch
+
+            return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return []
+
+
+def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Model of the processor and the number of its cores that this process may use: "Xeon Gold 6248, 8 cores"."""
+    model = ""
+    try:
+        lines = [line.partition(":") for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()]
+        model = next((value.strip() for key, _, value in lines if key.strip().lower() == "model name"), "")
+    except OSError:  # only Linux has it
+        pass
+    model = model or platform.processor() or platform.machine() or "processor"
+    allowed = getattr(os, "sched_getaffinity", None)
+    cores = len(allowed(0)) if allowed is not None else os.cpu_count() or 1
+    return f"{model}, {cores} core{'s' if cores > 1 else ''}"
+
+
+def idle_card_note(
+    root: Path = Path("/"), nvidia_smi: Callable[[], str] | None = None, gpus: Sequence[str] | None = None
+) -> str | None:
+    """A warning where this machine has an NVIDIA card that the backend cannot use, with the cure; None where not.
+
+    A card that `CUDA_VISIBLE_DEVICES` hides is idle on purpose, and not spoken of.
+
+    Args:
+        root: where the file system of the machine begins.
+        nvidia_smi: returns what `nvidia-smi -L` prints, a line for each card; None: call the program, if it is there.
+        gpus: names of the GPUs that the backend has; None: ask it.
+    """
+    import keras
+
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if (_gpu_names() if gpus is None else gpus) or (hidden is not None and hidden.strip() in ("", "-1", "none")):
+        return None
+    card = _nvidia_card(root, nvidia_smi or _list_cards)
+    if card is None:
+        return None
+    backend = keras.backend.backend()
+    version = sys.modules[backend].__version__ if backend in sys.modules else ""
+    return (
+        f"This machine has an NVIDIA card ({card}), but {backend} {version} cannot use it and computes on the "
+        f"processor, many times slower. Install it with its CUDA libraries: {_CURES.get(backend, 'see its manual')}. "
+        "Where they are installed, the driver is too old or the container was started without the card: nvidia-smi "
+        "must list it. To train on the processor on purpose: CUDA_VISIBLE_DEVICES=-1."
+    )
+
+
+def _nvidia_card(root: Path, nvidia_smi: Callable[[], str]) -> str | None:
+    """The first sign of an NVIDIA card; None without one."""
+    listed = [line.strip() for line in nvidia_smi().splitlines() if line.startswith("GPU ")]
+    if listed:
+        return listed[0].partition(" (UUID")[0].partition(": ")[2] or listed[0]
+    for sign in ("dev/nvidia0", "proc/driver/nvidia/version"):
+        if (root / sign).exists():
+            return f"/{sign}"
+    return None
+
+
+def _list_cards() -> str:
+    """What `nvidia-smi -L` prints; nothing where it is not installed or fails."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return ""
+    try:
+        return subprocess.run([program, "-L"], capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return ""

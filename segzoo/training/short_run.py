@@ -1,0 +1,78 @@
+"""What a run is too short for, said before it starts: the warm-up of its schedule, the statistics of its BatchNorm."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+import numpy as np
+
+from segzoo.config import Config
+
+# Initial values that may be left in moving statistics: beyond it an evaluation is of another network than was trained.
+_STALE = 0.05
+
+
+def short_run_notes(config: Config, network: keras.Model, steps: int) -> list[str]:
+    """Warnings with their cures; none for a run that is long enough.
+
+    Args:
+        config: the resolved configuration.
+        network: not trained yet, with the momentum of the run.
+        steps: of an epoch.
+    """
+    return [*_warmup_notes(config, steps), *_stale_notes(network, steps * config.training.epochs)]
+
+
+def _warmup_notes(config: Config, steps: int) -> list[str]:
+    """Where the learning rate rises for as long as the run, or one of its stages, lasts."""
+    settings = config.training
+    warmup = settings.schedule.warmup_steps
+    updates = max(1, steps * settings.epochs // settings.accumulate)
+    if settings.schedule.name != "one_cycle" and warmup >= updates:
+        return [
+            f"training.schedule.warmup_steps is {warmup}, but the whole run has {_count(updates, 'update')}: the "
+            "learning rate only rises, and is at its peak when the run ends. Train longer, or set warmup_steps to "
+            f"{updates // 20}."
+        ]
+    notes, done = [], 0
+    for number, stage in enumerate(settings.stages, 1):
+        epochs = stage.epochs or settings.epochs - done
+        done += epochs
+        updates = max(1, steps * epochs // settings.accumulate)
+        if number > 1 and warmup >= updates:
+            notes.append(
+                f"training.stages: stage {number} has {_count(updates, 'update')}, and its learning rate rises for "
+                f"{warmup} (training.schedule.warmup_steps). Make it longer, or set warmup_steps to {updates // 20}."
+            )
+    return notes
+
+
+def _stale_notes(network: keras.Model, steps: int) -> list[str]:
+    """Where moving statistics keep more than a trace of the values that they start from."""
+    fresh = [
+        layer
+        for layer in network._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable and _is_fresh(layer)
+    ]
+    momentum = max((float(layer.momentum) for layer in fresh), default=0.0)
+    left = momentum**steps
+    if left <= _STALE:
+        return []
+    enough = math.ceil(math.log(_STALE) / math.log(momentum))
+    lower = math.floor(100 * _STALE ** (1 / steps)) / 100
+    return [
+        f"After the {_count(steps, 'step')} of this run the moving statistics of BatchNorm still hold {100 * left:.0f} "
+        f"% of their initial values (momentum {momentum:g}), so its evaluations and predictions will be far worse than "
+        f"its training loss. Train for {enough} steps or more, or set training.batchnorm_momentum to {lower:g} or less."
+    ]
+
+
+def _is_fresh(layer: keras.layers.BatchNormalization) -> bool:
+    """Whether the statistics are those of a new layer, and not of pretrained weights."""
+    mean, variance = (keras.ops.convert_to_numpy(of) for of in (layer.moving_mean, layer.moving_variance))
+    return not np.any(mean) and bool(np.all(variance == 1))
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
