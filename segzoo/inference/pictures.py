@@ -127,7 +127,9 @@ def _draw_contours(picture: np.ndarray, class_map: np.ndarray, colours: np.ndarr
     reach = 1 + max(picture.shape[:2]) // _CONTOUR_PER_PIXELS
     kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
     if class_map.ndim == 2:
-        labels = np.where(bare, -1, class_map).astype(np.float32)  # OpenCV takes no larger integers than 16 bits
+        # OpenCV is fastest with 8 bits, and takes no integers of 32.
+        labels = class_map.astype(np.uint8 if len(colours) < 255 else np.float32) + 1
+        labels[bare] = 0
         border = (cv2.dilate(labels, kernel) != cv2.erode(labels, kernel)) & ~bare
         picture[border] = colours[class_map[border]]
         return

@@ -99,12 +99,12 @@ def _limit_losses(axes: Axes, unit: str) -> None:
     quartile = values[3 * (len(values) - 1) // 4]
     outside = [point for point in points if quartile > 0 and point[0] > _TOWERING * quartile]
     top = max(y for y in values if not outside or y <= _TOWERING * quartile)
-    axes.set_ylim(min(0.0, axes.get_ylim()[0]), 1.05 * top or 1.0)
+    axes.set_ylim(min(0.0, 1.05 * values[0]), top + 0.05 * abs(top) or 1.0)
     if not outside:
         return
     highest, place = max(outside)
     what = f"{highest:.3g} at {unit} {place:g}" if len(outside) == 1 else f"{len(outside)} points, up to {highest:.3g}"
-    axes.text(0.02, 0.98, f"\u2191 outside: {what}", transform=axes.transAxes, va="top", fontsize=9, color=_QUIET)
+    axes.set_title(f"outside: {what}", loc="right", fontsize=9, color=_QUIET)
 
 
 def _mark_best(axes: Axes, xs: list[float], ys: list[float], unit: str) -> None:
