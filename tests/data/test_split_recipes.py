@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from segzoo.config import load_config
-from segzoo.errors import DataError
+from segzoo.errors import ConfigError, DataError
 from segzoo.training import assemble
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "custom-masks.md").read_text(encoding="utf-8")
@@ -44,19 +44,68 @@ def configured(name):
 
 
 def test_the_page_has_these_recipes():
-    assert list(RECIPES) == ["share", "fold", "lists", "csv", "rare"]
+    assert list(RECIPES) == ["share", "fold", "lists", "csv", "test", "rare"]
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_sample_is_in_one_split(clinic, name):
     config = configured(name)
     train, val = (assemble.build_source(config, split) for split in ("train", "val"))
-    assert len(val) == 2 and sorted([*train.ids, *val.ids]) == NAMES
+    test = assemble.build_source(config, "test").ids if assemble.has_test_split(config) else []
+    assert len(val) == 2 and sorted([*train.ids, *val.ids, *test]) == NAMES
+    assert len({sample[:2] for sample in test}) == len(test) / 2 == (name == "test")
     if name in ("lists", "csv"):
         assert val.ids == NAMES[6:]
     if name == "share":
         assert len({sample[:2] for sample in val.ids}) == 1, "a patient is in both splits"
         assert sum((val[index].mask == 2).any() for index in range(2)) == 1, "a share of the third class"
+
+
+def test_a_test_split_is_a_list_a_word_in_the_table_or_a_folder(clinic):
+    lists = configured("lists")
+    assert not assemble.has_test_split(lists) and not assemble.has_test_split(configured("csv"))
+    for name in ("lists", "csv", "fold"):
+        with pytest.raises(DataError, match=r"There is no test split.*data\.test_split"):
+            assemble.build_source(configured(name), "test")
+    for kind in ("images", "masks"):
+        (clinic / "exam" / kind).mkdir(parents=True)
+        suffix = ".jpg" if kind == "images" else ".png"
+        (clinic / "exam" / kind / f"new{suffix}").write_bytes((clinic / kind / f"p0_0{suffix}").read_bytes())
+    lines = (clinic / "train.txt").read_text().splitlines()
+    (clinic / "train.txt").write_text("\n".join(lines[:4]))
+    (clinic / "test.txt").write_text("\n".join(lines[4:]))
+    table = (clinic / "samples.csv").read_text().replace("p0_0.jpg,train", "p0_0.jpg,Test")
+    (clinic / "samples.csv").write_text(table)
+    for name, override, ids in (
+        ("lists", "data.split.test=clinic/test.txt", NAMES[4:6]),
+        ("csv", "seed=0", NAMES[:1]),
+        ("csv", "data.test_split=exam", ["new"]),
+        ("fold", "data.test_split=exam", ["new"]),
+    ):
+        configured(name)
+        config = load_config("run.yaml", [override])
+        assert assemble.has_test_split(config)
+        assert assemble.build_source(config, "test").ids == ids
+        others = [*assemble.build_source(config, "train").ids, *assemble.build_source(config, "val").ids]
+        assert not set(ids) & set(others)
+    (clinic / "test.txt").write_text("\n".join(lines[3:]))
+    configured("lists")
+    with pytest.raises(DataError, match=r"p1_3\.jpg stands in both clinic/train\.txt and clinic/test\.txt"):
+        assemble.build_source(load_config("run.yaml", ["data.split.test=clinic/test.txt"]), "train")
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("data.split={train: a, val: b, test_fraction: 0.2}", "test_fraction needs fraction or fold"),
+        ("data.split={fraction: 0.5, test_fraction: 0.5}", "leaves no sample to train on"),
+        ("data.split={fraction: 0.5, test: a}", "needs the lists train and val"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(clinic, override, said):
+    configured("share")
+    with pytest.raises(ConfigError, match=said):
+        load_config("run.yaml", [override])
 
 
 def test_rare_classes_come_cropped_repeated_and_cached(clinic):

@@ -88,3 +88,27 @@ def test_lists_of_images_and_masks_are_the_splits(config, tmp_path):
 def test_settings_that_make_no_sense_are_refused_with_their_place(config, data, message):
     with pytest.raises(ConfigError, match=message):
         config(**data)
+
+
+@pytest.mark.parametrize(
+    ("settings", "label"),
+    [
+        ({"mode": "binary", "classes": "[rest, road]", "masks": "binary"}, 0),
+        ({"classes": "[sky, _background_, road]"}, 1),
+        ({"classes": "[sky, road, Unlabeled]"}, 2),
+        ({"classes": "[sky, road]"}, None),
+        ({"classes": "[rest, road, car]", "masks": "labelme"}, 0),
+        ({"classes": "[sky, rest, car]", "masks": "{format: coco, background: rest}"}, 1),
+        ({"classes": "[sky, road, car]", "masks": "{format: labelme, background: ignore}"}, None),
+        ({"classes": "[sky, rest, car]", "masks": "{format: per_class, background: rest}"}, 1),
+        ({"classes": "[sky, road]", "masks": "per_class"}, None),
+        ({"mode": "multilabel", "classes": "[sky, road]", "masks": "coco"}, None),
+    ],
+)
+def test_the_untinted_class_is_what_lies_behind_the_others(tmp_path, settings, label):
+    (tmp_path / "run.yaml").write_text(
+        "model: {decoder: fpn, backbone: resnet18}\ntraining: {epochs: 60}\n"
+        f"mode: {settings.get('mode', 'multiclass')}\nloss: {{dice: 1.0}}\n"
+        f"data: {{source: folder, root: x, classes: {settings['classes']}, masks: {settings.get('masks', 'index')}}}\n"
+    )
+    assert assemble.background(load_config(tmp_path / "run.yaml")) == label
