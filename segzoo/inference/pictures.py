@@ -128,7 +128,7 @@ def _draw_contours(picture: np.ndarray, class_map: np.ndarray, colours: np.ndarr
     kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
     if class_map.ndim == 2:
         # OpenCV is fastest with 8 bits, and takes no integers of 32.
-        labels = class_map.astype(np.uint8 if len(colours) < 255 else np.float32) + 1
+        labels: np.ndarray = class_map.astype(np.uint8 if len(colours) < 255 else np.float32) + 1
         labels[bare] = 0
         border = (cv2.dilate(labels, kernel) != cv2.erode(labels, kernel)) & ~bare
         picture[border] = colours[class_map[border]]
@@ -285,11 +285,10 @@ def _panels(
     if background is None:
         maps = [_paint(truth, colours, ignore_index), _paint(prediction, colours, None)]
         return [_fitted(picture, smooth=True), *(_fitted(part, smooth=False) for part in (*maps, errors))]
-    options = {"alpha": 0.5, "background": background, "contours": True}
-    laid = [overlay(picture, truth, colours, ignore_index=ignore_index, **options)]
-    laid[0][_ignored(truth, ignore_index)] = _ignored_colour(colours)
-    laid.append(overlay(picture, prediction, colours, **options))
-    return [*(_fitted(part, smooth=True) for part in (picture, *laid)), _fitted(errors, smooth=False)]
+    laid = functools.partial(overlay, picture, colours=colours, background=background, contours=True)
+    shown = [picture, laid(class_map=truth, ignore_index=ignore_index), laid(class_map=prediction)]
+    shown[1][_ignored(truth, ignore_index)] = _ignored_colour(colours)
+    return [*(_fitted(part, smooth=True) for part in shown), _fitted(errors, smooth=False)]
 
 
 def _fitted(picture: np.ndarray, smooth: bool) -> np.ndarray:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -94,7 +95,7 @@ def _limit_losses(axes: Axes, unit: str) -> None:
 
     What towers is more than `_TOWERING` times the upper quartile: the rest would be a flat line at the bottom.
     """
-    points = [(y, x) for line in axes.lines for x, y in line.get_xydata().tolist()]
+    points = [(y, x) for line in axes.lines for x, y in np.asarray(line.get_xydata(), float).tolist()]
     values = sorted(y for y, _ in points)
     quartile = values[3 * (len(values) - 1) // 4]
     outside = [point for point in points if quartile > 0 and point[0] > _TOWERING * quartile]
