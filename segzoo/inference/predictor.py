@@ -167,6 +167,8 @@ class Predictor:
                 summary.written.append(job.class_map)
             if progress is not None:
                 progress(len(summary.written) + len(summary.failed))
+        if progress is not None:  # images that failed may have come last
+            progress(len(jobs))
         return summary
 
     def predict_folder(

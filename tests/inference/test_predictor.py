@@ -158,6 +158,21 @@ def test_models_without_class_logits_or_of_fixed_size_are_refused():
         Predictor(keras.Model(image, keras.layers.GlobalAveragePooling2D()(image)))
 
 
+def test_progress_counts_images_that_fail_too_and_the_background_stays_untinted(predictor, tmp_path):
+    grey = np.full((40, 50, 3), 90, np.uint8)
+    paths = [save(tmp_path / f"{number}.png", grey) for number in range(2)]
+    for name in ("0a.png", "9.png"):
+        (tmp_path / name).write_bytes(b"no image")
+        paths.append(tmp_path / name)
+    seen = []
+    label = int(predictor.predict(grey)[20, 25])
+    options = {"background": label, "progress": seen.append}
+    summary = predictor.predict_files(sorted(paths), tmp_path / "out", COLOURS, **options)
+    assert len(summary.failed) == 2 and seen[-1] == 4 and seen == sorted(seen) and len(seen) >= 3
+    drawn = np.asarray(Image.open(tmp_path / "out" / "overlays" / "0.jpg")).astype(int)
+    assert np.abs(drawn[20, 25] - 90).max() <= 4
+
+
 def test_folder_gives_index_maps_overlays_and_a_legend_under_the_same_sub_paths(predictor, tmp_path):
     images = {name: picture(40, 50, seed) for seed, name in enumerate(("a.png", "deep/er/a.png", "deep/b.tif"))}
     for name, image in images.items():

@@ -105,7 +105,9 @@ def test_evaluation_does_not_depend_on_the_batch_size(batch):
     masks[masks == 3] = 255
     ids = [str(n) for n in range(5)]
     parts = [(images[i : i + batch], masks[i : i + batch], ids[i : i + batch]) for i in range(0, 5, batch)]
-    found = evaluate(one_hot_model(), parts, 3, 255, keep=frozenset({"4"}))
+    seen = []
+    found = evaluate(one_hot_model(), parts, 3, 255, keep=frozenset({"4"}), progress=seen.append)
+    assert seen == [min(5, done) for done in range(batch, 5 + batch, batch)]
     expected = np.zeros((3, 3), int)
     for truth, prediction in zip(masks.ravel(), images[..., 0].ravel(), strict=True):
         if truth != 255:
