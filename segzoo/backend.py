@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
+import json
 import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from segzoo.errors import ConfigError, MissingPackageError
+
+BACKENDS = ("tensorflow", "jax", "torch")
 
 
 @contextmanager
@@ -55,6 +61,57 @@ def collection_paused() -> Iterator[Callable[[], None]]:
         resume()
 
 
+def check_backend() -> None:
+    """Check that the backend Keras would take can be imported: its own answer is a traceback.
+
+    Raises:
+        ConfigError: KERAS_BACKEND or Keras's settings file names one that does not exist or that segzoo does not know.
+        MissingPackageError: it is not installed.
+    """
+    name, origin = _wanted_backend()
+    cure = "Set KERAS_BACKEND=tensorflow for this command (or jax, torch), or leave it unset for what the file says."
+    if origin != "KERAS_BACKEND":
+        cure = f'Write "backend": "tensorflow" (or jax, torch) into {origin}, or set KERAS_BACKEND=tensorflow.'
+    if name not in BACKENDS:
+        raise ConfigError(
+            f"{origin} names the Keras backend {name!r}, and segzoo runs on {', '.join(BACKENDS)}. {cure}"
+        )
+    if importlib.util.find_spec(name) is None:
+        raise MissingPackageError(
+            f"{origin} names the Keras backend {name!r}, which is not installed. Install it (pip install {name}), or "
+            f"take one that is: {', '.join(filter(importlib.util.find_spec, BACKENDS)) or 'none'}. {cure}"
+        )
+
+
+def _wanted_backend() -> tuple[object, str]:
+    """Backend that Keras would take, and where that is said: the environment, else the settings file."""
+    if named := os.environ.get("KERAS_BACKEND"):
+        return named, "KERAS_BACKEND"
+    settings = keras_settings()
+    try:
+        found = json.loads(settings.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):  # Keras takes its defaults then
+        return "tensorflow", str(settings)
+    if not isinstance(found, dict):
+        raise ConfigError(f"{settings} holds no settings of Keras, but {type(found).__name__}. Remove the file.")
+    return found.get("backend", "tensorflow"), str(settings)
+
+
+def keras_settings() -> Path:
+    """Path of the settings file of Keras."""
+    if "KERAS_HOME" in os.environ:
+        return _expanded(Path(os.environ["KERAS_HOME"])) / "keras.json"
+    home = _expanded(Path("~"))
+    return (home if os.access(home, os.W_OK) else Path("/tmp")) / ".keras" / "keras.json"
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:  # nobody of this name; Keras takes it literally too
+        return path
+
+
 def start_backend() -> None:
     """Import keras and its backend and let the backend look for its devices, without the chatter.
 
@@ -62,10 +119,22 @@ def start_backend() -> None:
     otherwise takes fresh pages from the system and gives them back, four million page faults in eight steps against
     one million. Grappler's graph passes are off: they take seconds for a network of this size and gain nothing
     measurable per step. A program that computed with TensorFlow before keeps its own allocator.
+
+    Raises:
+        ConfigError: Keras's settings cannot be used (see `check_backend`).
+        MissingPackageError: the backend is not installed.
     """
     os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "true")
+    if "keras" not in sys.modules:
+        check_backend()
     with quiet_start(), collection_paused():
-        import keras
+        try:
+            import keras
+        except (ImportError, ValueError) as error:  # a package that is broken, or other odd settings
+            raise ConfigError(
+                f"Keras and its backend cannot be imported: {str(error).strip() or type(error).__name__}. Look at the "
+                f"installation, and at the settings in {keras_settings()}."
+            ) from error
 
         if keras.backend.backend() == "tensorflow":
             import tensorflow as tf

@@ -15,10 +15,16 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from segzoo import __version__
 from segzoo.backend import start_backend
 from segzoo.errors import RunInterruptedError, SegzooError
+from segzoo.escaping import unbroken
+from segzoo.files import check_file, check_folder
+from segzoo.terminal import new_console as _console
+from segzoo.terminal import say, steady_streams, warn
+from segzoo.training.interrupts import EXIT_CODE, SignalReceived, stopped_by_signals
 
 app = typer.Typer(
     help="Segmentation models in Keras 3: train from one YAML file, evaluate, predict, export.",
@@ -35,22 +41,62 @@ WeightsOption = Annotated[Literal["best", "last"], typer.Option(help="Which weig
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; errors that a user can act on are printed as one paragraph, with exit code 1.
+    """Run the command line and exit; errors that a user can act on are printed as one paragraph.
 
-    A training run that a signal stopped has exit code 75: its state is saved, and the same command goes on with it.
+    Exit codes: 0, done; 1, an error; 2, options or arguments that the command does not have; 75, stopped by SIGTERM, or
+    a training by either signal with its state saved: the same command goes on; 130, stopped by Ctrl-C.
     """
+    given = list(sys.argv[1:] if arguments is None else arguments)
     # TensorFlow's start-up chatter hides the messages that matter; whoever wants it sets the variable.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    try:
-        app(list(arguments) if arguments is not None else None)
-    except RunInterruptedError as stop:
-        from segzoo.training.interrupts import EXIT_CODE
+    training = given[:1] == ["train"]  # its log holds what is shown, so a terminal that is lost does not end it
+    with steady_streams(_PATIENCE if training else None) as streams, stopped_by_signals(ignore_hangup=training) as by:
+        try:
+            code = _run(given)
+        except BaseException:
+            if not by:
+                raise
+            code = _stopped(by[0])  # which an import or a library has made into another error
+        for stream in streams:
+            stream.flush()
+            if stream.lost and code == 0 and not training:
+                _complain(f"What the command printed could not be written: {stream.lost}.")
+                code = 1
+    sys.exit(code)
 
-        Console(stderr=True).print(_escape(str(stop)), highlight=False, soft_wrap=True)
-        sys.exit(EXIT_CODE)
+
+_PATIENCE = 2.0  # seconds that a training waits for who reads its output
+
+
+def _run(arguments: list[str]) -> int:
+    """Run a command and print what went wrong; returns the exit code."""
+    try:
+        app(arguments)
+    except SystemExit as stop:  # what typer ends every command with
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except SignalReceived as stop:
+        return _stopped(stop)
+    except RunInterruptedError as stop:
+        say(Console(stderr=True), str(stop))
+        return EXIT_CODE
     except SegzooError as error:
-        Console(stderr=True).print(f"[bold red]Error:[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(1)
+        _complain(str(error))
+        return 1
+    except OSError as error:  # a path that cannot even be looked at, a temporary folder that is full
+        where = f"{error.filename}: " if error.filename else ""
+        _complain(f"{where}{error.strerror or error}.")
+        return 1
+    return 0
+
+
+def _stopped(stop: SignalReceived) -> int:
+    say(Console(stderr=True), f"{stop.signal}: stopped. Nothing was saved by this command since its start.")
+    return stop.exit_code
+
+
+def _complain(text: str) -> None:
+    message = Text.assemble(("Error:", "bold red"), " ", unbroken(text))
+    Console(stderr=True).print(message, soft_wrap=True)
 
 
 @app.command()
@@ -95,18 +141,19 @@ def find_lr(
     start_backend()
     from segzoo.training.finder import find_learning_rate, plot
 
-    finding = find_learning_rate(resolved, start=start, end=end, updates=updates)
     path = out or Path(resolved.output.root) / f"{resolved.name}.lr.png"
+    check_file(path)
+    finding = find_learning_rate(resolved, start=start, end=end, updates=updates)
     plot(finding, path)
     console = _console()
     seen = f"{len(finding.rates)} rates from {finding.rates[0]:.2g} to {finding.rates[-1]:.2g}"
     ending = "then the loss blew up" if finding.diverged else "without the loss blowing up"
-    console.print(f"{seen}, {ending}; it was lowest at {finding.lowest:.2g}.", highlight=False, soft_wrap=True)
+    say(console, f"{seen}, {ending}; it was lowest at {finding.lowest:.2g}.")
     if finding.suggested is None:
-        console.print("No suggestion: the loss fell at no rate. Try other --start and --end, or look at the data.")
+        say(console, "No suggestion: the loss fell at no rate. Try other --start and --end, or look at the data.")
     else:
-        console.print(f"Suggested, where it fell most steeply: learning_rate: {finding.suggested:.2g}", highlight=False)
-    console.print(f"Plot: {path}", highlight=False, soft_wrap=True)
+        say(console, f"Suggested, where it fell most steeply: learning_rate: {finding.suggested:.2g}")
+    say(console, f"Plot: {path}")
 
 
 @app.command()
@@ -162,7 +209,7 @@ def evaluate(
         background=assemble.background(opened.config),
     )
     page = report.write(opened.folder.path / f"evaluation_{split}_{weights}")
-    console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+    say(console, f"Report: {page}")
 
 
 @app.command()
@@ -178,6 +225,7 @@ def predict(
     ] = None,
 ) -> None:
     """Predict new images: for each a PNG of class indices (multilabel: a TIFF, a page a class) and an overlay."""
+    check_folder(out)
     start_backend()
     from segzoo.inference.predictor import Predictor, find_images
     from segzoo.training import assemble, load_run
@@ -201,7 +249,7 @@ def predict(
             background=assemble.background(opened.config),
             progress=done,
         )
-    console.print(str(summary), highlight=False, soft_wrap=True)
+    say(console, str(summary))
     if summary.failed:
         raise typer.Exit(1)
 
@@ -221,6 +269,7 @@ def export(
     from segzoo.export import FORMATS, export_model
 
     FORMATS.check(format)
+    check_folder(out or run)
     start_backend()
     from segzoo.training import load_run
 
@@ -233,7 +282,7 @@ def export(
         image_size=_size(size),
         multilabel=opened.config.mode == "multilabel",
     )
-    _console().print(str(report), highlight=False, soft_wrap=True)
+    say(_console(), str(report))
 
 
 @app.command("check-data")
@@ -258,6 +307,10 @@ def check_data(
 
     resolved = load_config(config, overrides or ())
     section = resolved.data
+    place = report or Path(resolved.output.root) / f"{resolved.name}_data"
+    check_folder(place)
+    if fix is not None:
+        check_folder(fix)
     splits = ("train", "val", "test") if assemble.has_test_split(resolved) else ("train", "val")
     sources = {split: assemble.whole_source(resolved, split, strict=False) for split in splits}
     pairs: dict[str, FolderSource] = {name: s for name, s in sources.items() if isinstance(s, FolderSource)}
@@ -276,20 +329,19 @@ def check_data(
         console.print(kind_table(data_report.counts()))
     for kind, problems in data_report.counts():
         for problem in problems[:_PRINTED]:
-            console.print(f"{problem.split}: {problem.message}", highlight=False, soft_wrap=True, markup=False)
+            say(console, f"{problem.split}: {problem.message}")
         if len(problems) > _PRINTED:
-            console.print(f"and {len(problems) - _PRINTED:,} more of the kind {kind}, in the report", highlight=False)
-    page = data_report.write(report or Path(resolved.output.root) / f"{resolved.name}_data")
-    console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+            say(console, f"and {len(problems) - _PRINTED:,} more of the kind {kind}, in the report")
+    page = data_report.write(place)
+    say(console, f"Report: {page}")
     if fix is not None:
         from segzoo.data.repair import repair
 
         mended = repair(pairs, findings, fix)
-        console.print(
+        say(
+            console,
             f"{fix}: {mended.copied:,} pairs copied, {mended.turned:,} with the image turned, {mended.left_out:,} left "
             f"out (repair.json says why). Train on it by --set data.root={fix}",
-            highlight=False,
-            soft_wrap=True,
         )
     if not findings.ok:
         raise typer.Exit(1)
@@ -307,11 +359,12 @@ def preview(
     from segzoo.config import load_config
 
     resolved = load_config(config, overrides or ())
+    check_file(out)
     start_backend()
     from segzoo.training.preview import preview as draw
 
     draw(resolved, out, count, variants)
-    _console().print(f"Samples: {out}", highlight=False, soft_wrap=True)
+    say(_console(), f"Samples: {out}")
 
 
 @app.command()
@@ -337,6 +390,7 @@ def init(
         raise SegzooError(f"--out must end in .yaml, got {out}.")
     if out.exists() and not overwrite:
         raise SegzooError(f"{out} is there already; replace it with --overwrite, or name another by --out.")
+    check_file(out)
     found = look_at_names(images, masks) or look(images, masks, mask_suffix, ignore_index, threshold)
     names = [name.strip() for name in classes.split(",")] if classes is not None else None
     text = propose(found, names, group=group).replace("THIS_FILE", str(out))
@@ -344,8 +398,8 @@ def init(
         temporary.write_text(text, encoding="utf-8")
         load_config(temporary, ["name=proposed"])  # what it refuses is not left behind
     console = _console()
-    console.print(f"{found.pairs} pairs, {found.classes} classes; masks: {found.why}.", highlight=False, soft_wrap=True)
-    console.print(f"Wrote {out}. Read it, then: segzoo check-data {out}", highlight=False, soft_wrap=True)
+    say(console, f"{found.pairs} pairs, {found.classes} classes; masks: {found.why}.")
+    say(console, f"Wrote {out}. Read it, then: segzoo check-data {out}")
 
 
 weights_app = typer.Typer(help="Weights files.", no_args_is_help=True)
@@ -369,6 +423,7 @@ def convert_weights(
         raise SegzooError(f"--out must end in .weights.h5, which is what segzoo reads, got {out}.")
     if out.exists() and not overwrite:
         raise SegzooError(f"{out} is there already; replace it with --overwrite.")
+    check_file(out)
     start_backend()
     from segzoo.convert import convert
     from segzoo.weights import save_file
@@ -382,8 +437,8 @@ def convert_weights(
         defaults = ", ".join(f"{key} {json.dumps(value)}" for key, value in found.assumed.items())
         text += f". Without a configuration (--config), which alone says it, it was taken to be of {defaults}"
     console = _console()
-    console.print(text + ". For the configuration:", highlight=False, soft_wrap=True)
-    console.print("model: " + json.dumps({**found.settings, "weights": str(out)}), highlight=False, soft_wrap=True)
+    say(console, text + ". For the configuration:")
+    say(console, "model: " + json.dumps({**found.settings, "weights": str(out)}))
 
 
 @app.command()
@@ -406,7 +461,7 @@ def backbones(
     _console().print(_table(listing.OVERVIEW, rows, f"GFLOPs at {size}", right=range(1, 8)))
     if name is not None:
         for remark in listing.remarks(name):
-            _console().print(remark, highlight=False, markup=False)
+            say(_console(), remark)
         for kind, taps in listing.taps(name).items():
             _console().print(_table(listing.TAPS, taps, f"{name}, {kind} taps", right=range(1, 3)))
 
@@ -414,9 +469,8 @@ def backbones(
 @app.command()
 def decoders() -> None:
     """List the decoders with their options and defaults."""
-    from segzoo.decoders import DECODERS
-
     start_backend()
+    from segzoo.decoders import DECODERS
 
     rows = []
     for name in DECODERS:
@@ -459,24 +513,17 @@ def _table(
         justify: Literal["right", "left"] = "right" if index in right else "left"
         table.add_column(heading, no_wrap=heading not in wrapped, overflow="fold", justify=justify)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     return table
-
-
-def _console() -> Console:
-    console = Console()
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = 240  # a file or a pipe: Rich would cut tables to 80 columns
-    return console
 
 
 def _say_device(console: Console) -> None:
     """Print the device in use, and a warning where a better one lies idle."""
     from segzoo.device import device_name, idle_card_note
 
-    console.print(f"Device: {device_name()}", highlight=False, markup=False, soft_wrap=True)
+    say(console, f"Device: {device_name()}")
     if note := idle_card_note():
-        console.print(f"[yellow]Warning:[/] {_escape(note)}", highlight=False, soft_wrap=True)
+        warn(console, note)
 
 
 @contextmanager
@@ -488,12 +535,6 @@ def _progress(console: Console, words: str, total: int) -> Iterator[Callable[[in
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task(words, total=total)
         yield lambda done: bar.update(task, completed=done)
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -6,6 +6,7 @@ can stop the world before it, or make it fail as a full disk would.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -16,10 +17,14 @@ from pathlib import Path
 from segzoo.errors import StorageError
 
 #: Called before every file operation with its name ("make folder", "write", "flush", "keep", "replace", "flush folder",
-#: "append", "remove", "lock") and its path. What it raises is what the operation would have raised. For tests.
+#: "append", "remove", "lock", "check") and its path. What it raises is what the operation would have raised. For tests.
 fault: Callable[[str, Path], None] | None = None
 
-_TEMPORARY = re.compile(r"\.\d+-.+")
+_TEMPORARY = re.compile(r"\.\d+-.+", re.DOTALL)
+_LONGEST_NAME = 255  # bytes of one name in a path, on every common file system
+# What HDF5 says of a write that the system refused; closing the file then fails with other words each time.
+_HDF5_ERRNO = re.compile(r"errno = (\d+)")
+_HDF5_UNCLOSED = ("decrement id ref count", "unable to close file", "flush file", "file write failed")
 
 
 @contextmanager
@@ -28,11 +33,31 @@ def operation(name: str, path: Path) -> Iterator[None]:
     try:
         if fault is not None:
             fault(name, path)
+        if "\0" in str(path):
+            raise OSError(errno.EINVAL, "a path cannot hold the zero byte", str(path))
         yield
     except StorageError:
         raise
     except OSError as error:
         raise StorageError.of(error, path) from error
+    except RuntimeError as error:
+        if (refused := _of_hdf5(error)) is None:
+            raise
+        raise StorageError.of(refused, path) from error
+
+
+def _of_hdf5(error: BaseException | None) -> OSError | None:
+    """What the system refused, where an error or one before it is HDF5's of a file that it could not write."""
+    found = None
+    while error is not None:
+        if isinstance(error, OSError) and error.errno:
+            return error
+        if match := _HDF5_ERRNO.search(str(error)):
+            return OSError(int(match[1]), os.strerror(int(match[1])))
+        if any(words in str(error) for words in _HDF5_UNCLOSED):
+            found = OSError("HDF5 could not write all of it, as on a full disk")
+        error = error.__cause__ or error.__context__
+    return found
 
 
 @contextmanager
@@ -51,9 +76,8 @@ def replacing(path: Path, previous: Path | None = None) -> Iterator[Path]:
     Raises:
         StorageError: the disk is full, the folder read-only, or the like.
     """
-    with operation("make folder", path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    make_folder(path.parent)
+    temporary = _temporary_of(path)
     try:
         with operation("write", path):
             yield temporary
@@ -70,6 +94,55 @@ def replacing(path: Path, previous: Path | None = None) -> Iterator[Path]:
         with suppress(OSError), operation("remove", temporary):  # what went wrong before matters more
             temporary.unlink(missing_ok=True)
         raise
+
+
+def _temporary_of(path: Path) -> Path:
+    name = path.name
+    while len(os.fsencode(f".{os.getpid()}-{name}")) > _LONGEST_NAME and len(os.fsencode(path.name)) <= _LONGEST_NAME:
+        name = name[1:]  # from the left: the ending says the format
+    return path.with_name(f".{os.getpid()}-{name}")
+
+
+def check_file(path: Path) -> None:
+    """Raise StorageError unless a file can be written at `path`, as far as that can be told before long work.
+
+    Nothing is made: an empty folder left by a command that failed later would be a surprise.
+    """
+    with operation("check", path):
+        if path.is_dir():
+            raise OSError(errno.EISDIR, "it is a folder, and a file is to be written there")
+        if path.exists() and not path.is_file():
+            return  # a device or a pipe; writing tells
+        _check_parents(path.parent)
+
+
+def check_folder(path: Path) -> None:
+    """Raise StorageError unless a folder can be made or written to at `path`, as far as that can be told before."""
+    with operation("check", path):
+        if path.exists() and not path.is_dir():
+            raise OSError(errno.ENOTDIR, "it is a file, and a folder is to be made there")
+        _check_parents(path)
+
+
+def _check_parents(folder: Path) -> None:
+    """Raise OSError unless the nearest of these folders that exists can be written to."""
+    folder = folder.absolute()
+    while not folder.exists():
+        if len(os.fsencode(folder.name)) > _LONGEST_NAME:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        if folder.is_symlink():
+            raise OSError(errno.ENOENT, f"{folder} is a link to what is not there")
+        folder = folder.parent
+    if not folder.is_dir():
+        raise OSError(errno.ENOTDIR, f"{folder} is a file, not a folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OSError(errno.EACCES, f"no permission to write to {folder}")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those that it lies in, where they are not there; StorageError where that is refused."""
+    with operation("make folder", path):
+        path.mkdir(parents=True, exist_ok=True)
 
 
 def append(path: Path, text: str) -> None:

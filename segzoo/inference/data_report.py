@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 import json
 from collections.abc import Sequence
@@ -16,10 +15,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from rich.table import Table
+from rich.text import Text
 
 from segzoo.data import Findings, Report
 from segzoo.data.problems import KINDS, Problem
-from segzoo.files import replacing
+from segzoo.escaping import for_html, for_plot, printable
+from segzoo.files import make_folder, replacing
 from segzoo.inference.page import STYLE
 from segzoo.inference.pictures import overlay, palette
 
@@ -74,7 +75,7 @@ class DataReport:
 
     def write(self, folder: Path) -> Path:
         """Write report.json and report.html into `folder`; returns the page's path. Each is replaced as a whole."""
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         page = folder / "report.html"
         text = json.dumps(self.as_json(), indent=1) + "\n"
         for path, content in ((folder / "report.json", text), (page, self._page())):
@@ -89,9 +90,9 @@ class DataReport:
         total = sum(report.samples for report in self.findings.splits.values())
         parts = [
             "<!doctype html>",
-            f'<html lang="en"><head><meta charset="utf-8"><title>{html.escape(self.title)}</title>'
+            f'<html lang="en"><head><meta charset="utf-8"><title>{for_html(self.title)}</title>'
             f"<style>{STYLE}{_MORE_STYLE}</style></head><body>",
-            f"<h1>{html.escape(self.title)}</h1>",
+            f"<h1>{for_html(self.title)}</h1>",
             f'<p class="quiet">{total:,} samples: {summary}. An error stops training or makes its figures wrong, a '
             "warning may make the model worse, a note is worth knowing.</p>",
         ]
@@ -104,7 +105,7 @@ class DataReport:
             parts += ["<h2>Samples</h2>", _legend(list(self._names()), self.colours), '<div class="sheet">']
             for small in self.findings.thumbnails:
                 drawn = _drawn(small.image, small.mask, self.colours, self.ignore_index, self.background)
-                caption = html.escape(f"{small.split}: {small.id}")
+                caption = for_html(f"{small.split}: {small.id}")
                 parts.append(
                     f"<figure>{_picture(_jpeg(drawn), caption, 'jpeg')}<figcaption>{caption}</figcaption></figure>"
                 )
@@ -131,8 +132,8 @@ def _problem_table(kinds: Sequence[tuple[str, list[Problem]]]) -> str:
     for kind, problems in kinds:
         severity, title, cure, _ = KINDS[kind]
         rows.append(
-            f'<tr><td><a href="#{kind}">{html.escape(title)}</a></td><td>{len(problems):,}</td>'
-            f'<td class="text {severity}">{severity}</td><td class=text>{html.escape(cure)}</td></tr>'
+            f'<tr><td><a href="#{kind}">{for_html(title)}</a></td><td>{len(problems):,}</td>'
+            f'<td class="text {severity}">{severity}</td><td class=text>{for_html(cure)}</td></tr>'
         )
     return f'<div class="scroll"><table>{"".join(rows)}</table></div>'
 
@@ -140,28 +141,26 @@ def _problem_table(kinds: Sequence[tuple[str, list[Problem]]]) -> str:
 def _listed(kind: str, problems: Sequence[Problem]) -> str:
     """Return the problems of a kind as a list, the first of very many."""
     severity, title, cure, _ = KINDS[kind]
-    items = [
-        f"<li>{html.escape(f'{p.split}: ' if p.split else '')}{html.escape(p.message)}</li>" for p in problems[:_SHOWN]
-    ]
+    items = [f"<li>{for_html(f'{p.split}: ' if p.split else '')}{for_html(p.message)}</li>" for p in problems[:_SHOWN]]
     if len(problems) > _SHOWN:
         items.append(f"<li>and {len(problems) - _SHOWN:,} more, in report.json</li>")
     return (
-        f'<h2 id="{kind}" class="{severity}">{html.escape(title)} ({len(problems):,})</h2>'
-        f"<p>{html.escape(cure)}</p><details open><summary>Where</summary><ul>{''.join(items)}</ul></details>"
+        f'<h2 id="{kind}" class="{severity}">{for_html(title)} ({len(problems):,})</h2>'
+        f"<p>{for_html(cure)}</p><details open><summary>Where</summary><ul>{''.join(items)}</ul></details>"
     )
 
 
 def _class_table(findings: Findings) -> str:
     """Return pixels, share and samples of each class in each split."""
     splits = findings.splits
-    heads = "".join(f"<th>{html.escape(name)}: pixels</th><th>% of labelled</th><th>samples</th>" for name in splits)
+    heads = "".join(f"<th>{for_html(name)}: pixels</th><th>% of labelled</th><th>samples</th>" for name in splits)
     rows = [f"<tr><th>class</th>{heads}</tr>"]
     for key in next(iter(splits.values())).pixels:
         cells = ""
         for report in splits.values():
             share = 100 * report.pixels[key] / max(1, sum(report.pixels.values()))
             cells += f"<td>{report.pixels[key]:,}</td><td>{share:.2f}</td><td>{report.images[key]:,}</td>"
-        rows.append(f"<tr><td>{html.escape(key)}</td>{cells}</tr>")
+        rows.append(f"<tr><td>{for_html(key)}</td>{cells}</tr>")
     cells = "".join(f"<td>{report.ignored:,}</td><td></td><td></td>" for report in splits.values())
     rows.append(f"<tr><td>ignored</td>{cells}</tr>")
     return f'<div class="scroll"><table>{"".join(rows)}</table></div>'
@@ -172,16 +171,16 @@ def _size_table(findings: Findings) -> str:
     for name, report in findings.splits.items():
         sizes = list(report.sizes.items())
         for (height, width), samples in sizes[:10]:
-            rows.append(f"<tr><td>{html.escape(name)}</td><td>{width} x {height}</td><td>{samples:,}</td></tr>")
+            rows.append(f"<tr><td>{for_html(name)}</td><td>{width} x {height}</td><td>{samples:,}</td></tr>")
         if len(sizes) > 10:
             others = sum(samples for _, samples in sizes[10:])
-            rows.append(f"<tr><td>{html.escape(name)}</td><td>{len(sizes) - 10} others</td><td>{others:,}</td></tr>")
+            rows.append(f"<tr><td>{for_html(name)}</td><td>{len(sizes) - 10} others</td><td>{others:,}</td></tr>")
     return f'<div class="scroll"><table>{"".join(rows)}</table></div>'
 
 
 def _legend(names: Sequence[str], colours: np.ndarray) -> str:
     swatches = [
-        f'<span class="swatch" style="background: rgb({r},{g},{b})"></span>{html.escape(name)}'
+        f'<span class="swatch" style="background: rgb({r},{g},{b})"></span>{for_html(name)}'
         for name, (r, g, b) in zip(names, colours[: len(names)].tolist(), strict=True)
     ]
     return f"<p>{''.join(swatches)}</p>"
@@ -211,8 +210,8 @@ def _histogram(findings: Findings, colours: np.ndarray) -> bytes:
         total = max(1, sum(report.pixels.values()))
         shares = [100 * report.pixels[name] / total for name in names]
         places = np.arange(len(names)) + (position - (len(findings.splits) - 1) / 2) * thickness
-        axes.barh(places, shares, height=thickness, color=shades[position] / 255, label=split)
-    axes.set_yticks(range(len(names)), names)
+        axes.barh(places, shares, height=thickness, color=shades[position] / 255, label=for_plot(split))
+    axes.set_yticks(range(len(names)), [for_plot(name) for name in names])
     axes.invert_yaxis()
     axes.set_xscale("log")
     every = [100 * r.pixels[name] / max(1, sum(r.pixels.values())) for r in findings.splits.values() for name in names]
@@ -246,7 +245,7 @@ def split_table(name: str, report: Report) -> Table:
         table.add_column(heading, justify="right")
     total = max(1, sum(report.pixels.values()))
     for key, pixels in report.pixels.items():
-        table.add_row(key, f"{report.images[key]:,}", f"{pixels:,}", f"{100 * pixels / total:.2f}")
+        table.add_row(Text(printable(key)), f"{report.images[key]:,}", f"{pixels:,}", f"{100 * pixels / total:.2f}")
     table.add_row("ignored", "", f"{report.ignored:,}", "")
     return table
 

@@ -8,6 +8,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from segzoo.escaping import for_html, for_markdown, unbroken
+
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1280px; margin: 2em auto; padding: 0 1em; }
 h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
@@ -30,8 +32,8 @@ def figure_text(value: float | None) -> str:
 
 
 def markdown_table(rows: Sequence[Sequence[str]], words: bool = False) -> list[str]:
-    """Lines of a table whose first row is the heading; the first column is words, the others are figures or `words`."""
-    heading, *rest = ([cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows)
+    """Lines of a table of plain text with the heading first; after the first column come figures, or `words`."""
+    heading, *rest = ([for_markdown(cell) for cell in row] for row in rows)
     lines = [f"| {' | '.join(heading)} |", "|---" + ("|---" if words else "|---:") * (len(heading) - 1) + "|"]
     return lines + [f"| {' | '.join(row)} |" for row in rest]
 
@@ -45,29 +47,29 @@ def html_table(rows: Sequence[Sequence[str]], headed: bool = True, words: bool =
     lines = []
     for index, row in enumerate(rows):
         kind = "th" if headed and index == 0 else "td"
-        lines.append("<tr>" + "".join(f"<{kind}>{html.escape(cell)}</{kind}>" for cell in row) + "</tr>")
+        lines.append("<tr>" + "".join(f"<{kind}>{for_html(cell)}</{kind}>" for cell in row) + "</tr>")
     opening = '<table class="words">' if words else "<table>"
     return f'<div class="scroll">{opening}' + "\n".join(lines) + "</table></div>"
 
 
 def quiet(text: str) -> str:
     """A paragraph of plain text that explains."""
-    return f'<p class="quiet">{html.escape(text)}</p>'
+    return f'<p class="quiet">{for_html(text)}</p>'
 
 
 def heading(text: str) -> str:
     """A heading inside the page, plain text."""
-    return f"<h2>{html.escape(text)}</h2>"
+    return f"<h2>{for_html(text)}</h2>"
 
 
 def preformatted(text: str) -> str:
     """Plain text whose lines and spaces stay as they are, such as a file."""
-    return f"<pre>{html.escape(text)}</pre>"
+    return f"<pre>{html.escape(unbroken(text))}</pre>"
 
 
 def picture(source: str, alt: str) -> str:
     """A picture by its address, with what it shows for those who cannot see it."""
-    return f'<img src="{html.escape(source)}" alt="{html.escape(alt)}">'
+    return f'<img src="{for_html(source)}" alt="{for_html(alt)}">'
 
 
 def embedded(path: Path) -> str:
@@ -77,6 +79,6 @@ def embedded(path: Path) -> str:
 
 def page(title: str, parts: Sequence[str]) -> str:
     """The whole page: a title, plain text, and below it parts that are HTML already."""
-    text = html.escape(title)
+    text = for_html(title)
     head = f'<html lang="en"><head><meta charset="utf-8"><title>{text}</title><style>{STYLE}</style></head><body>'
     return "\n".join(["<!doctype html>", head, f"<h1>{text}</h1>", *parts, "</body></html>", ""])

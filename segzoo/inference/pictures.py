@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from segzoo.escaping import printable
 from segzoo.files import replacing
 
 IGNORED = (128, 128, 128)
@@ -367,7 +368,7 @@ def _legend(
     seen = {label for maps in samples for class_map in maps for label in _shown(class_map, ignore_index)}
     for label, name in enumerate(classes):
         if label in seen and label not in (ignore_index, background):
-            yield name, tuple(int(channel) for channel in colours[label])
+            yield printable(name), tuple(int(channel) for channel in colours[label])
     if ignore_index in seen:
         yield "ignored", _ignored_colour(colours)
 
@@ -398,7 +399,7 @@ def _flow(text_widths: Sequence[float], width: int) -> tuple[list[tuple[int, int
 
 def _shortened(text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
     """Cut text from the left to fit: the end of a path says more than its beginning."""
-    text = text.replace("\n", " ")
+    text = printable(text)
     if font.getlength(text) <= room:
         return text
     while text and font.getlength("…" + text) > room:

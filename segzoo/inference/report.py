@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from segzoo.files import replacing
+from segzoo.escaping import for_markdown, for_plot
+from segzoo.files import make_folder, replacing
 from segzoo.inference.page import (
     figure_text,
     heading,
@@ -95,7 +96,7 @@ class Report:
 
         Each file is replaced as a whole; the page comes last, so it never shows a picture that is not there.
         """
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         figures = self.as_json()
         confusion_picture(self.confusion, self.names, folder / "confusion.png")
         _calibration_picture(self.calibration, folder / "calibration.png")
@@ -162,7 +163,7 @@ def na(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _markdown(figures: dict[str, Any]) -> str:
-    lines = [f"# {figures['title']}", "", _remark(figures), ""]
+    lines = [f"# {for_markdown(figures['title'])}", "", for_markdown(_remark(figures)), ""]
     lines += [*markdown_table([("Figure", "Value"), *_summary(figures)]), ""]
     lines += [*markdown_table(_rows(figures)), ""]
     lines += ["![Confusion matrix](confusion.png)", "", "![Calibration](calibration.png)", ""]
@@ -221,8 +222,8 @@ def confusion_picture(confusion: ConfusionMatrix | MultilabelCounts, names: Sequ
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
-    axes.set_xticks(range(len(columns)), columns, rotation=90)
-    axes.set_yticks(range(classes), names)
+    axes.set_xticks(range(len(columns)), [for_plot(name) for name in columns], rotation=90)
+    axes.set_yticks(range(classes), [for_plot(name) for name in names])
     axes.set_xlabel("prediction")
     axes.set_ylabel("target")
     if classes <= 40:

@@ -16,6 +16,7 @@ from segzoo.device import device_name
 from segzoo.errors import RunError, RunInterruptedError, SegzooError
 from segzoo.files import remove
 from segzoo.model import LOGITS
+from segzoo.terminal import say
 from segzoo.training import assemble
 from segzoo.training.distribution import Distribution
 from segzoo.training.evaluation import Evaluation, evaluate, merged
@@ -168,7 +169,7 @@ class Epochs:
         stage = self.trained.stages.enter(progress.epoch, fresh)
         if stage is None:
             return
-        self.console.print(f"Stage from epoch {stage.first_epoch + 1} on: {stage}.", highlight=False, markup=False)
+        say(self.console, f"Stage from epoch {stage.first_epoch + 1} on: {stage}.")
         if fresh and stage.first_epoch == progress.epoch:
             progress.early_stopping.stale = progress.plateau.stale = 0
             self.folder.write_log(progress, "stage", epoch=progress.epoch, what=str(stage))
@@ -210,7 +211,7 @@ class Epochs:
         screen.row(row, self.settings.epochs, improved)
         self.outputs.epoch(progress)
         if progress.stopped:
-            self.console.print(_STOPPED[progress.stopped].format(progress=progress), highlight=False)
+            say(self.console, _STOPPED[progress.stopped].format(progress=progress))
 
     def _evaluate_epoch(self, row: dict[str, Any], progress: Progress) -> bool:
         """Evaluate, add the figures to `row`, act on them; returns whether they are the best so far."""
@@ -241,7 +242,7 @@ class Epochs:
             if stale >= lowering.patience:
                 factor = self.trained.plateau.lower(lowering.factor, lowering.final_fraction)
                 progress.plateau.stale = 0
-                self.console.print(f"No better validation mIoU: learning rate at {factor:.3g} of its schedule.")
+                say(self.console, f"No better validation mIoU: learning rate at {factor:.3g} of its schedule.")
         if stopping is not None:
             stale = progress.early_stopping.wait(score, stopping.min_delta, passed)
             over = stale >= stopping.patience and self.trained.stages.ended_in_last(epoch)

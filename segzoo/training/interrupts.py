@@ -4,13 +4,67 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 from rich.console import Console
 
+from segzoo.terminal import say
+
 #: Exit code of a run that saved its state and stopped because a signal asked for it: EX_TEMPFAIL, "try again later".
 EXIT_CODE = 75
+#: Exit code of a command that Ctrl-C stopped where there was nothing to save: 128 + SIGINT, as shells have it.
+CTRL_C_CODE = 130
+
+
+class SignalReceived(BaseException):
+    """A signal that ends a command where it stands; no error, so that nothing but the command line catches it.
+
+    Attributes:
+        signal: its name.
+        exit_code: that of the command.
+    """
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.signal = signal.Signals(number).name
+        self.exit_code = CTRL_C_CODE if number == signal.SIGINT else EXIT_CODE
+
+
+@contextmanager
+def stopped_by_signals(*, ignore_hangup: bool = False) -> Iterator[list[SignalReceived]]:
+    """Raise SignalReceived within the block at the first SIGTERM or SIGINT; the second ends the process at once.
+
+    Yields a list that then holds it, for where somebody else's code made another error of it. A training replaces these
+    handlers by its own (`Interrupts`) as soon as it has something to save.
+
+    Args:
+        ignore_hangup: whether the block goes on when its terminal vanishes (SIGHUP).
+    """
+    received: list[SignalReceived] = []
+    before: dict[int, Any] = {}
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for other in (signal.SIGTERM, signal.SIGINT):
+            if other in before:
+                signal.signal(other, signal.SIG_DFL)
+        received.append(SignalReceived(number))
+        raise received[-1]
+
+    handlers: dict[int, Any] = {signal.SIGTERM: stop, signal.SIGINT: stop}
+    if ignore_hangup and hasattr(signal, "SIGHUP"):
+        handlers[signal.SIGHUP] = lambda number, frame: None  # SIG_IGN would be inherited by what the run starts
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():
+            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup does, and a shell for what runs behind it
+                before[number] = signal.signal(number, handler)
+    try:
+        yield received
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
 
 
 class Interrupts:
@@ -48,6 +102,4 @@ class Interrupts:
         for other in self._before:
             signal.signal(other, signal.SIG_DFL)  # state files are written so that death at any moment does no harm
         self.console.show_cursor(True)  # which the progress bar hides, and a second signal leaves no time to show
-        self.console.print(
-            f"{self.requested}: finishing this step and saving the state. Once more ends at once.", highlight=False
-        )
+        say(self.console, f"{self.requested}: finishing this step and saving the state. Once more ends at once.")

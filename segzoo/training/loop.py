@@ -13,13 +13,13 @@ from typing import Any
 import keras
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 
 from segzoo.backend import collection_paused, make_deterministic, precision_note, start_backend, use_xla
 from segzoo.config import Config, dump_config
 from segzoo.data import Source, remarks
 from segzoo.device import device_name, idle_card_note
 from segzoo.errors import RunError, StorageError
+from segzoo.terminal import say, warn
 from segzoo.tracking import check_packages
 from segzoo.training import assemble
 from segzoo.training.batchnorm import momentum_for, set_momentum
@@ -217,27 +217,25 @@ def _compiled(
 def _say_what_is_trained(
     config: Config, network: keras.Model, sources: Mapping[str, Source], steps: int, console: Console
 ) -> None:
-    console.print(
+    say(
+        console,
         f"{config.model.decoder} on {config.model.backbone}: {network.count_params():,} parameters, "
         f"{len(sources['train'])} training and {len(sources['val'])} validation samples, {steps} steps an epoch, "
         f"{'with' if network.jit_compile else 'without'} XLA. {network.weights_report}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
     )
     for remark in dict.fromkeys(remark for source in sources.values() for remark in remarks(source)):
-        console.print(f"[yellow]Note:[/] {escape(remark)}", highlight=False, soft_wrap=True)
-    console.print(f"Device: {device_name()}", highlight=False, markup=False, soft_wrap=True)
+        say(console, f"Note: {remark}")
+    say(console, f"Device: {device_name()}")
     for note in (idle_card_note(), *short_run_notes(config, network, steps)):
         if note:
-            console.print(f"[yellow]Warning:[/] {escape(note)}", highlight=False, soft_wrap=True)
+            warn(console, note)
     if note := precision_note(config.training.precision):
-        console.print(f"[yellow]Warning:[/] {note}", highlight=False, soft_wrap=True)
+        warn(console, note)
     if config.training.overfit is not None:
-        console.print(
-            f"[yellow]Warning:[/] training.overfit: trained and evaluated on the same {config.training.overfit} "
-            "samples; the figures say what the network can learn by heart.",
-            soft_wrap=True,
+        warn(
+            console,
+            f"training.overfit: trained and evaluated on the same {config.training.overfit} samples; the figures say "
+            "what the network can learn by heart.",
         )
 
 
@@ -249,7 +247,7 @@ def _shown_warnings(console: Console) -> Iterator[None]:
         yield
     for warning in caught:
         if issubclass(warning.category, DamagedStateWarning | OriginWarning):
-            console.print(f"[yellow]Warning:[/] {escape(str(warning.message))}", highlight=False, soft_wrap=True)
+            warn(console, str(warning.message))
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
@@ -265,12 +263,12 @@ def _class_pixels(
     def count() -> dict[str, Any]:
         counted = ClassPixels.read(folder.class_pixels) if folder.class_pixels.is_file() else None
         if counted is None or counted.fingerprint != source.fingerprint():
-            console.print(f"Counting the pixels of each class in {len(source)} training samples ...", highlight=False)
+            say(console, f"Counting the pixels of each class in {len(source)} training samples ...")
             counted = ClassPixels.of(source, config.data.workers)
         return asdict(counted)
 
     counted = ClassPixels(**distribution.from_chief(count))
     for name, weights in assemble.class_weights(config, counted).items():
         numbers = ", ".join(f"{weight:.3g}" for weight in weights)
-        console.print(f"Class weights of {name}, {schemes[name]}: {numbers}", highlight=False, soft_wrap=True)
+        say(console, f"Class weights of {name}, {schemes[name]}: {numbers}")
     return counted

@@ -19,6 +19,7 @@ from segzoo.errors import RunError, StorageError
 from segzoo.files import replacing
 from segzoo.metrics import ConfusionMatrix, MultilabelCounts
 from segzoo.model import logits_only
+from segzoo.terminal import say
 from segzoo.training import assemble
 from segzoo.training.averages import Averages
 from segzoo.training.curves import plot_curves
@@ -185,8 +186,8 @@ class Outputs:
     def _show(self, result: Result) -> None:
         title = f"validation, best epoch {result.best_epoch} of {len(result.history)}"
         self.console.print(class_table(result.confusion, assemble.class_names(self.config), title))
-        self.console.print(f"Summary: {self.folder.summary}", highlight=False, soft_wrap=True)
-        self.console.print(f"Run folder: {self.folder.path}", highlight=False, soft_wrap=True)
+        say(self.console, f"Summary: {self.folder.summary}")
+        say(self.console, f"Run folder: {self.folder.path}")
 
     def _write_end(self, progress: Progress, result: Result) -> None:
         with replacing(self.folder.model) as temporary:

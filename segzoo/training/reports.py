@@ -7,11 +7,11 @@ from typing import Any
 
 import keras
 from rich.console import Console
-from rich.markup import escape
 
 from segzoo.config import Config
 from segzoo.inference.pictures import prediction_sheet
 from segzoo.metrics import ConfusionMatrix, MultilabelCounts
+from segzoo.terminal import say, warn
 from segzoo.tracking import Tracking
 from segzoo.training import assemble
 from segzoo.training.evaluation import Evaluation, Picture
@@ -49,10 +49,8 @@ class Reports:
             str(config.name),
             config.model_dump(mode="json"),
             folder.trackers,
-            tell=lambda text: console.print(f"Tracked by {text}", highlight=False, markup=False, soft_wrap=True),
-            warn=lambda text: console.print(
-                f"[yellow]Warning:[/] Tracker {escape(text)}", highlight=False, soft_wrap=True
-            ),
+            tell=lambda text: say(console, f"Tracked by {text}"),
+            warn=lambda text: warn(console, f"Tracker {text}"),
         )
 
     def __enter__(self) -> Reports:

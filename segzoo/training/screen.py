@@ -10,8 +10,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
+from rich.text import Text
 
+from segzoo.escaping import printable
 from segzoo.metrics import ConfusionMatrix, MultilabelCounts
+from segzoo.terminal import say
 from segzoo.training.memory import memory_text
 
 # Seconds between two lines within an epoch where there is no terminal to draw on; a log file should not fill with them.
@@ -131,7 +134,7 @@ class Screen:
         return duration((now - moment) / (step - first) * max(0, self.total_steps - step))
 
     def _print(self, text: str) -> None:
-        self.console.print(text, highlight=False, soft_wrap=True)
+        say(self.console, text)
 
 
 def duration(seconds: float) -> str:
@@ -142,13 +145,13 @@ def duration(seconds: float) -> str:
 
 def class_table(confusion: ConfusionMatrix | MultilabelCounts, names: list[str], title: str) -> Table:
     """Per-class IoU, Dice, precision and recall with the mean IoU below; n/a where a class is absent."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(printable(title)), title_justify="left")
     table.add_column("class")
     for heading in ("IoU", "Dice", "precision", "recall", "pixels"):
         table.add_column(heading, justify="right")
     for row in confusion.table(names):
         figures = (row[key] for key in ("iou", "dice", "precision", "recall"))
-        table.add_row(row["class"], *map(_figure, figures), f"{row['pixels']:,}")
+        table.add_row(Text(printable(row["class"])), *map(_figure, figures), f"{row['pixels']:,}")
     table.add_section()
     table.add_row("mean IoU", _figure(confusion.mean_iou()), "", "", "", "", style="bold")
     table.add_row("pixel accuracy", _figure(confusion.pixel_accuracy()), "", "", "", "")

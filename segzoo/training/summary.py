@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from segzoo.config import Config
+from segzoo.escaping import fenced, for_markdown
 from segzoo.files import replacing
 from segzoo.inference.page import (
     embedded,
@@ -71,11 +72,18 @@ def write_summary(
         if (folder.figures / f"{name}.png").is_file()
     ]
 
-    lines = [f"# {title}", "", remark, "", *markdown_table([("Figure", "Value"), *figures]), ""]
+    lines = [
+        f"# {for_markdown(title)}",
+        "",
+        for_markdown(remark),
+        "",
+        *markdown_table([("Figure", "Value"), *figures]),
+        "",
+    ]
     lines += ["## Classes", "", *markdown_table(_classes(table)), ""]
     for path, name, alt, said in pictures:
         lines += [f"## {name}", "", *([said, ""] if said else []), f"![{alt}](figures/{path.name})", ""]
-    lines += ["## Configuration", "", "```yaml", given.rstrip(), "```", ""]
+    lines += ["## Configuration", "", *fenced(given, "yaml"), ""]
     lines += ["## Environment", "", *markdown_table([("What", "Value"), *environment], words=True), ""]
 
     parts = [quiet(remark), html_table(figures, headed=False), heading("Classes"), html_table(_classes(table))]
