@@ -13,6 +13,7 @@ import unicodedata
 # What moves the cursor, hides text or cannot be encoded: controls, formats (also those that turn the direction of
 # writing) and surrogates, which stand for the bytes of file names that are no UTF-8.
 _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+_PLOTTED = 60  # letters, as many as leave room for the plot itself
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>&|~$#!])")
 
 
@@ -37,8 +38,9 @@ def _escape(letter: str) -> str:
 
 
 def for_plot(text: str) -> str:
-    """Return text that matplotlib draws as it is: a "$" begins no formula."""
-    return printable(text).replace("$", r"\$")
+    """Return text that matplotlib draws as it is: a "$" begins no formula; the end of a very long one is cut off."""
+    shown = printable(text)
+    return (shown if len(shown) <= _PLOTTED else f"{shown[: _PLOTTED - 1]}…").replace("$", r"\$")
 
 
 def for_markdown(text: str) -> str:

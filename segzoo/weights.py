@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import mmap
 import os
 import re
-import shutil
 import tempfile
 import warnings
 import zipfile
-import zlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,8 +23,8 @@ import numpy as np
 from segzoo.backbones import BACKBONES, reference
 from segzoo.backbones.contract import Variant
 from segzoo.decoders.base import FUNCTION, Decoder, explain, read_function
-from segzoo.errors import WeightsError, unknown_name
-from segzoo.files import replacing
+from segzoo.errors import StorageError, WeightsError, unknown_name
+from segzoo.files import operation, replacing
 from segzoo.signature import digests
 
 _NAMED = ("auto", "imagenet", "none")
@@ -38,6 +37,9 @@ _MOST_NOTES = 2**20  # bytes of what is kept beside the tensors
 _MAY_DIFFER = re.compile(r"(decoder|head|\w+_head|auxiliary_\w+|presence)/")
 # A .keras archive may be a little larger than its weights, or hold an optimizer's three times as many.
 _MOST_WEIGHTS, _MOST_JSON = 8, 64 * 2**20
+_HDF5, _HEAP = b"\x89HDF\r\n\x1a\n", b"GCOL\x01"
+# The largest network here has some thousand layers, nested a dozen deep.
+_MOST_OBJECTS, _DEEPEST = 10**6, 100
 
 
 class WeightsWarning(UserWarning):
@@ -318,8 +320,9 @@ def load_file(model: keras.Model, path: Path, sha256: str | None = None, keep: C
     with tempfile.TemporaryDirectory() as folder:
         # The model's own file is the template: Keras's layout stays Keras's affair.
         template = Path(folder) / "template.weights.h5"
-        network.save_weights(template)
-        with h5py.File(template, "r+") as file:
+        with operation("write", template):
+            network.save_weights(template)
+        with operation("write", template), h5py.File(template, "r+") as file:
             ours = dict(_named_datasets(file))
             ours.pop(_DECODER_FUNCTION, None)
             wanted = {name: item.shape for name, item in ours.items() if name.partition("/")[0] not in keep}
@@ -447,8 +450,9 @@ def _read_layers(file: h5py.File) -> dict[str, str]:
 
 def _read(path: Path, wanted: Mapping[str, tuple[int, ...]]) -> _Content:
     try:
+        _check_heaps(path)
         with h5py.File(path, "r") as file:
-            signature = json.loads(file.attrs[_SIGNATURE]) if _SIGNATURE in file.attrs else None
+            signature = _checked_signature(json.loads(file.attrs[_SIGNATURE])) if _SIGNATURE in file.attrs else None
             layers = _read_layers(file)
             datasets = dict(_named_datasets(file))
             noted = datasets.pop(_DECODER_FUNCTION, None)
@@ -458,10 +462,58 @@ def _read(path: Path, wanted: Mapping[str, tuple[int, ...]]) -> _Content:
             # A layer is taken whole or not at all: a bias without its kernel means nothing.
             broken = {_layer(name) for name, shape in wanted.items() if shapes.get(name) != shape}
             fitting = {name for name in wanted if _layer(name) not in broken}
-            values = {name: np.asarray(datasets[name][...], "float32") for name in fitting}
+            values = {name: _values(datasets[name]) for name in fitting}
             return _Content(shapes, values, signature, function, layers)
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise WeightsError(f"{path} cannot be read as an HDF5 weights file: {error}") from error
+    except Exception as error:  # what HDF5 and its filters raise on bytes that are no such file has no end
+        raise WeightsError(f"{path} cannot be read as an HDF5 weights file: {_reason(error)}") from error
+
+
+def _check_heaps(path: Path) -> None:
+    """Raise ValueError where HDF5 would read texts without an end: in a heap with an object of no length.
+
+    Its C code (H5HG, up to 2.0) takes the length of free space in a global heap, which texts lie in, as the way to the
+    next object; at 0 it stays where it is for good, and Python cannot stop it.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        widths = content[13:15] if content[8] < 2 else content[9:11]
+        if content[:8] != _HDF5 or widths != b"\x08\x08":
+            raise ValueError("it does not begin as HDF5 files do, with addresses and lengths of 8 bytes")
+        start = content.find(_HEAP)
+        while start >= 0:
+            end = min(start + int.from_bytes(content[start + 8 : start + 16], "little"), len(content))
+            place = start + 16
+            while place + 16 <= end:
+                index = int.from_bytes(content[place : place + 2], "little")
+                length = int.from_bytes(content[place + 8 : place + 16], "little")
+                step = 16 + -(-length // 8) * 8 if index else length
+                if not 16 <= step <= end - place:
+                    raise ValueError(f"a heap of texts at byte {start} is damaged")
+                place += step
+            start = content.find(_HEAP, start + 1)
+
+
+def _values(dataset: h5py.Dataset) -> np.ndarray:
+    """Read a tensor as float32; TypeError where it holds something else than real numbers."""
+    if dataset.dtype.kind not in "fiub" and dataset.attrs.get("dtype") != "bfloat16":
+        raise TypeError(f"{dataset.name} holds {dataset.dtype}, not numbers")
+    if dataset.chunks is not None and math.prod(dataset.chunks) > max(1, dataset.size):
+        raise ValueError(f"{dataset.name} has pieces larger than itself")  # each would be unpacked as a whole
+    return np.asarray(dataset[...], "float32")
+
+
+def _checked_signature(signature: Any) -> dict[str, Any]:
+    """The signature of a file, if it has the form of one; else ValueError."""
+    if not isinstance(signature, dict):
+        raise ValueError(f"its signature is of the type {type(signature).__name__}")
+    kinds = {"model": (str,), "backbone": (str, type(None)), "preprocessing": (dict,)}
+    for key, kind in kinds.items():
+        if not isinstance(signature.get(key), kind):
+            raise ValueError(f"its signature has no {key}")
+    return signature
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip() or type(error).__name__
 
 
 def _read_archive(path: Path, folder: Path, wanted: Mapping[str, tuple[int, ...]], own_size: int) -> _Content:
@@ -473,15 +525,16 @@ def _read_archive(path: Path, folder: Path, wanted: Mapping[str, tuple[int, ...]
             if packed.file_size > most:  # reading ends at this size, whatever the compressed data goes on to
                 raise ValueError(f"its weights claim {packed.file_size:,} bytes, this network has {own_size:,}")
             unpacked = folder / "archive.weights.h5"
-            with archive.open(packed) as source, unpacked.open("wb") as target:
-                shutil.copyfileobj(source, target)
+            _unpack(archive, packed, unpacked)
             described = archive.getinfo("config.json")
             if described.file_size > _MOST_JSON:
                 raise ValueError(f"its config.json claims {described.file_size:,} bytes")
             description = json.loads(archive.read(described))
             signature = _described_signature(description)
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise WeightsError(f"{path} cannot be read as a .keras file: {error}") from error
+    except StorageError:
+        raise
+    except Exception as error:  # zip archives have a dozen kinds of errors, among them those of four compressions
+        raise WeightsError(f"{path} cannot be read as a .keras file: {_reason(error)}") from error
     try:
         found = _read(unpacked, wanted)
         return found._replace(signature=signature, layers=_described_digests(description, found.shapes))
@@ -489,12 +542,21 @@ def _read_archive(path: Path, folder: Path, wanted: Mapping[str, tuple[int, ...]
         raise WeightsError(str(error).replace(str(unpacked), f"model.weights.h5 in {path}")) from error
 
 
+def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> None:
+    """Unpack a member to `path`; StorageError where that cannot be written, as where the temporary folder is full."""
+    with archive.open(member) as source:
+        while block := source.read(2**20):
+            with operation("append", path), path.open("ab") as target:
+                target.write(block)
+
+
 def _described_signature(description: Any) -> dict[str, Any] | None:
     """The signature from the JSON of a functional model; None where it has no preprocessing layer of segzoo's."""
     config = description.get("config", {}) if isinstance(description, dict) else {}
     layers = config.get("layers", []) if isinstance(config, dict) else []
-    found = [layer.get("config", {}) for layer in layers if isinstance(layer, dict)]
-    preprocessing = next((layer for layer in found if layer.get("name") == "preprocessing"), None)
+    found = [layer.get("config") for layer in layers if isinstance(layer, dict)] if isinstance(layers, list) else []
+    configs = [layer for layer in found if isinstance(layer, dict)]
+    preprocessing = next((layer for layer in configs if layer.get("name") == "preprocessing"), None)
     if preprocessing is None:
         return None
     return _signature_of(str(config.get("name")), preprocessing)
@@ -504,7 +566,7 @@ def _described_digests(description: Any, tensors: Iterable[str]) -> dict[str, st
     """Digests of layers from the JSON of a functional model; none where it is something else."""
     try:
         return digests(description["config"], {name.partition("/")[0] for name in tensors})
-    except (ValueError, TypeError, AttributeError, LookupError):
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
         return {}
 
 
@@ -519,8 +581,11 @@ def _named_datasets(file: h5py.File) -> list[tuple[str, h5py.Dataset]]:
     Keras's own paths count classes ("conv2d_3") and shift when a layer is added, so they cannot be matched.
     """
     found = []
+    seen = {h5py.h5o.get_info(file.id).addr}
 
     def walk(group: h5py.Group, names: tuple[str, ...]) -> None:
+        if len(seen) > _MOST_OBJECTS or group.name.count("/") > _DEEPEST:
+            raise OSError(f"{group.name} is one group of too many or too deep for the weights of a network")
         own = group.get("vars")
         if own is not None and "name" in own.attrs and group.name != "/":
             names = (*names, str(own.attrs["name"]))
@@ -529,6 +594,13 @@ def _named_datasets(file: h5py.File) -> list[tuple[str, h5py.Dataset]]:
             if not isinstance(group.get(key, getlink=True), h5py.HardLink):
                 raise OSError(f"{group.name}/{key} is a link")
             item = group[key]
+            # An object under two names is none of Keras's; groups that hold each other are a walk without an end.
+            place = h5py.h5o.get_info(item.id).addr
+            if place in seen:
+                raise OSError(f"{group.name}/{key} is another name of something else")
+            seen.add(place)
+            if not isinstance(item, h5py.Group | h5py.Dataset):
+                raise OSError(f"{group.name}/{key} is neither a group nor a tensor")
             if isinstance(item, h5py.Dataset):
                 if item.external or item.is_virtual:
                     raise OSError(f"{item.name} lies in another file")

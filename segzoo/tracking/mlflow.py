@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from segzoo.tracking import TrackedRun
 
 _BATCH = 100  # what one request may hold
+_LONGEST = 250  # letters of a name
 _NOT_IN_A_NAME = re.compile(r"[^\w./ -]")  # MLflow refuses these, on Windows the colon too
 
 
@@ -71,7 +74,8 @@ class MLflow:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        metrics = [Metric(_name(key), float(value), now, step) for key, value in values.items()]
+        names = metric_names(values)
+        metrics = [Metric(names[key], float(value), now, step) for key, value in values.items()]
         for start in range(0, len(metrics), _BATCH):
             self._client.log_batch(self.id, metrics=metrics[start : start + _BATCH])
 
@@ -86,5 +90,24 @@ def flattened(facts: Mapping[str, Any], before: str = "") -> Iterator[tuple[str,
             yield name, value if isinstance(value, str) else json.dumps(value)
 
 
+def metric_names(keys: Iterable[str]) -> dict[str, str]:
+    """Return the name of each key in MLflow, which refuses most signs, empty parts of a path and long names.
+
+    Two keys that would get one name, and figures of one class that would be taken for another's, have a part of their
+    digest at the end.
+    """
+    found = {key: _name(key) for key in keys}
+    counts = Counter(found.values())
+    return {
+        key: name if counts[name] == 1 and len(name) <= _LONGEST else f"{name[: _LONGEST - 9]}-{_digest(key)}"
+        for key, name in found.items()
+    }
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+
+
 def _name(key: str) -> str:
-    return _NOT_IN_A_NAME.sub("_", key)
+    parts = _NOT_IN_A_NAME.sub("_", key).split("/")
+    return "/".join("_" * max(1, len(part)) if part.strip(".") == "" else part for part in parts)

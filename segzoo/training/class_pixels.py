@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from segzoo.data import Source, check_source
 from segzoo.errors import RunError
 from segzoo.files import replacing
@@ -36,8 +38,8 @@ class ClassPixels:
     def read(cls, path: Path) -> ClassPixels:
         """Read what `write` wrote; RunError where it cannot be read."""
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
+            return TypeAdapter(cls).validate_json(path.read_bytes())
+        except (OSError, ValueError) as error:  # pydantic's is one
             raise RunError(
                 f"{path} cannot be read ({error}), which holds the pixel counts that the loss's class weights are made "
                 "from. Train again with --overwrite."

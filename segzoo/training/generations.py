@@ -90,8 +90,10 @@ def read(path: Path, *, mend: bool = False) -> Stored | None:
             continue  # of a write that was cut off between its two renamings only the previous one is left
         try:
             stored = _read_one(candidate)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            trouble.append(f"{candidate} ({error})")
+        except RunError:
+            raise
+        except Exception as error:  # zipfile and NumPy raise a dozen kinds on bytes that are no archive
+            trouble.append(f"{candidate} ({type(error).__name__}: {error})")
             continue
         if trouble:
             warnings.warn(
@@ -121,6 +123,8 @@ def _read_one(path: Path) -> Stored:
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
     facts = json.loads(str(arrays.pop("facts")))
+    if not isinstance(facts, dict):
+        raise ValueError(f"its facts are of the type {type(facts).__name__}")
     if facts.pop("format") != _FORMAT:
         raise RunError(f"{path} was written by another version of segzoo; train anew, or use that version.")
     return Stored(facts, arrays)

@@ -5,10 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+
+from segzoo.errors import RunError
+
 #: Figures of an epoch that depend on the clock: all others are the same however often a run was interrupted.
 CLOCKED = ("seconds", "val_seconds", "images_per_second")
 
 
+@with_config(ConfigDict(extra="forbid"))
 @dataclass
 class Patience:
     """Waits for a score to rise by more than a given amount, as early stopping and a plateau's end do.
@@ -45,7 +51,8 @@ class Progress:
         epoch_began: what that was when the epoch under way began.
         best_score: best validation mIoU so far, or None.
         best_epoch: the epoch that reached it, or None.
-        best_counts: confusion matrix (rows true, columns predicted) of the best epoch, or None.
+        best_counts: confusion matrix (rows true, columns predicted) of the best epoch, for classes that may overlap a
+            table of two by two for each; or None.
         early_stopping: how long there was no gain, for early stopping.
         plateau: the same for the reduction of the learning rate.
         stopped: why training ended before the last epoch, or None.
@@ -61,7 +68,7 @@ class Progress:
     epoch_began: float = 0.0
     best_score: float | None = None
     best_epoch: int | None = None
-    best_counts: list[list[int]] | None = None
+    best_counts: list[list[Any]] | None = None
     early_stopping: Patience = field(default_factory=Patience)
     plateau: Patience = field(default_factory=Patience)
     stopped: str | None = None
@@ -89,6 +96,56 @@ class Progress:
 
     @classmethod
     def from_json(cls, facts: dict[str, Any]) -> Progress:
-        """Rebuild what `to_json` gave."""
-        waits = {name: Patience(**facts[name]) for name in ("early_stopping", "plateau")}
-        return cls(**{**facts, **waits})
+        """Rebuild what `to_json` gave.
+
+        Raises:
+            RunError: keys are missing or unknown, or values are of other types.
+        """
+        try:
+            if odd := sorted(_NAMES.keys() ^ facts.keys()):
+                raise ValueError(f"{odd[0]} is {'missing' if odd[0] in _NAMES else 'unknown'}")
+            progress = _CHECKED.validate_python(facts)
+            _check_counts(progress.best_counts)
+            for number, event in enumerate(progress.events):
+                _check_event(event, number)
+        except (ValueError, RecursionError) as error:  # pydantic's is one
+            raise RunError(
+                f"The run state does not say where the run stands: {_first_line(error)}. Another version of segzoo, or "
+                "something else, wrote it. Go on with that version, or train anew with --overwrite."
+            ) from error
+        return progress
+
+
+_NAMES = Progress.__dataclass_fields__
+_CHECKED = TypeAdapter(Progress)
+
+
+def _check_counts(counts: list[list[Any]] | None) -> None:
+    """Raise ValueError unless counts are whole numbers from 0 up, (C, C) or (C, 2, 2)."""
+    if counts is None:
+        return
+    table = np.array(counts)  # ValueError where rows differ in length
+    shapes = ((len(counts), len(counts)), (len(counts), 2, 2))
+    if table.dtype.kind != "i" or table.shape not in shapes or table.min(initial=0) < 0:
+        raise ValueError("best_counts are no counts of pixels")
+
+
+def _check_event(event: dict[str, Any], number: int) -> None:
+    """Raise ValueError unless an event has what the history is read from."""
+    if not isinstance(event.get("event"), str):
+        raise ValueError(f"event {number} has no name")
+    if event["event"] != "epoch":
+        return
+    for key in ("epoch", "step", "loss", "seconds"):
+        if isinstance(event.get(key), bool) or not isinstance(event.get(key), int | float):
+            raise ValueError(f"event {number}, an epoch, has no number {key}")
+    for key, value in event.items():
+        if key not in ("event", "time") and not isinstance(value, int | float | None):
+            raise ValueError(f"event {number}, an epoch, has a {key} that is no number")
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return str(error)

@@ -26,12 +26,11 @@ from segzoo.decoders import DECODERS, legacy_options
 from segzoo.errors import RunError
 from segzoo.training import generations
 from segzoo.training.origin import differences
+from segzoo.training.progress import Progress
 
 if TYPE_CHECKING:
     import keras
     import numpy as np
-
-    from segzoo.training.progress import Progress
 
 _LEGACY = "0.1.0"  # the version that did not write some options of decoders, see `segzoo.decoders.legacy_options`
 _PACKAGES = (
@@ -212,14 +211,15 @@ class RunFolder:
         if stored.is_bare:
             self._check_kept(stored, config)
             files.remove(generations.previous_of(self.state))  # where a kill came while the run dropped it
-        if changed := differences(stored.facts["origin"], origin):
+        before = Progress.from_json(stored.facts).origin
+        if changed := differences(before, origin):
             text = f"The run in {self.path} was started with something else: {'; '.join(changed)}."
             if not resume_anyway:
                 raise RunError(
                     f"{text} Go on with what it was started with, or with this at your own risk by --resume-anyway; "
                     "or start a new run by --set name=..., or replace this one by --overwrite."
                 )
-            _refuse_another_decoder(self.path, config, stored.facts["origin"])
+            _refuse_another_decoder(self.path, config, before)
             warnings.warn(f"{text} Training goes on with what is given now.", OriginWarning, stacklevel=2)
         elif (stored.is_bare or self.result.is_file()) and not resume:
             raise RunError(

@@ -96,15 +96,36 @@ def restore(stored: generations.Stored, network: keras.Model, path: Path, extra:
     if names != variables.keys():
         odd = sorted(names ^ variables.keys())
         raise RunError(f"{path} belongs to another network: {len(odd)} variables differ, first {odd[0]}.")
-    for key, variable in variables.items():
-        shape, wanted = stored.arrays[key].shape, tuple(variable.shape)
-        if shape != wanted:
-            raise RunError(f"{path} belongs to another network: {key} is {shape}, not {wanted}.")
+    _check_arrays(stored, variables, f"{path} belongs to another network")
+    _restore_generators(stored, path)
     for key, variable in variables.items():
         variable.assign(stored.arrays[key])
-    version, internal, gauss = json.loads(str(stored.arrays["random/python"]))
-    random.setstate((version, tuple(internal), gauss))
-    np.random.set_state(json.loads(str(stored.arrays["random/numpy"])))  # noqa: NPY002
+
+
+def _check_arrays(stored: generations.Stored, variables: Mapping[str, keras.Variable], what: str) -> None:
+    """Raise RunError unless the arrays have the shapes and types of the variables."""
+    for key, variable in variables.items():
+        array, shape, dtype = stored.arrays[key], tuple(variable.shape), keras.backend.standardize_dtype(variable.dtype)
+        if array.shape != shape:
+            raise RunError(f"{what}: {key} is {array.shape}, not {shape}.")
+        if array.dtype.name != dtype and array.dtype.kind != "V":  # bfloat16, which NumPy does not have
+            raise RunError(f"{what}: {key} is of the type {array.dtype.name}, not {dtype}.")
+
+
+def _restore_generators(stored: generations.Stored, path: Path) -> None:
+    """Set the generators of `random` and `numpy.random`; RunError, and they are unchanged, where that cannot be."""
+    before = random.getstate()
+    try:
+        version, internal, gauss = json.loads(str(stored.arrays["random/python"]))
+        state = json.loads(str(stored.arrays["random/numpy"]))
+        random.setstate((version, tuple(internal), gauss))
+        np.random.set_state(state)  # noqa: NPY002
+    except Exception as error:  # whatever they make of values that are no state of theirs
+        random.setstate(before)
+        raise RunError(
+            f"{path} holds no state of the random generators that can be set ({type(error).__name__}: {error}), so the "
+            "run cannot go on with the bits that it would have had. Train anew with --overwrite."
+        ) from error
 
 
 def restore_metrics(stored: generations.Stored, network: keras.Model) -> None:
@@ -116,6 +137,7 @@ def restore_metrics(stored: generations.Stored, network: keras.Model) -> None:
     metrics = _metrics(network)
     if metrics.keys() != {name for name in stored.arrays if name.startswith("metrics/")}:
         raise RunError("The run state holds other metrics than the network has, so its epoch cannot be gone on with.")
+    _check_arrays(stored, metrics, "The run state holds other metrics than the network has")
     for key, variable in metrics.items():
         variable.assign(stored.arrays[key])
 

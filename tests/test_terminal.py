@@ -1,0 +1,275 @@
+"""Standard streams that are full, closed, blocked or gone; signals; places that cannot be written to.
+
+Each command is a process of its own, of the sort that starts no framework.
+"""
+
+import errno
+import os
+import pty
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from segzoo import files
+from segzoo.errors import StorageError
+from segzoo.terminal import SteadyStream
+from segzoo.training.logs import TensorBoardLog
+
+RUN = "from segzoo.cli import main; main()"
+# A training's streams, without the training: what it prints, a mark in a file, then the exit code.
+AS_TRAINING = """
+import sys, time
+from pathlib import Path
+from segzoo import cli
+
+def command(arguments):
+    Path(sys.argv[2]).write_text("started")
+    for number in range(int(sys.argv[3])):
+        print("line", number, "x" * 1000)
+    time.sleep(float(sys.argv[4]))
+    Path(sys.argv[2]).write_text("done")
+    return 0
+
+cli._run = command
+cli.main(["train"])
+"""
+
+
+def segzoo(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-c", RUN, *arguments],
+        capture_output=not options,
+        text=True,
+        timeout=60,
+        check=False,
+        **options,
+    )
+
+
+def start_training(mark, lines, seconds=0, **options):
+    command = [sys.executable, "-c", AS_TRAINING, "train", str(mark), str(lines), str(seconds)]
+    return subprocess.Popen(command, **options)
+
+
+def until(condition, seconds=30):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("command", [["schema"], ["backbones"], ["--help"]])
+def test_output_onto_a_full_disk_is_one_paragraph_and_exit_code_1(command):
+    with Path("/dev/full").open("w") as full:
+        done = segzoo(*command, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 1
+    assert done.stderr == f"Error: What the command printed could not be written: {os.strerror(errno.ENOSPC)}.\n"
+
+
+def test_a_reader_that_has_enough_is_no_error():
+    process = subprocess.Popen([sys.executable, "-c", RUN, "schema"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.read(1)
+    process.stdout.close()
+    assert (process.wait(60), process.stderr.read()) == (0, b"")
+
+
+def test_a_closed_output_is_no_error_and_no_file_is_taken_for_it(tmp_path):
+    code = f"import sys, os; sys.argv[1:] = ['schema', '--out', {str(tmp_path / 'schema.json')!r}]; {RUN}"
+    command = f'exec {sys.executable} -c "{code}" >&- 2>&- <&-'
+    assert subprocess.run(["bash", "-c", command], timeout=60, check=False).returncode == 0
+    assert (tmp_path / "schema.json").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_names_are_escaped_where_the_terminal_lacks_their_letters(tmp_path, encoding):
+    done = segzoo(
+        "check-data",
+        "наме[/b]\x1b.yaml",
+        env={**os.environ, "PYTHONIOENCODING": encoding, "LC_ALL": "C"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: There is no configuration")
+    assert r"\u043d\u0430\u043c\u0435[/b]\x1b.yaml" in done.stderr
+
+
+def test_a_training_goes_on_when_its_output_is_full_closed_or_nobody_reads_it(tmp_path):
+    mark = tmp_path / "mark"
+    with Path("/dev/full").open("w") as full:
+        assert start_training(mark, 5, stdout=full).wait(60) == 0
+    assert mark.read_text() == "done"
+    process = start_training(mark, 500, stdout=subprocess.PIPE)  # a pipe holds 64 of these lines
+    assert process.wait(60) == 0 and mark.read_text() == "done"
+    assert process.stdout.read(6) == b"line 0"
+
+
+def test_a_training_goes_on_when_its_terminal_vanishes(tmp_path):
+    mark = tmp_path / "mark"
+    master, terminal = pty.openpty()
+    process = start_training(mark, 2000, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True)
+    os.close(terminal)
+    until(mark.exists)
+    os.close(master)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(60) == 0 and mark.read_text() == "done"
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_signal_stops_what_has_nothing_to_save_also_while_output_is_blocked(tmp_path, sent, code):
+    for lines, seconds in ((0, 30), (2000, 30)):
+        mark = tmp_path / f"mark{lines}"
+        process = start_training(mark, lines, seconds, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        until(mark.exists)
+        process.send_signal(sent)
+        assert process.wait(30) == code
+        assert process.stderr.read().decode().startswith(f"{sent.name}: stopped.")
+
+
+def test_a_stream_writes_what_its_encoding_lacks_as_escapes(tmp_path):
+    with (tmp_path / "out").open("w", encoding="ascii") as target:
+        stream = SteadyStream(target, 1.0)
+        print("Straße \udcff", file=stream, flush=True)
+        assert stream.lost is None and not stream.isatty()
+    assert (tmp_path / "out").read_text() == "Stra\\xdfe \\udcff\n"
+
+
+def test_what_was_left_out_for_a_reader_that_was_away_is_said():
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as target:
+        stream = SteadyStream(target, 0.2)
+        for _ in range(300):
+            stream.write("x" * 9999 + "\n")
+        stream.flush()
+        assert stream.lost == "nobody reads it"
+        seen = b""
+        while b"nobody read them" not in seen:
+            seen += os.read(reading, 2**16)
+    missing = int(seen.split(b"[")[1].split(b" ")[0].replace(b",", b""))
+    assert seen.count(b"x") + seen.count(b"\n") - 1 + missing == 300 * 10_000
+    os.close(reading)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a file system of 1 MiB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("no permission to mount a small file system")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def test_hdf5_and_event_files_on_a_full_disk_name_the_file(small_disk):
+    path = small_disk / "some.weights.h5"
+    path.write_bytes(b"before")
+    with pytest.raises(StorageError, match=rf"some\.weights\.h5 cannot be written: {os.strerror(errno.ENOSPC)}"):
+        with files.replacing(path) as temporary, h5py.File(temporary, "w") as file:
+            for name in "abcd":
+                file[name] = np.random.default_rng(0).random(100_000)
+    assert path.read_bytes() == b"before" and [entry.name for entry in small_disk.iterdir()] == [path.name]
+    log = TensorBoardLog(small_disk / "events")
+    with pytest.raises(StorageError, match=rf"events\.out\.tfevents.* cannot be written: {os.strerror(errno.ENOSPC)}"):
+        for step in range(2000):
+            log.scalars(step, {f"tag{number}": 1.0 for number in range(50)})
+    log.close()
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(small_disk / "events"), {"scalars": 0})
+    board.Reload()  # what is there is whole
+    assert [event.step for event in board.Scalars("tag0")] == list(range(step))
+
+
+def test_a_limit_on_the_size_of_files_is_a_storage_error(tmp_path):
+    path = tmp_path / "some.weights.h5"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[0][1]))
+    try:
+        with pytest.raises(StorageError, match=f"some.weights.h5 cannot be written: {os.strerror(errno.EFBIG)}"):
+            with files.replacing(path) as temporary, h5py.File(temporary, "w") as file:
+                file["a"] = np.zeros(100_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before[0])
+        signal.signal(signal.SIGXFSZ, before[1])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("file/below/x.yaml", "is a file, not a folder"),
+        ("folder.yaml", "it is a folder"),
+        ("n" * 300 + ".yaml", os.strerror(errno.ENAMETOOLONG)),
+        ("n/" * 2500 + "x.yaml", os.strerror(errno.ENAMETOOLONG)),
+        ("zero\0byte.yaml", "zero byte"),
+    ],
+)
+def test_places_that_cannot_hold_a_file(tmp_path, monkeypatch, place, words):
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("")
+    Path("folder.yaml").mkdir()
+    with pytest.raises(StorageError, match=words) as caught:
+        files.check_file(Path(place))
+    assert str(caught.value).count("\n") == 0
+    with pytest.raises(StorageError), files.replacing(Path(place)) as temporary:
+        temporary.write_text("text")
+
+
+def test_folders_that_are_files_and_names_as_long_as_they_may_be(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="it is a file"):
+        files.check_folder(tmp_path / "file")
+    with pytest.raises(StorageError, match="is a file, not a folder"):
+        files.check_folder(tmp_path / "file" / "below")
+    files.check_folder(tmp_path / "new" / "below")
+    assert not (tmp_path / "new").exists()
+    path = tmp_path / ("é" * 120 + ".weights.h5")  # 251 bytes; with a process id before it 255 are not enough
+    files.check_file(path)
+    with files.replacing(path) as temporary:
+        assert temporary.name.endswith(".weights.h5") and files.is_temporary(temporary)
+        temporary.write_text("text")
+    assert path.read_text() == "text"
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"KERAS_BACKEND": "theano"}, "KERAS_BACKEND names the Keras backend 'theano'.*KERAS_BACKEND=tensorflow"),
+        ('{"backend": "theano"}', r"keras\.json names the Keras backend 'theano'.*KERAS_BACKEND=tensorflow"),
+        ('{"backend": ["jax"]}', r"keras\.json names the Keras backend \['jax'\]"),
+        ("[1]", r"keras\.json holds no settings of Keras, but list"),
+    ],
+)
+def test_a_backend_that_is_none_is_one_paragraph(tmp_path, monkeypatch, settings, words):
+    from segzoo.backend import check_backend
+    from segzoo.errors import ConfigError
+
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    if isinstance(settings, str):
+        (tmp_path / "keras.json").write_text(settings)
+    else:
+        monkeypatch.setenv(*next(iter(settings.items())))
+    with pytest.raises(ConfigError, match=words):
+        check_backend()
+
+
+def test_a_backend_that_is_not_installed_names_those_that_are(monkeypatch):
+    from segzoo import backend
+    from segzoo.errors import MissingPackageError
+
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.setattr(backend.importlib.util, "find_spec", lambda name: None if name == "jax" else object())
+    with pytest.raises(MissingPackageError, match="pip install jax.*tensorflow, torch.*KERAS_BACKEND=tensorflow"):
+        backend.check_backend()
