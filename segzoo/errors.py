@@ -51,8 +51,6 @@ class StorageError(SegzooError, OSError):
     @classmethod
     def of(cls, error: OSError, path: Path) -> StorageError:
         """What `error` says about `path`, the file that was meant to be written."""
-        if error.filename is None and error.strerror:  # words of segzoo's own
-            return cls(error.errno, error.strerror, str(path))
         return cls(error.errno, os.strerror(error.errno) if error.errno else str(error), str(path))
 
     def __str__(self) -> str:

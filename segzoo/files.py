@@ -34,7 +34,7 @@ def operation(name: str, path: Path) -> Iterator[None]:
         if fault is not None:
             fault(name, path)
         if "\0" in str(path):
-            raise OSError(errno.EINVAL, "a path cannot hold the zero byte", str(path))
+            raise StorageError(errno.EINVAL, "a path cannot hold the zero byte", repr(str(path)))
         yield
     except StorageError:
         raise
@@ -110,33 +110,33 @@ def check_file(path: Path) -> None:
     """
     with operation("check", path):
         if path.is_dir():
-            raise OSError(errno.EISDIR, "it is a folder, and a file is to be written there")
+            raise StorageError(errno.EISDIR, "it is a folder, and a file is to be written there", str(path))
         if path.exists() and not path.is_file():
             return  # a device or a pipe; writing tells
-        _check_parents(path.parent)
+        _check_parents(path, path.parent)
 
 
 def check_folder(path: Path) -> None:
     """Raise StorageError unless a folder can be made or written to at `path`, as far as that can be told before."""
     with operation("check", path):
         if path.exists() and not path.is_dir():
-            raise OSError(errno.ENOTDIR, "it is a file, and a folder is to be made there")
-        _check_parents(path)
+            raise StorageError(errno.ENOTDIR, "it is a file, and a folder is to be made there", str(path))
+        _check_parents(path, path)
 
 
-def _check_parents(folder: Path) -> None:
-    """Raise OSError unless the nearest of these folders that exists can be written to."""
+def _check_parents(path: Path, folder: Path) -> None:
+    """Raise OSError unless the nearest folder that exists, from `folder` up, can be written to; `path` is to be there."""
     folder = folder.absolute()
     while not folder.exists():
         if len(os.fsencode(folder.name)) > _LONGEST_NAME:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         if folder.is_symlink():
-            raise OSError(errno.ENOENT, f"{folder} is a link to what is not there")
+            raise StorageError(errno.ENOENT, f"{folder} is a link to what is not there", str(path))
         folder = folder.parent
     if not folder.is_dir():
-        raise OSError(errno.ENOTDIR, f"{folder} is a file, not a folder")
+        raise StorageError(errno.ENOTDIR, f"{folder} is a file, not a folder", str(path))
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise OSError(errno.EACCES, f"no permission to write to {folder}")
+        raise StorageError(errno.EACCES, f"no permission to write to {folder}", str(path))
 
 
 def make_folder(path: Path) -> None:

@@ -174,10 +174,13 @@ def small_disk(tmp_path):
 def test_hdf5_and_event_files_on_a_full_disk_name_the_file(small_disk):
     path = small_disk / "some.weights.h5"
     path.write_bytes(b"before")
-    with pytest.raises(StorageError, match=rf"some\.weights\.h5 cannot be written: {os.strerror(errno.ENOSPC)}"):
-        with files.replacing(path) as temporary, h5py.File(temporary, "w") as file:
-            for name in "abcd":
-                file[name] = np.random.default_rng(0).random(100_000)
+    with (
+        pytest.raises(StorageError, match=rf"some\.weights\.h5 cannot be written: {os.strerror(errno.ENOSPC)}"),
+        files.replacing(path) as temporary,
+        h5py.File(temporary, "w") as file,
+    ):
+        for name in "abcd":
+            file[name] = np.random.default_rng(0).random(100_000)
     assert path.read_bytes() == b"before" and [entry.name for entry in small_disk.iterdir()] == [path.name]
     log = TensorBoardLog(small_disk / "events")
     with pytest.raises(StorageError, match=rf"events\.out\.tfevents.* cannot be written: {os.strerror(errno.ENOSPC)}"):
@@ -196,9 +199,12 @@ def test_a_limit_on_the_size_of_files_is_a_storage_error(tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[0][1]))
     try:
-        with pytest.raises(StorageError, match=f"some.weights.h5 cannot be written: {os.strerror(errno.EFBIG)}"):
-            with files.replacing(path) as temporary, h5py.File(temporary, "w") as file:
-                file["a"] = np.zeros(100_000)
+        with (
+            pytest.raises(StorageError, match=f"some.weights.h5 cannot be written: {os.strerror(errno.EFBIG)}"),
+            files.replacing(path) as temporary,
+            h5py.File(temporary, "w") as file,
+        ):
+            file["a"] = np.zeros(100_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before[0])
         signal.signal(signal.SIGXFSZ, before[1])
@@ -271,5 +277,5 @@ def test_a_backend_that_is_not_installed_names_those_that_are(monkeypatch):
 
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     monkeypatch.setattr(backend.importlib.util, "find_spec", lambda name: None if name == "jax" else object())
-    with pytest.raises(MissingPackageError, match="pip install jax.*tensorflow, torch.*KERAS_BACKEND=tensorflow"):
+    with pytest.raises(MissingPackageError, match=r"pip install jax.*tensorflow, torch.*KERAS_BACKEND=tensorflow"):
         backend.check_backend()
