@@ -125,7 +125,7 @@ def check_folder(path: Path) -> None:
 
 
 def _check_parents(path: Path, folder: Path) -> None:
-    """Raise OSError unless the nearest folder that exists, from `folder` up, can be written to; `path` is to be there."""
+    """Raise OSError unless the nearest folder that exists, from `folder` up, can be written to, for `path`."""
     folder = folder.absolute()
     while not folder.exists():
         if len(os.fsencode(folder.name)) > _LONGEST_NAME:
