@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 
@@ -61,6 +61,29 @@ class UnknownNameError(SegzooError, ValueError):
     """A name that no registry entry, class or level has."""
 
 
+# Beyond these a list of names is no help to a reader, and a search for the nearest takes seconds.
+_LISTED, _COMPARED = 200, 5000
+_SHOWN = 60  # characters of a text that a message repeats
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names with commas between; of more than 200 the first, and how many there are."""
+    found = list(names)
+    return ", ".join(found[:_LISTED]) + (f", ... ({len(found):,} in all)" if len(found) > _LISTED else "")
+
+
+def shortened(text: str) -> str:
+    """Return the `repr` of a text, of at most some 60 characters."""
+    return repr(text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "...")
+
+
+def nearest(name: str, known: Sequence[str], most: int = 1, cutoff: float = 0.6) -> list[str]:
+    """Return the names most like `name`, at most `most`; none where there are thousands to compare with."""
+    if len(name) > 1000 or len(known) > _COMPARED:
+        return []
+    return difflib.get_close_matches(name, known, n=most, cutoff=cutoff)
+
+
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
     """Return an error that names the nearest known names and lists all of them.
 
@@ -70,6 +93,6 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameEr
         known: the names that exist.
     """
     names = sorted(known)
-    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.6)
+    near = nearest(str(name), names, most=3)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    return UnknownNameError(f"Unknown {kind} {str(name)!r}.{hint} Known: {', '.join(names)}.")
+    return UnknownNameError(f"Unknown {kind} {shortened(str(name))}.{hint} Known: {listed(names)}.")

@@ -18,7 +18,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from segzoo.backend import start_backend
 from segzoo.compat import resolve
 from segzoo.config.problems import ProblemAt, given, not_among
-from segzoo.errors import SegzooError
+from segzoo.errors import SegzooError, listed
 from segzoo.registry import Registry
 
 # What every Keras layer or loss takes, or what segzoo fills in from the rest of the configuration.
@@ -222,7 +222,7 @@ def digest(weights: str, sha256: str | None) -> None:
     if sha256 is None:
         return
     if not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
-        raise ProblemAt(("weights_sha256",), f"must be 64 hexadecimal digits, got {sha256!r}")
+        raise ProblemAt(("weights_sha256",), f"must be 64 hexadecimal digits, got {given(sha256)}")
     if weights in ("auto", "imagenet", "none") or weights.startswith("preset:"):
         raise ProblemAt(("weights_sha256",), f"belongs to a weights file, but weights is {weights}")
 
@@ -285,7 +285,7 @@ def one_class_weight_per_class(loss: Mapping[str, float | dict[str, Any]], class
         if weights is not None and not isinstance(weights, str) and len(weights) != len(classes):
             raise ProblemAt(
                 ("loss", name, "class_weights"),
-                f"{len(weights)} weights for {len(classes)} classes; give one per class: {', '.join(classes)}",
+                f"{len(weights)} weights for {len(classes)} classes; give one per class: {listed(classes)}",
             )
 
 
@@ -327,9 +327,11 @@ def auto_or_open_fraction(value: object) -> object:
 def seconds(value: object) -> float:
     """Read a time span: a number of seconds, or numbers with units as in 2h, 1h30m, 45s, 1d."""
     if isinstance(value, str):
-        parts = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", value.strip().lower())
+        digits = r"(\d{1,12})"
+        parts = re.fullmatch(rf"(?:{digits}d)?(?:{digits}h)?(?:{digits}m)?(?:{digits}s)?", value.strip().lower())
         if not value.strip() or parts is None:
-            raise ValueError(f"expected a time span such as 90m, 1h30m or 2d, or a number of seconds, got {value!r}")
+            wanted = "expected a time span such as 90m, 1h30m or 2d, or a number of seconds"
+            raise ValueError(f"{wanted}, got {given(value)}")
         value = float(sum(int(n or 0) * unit for n, unit in zip(parts.groups(), (86400, 3600, 60, 1), strict=True)))
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise ValueError(f"expected a time span above 0 such as 90m, or a number of seconds, got {given(value)}")

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from segzoo.config.problems import ProblemAt, given, not_among
-from segzoo.errors import ConfigError, SegzooError
+from segzoo.errors import ConfigError, SegzooError, shortened
 
 
 def one_way_to_split(
@@ -40,8 +40,8 @@ def one_way_to_split(
     if group is not None and csv is None:
         try:
             re.compile(group)
-        except re.error as error:
-            raise ProblemAt(("group",), f"{group!r} is no regular expression: {error}") from error
+        except (re.error, RecursionError, OverflowError) as error:
+            raise ProblemAt(("group",), f"{shortened(group)} is no regular expression: {error}") from error
 
 
 def test_split_fits(
@@ -66,10 +66,11 @@ def one_test_split(test_split: str | None, test: str | None, test_fraction: floa
 
 def background_is_some_classes(background: Sequence[str], classes: Sequence[str]) -> None:
     """Check the names of `data.crop.background`; ProblemAt names the one that is no class."""
+    known = set(classes)
     for index, name in enumerate(background):
-        if name not in classes:
+        if name not in known:
             raise ProblemAt(("data", "crop", "background", index), not_among("class", name, classes))
-    if background and set(background) >= set(classes):
+    if background and set(background) >= known:
         raise ProblemAt(("data", "crop", "background"), "leaves no class for the foreground")
 
 
@@ -136,10 +137,12 @@ def value_range(found: tuple[float, float] | None) -> None:
 
 def no_repeats(kind: str, values: Sequence[Any]) -> None:
     """Raise ProblemAt for the second occurrence of a value."""
+    places: dict[Any, int] = {}
     for index, value in enumerate(values):
-        first = values.index(value)
+        first = places.setdefault(tuple(value) if isinstance(value, list) else value, index)
         if first != index:
-            raise ProblemAt((index,), f"the {kind} {value!r} stands here and at position {first} already")
+            shown = shortened(value) if isinstance(value, str) else value
+            raise ProblemAt((index,), f"the {kind} {shown} stands here and at position {first} already")
 
 
 def ignore_index_is_no_generated_class(ignore_index: int) -> None:
@@ -154,7 +157,7 @@ def ignore_index_is_no_class(ignore_index: int, classes: Sequence[str]) -> None:
     if 0 <= ignore_index < len(classes):
         raise ProblemAt(
             ("ignore_index",),
-            f"{ignore_index} is the label of the class {classes[ignore_index]!r}; "
+            f"{ignore_index} is the label of the class {shortened(classes[ignore_index])}; "
             f"{len(classes)} classes use 0 to {len(classes) - 1}, so take a value from {len(classes)} up",
         )
 

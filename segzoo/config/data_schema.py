@@ -7,17 +7,18 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from segzoo.config import data_checks
-from segzoo.config.fields import Fraction, Positive, Section, Text
+from segzoo.config.fields import Count, Fraction, Line, Place, Positive, Section, Text
 from segzoo.config.problems import ProblemAt
 
 Transform = Annotated[Any, AfterValidator(data_checks.transform)]
-ClassName = Annotated[str, Field(min_length=1)]
+ClassName = Text
 ColorValue = Annotated[int, Field(ge=0, le=255)]
 # YAML has lists and no tuples; only the outer container is relaxed, the numbers inside stay strict.
 Color = Annotated[tuple[ColorValue, ColorValue, ColorValue], Field(strict=False)]
 ImageSize = Annotated[
     tuple[Annotated[int, Field(ge=32, le=8192)], Annotated[int, Field(ge=32, le=8192)]], Field(strict=False)
 ]
+GeneratedCount = Annotated[int, Field(ge=1, le=10_000_000)]
 # A format's name, or {format: name, **options}. Checked by hand, against the format's own constructor.
 MasksFormat = Annotated[dict[str, Any], BeforeValidator(data_checks.masks_section)]
 
@@ -26,7 +27,7 @@ class FoldConfig(Section):
     """One fold of a cross-validation."""
 
     index: int = Field(ge=0, description="Which fold is the validation split, 0 to of - 1.")
-    of: int = Field(ge=2, description="Number of folds, 2 or more.")
+    of: int = Field(ge=2, le=10_000, description="Number of folds, 2 to 10000.")
 
     @model_validator(mode="after")
     def _index_is_a_fold(self) -> FoldConfig:
@@ -44,17 +45,17 @@ class SplitConfig(Section):
     fold: FoldConfig | None = Field(
         default=None, description="The fold of a cross-validation, such as {index: 0, of: 5}."
     )
-    train: Text | None = Field(
+    train: Place | None = Field(
         default=None,
         description="List of the training samples: an id, or the path of an image and of its mask, a line.",
     )
-    val: Text | None = Field(default=None, description="List of the validation samples, as train.")
-    csv: Text | None = Field(
+    val: Place | None = Field(default=None, description="List of the validation samples, as train.")
+    csv: Place | None = Field(
         default=None,
         description="CSV file with a column image (id or path); a column split with train, val and, if "
         "you like, test splits the data, and group may name a column.",
     )
-    test: Text | None = Field(
+    test: Place | None = Field(
         default=None, description="List of the test samples, which evaluate --split test takes, as train; null: none."
     )
     test_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
@@ -62,7 +63,9 @@ class SplitConfig(Section):
         description="Share of the samples in a test split, between 0 and 1, with fraction or fold; it is dealt first "
         "and the same in every fold. null: none.",
     )
-    seed: int = Field(default=0, ge=0, description="Seed of the deal, 0 or more; another than that of the training.")
+    seed: int = Field(
+        default=0, ge=0, le=2**64 - 1, description="Seed of the deal, 0 to 2^64-1; another than that of the training."
+    )
     group: Text | None = Field(
         default=None,
         description="Samples of one group, such as a patient, stay in one split: a regular expression that finds the "
@@ -100,7 +103,7 @@ class CropConfig(Section):
 class DiskCacheConfig(Section):
     """Decoded training samples on disk."""
 
-    folder: Text = Field(description="Where they are kept; several runs may share it.")
+    folder: Place = Field(description="Where they are kept; several runs may share it.")
     max_mb: Positive = Field(default=10240, description="Most of it for one data set, in MiB.")
 
 
@@ -114,13 +117,13 @@ class DataConfig(Section):
         le=65535,
         description="Label of pixels left out of losses and metrics, -16777216 to 65535: 255, -1, -9999.",
     )
-    train_split: Text = Field(
+    train_split: Place = Field(
         default="train", description="Split to train on: a folder in root, or . where root has no splits."
     )
-    val_split: Text = Field(
+    val_split: Place = Field(
         default="val", description="Split to evaluate on: a folder in root, or . where root has no splits."
     )
-    test_split: Text | None = Field(
+    test_split: Place | None = Field(
         default=None,
         description="Split that evaluate --split test takes and training never sees: a folder in root; null: what "
         "data.split says of a test split, or none.",
@@ -129,8 +132,11 @@ class DataConfig(Section):
         default=None,
         description="How to split data that lie in root itself; null: root has the folders train_split and val_split.",
     )
-    repeats: Positive = Field(
-        default=1, description="How often every training sample comes in an epoch, each time augmented anew."
+    repeats: int = Field(
+        default=1,
+        ge=1,
+        le=10_000,
+        description="How often every training sample comes in an epoch, each time augmented anew, 1 to 10000.",
     )
     oversample: Fraction | None = Field(
         default=None,
@@ -143,11 +149,10 @@ class DataConfig(Section):
     batch_size: Positive = Field(default=8, description="Samples in one training step, 1 or more.")
     eval_batch_size: Positive = Field(default=8, description="Samples in one evaluation step, 1 or more.")
     workers: int = Field(
-        default=2, ge=0, description="Threads that read and augment, 0 or more; 0 works in the main thread."
+        default=2, ge=0, le=1024, description="Threads that read and augment, 0 to 1024; 0 works in the main thread."
     )
-    cache_mb: int = Field(
+    cache_mb: Count = Field(
         default=1024,
-        ge=0,
         description="Memory for decoded training samples, in MiB, so that files are read once; 0: none.",
     )
     disk_cache: DiskCacheConfig | None = Field(
@@ -174,9 +179,9 @@ class GeneratedData(DataConfig):
 
     source: Literal["generated"] = Field(default="generated", description="generated: samples drawn by segzoo itself.")
     size: ImageSize = Field(default=(128, 128), description="[height, width] of a sample in pixels, each 32 to 8192.")
-    train_count: Positive = Field(default=400, description="Samples in the training split, 1 or more.")
-    val_count: Positive = Field(
-        default=80, description="Samples in the validation split, and in a test split, 1 or more."
+    train_count: GeneratedCount = Field(default=400, description="Samples in the training split, 1 to 10 million.")
+    val_count: GeneratedCount = Field(
+        default=80, description="Samples in the validation split, and in a test split, 1 to 10 million."
     )
 
     @model_validator(mode="after")
@@ -189,7 +194,7 @@ class FolderData(DataConfig):
     """Image and mask files under root/<split>/<image_dir> and root/<split>/<mask_dir>."""
 
     source: Literal["folder"] = Field(default="folder", description="folder: image and mask files in folders.")
-    root: Text = Field(description="Folder that holds the splits; a relative path starts at the working directory.")
+    root: Place = Field(description="Folder that holds the splits; a relative path starts at the working directory.")
     classes: list[ClassName] = Field(
         min_length=2,
         description="Names of the classes, two or more; the position of a name is its label, from 0.",
@@ -205,18 +210,18 @@ class FolderData(DataConfig):
         "mask is: background (the default for per_class, instances, coco and labelme) or error (for the others). "
         "docs/custom-masks.md has a recipe for each.",
     )
-    image_dir: Text = Field(
+    image_dir: Place = Field(
         default="images",
         description="Folder of the images inside a split; * stands for any folder, and with {split} in it the path "
         "starts at root.",
     )
-    mask_dir: Text = Field(
+    mask_dir: Place = Field(
         default="masks", description="Folder of the masks inside a split, written as image_dir; for coco the JSON."
     )
-    image_suffix: str = Field(
+    image_suffix: Line = Field(
         default="", description="What the stems of images end in and those of masks do not, such as _leftImg8bit."
     )
-    mask_suffix: str = Field(
+    mask_suffix: Line = Field(
         default="", description="What the stems of masks end in and those of images do not, such as _mask."
     )
     bands: list[Positive] | None = Field(

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-Positive = Annotated[int, Field(ge=1)]
+from segzoo.config import text_checks
+
+MOST = 10**9  # of anything that is counted: more is a slip of the finger, and overflows somewhere below
+Positive = Annotated[int, Field(ge=1, le=MOST)]
+Count = Annotated[int, Field(ge=0, le=MOST)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Weight = Annotated[float, Field(gt=0)]
-Text = Annotated[str, Field(min_length=1)]
+# Text in one line, without what a terminal or the file system would take for a command.
+Line = Annotated[str, Field(max_length=1000), AfterValidator(text_checks.one_line)]
+Text = Annotated[Line, Field(min_length=1)]
+Place = Annotated[Text, AfterValidator(text_checks.path)]
 
 
 class Section(BaseModel):

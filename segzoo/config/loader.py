@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.resources
 import io
 import os
@@ -15,11 +14,12 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedSeq
 from ruamel.yaml.representer import RoundTripRepresenter
 
+from segzoo.config import text_checks
 from segzoo.config.document import read_document
 from segzoo.config.messages import config_error
 from segzoo.config.overrides import apply_overrides
 from segzoo.config.schema import Config
-from segzoo.errors import ConfigError
+from segzoo.errors import ConfigError, nearest, shortened
 from segzoo.files import replacing
 
 _ENDINGS = (".yaml", ".yml")
@@ -60,18 +60,30 @@ def find_config(name: str | os.PathLike[str]) -> Path:
     Raises:
         ConfigError: there is no such file; the message lists the places and the nearest recipes.
     """
-    wanted = Path(name).expanduser()
+    text = os.fspath(name)
+    try:
+        wanted = Path(text).expanduser()
+    except RuntimeError:
+        user = text.split("/")[0]
+        raise ConfigError(f"{shortened(text)}: there is no user {user[1:]!r}, whose home {user} would be.") from None
+    try:
+        text_checks.path(text_checks.one_line(text))
+    except ValueError as error:
+        raise ConfigError(f"There is no configuration {shortened(text)}: {error}.") from None
     packaged = _packaged_recipes()
     folders = [Path(), *([] if wanted.is_absolute() else [Path("configs"), packaged])]
     candidates = [candidate for folder in folders for candidate in _spellings(folder / wanted)]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    for candidate in candidates:
-        if candidate.exists():  # a folder or a device: reading it says what it is
-            return candidate
+    try:
+        for candidate in candidates:
+            if candidate.is_file():
+                return candidate
+        for candidate in candidates:
+            if candidate.exists():  # a folder or a device: reading it says what it is
+                return candidate
+    except OSError as error:  # a path that is too long as a whole, a folder that may not be looked into
+        raise ConfigError(f"The configuration {shortened(text)} cannot be read: {error.strerror}.") from None
     recipes = recipe_names()
-    near = difflib.get_close_matches(wanted.stem, recipes, n=3, cutoff=0.5)
+    near = nearest(wanted.stem, recipes, most=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     listed = f" Recipes: {', '.join(recipes)}." if recipes else ""
     endings = "" if wanted.suffix in _ENDINGS else f", also with {' and '.join(_ENDINGS)},"

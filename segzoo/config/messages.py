@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import functools
 import types
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -13,10 +13,12 @@ from pydantic.fields import FieldInfo
 from segzoo.config.document import Document, KeyPath
 from segzoo.config.problems import ProblemAt, given
 from segzoo.config.schema import Config
-from segzoo.errors import ConfigError
+from segzoo.errors import ConfigError, nearest, shortened
 
 # Above this many, the valid keys of a section are not listed, only the nearest.
 MAX_LISTED_KEYS = 12
+# Of more mistakes than these, one sentence says how many there are.
+_MAX_PROBLEMS = 20
 
 _WANTED = {
     "int_type": "a whole number",
@@ -50,25 +52,34 @@ def config_error(error: ValidationError, document: Document, origins: Mapping[Ke
         document: the file, for line numbers.
         origins: key path to the text of the override that set it.
     """
-    problems = []
-    for details in error.errors(include_url=False):
-        path = _path(details)
-        key = ".".join(map(str, path)) or "the file"
+    found = [(_path(details), details) for details in error.errors(include_url=False)]
+    # In the order of the file; `sort` keeps pydantic's order within a line.
+    found.sort(key=lambda problem: document.line(problem[0]))
+    lines = []
+    for path, details in found[:_MAX_PROBLEMS]:
+        key = ".".join(map(_step, path)) or "the file"
         message = _message(details, path, document.data).rstrip(". ")
-        problems.append((document.line(path), f"{_place(path, document, origins)}: {key}: {message}."))
-    # In the order of the file; `sorted` keeps pydantic's order within a line.
-    return ConfigError("\n".join(text for _, text in sorted(problems, key=lambda problem: problem[0])))
+        lines.append(f"{_place(path, document, origins)}: {key}: {message}.")
+    if len(found) > _MAX_PROBLEMS:
+        lines.append(f"{document.label}: and {len(found) - _MAX_PROBLEMS:,} more problems.")
+    return ConfigError("\n".join(lines))
+
+
+def _step(key: str | int) -> str:
+    """Return a key as messages show it: long ones cut, with what is no printable character escaped."""
+    text = str(key)
+    return text if len(text) <= 60 and text.isprintable() else shortened(text)
 
 
 def _place(path: KeyPath, document: Document, origins: Mapping[KeyPath, str]) -> str:
     for length in range(len(path), 0, -1):
         if path[:length] in origins:
-            return f"override {origins[path[:length]]!r}"
+            return f"override {shortened(origins[path[:length]])}"
     if path not in document:
         # An override may also have made the section around its own key.
         for changed, text in origins.items():
             if changed[: len(path)] == path:
-                return f"override {text!r}"
+                return f"override {shortened(text)}"
     return document.place(path)
 
 
@@ -135,7 +146,7 @@ def _trap(kind: str, value: object) -> str:
 
 def _not_one_of(value: object, expected: str, about: str) -> str:
     known = [word.strip(" '") for word in expected.replace(" or ", ", ").split(",")]
-    near = difflib.get_close_matches(value, known, n=1, cutoff=0.5) if isinstance(value, str) else []
+    near = nearest(value, known, cutoff=0.5) if isinstance(value, str) else []
     hint = f"; did you mean {near[0]}?" if near else "."
     allowed = f"one of {', '.join(known)}" if len(known) > 1 else known[0]
     return f"{given(value)} is not allowed{hint} It must be {allowed}. {about}".rstrip()
@@ -145,9 +156,9 @@ def _unknown_key(path: KeyPath, data: dict[str, Any]) -> str:
     *section, key = path
     model = _section_at(tuple(section), data)
     names = list(model.model_fields) if model else []
-    near = difflib.get_close_matches(str(key), names, n=1, cutoff=0.6)
-    everywhere = list(dict.fromkeys(_all_paths(Config)))
-    closest = difflib.get_close_matches(str(key), [found[-1] for found in everywhere], n=1, cutoff=0.8)
+    near = nearest(str(key), names)
+    everywhere = _paths_of_the_schema()
+    closest = nearest(str(key), [found[-1] for found in everywhere], cutoff=0.8)
     elsewhere = [".".join(found) for found in everywhere if found[-1] in closest and found != path]
     if path in everywhere:
         hint = "; it belongs to another source of data."
@@ -187,6 +198,11 @@ def _section_at(path: KeyPath, data: dict[str, Any]) -> type[BaseModel] | None:
             return None
         model = candidates[0]
     return model
+
+
+@functools.cache
+def _paths_of_the_schema() -> list[tuple[str, ...]]:
+    return list(dict.fromkeys(_all_paths(Config)))
 
 
 def _all_paths(model: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

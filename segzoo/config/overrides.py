@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from segzoo.config.document import KeyPath, Place, parse
+from segzoo.config.document import MAX_DEPTH, KeyPath, Place, parse
+from segzoo.config.problems import given
 from segzoo.config.schema import Config
-from segzoo.errors import ConfigError
+from segzoo.errors import ConfigError, shortened
 
 
 def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> dict[KeyPath, str]:
@@ -29,14 +30,16 @@ def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> dict[KeyP
         key, equals, value_text = text.partition("=")
         names = [name.strip() for name in key.split(".")]
         if not equals or not all(names):
-            raise ConfigError(f"override {text!r}: expected key=value, for example training.epochs=3.")
+            raise ConfigError(f"override {shortened(text)}: expected key=value, for example training.epochs=3.")
+        if len(names) > MAX_DEPTH:
+            raise ConfigError(f"override {shortened(text)}: the key has {len(names)} parts, over {MAX_DEPTH}.")
         value, _ = parse(value_text, _named(text))
         origins[_assign(data, names, value, text)] = text
     return origins
 
 
 def _named(text: str) -> Place:
-    return lambda line: f"override {text!r}"
+    return lambda line: f"override {shortened(text)}"
 
 
 def _assign(data: dict[str, Any], names: list[str], value: Any, text: str) -> KeyPath:
@@ -58,11 +61,13 @@ def _step(here: Any, name: str, path: KeyPath, text: str) -> str | int:
     if isinstance(here, dict):
         return name
     if not isinstance(here, list):
-        raise ConfigError(f"override {text!r}: {section} is {here!r} and has no keys below it.")
+        raise ConfigError(f"override {shortened(text)}: {section} is {given(here)} and has no keys below it.")
     # `isdecimal` takes digits of other scripts too, which int() also reads.
-    if not name.isdecimal() or int(name) >= len(here):
+    if not name.isdecimal() or len(name) > 9 or int(name) >= len(here):
         count = f"an index from 0 to {len(here) - 1}" if here else "nothing, for it is empty"
-        raise ConfigError(f"override {text!r}: {section} is a list, and {name!r} is not in it; it has {count}.")
+        raise ConfigError(
+            f"override {shortened(text)}: {section} is a list, and {shortened(name)} is not in it; it has {count}."
+        )
     return int(name)
 
 

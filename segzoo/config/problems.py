@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
+
+from segzoo.errors import listed, nearest, shortened
 
 
 class ProblemAt(ValueError):
@@ -22,10 +23,10 @@ class ProblemAt(ValueError):
 def not_among(kind: str, name: str, known: Iterable[str]) -> str:
     """Return a message that `name` is no such thing, with the nearest known name and all of them."""
     names = list(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    near = nearest(name, names)
     hint = f"; did you mean {near[0]}?" if near else "."
-    listed = f"Known: {', '.join(names)}." if names else "There are none."
-    return f"{name!r} is no {kind}{hint} {listed}"
+    there = f"Known: {listed(names)}." if names else "There are none."
+    return f"{shortened(name)} is no {kind}{hint} {there}"
 
 
 def given(value: object) -> str:
@@ -36,6 +37,7 @@ def given(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, dict):
         return f"a mapping with the keys {', '.join(map(str, value))}"[:80] if value else "an empty mapping"
-    text = repr(value)
-    text = text if len(text) <= 60 else text[:57] + "..."
-    return f"the text {text}" if isinstance(value, str) else text
+    if isinstance(value, str):
+        return f"the text {shortened(value)}"
+    text = repr(value[:30] if isinstance(value, list) else value)  # of a long list only its beginning is shown
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, fie
 
 from segzoo.config import checks, data_checks
 from segzoo.config.data_schema import FolderData, GeneratedData
-from segzoo.config.fields import Fraction, Positive, Section, Text, Weight
+from segzoo.config.fields import Count, Fraction, Place, Positive, Section, Text, Weight
 
 # What Windows, macOS or Linux would refuse in a folder name, and a leading dot, which hides the run folder.
 _FOLDER_NAME = r"^[^./\\:*?\"<>|\x00-\x1f][^/\\:*?\"<>|\x00-\x1f]*$"
@@ -38,7 +38,7 @@ class ModelConfig(Section):
         default=None,
         description="Input pixels per pixel of the deepest feature; null: the decoder's default.",
     )
-    weights: Text = Field(
+    weights: Place = Field(
         default="auto",
         description="auto, imagenet, none, preset:NAME of keras-cv or keras-hub, or the path of a weights file.",
     )
@@ -153,8 +153,8 @@ class ScheduleConfig(Section):
         default="poly",
         description="Shape after the warm-up: poly, cosine, step or constant; or one_cycle, which has its own.",
     )
-    warmup_steps: int = Field(
-        default=50, ge=0, description="Updates of linear warm-up from 0 to the peak, 0 or more; one_cycle has none."
+    warmup_steps: Count = Field(
+        default=50, description="Updates of linear warm-up from 0 to the peak, 0 or more; one_cycle has none."
     )
     power: float = Field(default=0.9, gt=0.0, description="Exponent of poly, above 0; the other shapes have none.")
     final_fraction: Fraction = Field(
@@ -227,7 +227,7 @@ class TrainingConfig(Section):
     schedule: ScheduleConfig = Field(
         default_factory=ScheduleConfig, description="How the learning rate changes over the run."
     )
-    init_from: Text | None = Field(
+    init_from: Place | None = Field(
         default=None,
         description="Where the weights come from instead of model.weights: a run folder, or a .keras or .weights.h5 "
         "file, of this network with any classes; null: model.weights.",
@@ -304,8 +304,10 @@ class TrainingConfig(Section):
 class OutputConfig(Section):
     """Where results are written."""
 
-    root: Text = Field(default="runs", description="Folder of all runs; a run's own folder is root/name.")
-    pictures: int = Field(default=6, ge=0, description="Validation samples in each sheet of predictions, 0 or more.")
+    root: Place = Field(default="runs", description="Folder of all runs; a run's own folder is root/name.")
+    pictures: int = Field(
+        default=6, ge=0, le=1000, description="Validation samples in each sheet of predictions, 0 to 1000."
+    )
     pictures_every: Positive | None = Field(
         default=10,
         description="Epochs between two sheets of predictions in TensorBoard and trackers, 1 or more; null: only those "
@@ -332,7 +334,7 @@ def _default_loss() -> dict[str, float | dict[str, Any]]:
 class Config(Section):
     """One training run, completely described."""
 
-    name: Annotated[str, Field(pattern=_FOLDER_NAME, max_length=200)] | None = Field(
+    name: Annotated[Place, Field(pattern=_FOLDER_NAME, max_length=200)] | None = Field(
         default=None,
         description="Name of the run and of its folder; null: the name of the file without its ending.",
     )

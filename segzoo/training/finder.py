@@ -17,12 +17,14 @@ from matplotlib.figure import Figure
 
 from segzoo.backend import start_backend, use_xla
 from segzoo.config import Config
+from segzoo.config.memory import refuse_what_cannot_fit
 from segzoo.errors import RunError
 from segzoo.files import replacing
 from segzoo.training import assemble
 from segzoo.training.class_pixels import ClassPixels
 from segzoo.training.diagnosis import explain
 from segzoo.training.feed import Feed
+from segzoo.training.memory import device_bytes
 from segzoo.training.schedules import Ramp
 from segzoo.training.start import Start
 from segzoo.weights import WeightsWarning
@@ -117,6 +119,7 @@ def find_learning_rate(config: Config, *, start: float = 1e-6, end: float = 1.0,
             f"The finder needs 0 < start < end and 10 updates or more, got {start:g}, {end:g} and {updates}."
         )
     start_backend()
+    refuse_what_cannot_fit(config, on_processor=device_bytes() is None)
     start_weights = Start.of(config)
     source = assemble.build_source(config, "train")
     batches = assemble.train_batches(config, source)

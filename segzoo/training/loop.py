@@ -16,6 +16,7 @@ from rich.console import Console
 
 from segzoo.backend import collection_paused, make_deterministic, precision_note, start_backend, use_xla
 from segzoo.config import Config, dump_config
+from segzoo.config.memory import refuse_what_cannot_fit
 from segzoo.data import Source, remarks
 from segzoo.device import device_name, idle_card_note
 from segzoo.errors import RunError, StorageError
@@ -30,6 +31,7 @@ from segzoo.training.epochs import Epochs
 from segzoo.training.evaluation import evenly_spaced
 from segzoo.training.generations import DamagedStateWarning, Stored, previous_of
 from segzoo.training.interrupts import Interrupts
+from segzoo.training.memory import device_bytes
 from segzoo.training.origin import differences, origin_of
 from segzoo.training.outputs import Result, Trained
 from segzoo.training.plateau import PlateauFactor
@@ -75,6 +77,7 @@ def train(
             make_deterministic()
         check_packages(assemble.trackers(config))
         distribution = start_distribution(config.training.distribution)
+        refuse_what_cannot_fit(config, on_processor=device_bytes() is None, processes=distribution.processes)
         if not distribution.is_chief:
             console = Console(quiet=True)
         with distribution.active():

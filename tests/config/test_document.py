@@ -77,7 +77,7 @@ def test_an_override_and_a_file_read_the_same_value(write):
         ("%YAML 1.1\n---\n" + MINIMAL, "run.yaml:1", ["YAML 1.2", "'%YAML 1.1'"]),
         (b"seed: 1\nname: caf\xe9\n", "run.yaml:2", ["0xe9", "UTF-8"]),
         (MINIMAL.encode("utf-16"), "run.yaml:1", ["UTF-8"]),
-        (MINIMAL + "seed: " + "9" * 5000 + "\n", "run.yaml:1", ["cannot be read"]),
+        (MINIMAL + "seed: " + "9" * 5000 + "\n", "run.yaml:8", ["cannot be read"]),
         ("a: " + "[" * 1000, "run.yaml:1", ["too deeply"]),
         ("a: &x [1, *x]\n", "run.yaml:1", ["inside the value that it repeats"]),
         ("a:\n  b: &x {c: *x}\n", "run.yaml:2", ["inside the value that it repeats"]),

@@ -17,6 +17,7 @@ from segzoo.data.formats.contract import Labels, OneFile
 from segzoo.data.formats.pictures import alpha_of, load_picture
 from segzoo.errors import ConfigError, DataError
 
+_SEARCHED = 300  # colours; the time to find a smaller table than one of all colours grows with the square of this
 _FORMS = "{sky: [128, 128, 128], road: [[128, 64, 128], [0, 0, 192]]}, or a list with one [r, g, b] per class"
 
 
@@ -58,7 +59,8 @@ class RgbFormat(OneFile):
             raise ConfigError(f"{self._where} has no colour for {', '.join(missing)}.")
         # A table in which no two colours collide, so that a pixel's colour is compared with one other
         known = np.array(list(codes), np.int32)
-        self._slots = next(n for n in range(len(codes), 1 << 24) if len(np.unique(known % n)) == len(codes))
+        sizes = range(len(codes), 1 << 24) if len(codes) <= _SEARCHED else ()
+        self._slots = next((n for n in sizes if len(np.unique(known % n)) == len(codes)), 1 << 24)
         self._codes = np.full(self._slots, -1, np.int32)
         self._labels = np.zeros(self._slots, labels.dtype)
         for code, label in codes.items():

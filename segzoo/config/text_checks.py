@@ -1,0 +1,26 @@
+"""Checks of texts: names and paths that no terminal, table or file system takes for something else."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_NAME_BYTES = 255  # of a file name, on every common file system
+_CONTROLS = ("Cc", "Cs", "Zl", "Zp")  # control characters, lone surrogates, separators of lines and paragraphs
+
+
+def one_line(text: str) -> str:
+    """Return `text`; ValueError where it holds a control character, or a separator of lines."""
+    for place, character in enumerate(text):
+        if unicodedata.category(character) in _CONTROLS:
+            raise ValueError(
+                f"the character {character!r} at position {place} has no place in a name or path; leave it out"
+            )
+    return text
+
+
+def path(text: str) -> str:
+    """Return `text`; ValueError where a part of the path is longer than file systems take."""
+    for part in text.split("/"):
+        if (length := len(part.encode())) > _NAME_BYTES:
+            raise ValueError(f"{part[:30]!r}... has {length} bytes, and file names have at most {_NAME_BYTES}")
+    return text
