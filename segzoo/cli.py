@@ -381,24 +381,34 @@ def init(
     group: Annotated[str | None, typer.Option(help="Regular expression for what stays in one split.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file where there is one.")] = False,
 ) -> None:
-    """Look at images and masks, and write a configuration with the evidence for every value."""
+    """Look at images and masks, and write a configuration with the evidence for every value.
+
+    Samples are read as the configuration says before it is written, so that check-data and train can use it. Names of
+    classes and colours are taken from the files where these have them, and from labelmap.txt, _classes.csv, classes.txt
+    and the like beside. data.root is relative where the data lie in the folder that init is started in.
+    """
     from segzoo.config import load_config
     from segzoo.files import replacing
-    from segzoo.propose import look, look_at_names, propose
+    from segzoo.propose import class_names, look, look_at_names, propose, try_out
 
     if out.suffix not in (".yaml", ".yml"):
         raise SegzooError(f"--out must end in .yaml, got {out}.")
     if out.exists() and not overwrite:
         raise SegzooError(f"{out} is there already; replace it with --overwrite, or name another by --out.")
     check_file(out)
-    found = look_at_names(images, masks) or look(images, masks, mask_suffix, ignore_index, threshold)
-    names = [name.strip() for name in classes.split(",")] if classes is not None else None
+    console = _console()
+    with console.status("Looking at the masks"):
+        found = look_at_names(images, masks, threshold) or look(images, masks, mask_suffix, ignore_index, threshold)
+        names = [name.strip() for name in classes.split(",")] if classes is not None else None
+        if names is None or len(names) == found.classes:
+            try_out(found, names or class_names(found)[0], group)
     text = propose(found, names, group=group).replace("THIS_FILE", str(out))
     with replacing(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
         load_config(temporary, ["name=proposed"])  # what it refuses is not left behind
-    console = _console()
     say(console, f"{found.pairs} pairs, {found.classes} classes; masks: {found.why}.")
+    for remark in found.remarks:
+        say(console, f"Note: {remark}")
     say(console, f"Wrote {out}. Read it, then: segzoo check-data {out}")
 
 

@@ -185,7 +185,7 @@ class _PlainReader:
 
     def _pairs(self, node: MappingNode, inside: tuple[int, ...]) -> Iterator[tuple[Node, Node, bool]]:
         """Yield the keys and values of a mapping, and those that it merges (`<<: *name`) after its own."""
-        merged = []
+        merged: list[Node] = []
         for key, value in node.value:
             if key.tag == f"{_TAG}merge":
                 merged += value.value if isinstance(value, SequenceNode) else [value]

@@ -36,7 +36,8 @@ def given(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, dict):
-        return f"a mapping with the keys {', '.join(map(str, value))}"[:80] if value else "an empty mapping"
+        keys = ", ".join(key if str(key).isprintable() else repr(key) for key in map(str, value))
+        return f"a mapping with the keys {keys}"[:80] if value else "an empty mapping"
     if isinstance(value, str):
         return f"the text {shortened(value)}"
     text = repr(value[:30] if isinstance(value, list) else value)  # of a long list only its beginning is shown

@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from segzoo.data.folder import IMAGE_SUFFIXES, FolderSource
-from segzoo.data.formats import Labels, create_format
+from segzoo.data.formats.binary import BinaryFormat
+from segzoo.data.formats.contract import IGNORE
 from segzoo.errors import ConfigError, DataError
-from segzoo.propose.look import Evidence, image_sizes
+from segzoo.propose.evidence import Evidence
+from segzoo.propose.look import image_sizes
+from segzoo.propose.trial import source_of
 
 _READ = 200  # samples that are read to count pixels
 _BACKGROUND = ("background", "_background_")
+_VAL_NAMES = ("val", "valid", "validation", "test")
+_PICTURES = BinaryFormat.suffixes
 
 
-def look_at_names(images: Path, masks: Path) -> Evidence | None:
+def look_at_names(images: Path, masks: Path, threshold: int | None = None) -> Evidence | None:
     """Look at a data set of one of these kinds; None where it is none of them.
 
     Args:
         images: folder of the images.
         masks: a COCO JSON; a folder of LabelMe's JSON, which may be that of the images; or a folder of folders, one
             for each class or for each image.
+        threshold: value from which up a pixel is of the class or object, in files of one for each.
 
     Raises:
         DataError: files that cannot be read.
-        ConfigError: nothing is drawn in any of them.
+        ConfigError: nothing is drawn in any of them, or what is ambiguous; the message names the option that decides.
     """
     if not images.is_dir() or not masks.exists():
         return None
@@ -37,44 +45,45 @@ def look_at_names(images: Path, masks: Path) -> Evidence | None:
     seen = _kind(masks, stems)
     if seen is None or not stems:
         return None
-    kind, names, why = seen
+    kind, names, why, options = seen
     if not names:
         raise ConfigError(f"{masks}: {kind} without a single object, so there are no classes to learn.")
     first = [name for name in names if name in _BACKGROUND][:1] or ["background"]
     classes = [*first, *(name for name in names if name not in first)]
-    root = Path(os.path.commonpath([images, masks if masks.is_dir() else masks.parent]))
-    found = Evidence(root, images.relative_to(root).as_posix(), masks.relative_to(root).as_posix(), None)
-    found.masks, found.why, found.names, found.classes = {"format": kind}, why, classes, len(classes)
+    found = _placed(images, masks)
+    found.masks, found.why, found.names, found.classes = {"format": kind, **options}, why, classes, len(classes)
+    found.named = "as the files name them"
     if kind == "per_class" and first[0] not in names:
         found.why += "; pixels in none are background"
     found.ignored = "no pixel has it so far"
-    source = FolderSource(
-        root,
-        ".",
-        classes,
-        image_dir=found.image_dir,
-        mask_dir=found.mask_dir,
-        masks=create_format(kind, Labels(tuple(classes))),
-        strict=False,
-    )
+    if threshold is not None and kind in ("per_class", "instances"):
+        found.masks["threshold"] = threshold
+    part = found.splits[0] if found.splits else None
+    source = source_of(found, classes, part)
     found.pairs, found.lonely = len(source), sum(problem.kind == "unpaired" for problem in source.problems)
+    found.total = found.pairs
     image_sizes(found, [source.files(index)[0] for index in range(len(source))])
-    _count(found, source)
+    _settle(found, part)
+    _count(found, source_of(found, found.names, part))
     return found
 
 
-def _kind(masks: Path, stems: set[str]) -> tuple[str, Sequence[str], str] | None:
-    """Return the format, the names of what is drawn, and the evidence."""
+def _placed(images: Path, masks: Path) -> Evidence:
+    """Return evidence of where things lie: in split folders where train has a brother with the same inside, or flat."""
+    root = Path(os.path.commonpath([images, masks if masks.is_dir() else masks.parent]))
+    image_dir, mask_dir = (path.relative_to(root).as_posix() for path in (images, masks))
+    if root.name == "train":
+        for name in _VAL_NAMES:
+            beside = root.parent / name
+            if (beside / image_dir).is_dir() and (beside / mask_dir).exists():
+                return Evidence(root.parent, image_dir, mask_dir, ("train", name))
+    return Evidence(root, image_dir, mask_dir, None)
+
+
+def _kind(masks: Path, stems: set[str]) -> tuple[str, Sequence[str], str, dict[str, Any]] | None:
+    """Return the format, the names of what is drawn, the evidence, and options of the format."""
     if masks.is_file():
-        if masks.suffix.lower() != ".json":
-            return None
-        try:
-            content = json.loads(masks.read_text(encoding="utf-8"))
-            names = [str(entry["name"]) for entry in content["categories"]]
-            count = len(content["annotations"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{masks}: no COCO annotations ({type(error).__name__}: {error}).") from error
-        return "coco", list(dict.fromkeys(names)), f"COCO, {count} annotations of {len(names)} categories"
+        return _coco(masks) if masks.suffix.lower() == ".json" else None
     entries = [path for path in sorted(masks.iterdir()) if not path.name.startswith(".")]
     sheets = [path for path in entries if path.suffix.lower() == ".json" and path.stem in stems]
     others = [path for path in entries if path.suffix.lower() in IMAGE_SUFFIXES and path.stem not in stems]
@@ -83,18 +92,96 @@ def _kind(masks: Path, stems: set[str]) -> tuple[str, Sequence[str], str] | None
         for path in sheets:
             try:
                 labels |= {str(shape["label"]) for shape in json.loads(path.read_text(encoding="utf-8"))["shapes"]}
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
                 raise DataError(f"{path}: no LabelMe annotation ({type(error).__name__}: {error}).") from error
-        return "labelme", sorted(labels - {"__ignore__"}), f"LabelMe, {len(sheets)} files with {len(labels)} labels"
+        return "labelme", sorted(labels - {"__ignore__"}), f"LabelMe, {len(sheets)} files with {len(labels)} labels", {}
     folders = [path for path in entries if path.is_dir()]
     if not folders or any(path.suffix.lower() in IMAGE_SUFFIXES for path in entries):
         return None
     if sum(path.name in stems for path in folders) * 2 > len(folders):
-        return "instances", ["object"], f"{len(folders)} folders called like images, with a file for each object"
-    holding = [path for path in folders if any(inside.stem in stems for inside in path.iterdir())]
-    if len(holding) == len(folders):
-        return "per_class", [path.name for path in folders], f"{len(folders)} folders of files called like images"
-    return None
+        why = f"{len(folders)} folders called like images, with a file for each object"
+        return "instances", ["object"], why, {}
+    return _per_class(folders, stems)
+
+
+def _coco(path: Path) -> tuple[str, Sequence[str], str, dict[str, Any]]:
+    """Return what `_kind` returns of a COCO JSON.
+
+    A category that owns nothing and only groups others, as Roboflow puts it first, is no class.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        categories = list(content["categories"])
+        used = {str(entry["category_id"]) for entry in content["annotations"]}
+        groups = {str(entry.get("supercategory")) for entry in categories}
+        names = [
+            str(entry["name"])
+            for entry in categories
+            if str(entry["id"]) in used or str(entry["name"]) not in groups - {str(entry.get("supercategory"))}
+        ]
+        count = len(content["annotations"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(f"{path}: no COCO annotations ({type(error).__name__}: {error}).") from error
+    if not used:
+        names = []
+    return "coco", list(dict.fromkeys(names)), f"COCO, {count} annotations of {len(names)} categories", {}
+
+
+def _per_class(folders: Sequence[Path], stems: set[str]) -> tuple[str, Sequence[str], str, dict[str, Any]] | None:
+    """Return what `_kind` returns of folders for each class; None where they hold other things."""
+    pictures = {
+        folder: [
+            path for path in folder.iterdir() if path.suffix.lower() in _PICTURES and not path.name.startswith(".")
+        ]
+        for folder in folders
+    }
+    held = [path for paths in pictures.values() for path in paths]
+    fitting = [any(path.stem in stems for path in paths) or not paths for paths in pictures.values()]
+    if not held or not all(fitting):
+        return None
+    endings = collections.Counter(path.suffix.lower() for path in held)
+    ending = endings.most_common(1)[0][0] if len(endings) == 1 else ".*"
+    why = f"{len(folders)} folders of {', '.join(sorted(endings))} called like images"
+    options = {} if ending == ".png" else {"files": f"{{class}}/{{name}}{ending}"}
+    return "per_class", [folder.name for folder in folders], why, options
+
+
+def _settle(found: Evidence, part: str | None) -> None:
+    """Decide what the pixels of files for each class or object say: whether they overlap, or leave pixels out.
+
+    Raises:
+        ConfigError: files of more than two values; the message names the option that decides them.
+    """
+    assert found.names is not None
+    if found.masks["format"] not in ("per_class", "instances"):
+        return
+    errors = _errors(source_of(found, found.names, part))
+    if "threshold" not in found.masks and any("masks.threshold" in error for error in errors):
+        raise ConfigError(
+            f"The masks look like things in white with smooth edges. If they are, say from which value up a pixel is "
+            f"the thing by --threshold 128. The first: {next(e for e in errors if 'masks.threshold' in e)}"
+        )
+    if found.masks["format"] == "per_class" and any("belong to several classes" in error for error in errors):
+        found.multilabel = True
+        found.why += "; some pixels are in several, so classes overlap: mode: multilabel"
+        drawn = {path.name for path in (found.root / (part or ".") / found.mask_dir).iterdir()}
+        found.names = [name for name in found.names if name in drawn]
+        found.classes = len(found.names)
+    elif any("masks.background" in error for error in errors):
+        found.masks["background"] = IGNORE
+        found.why += f"; {found.names[0]} is drawn, so pixels in none are unlabelled"
+        found.ignored = "pixels that no file marks"
+
+
+def _errors(source: FolderSource) -> list[str]:
+    """Return why samples cannot be read, of some of them."""
+    errors = []
+    for index in np.unique(np.linspace(0, len(source) - 1, min(_READ, len(source))).astype(int)):
+        try:
+            source[int(index)]
+        except DataError as error:
+            errors.append(str(error))
+    return errors
 
 
 def _count(found: Evidence, source: FolderSource) -> None:
@@ -107,8 +194,12 @@ def _count(found: Evidence, source: FolderSource) -> None:
         except DataError as error:
             errors.append(str(error))
             continue
-        pixels += np.bincount(mask[mask != source.ignore_index], minlength=found.classes)[: found.classes]
+        if mask.ndim == 3:
+            pixels += (mask == 1).sum((0, 1))
+        else:
+            valid = mask[mask != source.ignore_index]
+            pixels += np.bincount(valid, minlength=found.classes)[: found.classes]
         found.read += 1
-    if not found.read:
+    if not found.read and not any("EXIF" in error for error in errors):
         raise DataError(f"No mask can be read. The first: {errors[0]}")
     found.pixels = pixels.tolist()

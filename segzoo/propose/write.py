@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from segzoo.errors import ConfigError
-from segzoo.propose.look import Evidence
+from segzoo.propose.evidence import Evidence
+from segzoo.propose.trial import FRACTION, mask_options
 
 # Memory of a training step, bytes for each pixel of the input: estimates for a U-Net in float32, not measured.
 _BYTES_PER_PIXEL = {"efficientnet_b0": 4_000, "efficientnet_b3": 9_000}
 _STEPS = 3000  # after which recipes of this size have learnt most of what they learn
 _IMBALANCE = 20.0  # most frequent over rarest class from which weights pay
-_FRACTION = 0.2
 
 
 def propose(
@@ -32,17 +33,13 @@ def propose(
     Raises:
         ConfigError: another number of names than classes.
     """
-    if names is None and found.names is not None:
-        names, named = found.names, "as the files name them"
-    elif names is None:
-        names = ["background", "object"] if found.classes == 2 else [f"class_{n}" for n in range(found.classes)]
-        named = "CHANGE: names made up, in the order of the labels"
+    named = "in the order of the labels" if names is not None else ""
+    if names is None:
+        names, named = class_names(found)
     elif len(names) != found.classes:
         raise ConfigError(f"{len(names)} class names, but the masks hold {found.classes} classes: {found.why}.")
-    else:
-        named = "in the order of the labels"
     memory = memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    train = found.pairs if found.splits else max(1, round(found.pairs * (1 - _FRACTION)))
+    train = found.train or (found.pairs if found.splits else max(1, round(found.pairs * (1 - FRACTION))))
     backbone = "efficientnet_b3" if train > 2000 else "efficientnet_b0"
     side, crop = _crop(found)
     batch = _batch(crop, memory, train, _BYTES_PER_PIXEL[backbone])
@@ -54,7 +51,7 @@ def propose(
     seen = shares[shares > 0]
     ratio = float(seen.max() / seen.min())
     (height, width), count = found.sizes.most_common(1)[0]
-    shown = ", ".join(f"{name} {100 * share:.2g} %" for name, share in zip(names, shares, strict=True))
+    shown = ", ".join(f"{_printable(name)} {100 * share:.2g} %" for name, share in zip(names, shares, strict=True))
 
     lines = [
         "# Written by `segzoo init`. Each value has its evidence in a comment; CHANGE marks what is yours to say.",
@@ -62,19 +59,22 @@ def propose(
         "#   segzoo check-data THIS_FILE",
         "#   python train.py --config THIS_FILE",
         "",
+        *(["mode: multilabel  # classes overlap: a sigmoid for each", ""] if found.multilabel else []),
         "model:",
         "  decoder: unet",
         f"  backbone: {backbone}  # {train} training samples; above 2,000 a larger one pays",
         "  weights: auto  # ImageNet's where they can be had: with few images they are worth more than anything else",
         "  taps: output  # narrower skips: less memory",
     ]
+    if found.channels is not None:
+        lines.append(f"  input_channels: {found.channels}  # as the arrays have them")
     if train < 200:
         lines.append("  # batch_norm: frozen  # with pretrained weights and small batches often better")
     lines += [
         "",
         "data:",
         "  source: folder",
-        f"  root: {_text(str(found.root))}",
+        _root(found.root),
         f"  image_dir: {_text(found.image_dir)}",
         f"  mask_dir: {_text(found.mask_dir)}",
     ]
@@ -84,26 +84,29 @@ def propose(
     if found.mask_suffix:
         lines.append(f"  mask_suffix: {_text(found.mask_suffix)}")
     lines.append(f"  # {paired}, {found.lonely} files without a partner, which check-data names")
+    lines += [f"  # NOTE: {_printable(remark)}" for remark in found.remarks]
     if found.splits:
         lines += [f"  train_split: {found.splits[0]}  # folders", f"  val_split: {found.splits[1]}"]
     else:
         lines += [
             "  split:",
-            f"    fraction: {_FRACTION}  # no folders train and val: dealt at random, always alike",
+            f"    fraction: {FRACTION}  # no folders train and val: dealt at random, always alike",
         ]
         if group:
             lines.append(f"    group: {_text(group)}  # --group")
         else:
             lines.append("    # group: '^([^_]+)_'  # CHANGE where images of one patient or scene belong together")
-    masks = dict(found.masks)
-    if isinstance(masks.get("colors"), list):
-        masks["colors"] = dict(zip(names, masks["colors"], strict=True))
-    if "values" in masks:
-        masks["values"] = dict(zip(names, masks["values"].values(), strict=True))
+    read = f"{found.read} of {found.total or found.pairs} masks were read"
     lines += [
-        f"  masks: {_flow(masks)}  # {found.why}; {found.read} of {found.pairs} masks were read",
-        f"  classes: {_flow(list(names))}  # {named}",
+        f"  masks: {_flow(mask_options(found, names))}  # {_printable(found.why)}; {read}",
+        f"  classes: {_flow(list(names))}  # {_printable(named)}",
         f"  # pixels: {shown}",
+    ]
+    if found.palette is not None:
+        lines.append(f"  palette: {_flow(found.palette)}  # as in the masks")
+    if found.exif != "neither":
+        lines.append(f"  exif: {found.exif}  # masks fit images only once these are turned as the camera noted")
+    lines += [
         f"  ignore_index: {found.ignore_index}  # {found.ignored}",
         f"  batch_size: {batch}  # {batch} x {crop} x {crop} pixels x {kilobytes} kB (an estimate) "
         f"is {batch * crop * crop * _BYTES_PER_PIXEL[backbone] / 2**30:.2g} GiB, of {memory / 2**30:.0f} GiB here a "
@@ -121,12 +124,14 @@ def propose(
         "    - HorizontalFlip  # CHANGE: remove it where left and right mean something, as in text",
         "    # - VerticalFlip  # CHANGE: add it where up and down mean nothing: microscopes, aerial views",
     ]
-    if found.grey:
-        lines.append("    - RandomBrightnessContrast: {p: 0.8}  # the images are grey")
+    if found.grey or found.channels is not None:
+        lines.append("    - RandomBrightnessContrast: {p: 0.8}  # the images have no colours")
     else:
         lines.append("    - ColorJitter: {brightness: 0.2, contrast: 0.2, saturation: 0.2, hue: 0.05, p: 0.8}")
     lines += ["", "loss:"]
-    if ratio >= _IMBALANCE:
+    if found.multilabel:
+        lines.append("  binary_cross_entropy: 1.0")
+    elif ratio >= _IMBALANCE:
         lines.append(
             f"  cross_entropy: {{weight: 1.0, class_weights: median_frequency}}  # the most frequent class has "
             f"{ratio:.0f} times the pixels of the rarest, {_IMBALANCE:.0f} or more"
@@ -139,7 +144,7 @@ def propose(
         "  dice: 1.0  # counts every class alike, however few pixels it has",
         "",
         "training:",
-        f"  epochs: {epochs}  # of {steps} steps: about {_STEPS} in all, but 5 to 200 epochs",
+        f"  epochs: {epochs}  # of {steps} steps: {steps * epochs:,} in all; {_STEPS:,} are wanted, in 5 to 200 epochs",
         "  optimizer: {name: adamw, learning_rate: 1e-3, weight_decay: 1e-4}  # 3e-4 if the loss jumps",
         f"  schedule: {{name: poly, warmup_steps: {min(50, max(1, steps * epochs // 10))}, power: 0.9}}",
     ]
@@ -161,10 +166,32 @@ def _batch(crop: int, memory: int, train: int, bytes_per_pixel: int) -> int:
     return batch
 
 
+def class_names(found: Evidence) -> tuple[list[str], str]:
+    """Return a name for each class, and where the names come from."""
+    if found.names is not None:
+        return found.names, found.named
+    names = ["background", "object"] if found.classes == 2 else [f"class_{n}" for n in range(found.classes)]
+    return names, "CHANGE: names made up, in the order of the labels"
+
+
+def _root(root: Path) -> str:
+    """Return the line of `data.root`: relative where the data lie in the working folder, and can move with it."""
+    here = Path.cwd().resolve()
+    if root.is_relative_to(here):
+        return f"  root: {_text(root.relative_to(here).as_posix())}  # from the folder that commands are started in"
+    return f"  root: {_text(str(root))}  # outside of the folder that init was started in"
+
+
+def _printable(text: str) -> str:
+    """Return text for a comment, which ends where the line does."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+
+
 def _text(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+    return json.dumps(text, ensure_ascii=not text.isprintable())
 
 
 def _flow(value: object) -> str:
     """Return plain values as YAML in one line."""
-    return json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False)
+    return text if text.isprintable() else json.dumps(value)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from segzoo.data.formats.binary import Channel, check_channel, read_grey
+from segzoo.data.formats.binary import BinaryFormat, Channel, check_channel, read_grey
 from segzoo.data.formats.contract import Labels, Missing, check_threshold, two_values
 from segzoo.errors import ConfigError, DataError
 
@@ -21,7 +21,8 @@ class PerClassFormat:
     Args:
         labels: the classes.
         files: where the files lie in the masks' folder, with {name} for the image's name without ending and {class}
-            for the class: "{class}/{name}.png", "{name}_{class}.png".
+            for the class: "{class}/{name}.png", "{name}_{class}.png". Endings are the same in upper and lower case, and
+            .* stands for any that pictures have.
         background: class, or "ignore", of pixels that no file marks (not in multilabel); None: the first class where
             it has no files, and an error where it has.
         threshold: see `BinaryFormat`.
@@ -63,14 +64,14 @@ class PerClassFormat:
         found: dict[str, Path] = {}
         for folder in folders:
             for label, name in enumerate(self.labels.classes):
-                path = self._files.replace("{class}", name)
-                expression = re.compile(re.escape(path).replace(re.escape("{name}"), "([^/]+)"))
-                for file in sorted(folder.glob(_literal(path).replace("{name}", "*"))):
-                    match = expression.fullmatch(file.relative_to(folder).as_posix())
-                    if match is None or file.name.startswith("."):
-                        continue
-                    place = found.setdefault(match[1], folder / match[1])
-                    self._given.setdefault(place, {})[label] = file
+                for stem, file in self._of_class(folder, name):
+                    place = found.setdefault(stem, folder / stem)
+                    other = self._given.setdefault(place, {}).setdefault(label, file)
+                    if other != file:
+                        raise DataError(
+                            f"{file}: {other.name} has the same stem, so which is the mask is ambiguous. Remove one.",
+                            "same_stem",
+                        )
                     self._first_has_files |= label == 0
         if not found:
             raise DataError(
@@ -78,6 +79,21 @@ class PerClassFormat:
                 f"{', '.join(self.labels.classes)}). Check data.mask_dir and masks.files."
             )
         return found
+
+    def _of_class(self, folder: Path, name: str) -> Iterator[tuple[str, Path]]:
+        """Yield the files of a class, each with its image's name."""
+        path, dot, ending = self._files.rpartition(".")
+        if not dot or "{" in ending or "/" in ending:
+            path, dot, ending = self._files, "", ""
+        path = path.replace("{class}", name)
+        endings = [suffix[1:] for suffix in BinaryFormat.suffixes] if ending == "*" else [ending]
+        expression = re.compile(re.escape(path).replace(re.escape("{name}"), "([^/]+)"))
+        for file in sorted(folder.glob(_literal(path).replace("{name}", "*") + (".*" if dot else ""))):
+            where = file.relative_to(folder).as_posix()
+            inside, own = where.rsplit(".", 1) if dot else (where, "")
+            match = expression.fullmatch(inside)
+            if match is not None and own.lower() in map(str.lower, endings) and not file.name.startswith("."):
+                yield match[1], file
 
     def read(self, place: Path, image: Path, size: tuple[int, int]) -> np.ndarray:
         """Return labels (H, W), or in multilabel 0 and 1 (H, W, C)."""

@@ -1,0 +1,71 @@
+"""What was found out about somebody's data set."""
+
+from __future__ import annotations
+
+import collections
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+
+@dataclass
+class Evidence:
+    """What was found.
+
+    Attributes:
+        root: folder that images and masks lie in.
+        image_dir, mask_dir: as `data.image_dir` and `data.mask_dir` have them.
+        splits: names of the training and the validation folder; None where there are none.
+        pairs: number of pairs, of the training split.
+        lonely: number of files without a partner.
+        image_suffix, mask_suffix: what the stems end in.
+        masks: name and options of the mask format.
+        why: the pixels that say so, in words.
+        classes: number of classes.
+        values: what the files hold for each class, a number or [red, green, blue]; None: its position.
+        ignore_index: label of ignored pixels, with the reason in `ignored`.
+        ignored: in words.
+        ignored_color: colour of ignored pixels in masks of format rgb; None: there is none.
+        multilabel: whether classes overlap.
+        pixels: pixels of each class in the masks that were read.
+        read: how many masks were read.
+        total: how many there are, with those of the validation folder.
+        sizes: (height, width) of the images to their number.
+        grey: whether all images that were opened have one channel.
+        channels: of the images, where it is another number than pictures have; None: one, three or four.
+        exif: as `data.exif`.
+        names: names of the classes where the files have them.
+        named: where the names come from, in words.
+        palette: one [red, green, blue] for each class where the files have them.
+        train: samples of the training split, where it was dealt already.
+        remarks: what the user should know, a sentence each.
+    """
+
+    root: Path
+    image_dir: str
+    mask_dir: str
+    splits: tuple[str, str] | None
+    pairs: int = 0
+    lonely: int = 0
+    image_suffix: str = ""
+    mask_suffix: str = ""
+    masks: dict[str, Any] = field(default_factory=dict)
+    why: str = ""
+    classes: int = 0
+    values: list[Any] | None = None
+    ignore_index: int = 255
+    ignored: str = ""
+    ignored_color: list[int] | None = None
+    multilabel: bool = False
+    pixels: list[int] = field(default_factory=list)
+    read: int = 0
+    total: int = 0
+    sizes: collections.Counter[tuple[int, int]] = field(default_factory=collections.Counter)
+    grey: bool = False
+    channels: int | None = None
+    exif: Literal["neither", "image"] = "neither"
+    names: list[str] | None = None
+    named: str = ""
+    palette: list[list[int]] | None = None
+    train: int | None = None
+    remarks: list[str] = field(default_factory=list)
