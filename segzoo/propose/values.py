@@ -301,7 +301,8 @@ def _ignored(
     if ignore_index is not None:
         found.ignored = f"--ignore-index; {values[ignore_index]:,} pixels have it"
         return ignore_index
-    if last in _UNLABELLED and len(there) > 1 and last - 1 not in there and not _is_even(there):
+    several = len(there) > (1 if last == 255 else 2)  # 0 and 65535 are one thing in white
+    if last in _UNLABELLED and several and last - 1 not in there and not _is_even(there):
         found.ignored = f"{values[last]:,} pixels have it, and it is no next label: the habit of VOC and Cityscapes"
         if last != 255:
             found.ignored = f"{values[last]:,} pixels have {last}, the largest value, and it is no next label"
