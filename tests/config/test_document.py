@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,13 @@ def value(text: str):
         ("&a true", True),
         ("{a: [1, {b: no}]}", {"a": [1, {"b": "no"}]}),
         ("{a: &x {b: 1}, c: {<<: *x, d: 2}}", {"a": {"b": 1}, "c": {"b": 1, "d": 2}}),
+        ("{a: &x {b: 1, d: 3}, c: {<<: *x, d: 2}}", {"a": {"b": 1, "d": 3}, "c": {"b": 1, "d": 2}}),
+        ("[&x {a: 1}, &y {a: 2, b: 2}, {<<: [*x, *y], c: 3}]", [{"a": 1}, {"a": 2, "b": 2}, {"a": 1, "b": 2, "c": 3}]),
+        ("!!str 12", "12"),
+        ("!!bool true", True),
+        ("!!int '12'", 12),
+        ("=", "="),
+        ("1_000", 1000),
     ],
 )
 def test_yaml_1_2_values(text, expected):
@@ -74,9 +82,21 @@ def test_an_override_and_a_file_read_the_same_value(write):
         (MINIMAL + "name: !text x\n", "run.yaml:8", ["the tag !text"]),
         (MINIMAL + "name: !!python/name:os.system x\n", "run.yaml:8", ["the tag"]),
         (MINIMAL + "name: a\x01b\n", "run.yaml:8", ["'\\x01'"]),
+        (MINIMAL + "name: !!bool x\n", "run.yaml:8", ["'x' is no bool", "without the tag"]),
+        (MINIMAL + "seed: !!int 1.5\n", "run.yaml:8", ["'1.5' is no int"]),
+        (MINIMAL + "output: !mine {root: x}\n", "run.yaml:8", ["the tag !mine"]),
+        (MINIMAL + "output: !!omap [root: x]\n", "run.yaml:8", ["omap is not supported"]),
+        (MINIMAL + "output: {<<: 3}\n", "run.yaml:8", ["<< takes an alias"]),
+        (MINIMAL + "output: &x {<<: *x}\n", "run.yaml:8", ["inside the value that it repeats"]),
+        (MINIMAL + "seed: 0x" + "F" * 20000 + "\n", "run.yaml:8", ["0xFFF", "too large"]),
+        (MINIMAL + "seed: 1e400\n", "run.yaml:8", ["'1e400'", "too large"]),
+        (MINIMAL + "loss: {dice: 1" + "0" * 400 + "}\n", "run.yaml:8", ["too large"]),
+        (MINIMAL + 'name: "\\ud800"\n', "run.yaml:8", ["half a character"]),
+        (MINIMAL + "output:\n" + "".join(f"{' ' * n}a:\n" for n in range(1, 60)), "run.yaml:49", ["more than 40"]),
+        ("a: " + "[" * 300000, "run.yaml:1", ["too deeply"]),
         ("%YAML 1.1\n---\n" + MINIMAL, "run.yaml:1", ["YAML 1.2", "'%YAML 1.1'"]),
         (b"seed: 1\nname: caf\xe9\n", "run.yaml:2", ["0xe9", "UTF-8"]),
-        (MINIMAL.encode("utf-16"), "run.yaml:1", ["UTF-8"]),
+        (MINIMAL.encode("utf-16"), "run.yaml:1", ["UTF-16", "UTF-8"]),
         (MINIMAL + "seed: " + "9" * 5000 + "\n", "run.yaml:8", ["cannot be read"]),
         ("a: " + "[" * 1000, "run.yaml:1", ["too deeply"]),
         ("a: &x [1, *x]\n", "run.yaml:1", ["inside the value that it repeats"]),
@@ -121,3 +141,31 @@ def test_a_simple_configuration_loads_no_framework(write):
         "assert not {'keras', 'tensorflow', 'torch', 'jax', 'albumentations'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2], timeout=60)
+
+
+def test_sixty_thousand_classes_and_as_many_mistakes_take_seconds_and_few_lines(write, problems):
+    names = [f"c{n}" for n in range(60_000)]
+    data = f"data: {{source: folder, root: x, ignore_index: 65535, classes: [{', '.join(names)}]}}\n"
+    path = write(MINIMAL.replace("data:\n  source: generated\n", data))
+    start = time.process_time()
+    assert load_config(path).data.classes == names
+    assert time.process_time() - start < 20  # a search for repeats among all names took a minute and a half
+    start = time.process_time()
+    lines = problems(MINIMAL + "".join(f"k{n}: 1\n" for n in range(20_000)))
+    assert time.process_time() - start < 20  # twenty minutes, with a search for the nearest key for each
+    assert len(lines) == 21 and lines[-1] == "run.yaml: and 19,980 more problems."
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("~nobody_at_all/x.yaml", "no user 'nobody_at_all'"),
+        ("x" * 300, "300 bytes"),
+        ("x/" * 3000, "2|long"),
+        ("a\0b", "position 1"),
+    ],
+)
+def test_names_that_no_file_has(name, words):
+    with pytest.raises(ConfigError, match=words) as told:
+        load_config(name)
+    assert len(str(told.value)) < 400

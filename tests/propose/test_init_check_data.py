@@ -1,4 +1,4 @@
-"""What `init` writes passes its own `check-data`, and reads every pixel as it was meant: over kinds of masks x layouts."""
+"""What `init` writes passes `check-data` and reads every pixel as it was meant, over kinds of masks x layouts."""
 
 from __future__ import annotations
 
@@ -72,7 +72,10 @@ def reduced(array: np.ndarray, path: Path) -> None:
 VOC = [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0, 0, 0, 128, 128, 0, 128] + [9] * (249 * 3) + [224, 224, 192]
 FOUR = [(0, 0, 0), (10, 200, 30), (128, 64, 0), (250, 0, 5)]
 GREYS = [(0, 0, 0), (1, 1, 1), (2, 2, 2)]
-npy = np.save
+
+
+def npy(array: np.ndarray, path: Path) -> None:
+    np.save(path, array)
 
 
 def npz(array: np.ndarray, path: Path) -> None:

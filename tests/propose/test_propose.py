@@ -9,7 +9,7 @@ from PIL import Image
 from segzoo.cli import main
 from segzoo.config import load_config
 from segzoo.data import create_source
-from segzoo.errors import ConfigError, DataError
+from segzoo.errors import ConfigError, DataError, SegzooError
 from segzoo.propose import look, look_at_names, propose
 
 SIZE = (64, 80)
@@ -248,6 +248,98 @@ def test_init_check_data_train(write, tmp_path, monkeypatch, capsys, small_netwo
     assert "--overwrite" in capsys.readouterr().err
     report = json.loads((tmp_path / "runs" / "mine_data" / "report.json").read_text())
     assert report["ok"] and report["splits"]["val"]["samples"] == 2
+
+
+def test_the_root_is_relative_within_the_working_folder(write, tmp_path, monkeypatch):
+    found = look(*write())
+    monkeypatch.chdir(tmp_path)
+    assert '\n  root: "."  # from the folder that commands are started in\n' in propose(found)
+    monkeypatch.chdir(tmp_path.parent)
+    assert f'\n  root: "{tmp_path.name}"  # from' in propose(found)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert f'\n  root: "{tmp_path}"  # outside of' in propose(found)
+
+
+@pytest.mark.parametrize(("samples", "epochs", "steps"), [(8, 200, 1), (20, 200, 2), (200, 150, 20), (20_000, 5, 2000)])
+def test_the_comment_on_epochs_is_the_arithmetic(write, samples, epochs, steps):
+    found = look(*write())
+    found.pairs = samples
+    line = next(line for line in propose(found, memory=2**36).splitlines() if line.startswith("  epochs"))
+    assert line.startswith(
+        f"  epochs: {epochs}  # of {steps} steps: {epochs * steps:,} in all; 3,000 are wanted, in 5 to 200"
+    )
+
+
+def test_the_steps_are_those_of_the_training(write, tmp_path, monkeypatch, small_network):
+    from segzoo.training import assemble
+
+    monkeypatch.chdir(tmp_path)
+    write()
+    run(0, "init", "photos", "labels", "--out", "mine.yaml", "--group", "a[0-3]|a")
+    config = load_config("mine.yaml")
+    batches = assemble.train_batches(config, assemble.build_source(config, "train"))
+    assert f"# of {batches.steps_per_epoch} steps: " in (tmp_path / "mine.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "ending", "told"),
+    [
+        (lambda mask: mask % 3, ".jpg", "JPEG changes values .* Write the masks as PNG"),
+        (lambda mask: np.where(mask < 3, 7, 33), ".npy", "number the classes from 0 without gaps"),
+        (lambda mask: white(mask), ".npy", "a single class"),
+        (lambda mask: mask * np.nan, ".npy", "not finite"),
+        (lambda mask: mask.astype(np.float32) + 0.5, ".npy", "no whole numbers"),
+        (lambda mask: np.stack([mask] * 4, -1), ".npy", "mode: multilabel"),
+        (lambda mask: Image.fromarray(np.stack([mask] * 3 + [white(mask)], -1)), ".png", "transparent"),
+        (
+            lambda mask: np.stack([mask * 0 + 9, mask, mask], -1)[:1, :1].repeat(64, 0).repeat(80, 1),
+            ".png",
+            "the colour",
+        ),
+    ],
+    ids=["jpeg", "gaps in arrays", "white arrays", "nan", "halves", "channels", "alpha", "one colour"],
+)
+def test_what_no_format_reads_is_refused_with_the_cure(write, change, ending, told):
+    with pytest.raises(SegzooError, match=told):
+        look(*write(change, ending=ending))
+
+
+def test_one_bit_and_grey_go_together_where_they_mean_the_same(write):
+    images, masks = write(white)
+    for n in range(4):
+        path = masks / f"a{n}.png"
+        Image.open(path).convert("1").save(path)
+    found = look(images, masks)
+    assert found.masks == {"format": "binary"} and found.pixels == look(*write(white)).pixels
+    write()
+    Image.open(masks / "a0.png").convert("1").save(masks / "a0.png")
+    with pytest.raises(ConfigError, match="several kinds"):
+        look(images, masks)
+
+
+def test_a_mask_of_background_alone_among_colours_is_no_other_kind(write, drawn):
+    images, masks = write(coloured)
+    Image.new("RGB", SIZE[::-1]).save(masks / "a0.png")
+    assert look(images, masks).masks["format"] == "rgb"
+
+
+def test_one_sample_cannot_be_split(write, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    images, masks = write()
+    for n in range(1, 8):
+        (images / f"a{n}.png").unlink(), (masks / f"a{n}.png").unlink()
+    run(1, "init", "photos", "labels", "--out", "mine.yaml")
+    assert "1 samples cannot be split" in capsys.readouterr().err and not (tmp_path / "mine.yaml").exists()
+
+
+def test_a_damaged_sample_is_told_and_left_to_check_data(write, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write()
+    (tmp_path / "labels" / "a3.png").write_bytes((tmp_path / "labels" / "a3.png").read_bytes()[:60])
+    run(0, "init", "photos", "labels", "--out", "mine.yaml")
+    assert "Note: 1 of 8 samples cannot be used. The first:" in capsys.readouterr().out
+    assert "# NOTE: 1 of 8 samples cannot be used" in (tmp_path / "mine.yaml").read_text()
 
 
 def run(code, *arguments):
