@@ -11,15 +11,13 @@ import numpy as np
 
 from segzoo.data.formats import FindsMasks, Labels, MaskFormat, create_format
 from segzoo.data.formats.contract import MAX_PIXELS
-from segzoo.data.images import ImageReader, exif_orientation, turned
+from segzoo.data.images import IMAGE_SUFFIXES, ImageReader, exif_orientation, turned
 from segzoo.data.listing import is_endless, list_oddities, list_unpaired
 from segzoo.data.masks import check_labels
 from segzoo.data.problems import Problem
 from segzoo.data.sources import Sample
 from segzoo.errors import DataError
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
-IMAGE_SUFFIXES = (*PICTURE_SUFFIXES, ".npy")
 Exif = Literal["neither", "both", "image"]
 _LOOKED_AT = 16  # samples that are read at most when a source is built, where none has an ignored pixel
 
@@ -35,9 +33,9 @@ class Pair(NamedTuple):
 class FolderSource:
     """Images `<root>/<split>/<image_dir>/NAME.jpg` with masks `<root>/<split>/<mask_dir>/NAME.png`.
 
-    Images are JPEG, PNG, BMP, TIFF or .npy; masks are of the given format. Pairs are made, and files without a partner
-    refused, when the source is built; each file is checked when it is read. Where `masks.missing` is "background", an
-    image without a mask is one that shows nothing.
+    Images are JPEG, PNG, BMP, TIFF, WebP, GIF, .npy or .npz (docs/sample-types.md); masks are of the given format.
+    Pairs are made, and files without a partner refused, when the source is built; each file is checked when it is read.
+    Where `masks.missing` is "background", an image without a mask is one that shows nothing.
 
     In `image_dir` and `mask_dir` a star stands for any folder's name ("*/images"), and {split} for the split: then the
     path starts at the root instead ("images/{split}"). With another format than one file for each image, `mask_dir` is

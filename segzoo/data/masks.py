@@ -6,88 +6,184 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
 from PIL import Image
 
+from segzoo.data.arrays import check_finite
+from segzoo.data.decoding import (
+    FORMATS,
+    check_frames,
+    check_single,
+    check_size,
+    is_whole,
+    open_image,
+    open_page,
+    pillow_channels,
+    reading,
+    refused,
+    upright_bytes,
+)
 from segzoo.data.headers import header
+from segzoo.data.tiff import Page, Tiff, is_tiff, read_tiff
 from segzoo.errors import DataError
 
 # Pillow stretches 2- and 4-bit grey PNGs to 0..255 when it unpacks them; dividing gives the stored indices back.
 _GREY_STRETCH = {"L;2": 85, "L;4": 17}
-PNG_END = b"IEND\xaeB`\x82"  # the chunk that ends every complete PNG, with its checksum
-_WHOLE = ((b"\x89PNG", PNG_END), (b"\xff\xd8\xff", b"\xff\xd9"))  # how PNG and JPEG begin, and how they end
 
 
 def read_index_mask(path: Path, max_pixels: int) -> np.ndarray:
-    """Read a PNG or TIFF of class indices: grey (1 to 16 bits) or palette, whose palette is not applied.
+    """Read a picture of class indices: grey (1 to 16 bits) or palette, whose palette is not applied.
 
     OpenCV and TensorFlow expand palette entries to grey levels and TensorFlow cuts 16 bits to the upper 8, so Pillow
     says what is stored and decodes all but plain grey files. An EXIF orientation is not applied, as with images.
 
     Returns:
-        (H, W), uint8, or uint16 for 16-bit files, or int32 for a TIFF of 32 bits that needs them.
+        (H, W), uint8, or uint16 for files of more bits, or int64 for a TIFF whose values need them.
 
     Raises:
-        DataError: the file is unreadable, truncated, has colours instead of indices, or more than `max_pixels` pixels.
+        DataError: the file is unreadable, truncated, has colours or fractions instead of indices, several pictures, or
+            more than `max_pixels` pixels.
     """
-    data = None
-    try:
-        data = path.read_bytes()
-        first = header(data)
+    with reading(path, "mask"), path.open("rb", buffering=0) as stream:
+        start = stream.read(4)
+        stream.seek(0)
+        if is_tiff(start):
+            mask = _index_tiff(path, stream, max_pixels)
+        else:
+            mask = _index_plain(path, stream.read(), max_pixels)
+    if mask.dtype == bool:
+        return mask.astype(np.uint8)
+    if mask.dtype.kind == "f":
+        mask = _whole_numbers(mask, path)
+    if mask.dtype in (np.uint8, np.uint16):
+        return mask
+    if mask.min(initial=0) >= 0 and mask.max(initial=0) <= 65535:
+        return mask.astype(np.uint16)
+    return mask.astype(np.int64)
+
+
+def _index_plain(path: Path, data: bytes, max_pixels: int) -> np.ndarray:
+    """Read a mask that is no TIFF, as it is stored."""
+    first = header(data)
+    if first is not None:
+        check_size(path, first.size, max_pixels)
+        check_single(path, first.frames, "frames")
         # Pillow decodes while it holds Python's lock; plain grey OpenCV reads alike, and beside other threads
-        if first is not None and first.grey_bits in (8, 16) and data.endswith(PNG_END):
-            if first.size[0] * first.size[1] > max_pixels:
-                raise too_many_pixels(path, first.size, max_pixels)
+        if first.grey_bits in (8, 16) and is_whole(data):
             mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
             if mask is not None and mask.shape == first.size[::-1]:
                 return mask
-        with Image.open(io.BytesIO(data)) as picture:  # reads the header only
-            if picture.width * picture.height > max_pixels:
-                raise too_many_pixels(path, picture.size, max_pixels)
-            if picture.mode not in ("L", "P", "1", "I", "I;16", "I;16B"):
-                raise DataError(
-                    f"{path}: a mask must hold class indices, but this one is a colour picture (mode {picture.mode}). "
-                    "Where its colours stand for classes, say so with data.masks: {format: rgb, colors: ...}; "
-                    "where it shows one thing in white, with data.masks: binary."
-                )
-            stretch = _GREY_STRETCH.get(_raw_mode(picture), 1)
-            mask = np.asarray(picture)
-    except DataError:
-        raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"{path}: cannot be read as a mask ({error}). Write the file again or remove it.",
-            damage(data, error),
-        ) from error
-    if mask.dtype == bool:
-        return mask.astype(np.uint8)
-    if mask.dtype == np.int32 and mask.min(initial=0) >= 0 and mask.max(initial=0) <= 65535:
-        return mask.astype(np.uint16)  # 16-bit files in older Pillow; TIFF can also hold 32 bits
+    with Image.open(io.BytesIO(data), formats=FORMATS) as picture:  # reads the header only
+        check_size(path, picture.size, max_pixels)
+        check_frames(path, picture, data)
+        return _indices(path, picture)
+
+
+def _index_tiff(path: Path, stream: BinaryIO, max_pixels: int) -> np.ndarray:
+    """Read a mask that is a TIFF, as it is stored."""
+    found, page = open_page(path, stream, max_pixels)
+    if pillow_channels(found, page) and page.samples == 1:
+        with Image.open(io.BytesIO(upright_bytes(path, page)), formats=("TIFF",)) as picture:
+            return _indices(path, picture)
+    picture = open_image(path, max_pixels)
+    if picture.channels != 1:
+        raise _coloured(path, f"{picture.channels} channels")
+    mask = picture.read()
+    return mask[..., 0] if mask.ndim == 3 else mask
+
+
+def _indices(path: Path, picture: Image.Image) -> np.ndarray:
+    """Decode a picture that Pillow opened to the indices that it stores."""
+    if picture.format == "GIF":
+        # Programs that write GIF sort and drop entries of the palette, so that only grey says which class is meant
+        colors = np.asarray(picture.convert("RGB"))
+        if (colors != colors[..., :1]).any():
+            raise _coloured(path, "GIF with a palette of colours, whose order is not kept")
+        return colors[..., 0]
+    if picture.mode not in ("L", "P", "1", "I", "I;16", "I;16B"):
+        raise _coloured(path, f"mode {picture.mode}")
+    stretch = _GREY_STRETCH.get(_raw_mode(picture), 1)
+    mask = np.asarray(picture)
     return mask // np.uint8(stretch) if stretch > 1 else mask
 
 
+def _coloured(path: Path, what: str) -> DataError:
+    return DataError(
+        f"{path}: a mask must hold class indices, but this one is a colour picture ({what}). "
+        "Where its colours stand for classes, say so with data.masks: {format: rgb, colors: ...}; "
+        "where it shows one thing in white, with data.masks: binary."
+    )
+
+
+def _whole_numbers(mask: np.ndarray, path: Path) -> np.ndarray:
+    """Return a mask of floating-point numbers as integers; DataError counts those that are none."""
+    check_finite(mask, path)
+    wrong = int(((mask != np.rint(mask)) | (np.abs(mask) >= 2**31)).sum())
+    if wrong:
+        raise DataError(
+            f"{path}: {wrong} of {mask.size} values of the mask are no whole numbers (they go from {mask.min():g} to "
+            f"{mask.max():g}), so they are no class indices. Write the index of each pixel's class, as whole numbers."
+        )
+    return mask.astype(np.int32)
+
+
 @contextmanager
-def open_picture(path: Path, max_pixels: int) -> Iterator[Image.Image]:
+def open_picture(path: Path, max_pixels: int, stacked: bool = False) -> Iterator[Image.Image]:
     """Give a mask's picture, completely decoded, as Pillow has it.
 
+    Args:
+        path: the file.
+        max_pixels: refuse larger pictures before decoding them.
+        stacked: whether a TIFF of several pages is meant to be one; the first is decoded.
+
     Raises:
-        DataError: missing, unreadable, truncated, or more than `max_pixels` pixels.
+        DataError: missing, unreadable or truncated; more than `max_pixels` pixels; several pictures; or numbers that
+            Pillow would not give as they are stored.
     """
-    try:
-        picture = Image.open(path)
+    with reading(path, "mask"):
+        picture = Image.open(io.BytesIO(_checked_bytes(path, max_pixels, stacked)), formats=FORMATS)
         with picture:
-            if picture.width * picture.height > max_pixels:
-                raise too_many_pixels(path, picture.size, max_pixels)
+            check_size(path, picture.size, max_pixels)
             picture.load()
             yield picture
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        data = path.read_bytes() if path.is_file() else None
-        raise DataError(
-            f"{path}: cannot be read as a mask ({error}). Write the file again or remove it.",
-            damage(data, error),
-        ) from error
+
+
+def _checked_bytes(path: Path, max_pixels: int, stacked: bool) -> bytes:
+    """Return a picture's file once it is known that Pillow reads it as it is meant."""
+    with path.open("rb", buffering=0) as stream:
+        start = stream.read(4)
+        stream.seek(0)
+        if is_tiff(start):
+            found = read_tiff(stream)
+            if not stacked:
+                open_page(path, stream, max_pixels)
+            for page in found.pages:
+                _check_samples(path, pillow_channels(found, page) or _plain_grey(found, page), page.bits)
+            return upright_bytes(path, found.pages[0])
+        data = stream.read()
+    first = header(data)
+    if first is not None:
+        check_single(path, first.frames, "frames")
+        _check_samples(path, first.bits <= 8 or first.channels == 1, first.bits)
+    else:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            check_frames(path, picture, data)
+    return data
+
+
+def _plain_grey(found: Tiff, page: Page) -> bool:
+    """Return whether Pillow reads the wide numbers of a page of one channel: not those that it takes for others."""
+    kinds = {(16, "u"), (16, "i"), (32, "i"), (32, "f")}
+    native = found.little_endian or page.compression == 1
+    return page.samples == 1 and page.photometric == 1 and (page.bits, page.number) in kinds and native
+
+
+def _check_samples(path: Path, known: object, bits: int) -> None:
+    if not known:
+        raise refused(path, f"is a mask with samples of {bits} bits", "Write it in grey or RGB of 8 bits.")
 
 
 def check_labels(mask: np.ndarray, classes: int, ignore_index: int, name: object) -> None:
@@ -149,32 +245,6 @@ def _extent(mask: np.ndarray, value: int) -> str:
         return ""
     rows, columns = np.nonzero(mask == value)
     return f" at x {columns.min()}..{columns.max()}, y {rows.min()}..{rows.max()}"
-
-
-def damage(data: bytes | None, error: Exception) -> str:
-    """Return the kind of problem of a picture file that could not be decoded.
-
-    Args:
-        data: what the file holds; None where not even that could be read.
-        error: what Pillow raised.
-    """
-    if isinstance(error, Image.DecompressionBombError):
-        return "too_large"
-    if data == b"":
-        return "zero_byte"
-    cut = data is not None and any(data.startswith(first) and last not in data for first, last in _WHOLE)
-    return "truncated" if cut or "truncated" in str(error).lower() else "unreadable"
-
-
-def too_many_pixels(path: Path, size: tuple[int, int], max_pixels: int) -> DataError:
-    """Return the error for a picture of (width, height) `size` that is over the limit."""
-    width, height = size
-    return DataError(
-        f"{path}: {width} x {height} is {width * height} pixels, over the limit of {max_pixels} that guards memory. "
-        f"Raise the limit to {width * height}, by data.max_pixels (on the command line --set data.max_pixels=..., of "
-        "predict --max-pixels), or cut the picture into tiles.",
-        "too_large",
-    )
 
 
 def _raw_mode(picture: Image.Image) -> str:

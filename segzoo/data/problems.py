@@ -38,6 +38,13 @@ KINDS: dict[str, Kind] = {
         "error", "decompression bomb", "Cut the picture into tiles; a small file that claims this size is hostile.",
         _LEFT_OUT,
     ),
+    "not_finite": Kind(
+        "error", "NaN or infinite pixels", "Write numbers in their place (np.nan_to_num), or remove the pair.",
+        _LEFT_OUT,
+    ),
+    "several_pictures": Kind(
+        "error", "several pages or frames in a file", "Write the one that is meant into a file of its own.", _LEFT_OUT
+    ),
     "symlink_loop": Kind("error", "link that leads to itself", "Replace the link by the file.", "leaves it out"),
     "size_mismatch": Kind(
         "error",
@@ -69,6 +76,12 @@ KINDS: dict[str, Kind] = {
         "Remove one; it counts double. With different masks, one of them is wrong.",
         "keeps the first, where the masks are the same too",
     ),
+    "value_range": Kind(
+        "warning",
+        "pixels that do not fill 0..255",
+        "Set data.value_range: networks take 0 to 255, and pretrained ones were trained on it.",
+    ),
+    "dark_image": Kind("warning", "nearly black image", "Look at it; where all are so, set data.value_range."),
     "constant_image": Kind("warning", "image of a single colour", "Look at it: probably a failed exposure or export."),
     "unlabelled": Kind("warning", "mask without a label", "Label it or remove the pair: every pixel is ignored."),
     "absent_class": Kind("warning", "class without a pixel", "Add samples of it, or remove it from data.classes."),

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from segzoo.data.folder import IMAGE_SUFFIXES
+from segzoo.data.images import IMAGE_SUFFIXES
 from segzoo.errors import DataError, SegzooError
 from segzoo.files import replacing
 
@@ -52,8 +52,8 @@ class PredictionSummary:
 def find_images(path: str | Path) -> list[Path]:
     """The image itself, or all images in a folder and, recursively, its sub-folders, sorted.
 
-    JPEG, PNG, BMP and TIFF by their endings. Hidden files and folders are left out (archives from macOS bring
-    "._NAME.jpg"), and links to folders are not followed, for they can lead in circles.
+    JPEG, PNG, BMP, TIFF, WebP, GIF, .npy and .npz by their endings. Hidden files and folders are left out (archives
+    from macOS bring "._NAME.jpg"), and links to folders are not followed, for they can lead in circles.
 
     Raises:
         DataError: no such file or folder, or a folder without images.

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from segzoo.data.folder import IMAGE_SUFFIXES, FolderSource
+from segzoo.data.folder import FolderSource
 from segzoo.data.formats.binary import BinaryFormat
 from segzoo.data.formats.contract import IGNORE
+from segzoo.data.images import IMAGE_SUFFIXES
 from segzoo.errors import ConfigError, DataError
 from segzoo.propose.evidence import Evidence
 from segzoo.propose.look import image_sizes

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from segzoo.data.folder import IMAGE_SUFFIXES
 from segzoo.data.formats.contract import PICTURE_SUFFIXES as MASK_PICTURES
+from segzoo.data.images import IMAGE_SUFFIXES
 from segzoo.errors import ConfigError, DataError
 from segzoo.propose.evidence import Evidence
 from segzoo.propose.names import names_beside

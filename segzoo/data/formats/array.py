@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
+from segzoo.data.arrays import load_array
 from segzoo.data.formats.contract import Labels, OneFile, white_hint
 from segzoo.data.formats.pictures import compact, whole_numbers
-from segzoo.data.masks import too_many_pixels
 from segzoo.errors import ConfigError, DataError
 
 
@@ -89,43 +87,3 @@ def layered(mask: np.ndarray, high: int, labels: Labels, place: Path) -> np.ndar
             "masks.high to 1 or 255."
         )
     return result
-
-
-def load_array(path: Path, max_pixels: int, key: str | None = None) -> np.ndarray:
-    """Read an array (H, W) or (H, W, C) from .npy or .npz, its shape before its data; never anything pickled.
-
-    Raises:
-        DataError: missing, damaged, truncated or pickled; another number of axes; over `max_pixels` pixels; or an .npz
-            without that key.
-    """
-    try:
-        if path.suffix.lower() == ".npy":
-            with path.open("rb") as stream:
-                _check_shape(stream, path, max_pixels)
-                stream.seek(0)
-                return np.load(stream, allow_pickle=False)
-        with zipfile.ZipFile(path) as archive:
-            keys = [name.removesuffix(".npy") for name in archive.namelist()]
-            if len(keys) != 1 if key is None else key not in keys:
-                wanted = "no single one" if key is None else f"none called {key!r}"
-                raise DataError(f"{path}: of its arrays ({', '.join(keys)}) {wanted}. Set masks.key to one of them.")
-            with archive.open(f"{key or keys[0]}.npy") as stream:
-                _check_shape(stream, path, max_pixels)
-        with np.load(path, allow_pickle=False) as arrays:
-            return arrays[key or keys[0]]
-    except DataError:
-        raise
-    except Exception as error:  # zipfile, zlib and NumPy raise classes of all kinds for damaged data
-        raise DataError(f"{path}: cannot be read as an array ({error}). Write the file again or remove it.") from error
-
-
-def _check_shape(stream: IO[bytes], path: Path, max_pixels: int) -> None:
-    version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(stream)
-    if dtype.hasobject:
-        raise DataError(f"{path}: holds Python objects, which are not read. Save plain numbers.")
-    if len(shape) not in (2, 3):
-        raise DataError(f"{path}: an array of shape {shape}, where (H, W) or (H, W, C) is due.")
-    if shape[0] * shape[1] > max_pixels:
-        raise too_many_pixels(path, (shape[1], shape[0]), max_pixels)

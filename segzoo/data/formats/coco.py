@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from segzoo.data.decoding import too_many_pixels
 from segzoo.data.formats.annotations import (
     coordinates,
     differs,
@@ -20,7 +21,6 @@ from segzoo.data.formats.annotations import (
     whole,
 )
 from segzoo.data.formats.contract import Labels, Missing, painted
-from segzoo.data.masks import too_many_pixels
 from segzoo.errors import ConfigError, DataError
 from segzoo.extras import install_command
 

@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from segzoo.data.decoding import PNG_END, damage, too_many_pixels
 from segzoo.data.headers import header
-from segzoo.data.masks import PNG_END, damage, too_many_pixels
 from segzoo.errors import DataError
 
 # Pillow stretches 2- and 4-bit grey PNGs to 0..255 when it unpacks them; dividing gives the stored indices back.

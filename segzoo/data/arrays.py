@@ -1,0 +1,125 @@
+"""Arrays from .npy and .npz files: plain numbers, completely or not at all, and nothing pickled."""
+
+from __future__ import annotations
+
+import math
+import os
+import zipfile
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from segzoo.errors import DataError
+
+_KINDS = {
+    "O": "Python objects", "S": "text", "U": "text", "V": "a structure of fields", "c": "complex numbers", "M": "dates",
+    "m": "durations", "T": "text",
+}  # fmt: skip
+
+
+def load_array(
+    path: Path, max_pixels: int, key: str | None = None, several: str = "Set masks.key to one of them."
+) -> np.ndarray:
+    """Read an array (H, W) or (H, W, C) from .npy or .npz, its shape before its data; never anything pickled.
+
+    Args:
+        path: the file.
+        max_pixels: refuse larger arrays before reading them.
+        key: name of the array in an .npz; None: the only one.
+        several: the cure where an .npz has no single array, or none of that name.
+
+    Raises:
+        DataError: missing, damaged or cut; anything but finite real numbers; another number of axes; over `max_pixels`
+            pixels; an .npz without that key; or an .npy with something after its array.
+    """
+    try:
+        if path.suffix.lower() == ".npy":
+            with path.open("rb") as stream:
+                array = _read(stream, path, max_pixels, path.stat().st_size)
+        else:
+            array = _from_archive(path, max_pixels, key, several)
+    except DataError:
+        raise
+    except Exception as error:  # what zipfile, zlib and NumPy's parser raise on damaged files is of no fixed set
+        empty = path.is_file() and path.stat().st_size == 0
+        why = "it is empty" if empty else getattr(error, "strerror", None) or error
+        raise DataError(
+            f"{path}: cannot be read as an array ({why}). Write the file again or remove it.",
+            "zero_byte" if empty else "unreadable",
+        ) from error
+    check_finite(array, path)
+    return array
+
+
+def check_finite(array: np.ndarray, path: Path) -> None:
+    """Raise DataError that counts the pixels of (H, W) or (H, W, C) where a value is NaN or infinite."""
+    if array.dtype.kind != "f":
+        return
+    finite = np.isfinite(array)
+    if finite.all():
+        return
+    wrong = ~finite if array.ndim == 2 else ~finite.all(axis=-1)
+    row, column = np.argwhere(wrong)[0]
+    nan = int(np.isnan(array).sum())
+    infinite = int(array.size - finite.sum()) - nan
+    held = " and ".join(f"{count} {name}" for count, name in ((nan, "NaN"), (infinite, "infinite")) if count)
+    raise DataError(
+        f"{path}: {held} values in {int(wrong.sum())} of {wrong.size} pixels, the first at x {column}, y {row}. No "
+        "network takes them: write numbers in their place (np.nan_to_num), or leave the file out.",
+        "not_finite",
+    )
+
+
+def _from_archive(path: Path, max_pixels: int, key: str | None, several: str) -> np.ndarray:
+    with zipfile.ZipFile(path) as archive:
+        keys = [name.removesuffix(".npy") for name in archive.namelist()]
+        if len(keys) != 1 if key is None else key not in keys:
+            wanted = "no single one" if key is None else f"none called {key!r}"
+            raise DataError(f"{path}: of its arrays ({', '.join(keys)}) {wanted}. {several}")
+        name = f"{key or keys[0]}.npy"
+        with archive.open(name) as stream:
+            return _read(stream, path, max_pixels, archive.getinfo(name).file_size)
+
+
+def _read(stream: IO[bytes], path: Path, max_pixels: int, length: int) -> np.ndarray:
+    """Read an array from a stream of `length` bytes that holds nothing else."""
+    version = np.lib.format.read_magic(stream)
+    read_header = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version, np.lib.format.read_array_header_2_0)
+    shape, _, dtype = read_header(stream)
+    if dtype.kind not in "biuf":
+        raise DataError(
+            f"{path}: holds {_KINDS.get(dtype.kind, dtype)} ({dtype}), which are not read. Save plain numbers: "
+            "bool, integers or floats.",
+            "unreadable",
+        )
+    if len(shape) not in (2, 3):
+        raise DataError(f"{path}: an array of shape {shape}, where (H, W) or (H, W, C) is due.")
+    if 0 in shape:
+        raise DataError(f"{path}: an array of shape {shape} has no pixels. Write the file again or remove it.")
+    if shape[0] * shape[1] > max_pixels:
+        raise DataError(
+            f"{path}: {shape[1]} x {shape[0]} is {shape[0] * shape[1]} pixels, over the limit of {max_pixels} that "
+            "guards memory. Cut the picture into tiles, or raise max_pixels.",
+            "too_large",
+        )
+    missing = stream.tell() + math.prod(shape) * dtype.itemsize - length
+    if missing > 0:
+        raise DataError(
+            f"{path}: cannot be read as an array (it is truncated: {missing} bytes of its array of shape {shape} are "
+            "missing). Write the file again or remove it.",
+            "truncated",
+        )
+    if missing < 0:
+        raise DataError(
+            f"{path}: {-missing} bytes follow its array of shape {shape}, so it holds more than that one, and which is "
+            "meant is not for segzoo to guess. Write each array into a file of its own.",
+            "several_pictures",
+        )
+    stream.seek(0, os.SEEK_SET)
+    array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
+    stream.read(1)  # at the end of its member zipfile compares the checksum
+    return array

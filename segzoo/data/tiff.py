@@ -1,0 +1,207 @@
+"""The directory of a TIFF: how many pages it has, how their pixels are stored, and whether all of them are there.
+
+Pillow, OpenCV and GDAL each read some kinds of TIFF right and others wrong without a word: Pillow takes signed bytes
+for unsigned ones and the upper half of 16-bit colours, OpenCV multiplies colours by alpha and returns the first of
+several bands alone, GDAL inverts CMYK. So what the directory says decides which of them gets a file.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import BinaryIO, Literal, NamedTuple
+
+_MAGIC = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True), b"MM\0+": (">", True)}
+# Bytes of a value by its type (TIFF 6.0, section 2; BigTIFF adds 16 to 18)
+_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_WHOLE_NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+_MOST_PAGES = 10_000
+_MOST_TAGS = 4096
+
+NEW_SUBFILE_TYPE, SUBFILE_TYPE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 255, 256, 257, 258, 259, 262
+STRIP_OFFSETS, ORIENTATION, SAMPLES, STRIP_BYTES, PLANAR = 273, 274, 277, 279, 284
+TILE_OFFSETS, TILE_BYTES, EXTRA_SAMPLES, SAMPLE_FORMAT = 324, 325, 338, 339
+
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR, LAB = 0, 1, 2, 3, 5, 6, 8
+UNSPECIFIED, PREMULTIPLIED, STRAIGHT = 0, 1, 2  # kinds of extra samples
+_NUMBERS: dict[int, Literal["u", "i", "f", "c"]] = {1: "u", 2: "i", 3: "f", 4: "u", 5: "c", 6: "c"}
+
+
+class TiffError(ValueError):
+    """A TIFF whose directory is damaged, or whose pixels are not all in the file."""
+
+
+class Page(NamedTuple):
+    """What the directory of a page says.
+
+    Attributes:
+        size: width and height in pixels.
+        bits: of a sample.
+        samples: of a pixel.
+        number: "u", "i", "f" or "c": unsigned, signed, floating or complex.
+        photometric: what the samples stand for: `WHITE_IS_ZERO`, ..., `LAB`, or another number.
+        compression: 1 for none, 5 for LZW, 8 for Deflate, ...
+        chunky: whether the samples of a pixel lie beside each other, and not band after band.
+        extra: kinds of the samples beyond those that the photometric needs.
+        orientation: 1 (as stored) to 8.
+        orientation_at: where in the file its value stands, and its form as `struct` has it; None: nowhere.
+        sparse: whether parts of the page are not stored, as GDAL leaves out empty ones.
+    """
+
+    size: tuple[int, int]
+    bits: int
+    samples: int
+    number: Literal["u", "i", "f", "c"]
+    photometric: int
+    compression: int
+    chunky: bool
+    extra: tuple[int, ...]
+    orientation: int
+    orientation_at: tuple[int, str] | None
+    sparse: bool
+
+
+class Tiff(NamedTuple):
+    """What the directories of a file say.
+
+    Attributes:
+        pages: those at full resolution: neither overviews nor masks of transparency.
+        first: whether the first of them is the first of the file, which is the one that decoders take.
+        little_endian, big: the order of bytes, and whether it is a BigTIFF.
+    """
+
+    pages: tuple[Page, ...]
+    first: bool
+    little_endian: bool
+    big: bool
+
+
+class _Value(NamedTuple):
+    """Whole numbers of a tag, and where they stand in which form."""
+
+    numbers: tuple[int, ...]
+    at: tuple[int, str]
+
+
+def is_tiff(start: bytes) -> bool:
+    """Return whether a file that begins so is a TIFF or BigTIFF."""
+    return start[:4] in _MAGIC
+
+
+def read_tiff(stream: BinaryIO) -> Tiff:
+    """Read the directories of a TIFF or BigTIFF; its pixels stay unread.
+
+    Args:
+        stream: the file, which can be sought in.
+
+    Raises:
+        TiffError: they are damaged, lead in circles, or tell of pixels beyond the end of the file.
+    """
+    try:
+        return _Reader(stream).read()
+    except (struct.error, OverflowError) as error:
+        raise TiffError(f"its directory is damaged: {error}") from error
+
+
+class _Reader:
+    """Reads numbers from a stream; `length` is its number of bytes."""
+
+    def __init__(self, stream: BinaryIO):
+        self._stream = stream
+        self.length = stream.seek(0, os.SEEK_END)
+        stream.seek(0)
+        self._order, self._big = _MAGIC.get(stream.read(4), ("<", False))
+
+    def _numbers(self, form: str, at: int) -> tuple[int, ...]:
+        """Return what stands at a place, as `struct` reads it; struct.error beyond the end."""
+        self._stream.seek(at)
+        form = self._order + form
+        return struct.unpack(form, self._stream.read(struct.calcsize(form)))
+
+    def read(self) -> Tiff:
+        if self._big and self._numbers("HH", 4) != (8, 0):
+            raise TiffError("its header is damaged")
+        (at,) = self._numbers("Q", 8) if self._big else self._numbers("I", 4)
+        seen: set[int] = set()
+        pages: list[Page] = []
+        first = True
+        while at:
+            if at in seen or len(seen) >= _MOST_PAGES:
+                raise TiffError("its directories lead in circles" if at in seen else "it has more than 10,000 pages")
+            seen.add(at)
+            tags, at = self._directory(at)
+            if _full_size(tags):
+                pages.append(_page(tags, self.length))
+                first = first and (len(pages) > 1 or len(seen) == 1)
+        if not pages:
+            raise TiffError("it has no page")
+        return Tiff(tuple(pages), first, self._order == "<", self._big)
+
+    def _directory(self, at: int) -> tuple[dict[int, _Value], int]:
+        """Return the tags that hold whole numbers, and where the next directory begins."""
+        (count,) = self._numbers("Q" if self._big else "H", at)
+        if not 0 < count <= _MOST_TAGS:
+            raise TiffError(f"its directory claims {count} entries")
+        at += 8 if self._big else 2
+        size, inline, offset = (20, 8, "Q") if self._big else (12, 4, "I")
+        tags = {}
+        for _ in range(count):
+            tag, kind, length = self._numbers("HH" + offset, at)
+            place = at + size - inline
+            if length * _BYTES.get(kind, 0) > inline:
+                (place,) = self._numbers(offset, place)
+                if place + length * _BYTES[kind] > self.length:
+                    raise TiffError(f"it is truncated: the values of tag {tag} lie beyond its end")
+            if length and kind in _WHOLE_NUMBERS:
+                form = f"{length}{_WHOLE_NUMBERS[kind]}"
+                tags[tag] = _Value(self._numbers(form, place), (place, self._order + _WHOLE_NUMBERS[kind]))
+            at += size
+        return tags, self._numbers(offset, at)[0]
+
+
+def _full_size(tags: dict[int, _Value]) -> bool:
+    """Return whether a directory is that of a page, and not of an overview or a mask of transparency."""
+    kind = _one(tags, NEW_SUBFILE_TYPE, 0)
+    return not kind & 0b101 and _one(tags, SUBFILE_TYPE, 1) != 2
+
+
+def _page(tags: dict[int, _Value], length: int) -> Page:
+    samples = _one(tags, SAMPLES, 1)
+    bits = set(tags[BITS].numbers if BITS in tags else (1,))
+    formats = set(tags[SAMPLE_FORMAT].numbers if SAMPLE_FORMAT in tags else (1,))
+    if len(bits) > 1 or len(formats) > 1:
+        raise TiffError("its bands differ in their types of numbers")
+    size = (_one(tags, WIDTH, 0), _one(tags, HEIGHT, 0))
+    if not size[0] or not size[1] or not samples:
+        raise TiffError("it has no pixels")
+    return Page(
+        size,
+        bits.pop(),
+        samples,
+        _NUMBERS.get(formats.pop(), "c"),
+        _one(tags, PHOTOMETRIC, BLACK_IS_ZERO),
+        _one(tags, COMPRESSION, 1),
+        _one(tags, PLANAR, 1) == 1,
+        tags[EXTRA_SAMPLES].numbers if EXTRA_SAMPLES in tags else (),
+        _one(tags, ORIENTATION, 1),
+        tags[ORIENTATION].at if ORIENTATION in tags else None,
+        _parts(tags, length),
+    )
+
+
+def _parts(tags: dict[int, _Value], length: int) -> bool:
+    """Check that all strips or tiles lie in the file; return whether some are not stored at all."""
+    offsets, counts = (TILE_OFFSETS, TILE_BYTES) if TILE_OFFSETS in tags else (STRIP_OFFSETS, STRIP_BYTES)
+    if offsets not in tags:
+        raise TiffError("its directory names no pixels")
+    starts = tags[offsets].numbers
+    sizes = tags[counts].numbers if counts in tags else (1,) * len(starts)  # the count may be left out without tiles
+    if len(starts) != len(sizes):
+        raise TiffError("its directory is damaged: numbers of strips differ")
+    if any(start + size > length for start, size in zip(starts, sizes, strict=True)):
+        raise TiffError("it is truncated: pixels lie beyond its end")
+    return not all(sizes)
+
+
+def _one(tags: dict[int, _Value], tag: int, default: int) -> int:
+    return tags[tag].numbers[0] if tag in tags else default
