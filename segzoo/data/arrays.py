@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -33,23 +34,19 @@ def load_array(
         DataError: missing, damaged or cut; anything but finite real numbers; another number of axes; over `max_pixels`
             pixels; an .npz without that key; or an .npy with something after its array.
     """
-    try:
-        if path.suffix.lower() == ".npy":
-            with path.open("rb") as stream:
-                array = _read(stream, path, max_pixels, path.stat().st_size)
-        else:
-            array = _from_archive(path, max_pixels, key, several)
-    except DataError:
-        raise
-    except Exception as error:  # what zipfile, zlib and NumPy's parser raise on damaged files is of no fixed set
-        empty = path.is_file() and path.stat().st_size == 0
-        why = "it is empty" if empty else getattr(error, "strerror", None) or error
-        raise DataError(
-            f"{path}: cannot be read as an array ({why}). Write the file again or remove it.",
-            "zero_byte" if empty else "unreadable",
-        ) from error
+    with _opened(path, key, several) as (stream, length):
+        _check_header(stream, path, max_pixels, length)
+        stream.seek(0)
+        array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
+        stream.read(1)  # at the end of its member zipfile compares the checksum
     check_finite(array, path)
     return array
+
+
+def array_shape(path: Path, max_pixels: int) -> tuple[int, ...]:
+    """Return the shape of the only array of an .npy or .npz; raises as `load_array` does, which reads it too."""
+    with _opened(path, None, "It is not the only one.") as (stream, length):
+        return _check_header(stream, path, max_pixels, length)
 
 
 def check_finite(array: np.ndarray, path: Path) -> None:
@@ -71,25 +68,41 @@ def check_finite(array: np.ndarray, path: Path) -> None:
     )
 
 
-def _from_archive(path: Path, max_pixels: int, key: str | None, several: str) -> np.ndarray:
-    with zipfile.ZipFile(path) as archive:
-        keys = [name.removesuffix(".npy") for name in archive.namelist()]
-        if len(keys) != 1 if key is None else key not in keys:
-            wanted = "no single one" if key is None else f"none called {key!r}"
-            raise DataError(f"{path}: of its arrays ({', '.join(keys)}) {wanted}. {several}")
-        name = f"{key or keys[0]}.npy"
-        with archive.open(name) as stream:
-            return _read(stream, path, max_pixels, archive.getinfo(name).file_size)
+@contextmanager
+def _opened(path: Path, key: str | None, several: str) -> Iterator[tuple[IO[bytes], int]]:
+    """Open the .npy that a file is or holds; yield a stream and its length in bytes.
+
+    What zipfile, zlib and NumPy's parser raise on damaged files is of no fixed set: all of it becomes a DataError.
+    """
+    try:
+        if path.suffix.lower() == ".npy":
+            with path.open("rb") as stream:
+                yield stream, path.stat().st_size
+            return
+        with zipfile.ZipFile(path) as archive:
+            keys = [name.removesuffix(".npy") for name in archive.namelist()]
+            if len(keys) != 1 if key is None else key not in keys:
+                wanted = "no single one" if key is None else f"none called {key!r}"
+                raise DataError(f"{path}: of its arrays ({', '.join(keys)}) {wanted}. {several}")
+            name = f"{key or keys[0]}.npy"
+            with archive.open(name) as member:
+                yield member, archive.getinfo(name).file_size
+    except DataError:
+        raise
+    except Exception as error:
+        empty = path.is_file() and path.stat().st_size == 0
+        why = "it is empty" if empty else getattr(error, "strerror", None) or error
+        raise DataError(
+            f"{path}: cannot be read as an array ({why}). Write the file again or remove it.",
+            "zero_byte" if empty else "unreadable",
+        ) from error
 
 
-def _read(stream: IO[bytes], path: Path, max_pixels: int, length: int) -> np.ndarray:
-    """Read an array from a stream of `length` bytes that holds nothing else."""
+def _check_header(stream: IO[bytes], path: Path, max_pixels: int, length: int) -> tuple[int, ...]:
+    """Return the shape of the array that begins a stream of `length` bytes; DataError where it cannot be used."""
     version = np.lib.format.read_magic(stream)
-    read_header = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }.get(version, np.lib.format.read_array_header_2_0)
-    shape, _, dtype = read_header(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stream)
     if dtype.kind not in "biuf":
         raise DataError(
             f"{path}: holds {_KINDS.get(dtype.kind, dtype)} ({dtype}), which are not read. Save plain numbers: "
@@ -119,7 +132,4 @@ def _read(stream: IO[bytes], path: Path, max_pixels: int, length: int) -> np.nda
             "meant is not for segzoo to guess. Write each array into a file of its own.",
             "several_pictures",
         )
-    stream.seek(0, os.SEEK_SET)
-    array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
-    stream.read(1)  # at the end of its member zipfile compares the checksum
-    return array
+    return shape

@@ -15,6 +15,7 @@ import numpy as np
 from segzoo.data.duplicates import Fingerprint, fingerprint, near_pairs
 from segzoo.data.problems import Problem
 from segzoo.data.sources import Sample, Source
+from segzoo.data.value_range import DARK, is_dark, suggested_for
 from segzoo.errors import DataError
 
 _SMALLEST = 32  # pixels a side, the least that a model takes
@@ -130,6 +131,7 @@ class _Look(NamedTuple):
     mask_digest: bytes
     constant: bool
     thumbnail: Thumbnail | None
+    dark: bool = False
 
 
 def check_source(source: Source, workers: int = 2, progress: Callable[[int], None] | None = None) -> Report:
@@ -202,7 +204,9 @@ def check_splits(
                 progress(done)
         reports[split] = totals.report()
         problems += reports[split].problems
-        problems += _of_samples(split, seen)
+        if (range_needed := suggested_for(source)) is not None:
+            problems.append(Problem(split, f"{split}: {range_needed}", "value_range", split))
+        problems += _of_samples(split, seen, tell_dark=range_needed is None)
         for name in reports[split].absent:
             message = f"class {name!r} has no pixel in the split {split!r}."
             if split != next(iter(sources)):
@@ -294,19 +298,23 @@ def _look(sample: Sample, source: Source, split: str | None) -> _Look:
     known = fingerprint(sample.image)
     # at 16 x 16 a picture of one colour is one too, so only those that are take the longer look
     flat = int(known.tiny.max()) - int(known.tiny.min()) <= 1 and bool((sample.image == sample.image[0, 0]).all())
-    return _Look(_counts(sample.mask, source), known, _digest(sample.mask), flat, small)
+    dark = (sample.image.dtype != np.uint8 or int(known.tiny.max()) <= 2 * DARK) and is_dark(sample.image)
+    return _Look(_counts(sample.mask, source), known, _digest(sample.mask), flat, small, dark)
 
 
 def _digest(mask: np.ndarray) -> bytes:
     return hashlib.blake2b(np.ascontiguousarray(mask).data, digest_size=8).digest()
 
 
-def _of_samples(split: str, looks: Mapping[str, _Look]) -> list[Problem]:
-    """List what is odd about samples by themselves."""
+def _of_samples(split: str, looks: Mapping[str, _Look], tell_dark: bool) -> list[Problem]:
+    """List what is odd about samples by themselves; dark images where it is not said already why all are."""
     found = []
     for name, look in looks.items():
         if look.constant:
             found.append(Problem(name, f"{name}: all pixels of the image have one colour.", "constant_image", split))
+        elif look.dark and tell_dark:
+            message = f"{name}: 99.9 % of the image's values are {DARK} or less, of 0 to 255 where networks expect it."
+            found.append(Problem(name, message, "dark_image", split))
         if look.counts.labelled == 0:
             found.append(Problem(name, f"{name}: all pixels of the mask are ignored.", "unlabelled", split))
         elif len(look.counts.pixels) > 1 and look.counts.background_alone:

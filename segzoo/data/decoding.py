@@ -1,6 +1,6 @@
 """Picture files to the numbers that they store: which decoder reads which file, and what is refused.
 
-docs/sample-types.md holds the table; a test compares it with what happens. OpenCV decodes PNG and JPEG (a JPEG of
+docs/sample-types.md says what each kind of sample becomes. OpenCV decodes PNG and JPEG (a JPEG of
 480 x 360 in 1.5 ms, Pillow in 2.0 ms), Pillow what else has 8 bits, OpenCV TIFFs of more bits where it reads them
 right, and GDAL, by rasterio, those that remain.
 """

@@ -69,14 +69,14 @@ class ImageReader:
         self.channels = channels
         self.max_pixels = max_pixels
         self._bands = None if bands is None else list(bands)
-        self._range = value_range
+        self.value_range = value_range
         self._alpha = alpha
         self._upright = upright
 
     @property
     def settings(self) -> str:
         """What the pixels of an image depend on beside its file, as text."""
-        return repr((self.channels, self._bands, self._range, self._alpha, self._upright))
+        return repr((self.channels, self._bands, self.value_range, self._alpha, self._upright))
 
     def __call__(self, path: Path) -> np.ndarray:
         """Read an image: (H, W, channels), uint8, or float32 where that is asked for or stored.
@@ -158,7 +158,7 @@ class ImageReader:
 
     def _scaled(self, image: np.ndarray, path: Path) -> np.ndarray:
         """Return uint8, or float32."""
-        if self._range is None:
+        if self.value_range is None:
             if image.dtype == np.uint8:
                 return image
             if image.dtype == np.uint16:
@@ -166,9 +166,9 @@ class ImageReader:
         with np.errstate(over="ignore"):  # what float32 does not hold becomes infinite, and is refused
             numbers = image.astype(np.float32)
         check_finite(numbers, path)
-        if self._range is None:
+        if self.value_range is None:
             return numbers
-        low, high = self._range
+        low, high = self.value_range
         return np.clip((numbers - low) * (255 / (high - low)), 0, 255)
 
 

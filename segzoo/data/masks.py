@@ -88,10 +88,10 @@ def _index_tiff(path: Path, stream: BinaryIO, max_pixels: int) -> np.ndarray:
     if pillow_channels(found, page) and page.samples == 1:
         with Image.open(io.BytesIO(upright_bytes(path, page)), formats=("TIFF",)) as picture:
             return _indices(path, picture)
-    picture = open_image(path, max_pixels)
-    if picture.channels != 1:
-        raise _coloured(path, f"{picture.channels} channels")
-    mask = picture.read()
+    opened = open_image(path, max_pixels)
+    if opened.channels != 1:
+        raise _coloured(path, f"{opened.channels} channels")
+    mask = opened.read()
     return mask[..., 0] if mask.ndim == 3 else mask
 
 

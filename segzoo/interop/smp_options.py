@@ -465,7 +465,9 @@ def _no_classification(value: Any) -> Options:
 def _one_of(values: tuple[int, ...]) -> Callable[[Any], Options]:
     def read(value: Any) -> Options:
         if isinstance(value, bool) or not isinstance(value, int) or value not in values:
-            reasons = {(5,): ", because their FPN of another depth returns logits that are larger than the image"}
+            reasons: dict[tuple[int, ...], str] = {
+                (5,): ", because their FPN of another depth returns logits that are larger than the image"
+            }
             raise _Refused(f"must be {' or '.join(map(str, values))}{reasons.get(values, '')}")
         return {}
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from segzoo.data.value_range import Suggestion
+
 
 @dataclass
 class Evidence:
@@ -37,6 +39,7 @@ class Evidence:
         names: names of the classes where the files have them.
         named: where the names come from, in words.
         palette: one [red, green, blue] for each class where the files have them.
+        value_range: the range that the images' values need; None where they fill 0 to 255 by themselves.
         train: samples of the training split, where it was dealt already.
         remarks: what the user should know, a sentence each.
     """
@@ -67,5 +70,6 @@ class Evidence:
     names: list[str] | None = None
     named: str = ""
     palette: list[list[int]] | None = None
+    value_range: Suggestion | None = None
     train: int | None = None
     remarks: list[str] = field(default_factory=list)

@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from segzoo.data.arrays import array_shape
+from segzoo.data.formats.contract import MAX_PIXELS
 from segzoo.data.formats.contract import PICTURE_SUFFIXES as MASK_PICTURES
-from segzoo.data.images import IMAGE_SUFFIXES
+from segzoo.data.images import ARRAY_SUFFIXES, IMAGE_SUFFIXES
+from segzoo.data.value_range import suggested_range
 from segzoo.errors import ConfigError, DataError
 from segzoo.propose.evidence import Evidence
 from segzoo.propose.names import names_beside
@@ -155,8 +158,8 @@ def image_sizes(found: Evidence, images: Sequence[Path]) -> None:
     channels = set()
     for path in images:
         try:
-            if path.suffix.lower() == ".npy":
-                shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+            if path.suffix.lower() in ARRAY_SUFFIXES:
+                shape = array_shape(path, MAX_PIXELS)
                 found.sizes[shape[0], shape[1]] += 1
                 if len(shape) == 3 and shape[2] not in (1, 3):
                     found.channels = int(shape[2])
@@ -164,8 +167,9 @@ def image_sizes(found: Evidence, images: Sequence[Path]) -> None:
             with Image.open(path) as picture:
                 found.sizes[picture.height, picture.width] += 1
                 channels.add(picture.mode)
-        except (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError):
+        except (DataError, OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError):
             continue  # check-data names it
     if not found.sizes:
         raise DataError(f"{images[0]} and {len(images) - 1} more: none can be read as an image.")
     found.grey = bool(channels) and channels <= {"L", "1", "I;16", "I"}
+    found.value_range = suggested_range(images)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from segzoo.data.value_range import shown as as_range
 from segzoo.errors import ConfigError
 from segzoo.propose.evidence import Evidence
 from segzoo.propose.trial import FRACTION, mask_options
@@ -78,6 +79,12 @@ def propose(
         f"  image_dir: {_text(found.image_dir)}",
         f"  mask_dir: {_text(found.mask_dir)}",
     ]
+    if found.value_range is not None and found.value_range.range is not None:
+        lines.append(
+            f"  value_range: {as_range(found.value_range.range)}  # {found.value_range.why}; networks take 0 to 255"
+        )
+    elif found.value_range is not None:
+        lines.append(f"  # CHANGE: {found.value_range}")
     paired = f"{found.pairs} pairs in training" if found.splits else f"{found.pairs} pairs"
     if found.image_suffix:
         lines.append(f"  image_suffix: {_text(found.image_suffix)}")

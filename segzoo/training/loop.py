@@ -18,6 +18,7 @@ from segzoo.backend import collection_paused, make_deterministic, precision_note
 from segzoo.config import Config, dump_config
 from segzoo.config.memory import refuse_what_cannot_fit
 from segzoo.data import Source, remarks
+from segzoo.data.value_range import suggested_for
 from segzoo.device import device_name, idle_card_note
 from segzoo.errors import RunError, StorageError
 from segzoo.terminal import say, warn
@@ -101,6 +102,8 @@ def _train_on(
         start.check_outlives(folder.path)
         start.load_into(assemble.build_network(config, weights="none"))  # what is removed should not be missed
     sources = {split: assemble.build_source(config, split) for split in ("train", "val")}
+    if (range_needed := suggested_for(sources["train"])) is not None:
+        warn(console, str(range_needed))
     batches = assemble.train_batches(config, sources["train"], distribution.rows(config.data.batch_size))
     counted = _class_pixels(config, folder, batches.source, console, distribution)
     loss = assemble.build_loss(config, counted)

@@ -110,6 +110,28 @@ def unlabelled(root, drawn):
     put(root, "train", "s2", drawn[2].image, np.full(SIZE, 255, np.uint8))
 
 
+def not_finite(root, drawn):
+    image = drawn[2].image.astype(np.float32)
+    image[5, 6] = np.nan
+    (root / "train/images/s2.png").unlink()
+    np.save(root / "train/images/s2.npy", image)
+
+
+def several_pictures(root, drawn):
+    pages = [Image.fromarray(drawn[n].image) for n in (2, 3)]
+    (root / "train/images/s2.png").unlink()
+    pages[0].save(root / "train/images/s2.tif", save_all=True, append_images=pages[1:])
+
+
+def value_range(root, drawn):
+    for path in (root / "train/images").iterdir():
+        Image.fromarray(np.asarray(Image.open(path)) // 8).save(path)
+
+
+def dark_image(root, drawn):
+    put(root, "train", "s2", drawn[2].image // 20, drawn[2].mask)
+
+
 def only_background(root, drawn):
     put(root, "train", "s2", drawn[2].image, np.zeros(SIZE, np.uint8))
 
@@ -144,12 +166,16 @@ PLANTED = {
     "truncated": (truncated, "train", "s2"),
     "unreadable": (unreadable, "train", "s2"),
     "too_large": (too_large, "train", "s2"),
+    "not_finite": (not_finite, "train", "s2"),
+    "several_pictures": (several_pictures, "train", "s2"),
     "symlink_loop": (symlink_loop, "train", "round.png"),
     "size_mismatch": (size_mismatch, "train", "s2"),
     "label": (label, "train", "s2"),
     "leak": (leak, "val", "copy"),
     "near_leak": (near_leak, "val", "copy"),
     "duplicate": (duplicate, "train", "t2"),
+    "value_range": (value_range, "train", "train"),
+    "dark_image": (dark_image, "train", "s2"),
     "constant_image": (constant_image, "train", "s2"),
     "unlabelled": (unlabelled, "train", "s2"),
     "only_background": (only_background, "train", "s2"),
