@@ -51,7 +51,7 @@ def assert_alike(found, tolerance: float = 1e-5) -> None:
             np.testing.assert_allclose(slope, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("method", ["nearest", "bilinear", "aligned"])
+@pytest.mark.parametrize("method", ["nearest", "bilinear", "aligned", "nearest_floor"])
 @pytest.mark.parametrize("size", [(8, 12), (5, 9), (3, 3), (20, 11), (7, 12)])
 def test_resizing_to_any_size(method: str, size: tuple[int, int]) -> None:
     reference = RNG.normal(size=(2, *size, 3))
