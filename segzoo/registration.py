@@ -15,6 +15,7 @@ import sys
 import threading
 import types
 from collections.abc import Sequence
+from typing import Any
 
 # Every module that calls register_keras_serializable; tests/test_registration.py compares the list with the sources.
 MODULES = (
@@ -104,6 +105,10 @@ class _Reporting(importlib.abc.Loader):
     def __init__(self, loader: importlib.abc.Loader, watcher: _Watcher):
         self._loader = loader
         self._watcher = watcher
+
+    def __getattr__(self, name: str) -> Any:
+        """Answer as the loader itself, of which runpy asks for code and inspect for source."""
+        return getattr(self._loader, name)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType | None:
         """Create the module as its own loader does."""

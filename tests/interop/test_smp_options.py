@@ -117,7 +117,7 @@ REFUSED = [
     ("unet", {"decoder_use_norm": {"type": "batchnorm", "eps": 0}}, "has an eps that is no number above 0"),
     ("unet", {"decoder_use_norm": []}, "decoder_use_norm .* has no counterpart here"),
     ("unet_depth_4", {"decoder_use_norm": "batchnorm"}, "decoder_use_norm is batchnorm .* tensors are of identity"),
-    ("fpn", {"encoder_depth": 4}, "encoder_depth 4 must be 5, because their FPN of another depth"),
+    ("fpn", {"encoder_depth": 4}, "encoder_depth 4 must be 5, because at another depth its logits are larger"),
     ("fpn", {"upsampling": 2}, "upsampling 2 gives logits of another size than the image's, which takes 4"),
     (
         "fpn",

@@ -139,8 +139,8 @@ def shapes(case: str) -> dict[str, np.ndarray]:
     return {name: np.broadcast_to(np.float32(0), shape) for name, shape in found.items()}
 
 
-def original(config: dict[str, Any]) -> Any:
-    """The original's network of a configuration, with weights by name and statistics of activations, for inference."""
+def original(config: dict[str, Any], side: int = 128) -> Any:
+    """The original's network of a configuration, with weights by name and statistics of images of this side."""
     import segmentation_models_pytorch as smp
     import torch
 
@@ -163,7 +163,7 @@ def original(config: dict[str, Any]) -> Any:
             module.p = 0.0
     with torch.no_grad():
         for seed in range(4):
-            network(prepared(images((128, 128), 4, seed)))
+            network(prepared(images((side, side), 4, seed)))
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.copy_(module.running_mean.half())
