@@ -465,16 +465,9 @@ def _no_classification(value: Any) -> Options:
 def _one_of(values: tuple[int, ...]) -> Callable[[Any], Options]:
     def read(value: Any) -> Options:
         if isinstance(value, bool) or not isinstance(value, int) or value not in values:
-<<<<<<< HEAD
-            reasons: dict[tuple[int, ...], str] = {
-                (5,): ", because their FPN of another depth returns logits that are larger than the image"
-            }
-            raise _Refused(f"must be {' or '.join(map(str, values))}{reasons.get(values, '')}")
-=======
             # Their FPN alone has one.
             reason = ", because at another depth its logits are larger than the image" if values == (5,) else ""
             raise _Refused(f"must be {' or '.join(map(str, values))}{reason}")
->>>>>>> 6797c45 (docs/smp.md: what differs from segmentation_models.pytorch decoder by decoder, what is converted and refused, with figures)
         return {}
 
     return read
