@@ -27,6 +27,29 @@ _LEFT_OUT = {
     "BaseCompose", "BasicTransform", "Compose", "DualTransform", "FrequencyMasking", "ImageOnlyTransform", "Lambda",
     "NoOp", "ReplayCompose", "TimeMasking", "Transform3D",
 }  # fmt: skip
+# Transforms that fail on the first sample, or spoil it, whatever their arguments are.
+_BOXES = "needs bounding boxes, which masks have not; take RandomCrop or CropNonEmptyMaskIfExists"
+_OTHER_IMAGES = "needs other images beside the sample, which a configuration cannot give"
+_SCALES = "changes the type or range of pixels, which the model scales itself"
+_REFUSED = {
+    "AtLeastOneBBoxRandomCrop": _BOXES,
+    "BBoxSafeRandomCrop": _BOXES,
+    "RandomCropNearBBox": _BOXES,
+    "RandomSizedBBoxSafeCrop": _BOXES,
+    "FDA": _OTHER_IMAGES,
+    "HistogramMatching": _OTHER_IMAGES,
+    "Mosaic": _OTHER_IMAGES,
+    "OverlayElements": _OTHER_IMAGES,
+    "PixelDistributionAdaptation": _OTHER_IMAGES,
+    "FromFloat": _SCALES,
+    "Normalize": _SCALES,
+    "ToFloat": _SCALES,
+    "ToTensorV2": _SCALES,
+    "ToTensor3D": _SCALES,
+    "GridElasticDeform": "writes label 0 where it leaves holes in a mask; take ElasticTransform or GridDistortion",
+}
+# Those that hand the fill value to OpenCV as it is, which maps four channels at a time.
+_REMAPPED = (A.ElasticTransform, A.GridDistortion, A.OpticalDistortion, A.Perspective, A.ThinPlateSpline)
 _EXAMPLE = "Write `- HorizontalFlip` or `- RandomCrop: {height: 256, width: 256}`."
 
 
@@ -143,6 +166,8 @@ def _parse(entry: Any, where: str) -> Specification:
     kind = _known().get(name)
     if kind is None:
         raise unknown_name("transform in data.augment", name, _known())
+    if name in _REFUSED:
+        raise ConfigError(f"data.augment, {where}: {name} {_REFUSED[name]}.")
     allowed = _arguments(kind)
     for argument in arguments:
         if argument not in allowed:
@@ -173,8 +198,14 @@ def _instance(specification: Specification, ignore_index: int, where: str = "") 
     fill = inspect.signature(kind).parameters.get("fill_mask")
     if fill is not None and fill.default is not None:  # None, in the dropout transforms, leaves the mask untouched
         arguments = {"fill_mask": ignore_index, **arguments}
-    # strict: without it, albumentations turns some unusable values into a warning and all-default arguments
-    return _construct(kind, {**arguments, "strict": True}, where)
+        filled = arguments["fill_mask"]
+        if issubclass(kind, _REMAPPED) and isinstance(filled, int | float):
+            # OpenCV takes one number as that of the first channel, and 0 for the next three.
+            arguments["fill_mask"] = (filled,) * 4
+    if any(parameter in inspect.signature(kind).parameters for parameter in ("strict", "kwargs")):
+        # Without it, albumentations turns some unusable values into a warning and all-default arguments.
+        arguments = {**arguments, "strict": True}
+    return _construct(kind, arguments, where)
 
 
 def _construct(kind: type, arguments: dict[str, Any], where: str) -> Any:
