@@ -224,6 +224,12 @@ class FolderData(DataConfig):
     mask_suffix: Line = Field(
         default="", description="What the stems of masks end in and those of images do not, such as _mask."
     )
+    image_prefix: Line = Field(
+        default="", description="What the names of images begin with and those of masks do not, such as image_."
+    )
+    mask_prefix: Line = Field(
+        default="", description="What the names of masks begin with and those of images do not, such as mask_."
+    )
     bands: list[Positive] | None = Field(
         default=None, description="Bands of GeoTIFF images in the order wanted, the first being 1; null: all."
     )

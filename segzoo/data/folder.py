@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -12,7 +12,7 @@ import numpy as np
 from segzoo.data.formats import FindsMasks, Labels, MaskFormat, create_format
 from segzoo.data.formats.contract import MAX_PIXELS
 from segzoo.data.images import IMAGE_SUFFIXES, ImageReader, exif_orientation, turned
-from segzoo.data.listing import is_endless, list_oddities, list_unpaired
+from segzoo.data.listing import is_endless, list_oddities, list_unpaired, no_file, normal_form, same_letters
 from segzoo.data.masks import check_labels
 from segzoo.data.problems import Problem
 from segzoo.data.sources import Sample
@@ -28,6 +28,18 @@ class Pair(NamedTuple):
     name: str
     image: Path
     mask: Path | None
+
+
+class _Affixes(NamedTuple):
+    """What the stems of one kind of files begin and end with."""
+
+    prefix: str = ""
+    suffix: str = ""
+
+    def fit(self, stem: str) -> bool:
+        """Tell whether a stem is of this kind, and more than its prefix and suffix."""
+        fits = stem.startswith(self.prefix) and stem.endswith(self.suffix)
+        return fits and (not any(self) or len(stem) > len(self.prefix) + len(self.suffix))
 
 
 class FolderSource:
@@ -53,6 +65,8 @@ class FolderSource:
         images: how images are read; None: as RGB of 8 bits.
         image_suffix: what the stems of images end in and those of masks do not ("_leftImg8bit"); others are left out.
         mask_suffix: what the stems of masks end in and those of images do not ("_mask"); others are left out.
+        image_prefix: what the stems of images begin with and those of masks do not ("image_"); others are left out.
+        mask_prefix: what the stems of masks begin with and those of images do not ("mask_"); others are left out.
         exif: whether the orientation that a camera notes is applied: "neither", so masks were drawn on the pixel grid
             that the image file stores; to "both", each by the image's note; or to the "image" alone, because the masks
             were drawn on the image as viewers show it.
@@ -84,6 +98,8 @@ class FolderSource:
         images: ImageReader | None = None,
         image_suffix: str = "",
         mask_suffix: str = "",
+        image_prefix: str = "",
+        mask_prefix: str = "",
         exif: Exif = "neither",
         pairs: Sequence[Pair] | None = None,
         strict: bool = True,
@@ -98,22 +114,24 @@ class FolderSource:
         self.remarks: list[str] = []
         self.folders = (Path(split) / image_dir, Path(split) / mask_dir)
         if pairs is None:
-            pairs = self._find(Path(root), split, (image_dir, image_suffix), (mask_dir, mask_suffix))
+            image_name, mask_name = _Affixes(image_prefix, image_suffix), _Affixes(mask_prefix, mask_suffix)
+            pairs = self._find(Path(root), split, (image_dir, image_name), (mask_dir, mask_name))
         self.ids = [pair.name for pair in pairs]
         self._images = [pair.image for pair in pairs]
         self._masks = [pair.mask for pair in pairs]
         self._refuse_ignored_objects()
 
-    def _find(self, root: Path, split: str, image: tuple[str, str], mask: tuple[str, str]) -> list[Pair]:
-        """Pair the files in folders; `image` and `mask` are (folder, suffix of the stem)."""
+    def _find(self, root: Path, split: str, image: tuple[str, _Affixes], mask: tuple[str, _Affixes]) -> list[Pair]:
+        """Pair the files in folders; `image` and `mask` are (folder, what stems begin and end with)."""
         folder = root / split
         if not folder.is_dir() and not all("{split}" in place for place, _ in (image, mask)):
             raise DataError(_missing_folder(folder, "data.root and the name of the split"))
         image_dirs = _folders(root, split, image[0], "data.image_dir")
         mask_dirs = _folders(root, split, mask[0], "data.mask_dir")
-        # In one folder with their images, masks are known by their suffix, and are no images
-        of_masks = mask[1] if image_dirs == mask_dirs else ""
-        images = _by_stem(image_dirs, IMAGE_SUFFIXES, "image", "data.image_dir", image[1], of_masks, self._strict)
+        # In one folder with their images, masks are known by their prefix or suffix, and are no images
+        of_masks = mask[1] if image_dirs == mask_dirs else _Affixes()
+        problems = None if self._strict else self.problems
+        images = _by_stem(image_dirs, IMAGE_SUFFIXES, "image", "data.image_dir", image[1], of_masks, problems)
         masks: dict[str, Path]
         if isinstance(self.format, FindsMasks):
             masks = self.format.find(mask_dirs, mask[0])
@@ -122,7 +140,7 @@ class FolderSource:
                 self._remark("left_out", f"{mask_dirs[0]}: {_some(unseen)} listed there and not in {image_dirs[0]}.")
                 masks = {name: place for name, place in masks.items() if name in images}
         else:
-            masks = _by_stem(mask_dirs, self.format.suffixes, "mask", "data.mask_dir", mask[1], strict=self._strict)
+            masks = _by_stem(mask_dirs, self.format.suffixes, "mask", "data.mask_dir", mask[1], _Affixes(), problems)
         both = images.keys() & masks.keys()
         bare = images.keys() - both if both and self.format.missing == "background" else set()
         if bare:
@@ -137,7 +155,8 @@ class FolderSource:
                 self.problems += list_oddities(place, suffixes, root, partners)
             self.problems += list_unpaired(masked, masks, image_dirs[0], mask_dirs[0])
         if not both:
-            raise DataError(f"{image_dirs[0]} and {mask_dirs[0]}: no image has a mask of its own stem.")
+            why = ["no image has a mask of its own stem.", *_same_letters(images, masks)]
+            raise DataError(f"{image_dirs[0]} and {mask_dirs[0]}: {' '.join(why)}")
         names = sorted(both | bare)
         return [Pair(name, images[name], masks.get(name)) for name in names]
 
@@ -252,33 +271,45 @@ def _by_stem(
     suffixes: tuple[str, ...],
     kind: str,
     key: str,
-    ending: str = "",
-    others: str = "",
-    strict: bool = True,
+    own: _Affixes,
+    others: _Affixes,
+    problems: list[Problem] | None = None,
 ) -> dict[str, Path]:
-    """List the pictures in folders by stem without `ending`; those without it, or with that of `others`, are left out.
+    """List the pictures in folders by stem without what is their `own`; those without it, or of `others`, are left out.
 
-    Hidden files are left out too, as archives from macOS bring "._NAME.jpg".
+    Hidden files are left out too, as archives from macOS bring "._NAME.jpg". What cannot be used is raised, or where
+    there is a list of `problems` left out and added to it, unless `list_oddities` finds it in its folder.
     """
     found: dict[str, Path] = {}
     for folder in folders:
         if not folder.is_dir():
             raise DataError(_missing_folder(folder, key))
         for path in sorted(folder.iterdir()):
-            if path.suffix.lower() not in suffixes or path.name.startswith(".") or not path.stem.endswith(ending):
+            if path.suffix.lower() not in suffixes or path.name.startswith(".") or not own.fit(path.stem):
                 continue
-            if (others and path.stem.endswith(others)) or (not strict and is_endless(path)):
+            if any(others) and others.fit(path.stem):
                 continue
-            stem = path.stem.removesuffix(ending)
-            if stem in found and strict:
+            if what := no_file(path):
+                message = f"{path}: is {what}, where {kind}s are files. Replace or remove it."
+                if problems is None:
+                    raise DataError(message, "unreadable")
+                if not is_endless(path):
+                    problems.append(Problem(path.name, message, "unreadable"))
+                continue
+            stem = path.stem.removeprefix(own.prefix).removesuffix(own.suffix)
+            if stem in found:
                 other = found[stem].name if found[stem].parent == folder else found[stem]
-                raise DataError(
+                message = (
                     f"{folder}: {other} and {path.name} have the same stem, so one {kind} is ambiguous. "
                     "Rename or remove one."
                 )
+                if problems is None:
+                    raise DataError(message, "same_stem")
+                if found[stem].parent != folder:
+                    problems.append(Problem(path.name, message, "same_stem"))
             found.setdefault(stem, path)
     if not found:
-        endings = ", ".join(ending + suffix for suffix in suffixes)
+        endings = ", ".join(f"{f'{own.prefix}*' if own.prefix else ''}{own.suffix}{suffix}" for suffix in suffixes)
         raise DataError(f"{folders[0]}: no {kind} in this folder (looked for {endings}). Check {key}.")
     return found
 
@@ -294,10 +325,20 @@ def _check_partners(images: dict[str, Path], masks: dict[str, Path], image_dir: 
             names = ", ".join(lonely[:5]) + (", ..." if len(lonely) > 5 else "")
             problems.append(f"{len(lonely)} {kind}(s) without {partner} of the same stem in {where}: {names}.")
     if problems:
+        problems += _same_letters(images, masks)
         raise DataError(
             " ".join(problems) + " Images and masks are paired by file name without its ending "
             "(0001.jpg with 0001.png): add the missing files, or rename or remove the others."
         )
+
+
+def _same_letters(images: Mapping[str, Path], masks: Mapping[str, Path]) -> list[str]:
+    """Return a sentence where names of images and masks differ in nothing but their Unicode form."""
+    theirs = {normal_form(stem): path for stem, path in masks.items() if stem not in images}
+    for stem, path in images.items():
+        if stem not in masks and (other := theirs.get(normal_form(stem))) is not None:
+            return [same_letters(path, other)]
+    return []
 
 
 def _some(names: Collection[str]) -> str:

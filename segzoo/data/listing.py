@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import stat
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -37,6 +39,8 @@ def list_oddities(
         if path.is_dir():
             if path.is_symlink() and folder.resolve().is_relative_to(target):
                 yield Problem(path.name, f"{path}: a link to the folder {target} that it lies in.", "symlink_loop")
+            elif path.suffix.lower() in suffixes:
+                continue  # which has a picture's name, and is an error
             elif any(inside.suffix.lower() in suffixes for inside in path.iterdir()):
                 message = f"{path}: a folder with pictures inside, which are not read."
                 yield Problem(path.name, message, "not_an_image")
@@ -68,7 +72,43 @@ def list_unpaired(
             alike = [name for name in theirs if name.lower() == stem.lower()]
             if alike:
                 message += f" There is {theirs[alike[0]].name}: upper and lower case count."
+            elif normal_form(stem) in (normal := {normal_form(name): name for name in theirs}):
+                message += f" {same_letters(mine[stem], theirs[normal[normal_form(stem)]])}"
             yield Problem(mine[stem].name, message, "unpaired")
+
+
+def normal_form(name: str) -> str:
+    """Return a name in the Unicode form in which equal letters are equal numbers (NFC, Unicode Annex 15)."""
+    return unicodedata.normalize("NFC", name)
+
+
+def same_letters(one: Path, other: Path) -> str:
+    """Return a sentence on two names that look alike and differ, with the cure."""
+    forms = [
+        next((form for form in ("NFC", "NFD") if unicodedata.is_normalized(form, path.stem)), "a mixed form")
+        for path in (one, other)
+    ]
+    return (
+        f"{other.name} looks the same, but its letters are stored in another Unicode form ({forms[0]} and {forms[1]}): "
+        "macOS writes accents apart (NFD), other systems as one letter (NFC). Rename the files to one form, such as by "
+        "convmv -r -f utf8 -t utf8 --nfc --notest FOLDER."
+    )
+
+
+def no_file(path: Path) -> str:
+    """Return what an entry is that has a picture's name and is no file, in words; "" for a file, or a link to one.
+
+    Nothing is opened: reading a pipe or a device would never end.
+    """
+    if is_endless(path):
+        return "a link that leads back to itself"
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        return f"a link to {path.readlink()}, which is not there" if path.is_symlink() else f"not there ({error})"
+    if stat.S_ISREG(mode):
+        return ""
+    return "a folder" if stat.S_ISDIR(mode) else "a device, pipe or socket"
 
 
 def is_endless(path: Path) -> bool:

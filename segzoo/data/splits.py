@@ -6,6 +6,7 @@ import csv as csv_files
 import hashlib
 import itertools
 import re
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from segzoo.data.folder import Pair
+from segzoo.data.images import IMAGE_SUFFIXES
 from segzoo.data.sampling import presence
 from segzoo.data.sources import Sample, Source
 from segzoo.errors import DataError
@@ -229,19 +231,22 @@ def groups_of(ids: Sequence[str], pattern: str) -> list[str]:
 def listed(path: Path, ids: Sequence[str]) -> list[int]:
     """Return the positions of the samples that a list file names, in its order.
 
-    Each line holds an id, or the path of an image, whose stem is the id. Empty lines and lines that begin with # count
-    for nothing.
+    Each line holds an id, or the path of an image, whose stem is the id; either may have spaces in it, and be put in
+    quotes. What follows behind an id without spaces is left alone. Empty lines and lines that begin with # count for
+    nothing.
 
     Raises:
         DataError: no such file, a sample that does not exist or stands twice, or an empty list; with its line.
     """
     places = {name: place for place, name in enumerate(ids)}
     found: dict[int, int] = {}
-    for number, (word, *_) in _lines(path):
-        place = places.get(word, places.get(Path(word.replace("\\", "/")).stem))
+    for number, line in _lines(path):
+        words = (line, _fields(line, f"{path}, line {number}")[0])
+        named = [name for word in words for name in (word, Path(word.replace("\\", "/")).stem) if name in places]
+        place = places[named[0]] if named else None
         if place is None:
             raise DataError(
-                f"{path}, line {number}: there is no sample {word!r} among the {len(ids)}, such as {ids[0]!r}."
+                f"{path}, line {number}: there is no sample {line!r} among the {len(ids)}, such as {ids[0]!r}."
             )
         if place in found:
             raise DataError(f"{path}, line {number}: {ids[place]!r} stands in line {found[place]} already.")
@@ -252,23 +257,32 @@ def listed(path: Path, ids: Sequence[str]) -> list[int]:
 def listed_pairs(path: Path, root: Path) -> list[Pair] | None:
     """Return the images and masks that a list file names, in its order; None where it names samples alone.
 
-    Each line holds two paths, of an image and of its mask, with white space between; relative paths start at `root`, as
-    do those with a leading slash where there is no such file, as in the lists that CamVid is published with.
+    Each line holds two paths, of an image and of its mask, with a tab or other white space between; relative paths
+    start at `root`, as do those with a leading slash where there is no such file, as in the lists that CamVid is
+    published with. Paths with spaces may be put in quotes; without quotes a line is cut where both files exist.
 
     Raises:
-        DataError: a file that does not exist, or a line that has not two paths where the first has; with its line.
+        DataError: a file that does not exist, a line that has not two paths where the first has, or one that can be
+            cut into two files in several ways; with its line.
     """
     lines = _lines(path)
-    if len(lines[0][1]) == 1:
+    first = _fields(lines[0][1], f"{path}, line {lines[0][0]}")
+    if len(first) == 1 or not (_cuts(first, root) or any(_is_path(word) for word in first)):
         return None
     pairs = []
-    for number, words in lines:
+    for number, line in lines:
+        where = f"{path}, line {number}"
+        words = _fields(line, where)
+        if len(words) > 2 and (cuts := _cuts(words, root)):
+            if len(cuts) > 1:
+                raise DataError(f"{where}: can be cut into two files in {len(cuts)} ways. Put each path in quotes.")
+            words = cuts[0]
         if len(words) != 2:
-            raise DataError(f"{path}, line {number}: holds {len(words)} words, not the paths of an image and its mask.")
-        image, mask = (
-            Path(word) if Path(word).is_absolute() and Path(word).exists() else root / word.lstrip("/")
-            for word in words
-        )
+            raise DataError(
+                f"{where}: holds {len(words)} words, not the paths of an image and its mask. Put paths with spaces in "
+                "quotes, or a tab between the two."
+            )
+        image, mask = (_located(word, root) for word in words)
         for file in (image, mask):
             if not file.exists():
                 raise DataError(
@@ -295,14 +309,41 @@ def refuse_common(train: Sequence[Pair], val: Sequence[Pair], names: tuple[str, 
         raise DataError(f"{both[0].image}{more} in both {names[0]} and {names[1]}. Leave each image in one list.")
 
 
-def _lines(path: Path) -> list[tuple[int, list[str]]]:
-    """Return number and words of the lines of a list file that hold any."""
+def _located(word: str, root: Path) -> Path:
+    """Return the file that a list means."""
+    return Path(word) if Path(word).is_absolute() and Path(word).exists() else root / word.lstrip("/")
+
+
+def _cuts(words: Sequence[str], root: Path) -> list[list[str]]:
+    """Return the ways to join words into two paths that both exist."""
+    ways = ([" ".join(words[:place]), " ".join(words[place:])] for place in range(1, len(words)))
+    return [way for way in ways if all(_located(word, root).exists() for word in way)]
+
+
+def _is_path(word: str) -> bool:
+    return any(mark in word for mark in "/\\") or Path(word).suffix.lower() in IMAGE_SUFFIXES
+
+
+def _fields(line: str, where: str) -> list[str]:
+    """Return what a line of a list holds: between tabs, in quotes, or else its words."""
+    if "\t" in line:
+        return [part for field in line.split("\t") if (part := field.strip().strip("\"'"))]
+    if line[0] not in "\"'":
+        return line.split()
+    try:
+        return shlex.split(line)
+    except ValueError as error:
+        raise DataError(f"{where}: its quotes do not match ({error}).") from error
+
+
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """Return number and text of the lines of a list file that hold any."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"The list {path} cannot be read ({error}). Check data.split.") from error
-    lines = [(number, line.split()) for number, line in enumerate(text.splitlines(), 1)]
-    found = [(number, words) for number, words in lines if words and not words[0].startswith("#")]
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
+    found = [(number, line) for number, line in lines if line and not line.startswith("#")]
     if not found:
         raise DataError(f"The list {path} names no sample.")
     return found

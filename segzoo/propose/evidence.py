@@ -21,6 +21,7 @@ class Evidence:
         pairs: number of pairs, of the training split.
         lonely: number of files without a partner.
         image_suffix, mask_suffix: what the stems end in.
+        image_prefix, mask_prefix: what the stems begin with.
         masks: name and options of the mask format.
         why: the pixels that say so, in words.
         classes: number of classes.
@@ -52,6 +53,8 @@ class Evidence:
     lonely: int = 0
     image_suffix: str = ""
     mask_suffix: str = ""
+    image_prefix: str = ""
+    mask_prefix: str = ""
     masks: dict[str, Any] = field(default_factory=dict)
     why: str = ""
     classes: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,11 @@ IMAGE_ENDINGS = ("", "_leftImg8bit", "_image", "_img", "_rgb", "_sat")
 MASK_ENDINGS = (
     "", "_mask", "_masks", "_label", "_labels", "_L", "_gt", "_GT", "_seg", "_segmentation", "_annotation", "_anno",
     "_gtFine_labelIds", "_labelIds", "-mask", "-label",
+)  # fmt: skip
+# What they are known to begin with: image_1 and mask_1.
+IMAGE_BEGINNINGS = ("", "image_", "img_", "im_", "image-", "img-", "image", "img", "im")
+MASK_BEGINNINGS = (
+    "mask_", "label_", "labels_", "gt_", "seg_", "annotation_", "mask-", "label-", "gt-", "mask", "label", "gt", "seg",
 )  # fmt: skip
 _VAL_NAMES = ("val", "valid", "validation", "test")
 _READ = 10_000  # masks whose pixels are read; check-data reads all
@@ -137,11 +143,14 @@ def _paired(
             ]
             best.append((len(both), image_ending, mask_ending, both))
     most = max(count for count, *_ in best)
+    if most == 0 and mask_suffix is None and (pairs := _paired_by_beginning(found, images, masks, same)):
+        return pairs
     if most == 0:
         raise ConfigError(
             f"No image has a mask of its name: the images are called {images[0].name}, ..., the masks {masks[0].name}, "
             f"... Tried as endings of the masks' names: {', '.join(filter(None, MASK_ENDINGS))}. "
-            "Name it by --mask-suffix."
+            f"As their beginnings: {', '.join(MASK_BEGINNINGS)}. Name the ending by --mask-suffix, or write "
+            "data.image_prefix and data.mask_prefix by hand."
         )
     winners = [entry for entry in best if entry[0] == most]
     if len({tuple(entry[3]) for entry in winners}) > 1:
@@ -150,6 +159,27 @@ def _paired(
     count, found.image_suffix, found.mask_suffix, pairs = winners[0]
     total = len({*images, *masks}) if same else len(images) + len(masks)
     found.lonely = total - 2 * count
+    return pairs
+
+
+def _paired_by_beginning(
+    found: Evidence, images: Sequence[Path], masks: Sequence[Path], same: bool
+) -> list[tuple[Path, Path]]:
+    """Pair `image_1` with `mask_1`, by the beginnings with which most files find a partner; none where none do."""
+    best: list[tuple[int, str, str, list[tuple[Path, Path]]]] = []
+    for image_start, mask_start in itertools.product(IMAGE_BEGINNINGS, MASK_BEGINNINGS):
+        if image_start == mask_start:
+            continue
+        mine, theirs = (
+            {path.stem.removeprefix(start): path for path in paths if path.stem.startswith(start)}
+            for start, paths in ((image_start, images), (mask_start, masks))
+        )
+        if same and not image_start:
+            mine = {stem: path for stem, path in mine.items() if not path.stem.startswith(mask_start)}
+        both = [(mine[stem], theirs[stem]) for stem in sorted(mine.keys() & theirs.keys()) if stem]
+        best.append((len(both), image_start, mask_start, both))
+    count, found.image_prefix, found.mask_prefix, pairs = max(best, key=lambda entry: entry[0])
+    found.lonely = (len({*images, *masks}) if same else len(images) + len(masks)) - 2 * count
     return pairs
 
 

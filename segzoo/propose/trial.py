@@ -33,6 +33,8 @@ def source_of(found: Evidence, names: Sequence[str], part: str | None = None) ->
         images=None if found.channels is None else ImageReader(found.channels),
         image_suffix=found.image_suffix,
         mask_suffix=found.mask_suffix,
+        image_prefix=found.image_prefix,
+        mask_prefix=found.mask_prefix,
         exif=found.exif,
         strict=False,
     )

@@ -86,6 +86,10 @@ def propose(
     elif found.value_range is not None:
         lines.append(f"  # CHANGE: {found.value_range}")
     paired = f"{found.pairs} pairs in training" if found.splits else f"{found.pairs} pairs"
+    if found.image_prefix:
+        lines.append(f"  image_prefix: {_text(found.image_prefix)}")
+    if found.mask_prefix:
+        lines.append(f"  mask_prefix: {_text(found.mask_prefix)}")
     if found.image_suffix:
         lines.append(f"  image_suffix: {_text(found.image_suffix)}")
     if found.mask_suffix:

@@ -252,3 +252,51 @@ def test_lists_of_files_that_cannot_be_used_are_refused(files, text, message):
 def test_a_list_of_names_alone_is_no_list_of_files(files):
     (files / "list.txt").write_text("# names\na\nb\n", encoding="utf-8")
     assert listed_pairs(files / "list.txt", files) is None
+
+
+SPACED = {
+    "quotes": '"images/scan {0}.png" "masks/scan {0}.png"',
+    "single quotes": "'images/scan {0}.png' 'masks/scan {0}.png'",
+    "tab": "images/scan {0}.png\tmasks/scan {0}.png",
+    "cut where both files exist": "images/scan {0}.png masks/scan {0}.png",
+}
+
+
+@pytest.fixture
+def spaced(tmp_path):
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        for number in range(2):
+            (tmp_path / folder / f"scan {number}.png").touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize("form", SPACED)
+def test_paths_with_spaces(form, spaced):
+    (spaced / "list.txt").write_text("\n".join(SPACED[form].format(number) for number in range(2)), encoding="utf-8")
+    pairs = listed_pairs(spaced / "list.txt", spaced)
+    assert [pair.name for pair in pairs] == ["scan 0", "scan 1"]
+    assert [pair.mask for pair in pairs] == [spaced / "masks" / f"scan {number}.png" for number in range(2)]
+
+
+@pytest.mark.parametrize("form", ["scan {0}", '"scan {0}"', "images/scan {0}.png", '"images/scan {0}.png"'])
+def test_names_with_spaces(form, spaced):
+    path = spaced / "list.txt"
+    path.write_text("\n".join(form.format(number) for number in (1, 0)), encoding="utf-8")
+    assert listed(path, ["scan 0", "scan 1"]) == [1, 0]
+
+
+def test_names_with_spaces_are_no_pairs_of_files(spaced):
+    (spaced / "list.txt").write_text("scan 0\nscan 1\n", encoding="utf-8")
+    assert listed_pairs(spaced / "list.txt", spaced) is None
+
+
+def test_a_line_that_can_be_cut_in_two_ways_is_refused(tmp_path):
+    for name in ("a", "a b", "b c", "c"):
+        (tmp_path / name).touch()
+    (tmp_path / "list.txt").write_text("a b c\n", encoding="utf-8")
+    with pytest.raises(DataError, match="line 1: can be cut into two files in 2 ways"):
+        listed_pairs(tmp_path / "list.txt", tmp_path)
+    (tmp_path / "list.txt").write_text('"a b c\n', encoding="utf-8")
+    with pytest.raises(DataError, match="line 1: its quotes do not match"):
+        listed_pairs(tmp_path / "list.txt", tmp_path)
