@@ -21,6 +21,7 @@ import filelock
 from filelock import FileLock
 
 from segzoo import __version__, files
+from segzoo.compat import SMP, SMP_0_1_0
 from segzoo.config import Config, dump_config, load_config
 from segzoo.decoders import DECODERS, legacy_options
 from segzoo.errors import RunError
@@ -348,6 +349,8 @@ class Run:
         written = found.model.options
         then = legacy_options(found.model.decoder).items()
         own = [f"model.options.{name}={value}" for name, value in then if name not in written]
+        if found.model.compat == SMP:  # its name was imitate, and it left the decoder alone
+            own += ["model.imitate=null", f"model.compat={SMP_0_1_0}"]
         return load_config(self.folder.config, [*own, *self.overrides])
 
     @cached_property
@@ -413,6 +416,12 @@ def _refuse_another_decoder(path: Path, config: Config, origin: dict[str, Any]) 
         return
     model = config.model
     changed = DECODERS[model.decoder](**model.options).differences(None)
+    if origin["config"]["model"].get("imitate") and model.compat != SMP_0_1_0:
+        raise RunError(
+            f"The run in {path} was started by segzoo {_LEGACY} with imitate: smp, which left the decoder alone. Go on "
+            f"with that network by --resume-anyway --set model.imitate=null --set model.compat={SMP_0_1_0}, or start a "
+            "new run by --set name=..."
+        )
     if changed:
         cure = " ".join(f"--set model.options.{name}={there}" for name, (there, _) in changed.items())
         listed = ", ".join(f"{name}: {there} then, {here} now" for name, (there, here) in changed.items())

@@ -94,6 +94,16 @@ def test_a_run_folder_gives_its_logits(legacy: Path, images: np.ndarray, truth) 
     check(run.model("best"), images, truth["run"])
 
 
+def test_imitate_in_a_run_folder_leaves_the_decoder_alone(legacy: Path, images: np.ndarray, truth, tmp_path) -> None:
+    folder = shutil.copytree(legacy / "run", tmp_path / "run")
+    config = folder / "config.yaml"
+    config.write_text(config.read_text().replace("imitate: null", "imitate: smp"))
+    with pytest.warns(DeprecationWarning, match="imitate is deprecated"):
+        run = segzoo.load_run(folder)
+        assert run.config.model.compat == "smp-0.1.0"
+    check(run.model("best"), images, truth["run"])  # this backbone is the same with it
+
+
 def test_a_run_folder_without_its_environment_is_refused_with_the_cure(legacy: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(legacy / "run", tmp_path / "run")
     (folder / "environment.json").unlink()
