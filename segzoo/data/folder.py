@@ -211,6 +211,9 @@ class FolderSource:
         if not 0 <= index < len(self.ids):
             raise IndexError(f"sample {index} of {len(self.ids)}")
         image_path, mask_path = self._images[index], self._masks[index]
+        for path in self.files(index):
+            if what := no_file(path):
+                raise DataError(f"{path}: is {what}, where a file is due. Replace or remove it.", "unreadable")
         image = self.reader(image_path)
         grid = self._grid(image, image_path)
         mask = self.format.blank(grid) if mask_path is None else self.format.read(mask_path, image_path, grid)
@@ -249,7 +252,11 @@ class FolderSource:
         digest = hashlib.sha256(repr((self.classes, self.ignore_index, *read)).encode())
         for index, name in enumerate(self.ids):
             for path in self.files(index):
-                status = path.stat()
+                try:
+                    status = path.stat()
+                except OSError:  # gone, or a link to nothing: reading the sample says so
+                    digest.update(repr((name, path.suffix, None)).encode())
+                    continue
                 digest.update(repr((name, path.suffix, status.st_size, status.st_mtime_ns)).encode())
         return digest.hexdigest()
 
