@@ -102,7 +102,7 @@ KINDS: dict[str, tuple[int, bool, Callable, Callable, tuple[str, ...]]] = {
     "16 bit 65535": (3, True, valued((0, 1, 2), 65535, np.uint16), save_picture(), (".png", ".tif")),
     "1 bit": (2, False, valued((0, 1)), save_picture("1"), (".png", ".tif")),
     "4 bit palette": (4, False, valued((0, 1, 2, 3)), save_picture(palette=VOC[:48], bits=4), (".png",)),
-    "palette": (4, False, valued((0, 1, 2, 3)), save_picture(palette=VOC), (".png", ".gif", ".tif", ".bmp")),
+    "palette": (4, False, valued((0, 1, 2, 3)), save_picture(palette=VOC), (".png", ".tif", ".bmp")),
     "palette 255": (3, True, valued((0, 1, 2), 255), save_picture(palette=VOC), (".png", ".tif", ".bmp")),
     "palette without colours": (3, False, valued((0, 1, 2)), save_picture(palette=[0] * 768), (".png",)),
     "grey palette": (2, False, valued((0, 255)), save_picture("P"), (".png",)),
