@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from segzoo.data import Source, check_source
 from segzoo.errors import RunError
@@ -39,9 +39,11 @@ class ClassPixels:
         """Read what `write` wrote; RunError where it cannot be read."""
         try:
             return TypeAdapter(cls).validate_json(path.read_bytes())
-        except (OSError, ValueError) as error:  # pydantic's is one
+        except (OSError, ValueError) as error:
+            # pydantic's is a ValueError of several lines.
+            why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
             raise RunError(
-                f"{path} cannot be read ({error}), which holds the pixel counts that the loss's class weights are made "
+                f"{path} cannot be read ({why}), which holds the pixel counts that the loss's class weights are made "
                 "from. Train again with --overwrite."
             ) from error
 
