@@ -48,16 +48,24 @@ def camvid() -> Path:
 
 
 @pytest.fixture(scope="session")
-def model_of() -> Callable[..., Any]:
+def smooth() -> Callable[[str], dict[str, str]]:
+    """Options with which every weight of a decoder has a gradient whatever the initial values: none for most."""
+    options = {"pan": {"pyramid_activation": "swish"}, "manet": {"squeeze_activation": "swish"}}
+    return lambda decoder: options.get(decoder, {})
+
+
+@pytest.fixture(scope="session")
+def model_of(smooth: Callable[[str], dict[str, str]]) -> Callable[..., Any]:
     """Build a model of three classes with random weights, once for all tests of a process: do not change its weights.
 
-    Without stochastic depth, which would take the gradient from a block's weights in some steps.
+    Without stochastic depth, which would take the gradient from a block's weights in some steps, and without ReLU where
+    one or two channels, silent by chance, would take it from all below (`smooth`).
     """
     from segzoo.model import build_model
 
     @functools.cache
     def model_of(decoder: str, backbone: str = "resnet18") -> Any:
-        return build_model(decoder, backbone, 3, weights="none", drop_path=0.0)
+        return build_model(decoder, backbone, 3, weights="none", drop_path=0.0, **smooth(decoder))
 
     return model_of
 

@@ -116,11 +116,12 @@ def test_pair(
     request,
     installed,
     quick_weights,
+    smooth,
 ) -> None:
     installed(backbone)
 
     def build() -> keras.Model:
-        return segzoo.build_model(decoder, backbone, 3, weights="none", drop_path=0.0)
+        return segzoo.build_model(decoder, backbone, 3, weights="none", drop_path=0.0, **smooth(decoder))
 
     keras.utils.set_random_seed(0)
     model = build()
