@@ -33,7 +33,8 @@ def test_the_round_trip_is_exact_and_another_network_is_refused(tmp_path):
     extra = {"average": [keras.Variable([1.5, 2.5])]}
     random.seed(3)
     np.random.seed(3)  # noqa: NPY002
-    progress = Progress(step=1, position=1, best_score=0.1 + 0.2, early_stopping=Patience(0.5, 2), events=[{"a": 1}])
+    progress = Progress(step=1, position=1, best_score=0.1 + 0.2, early_stopping=Patience(0.5, 2))
+    progress.events.append({"event": "start"})
     save_state(path, model, progress, extra)
     drawn = random.random(), np.random.random()  # noqa: NPY002
 
