@@ -58,7 +58,7 @@ def two_steps() -> Callable[..., tuple[list[float], list[np.ndarray]]]:
             outputs = model.output
             if isinstance(outputs, dict):
                 masks = dict.fromkeys(outputs, masks)
-            losses.append(float(model.train_on_batch(images, masks)))
+            losses.append(float(np.ravel(model.train_on_batch(images, masks))[0]))
         return losses, [keras.ops.convert_to_numpy(weight) for weight in model.weights]
 
     return two_steps
