@@ -18,7 +18,7 @@ from segzoo.data.images import IMAGE_SUFFIXES
 from segzoo.errors import ConfigError, DataError
 from segzoo.propose.evidence import Evidence
 from segzoo.propose.look import image_sizes
-from segzoo.propose.trial import source_of
+from segzoo.propose.trial import sample_errors, source_of
 
 _READ = 200  # samples that are read to count pixels
 _BACKGROUND = ("background", "_background_")
@@ -156,7 +156,7 @@ def _settle(found: Evidence, part: str | None) -> None:
     assert found.names is not None
     if found.masks["format"] not in ("per_class", "instances"):
         return
-    errors = _errors(source_of(found, found.names, part))
+    errors = sample_errors(source_of(found, found.names, part))
     if "threshold" not in found.masks and any("masks.threshold" in error for error in errors):
         raise ConfigError(
             f"The masks look like things in white with smooth edges. If they are, say from which value up a pixel is "
@@ -172,17 +172,6 @@ def _settle(found: Evidence, part: str | None) -> None:
         found.masks["background"] = IGNORE
         found.why += f"; {found.names[0]} is drawn, so pixels in none are unlabelled"
         found.ignored = "pixels that no file marks"
-
-
-def _errors(source: FolderSource) -> list[str]:
-    """Return why samples cannot be read, of some of them."""
-    errors = []
-    for index in np.unique(np.linspace(0, len(source) - 1, min(_READ, len(source))).astype(int)):
-        try:
-            source[int(index)]
-        except DataError as error:
-            errors.append(str(error))
-    return errors
 
 
 def _count(found: Evidence, source: FolderSource) -> None:

@@ -84,17 +84,20 @@ def try_out(found: Evidence, names: Sequence[str], group: str | None = None) -> 
         found.train = len(dealt["train"])
 
 
+def sample_errors(source: FolderSource) -> list[str]:
+    """Return why samples cannot be read, of some of them."""
+    errors = []
+    for index in np.unique(np.linspace(0, len(source) - 1, min(_READ, len(source))).astype(int)):
+        try:
+            source[int(index)]
+        except DataError as error:
+            errors.append(str(error))
+    return errors
+
+
 def _failures(found: Evidence, names: Sequence[str], parts: Sequence[str | None]) -> list[str]:
     """Return why samples cannot be read, a message each."""
-    failed = []
-    for part in parts:
-        source = source_of(found, names, part)
-        for index in np.unique(np.linspace(0, len(source) - 1, min(_READ, len(source))).astype(int)):
-            try:
-                source[int(index)]
-            except DataError as error:
-                failed.append(str(error))
-    return failed
+    return [error for part in parts for error in sample_errors(source_of(found, names, part))]
 
 
 def _are_turned(found: Evidence, names: Sequence[str], part: str | None) -> bool:
