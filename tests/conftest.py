@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +72,55 @@ def model_of(smooth: Callable[[str], dict[str, str]]) -> Callable[..., Any]:
         return build_model(decoder, backbone, 3, weights="none", drop_path=0.0, **smooth(decoder))
 
     return model_of
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What another process found in a saved model."""
+
+    outputs: dict[str, np.ndarray]
+    type: str
+    json: str
+    weights: list[str]  # names of the trainable ones
+    compiled: bool
+    modules: list[str]  # that the other process has imported
+
+    @property
+    def output(self) -> np.ndarray:
+        """The output of a model that has one."""
+        (output,) = self.outputs.values()
+        return output
+
+
+@pytest.fixture(scope="session")
+def loaded_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Loaded]]:
+    """Load a .keras file in a process that knows no more than `import segzoo`, and run it there on images.
+
+    (Or on any structure of inputs that the model takes.) The process is started once, at the first call.
+    """
+    folder, processes = tmp_path_factory.mktemp("elsewhere"), []
+
+    def loaded_elsewhere(model: Path, images: Any, compile: bool = False) -> Loaded:
+        if not processes:
+            script = Path(__file__).with_name("elsewhere.py")
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+            processes.append(subprocess.Popen([sys.executable, str(script)], text=True, **pipes))
+        import keras
+
+        inputs = folder / "inputs.npz"
+        np.savez(inputs, *map(np.asarray, keras.tree.flatten(images)))
+        request = {"model": str(model), "inputs": str(inputs), "compile": compile}
+        processes[0].stdin.write(json.dumps(request) + "\n")
+        processes[0].stdin.flush()
+        answer = json.loads(processes[0].stdout.readline() or '{"error": "the process ended"}')
+        error = answer.pop("error")
+        assert error is None, error
+        with np.load(f"{inputs}.out.npz") as outputs:
+            return Loaded(outputs=dict(outputs), **answer)
+
+    yield loaded_elsewhere
+    for process in processes:
+        process.communicate()
 
 
 @pytest.fixture(scope="session")

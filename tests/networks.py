@@ -7,10 +7,10 @@ import keras
 from segzoo.backbones import wrap
 
 
-def small_backbone() -> keras.Model:
-    """Five convolutions with stride 2, as a backbone with the levels P1 to P5."""
+def small_backbone(first: int = 1) -> keras.Model:
+    """Five convolutions with stride 2, as a backbone with the levels P1, or another first one, to P5."""
     x = images = keras.Input((None, None, 3), name="image")
-    x = keras.layers.Rescaling(1 / 64, -2)(x)
+    x = keras.layers.Rescaling(1 / 64, -2, name="scale")(x)
     for number in range(1, 6):
         x = keras.layers.Conv2D(8 * number, 3, 2, "same", activation="relu", name=f"level{number}")(x)
-    return wrap(keras.Model(images, x, name="small"), {f"P{number}": f"level{number}" for number in range(1, 6)})
+    return wrap(keras.Model(images, x, name="small"), {f"P{number}": f"level{number}" for number in range(first, 6)})

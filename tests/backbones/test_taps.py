@@ -7,13 +7,14 @@ from pathlib import Path
 
 import keras
 import pytest
+from ruamel.yaml import YAML
 
 from segzoo import backbones
 from segzoo.backbones import BACKBONES, reference
 from segzoo.backbones.figures import figures, measure
 from segzoo.errors import SegzooError, UnknownNameError
 
-SKIPS = Path(__file__).parents[3] / "shared" / "skips.yaml"
+GOLDEN = Path(__file__).with_name("golden_taps.yaml")
 SIZE = 512
 EFFICIENTNETS = [name for name in backbones.names() if name.startswith("efficientnet")]
 
@@ -21,11 +22,8 @@ pytestmark = pytest.mark.usefixtures("zero_weights")
 
 
 @pytest.fixture(scope="module")
-def skips() -> dict:
-    if not SKIPS.is_file():
-        pytest.skip("no ../shared/skips.yaml beside the repository")
-    ruamel = pytest.importorskip("ruamel.yaml")
-    return ruamel.YAML(typ="safe").load(SKIPS)
+def golden() -> dict:
+    return YAML(typ="safe").load(GOLDEN)
 
 
 # Deeper sisters by the same code, which take minutes to build.
@@ -67,18 +65,13 @@ def test_output_taps_are_the_stem_and_the_last_block_of_each_stride(name: str) -
 
 
 @pytest.mark.parametrize("name", EFFICIENTNETS)
-def test_expansion_taps_are_the_golden_ones(name: str, skips: dict) -> None:
-    golden = skips[BACKBONES[name].constructor]
-    table = backbones.taps(name)
-    assert [(tap.layer, tap.stride, tap.channels) for tap in table] == [
-        (tap["layer"], tap["stride"], tap["channels"]) for tap in golden["taps"]
-    ]
-    assert {tap.stride: tap.layer for tap in table if tap.level} == golden["pyramid"]
+def test_expansion_taps_are_the_golden_ones(name: str, golden: dict) -> None:
+    expected = [(*row, None)[:4] for row in golden[BACKBONES[name].constructor]]
+    assert [(tap.layer, tap.stride, tap.channels, tap.level) for tap in backbones.taps(name)] == expected
 
 
-def test_every_golden_variant_is_registered(skips: dict) -> None:
-    golden = {name for name in skips if "_at_" not in name}
-    assert golden == {BACKBONES[name].constructor for name in EFFICIENTNETS}
+def test_every_golden_variant_is_registered(golden: dict) -> None:
+    assert {name for name in golden if "_at_" not in name} == {BACKBONES[name].constructor for name in EFFICIENTNETS}
 
 
 @pytest.fixture(scope="module")
@@ -86,15 +79,15 @@ def b3() -> keras.Model:
     return backbones.create("efficientnet_b3", weights="none")
 
 
-def test_b3_shapes_at_1120x768(b3: keras.Model, skips: dict) -> None:
-    golden = skips["EfficientNetB3_at_1120x768"]
+def test_b3_shapes_at_1120x768(b3: keras.Model, golden: dict) -> None:
+    shapes = golden["EfficientNetB3_at_1120x768"]
     features = b3.compute_output_spec(keras.KerasTensor((1, 1120, 768, 3)))
     taps = {tap.level: tap.layer for tap in backbones.taps("efficientnet_b3") if tap.level}
     assert {level: list(feature.shape[1:]) for level, feature in features.items()} == {
-        level: golden[layer] for level, layer in taps.items()
+        level: shapes[layer] for level, layer in taps.items()
     }
     # The documented taps that serve no level lie in the same graph.
-    for layer, shape in golden.items():
+    for layer, shape in shapes.items():
         network = keras.Model(b3.input, b3.get_layer(layer).output)
         assert list(network.compute_output_spec(keras.KerasTensor((1, 1120, 768, 3))).shape[1:]) == shape
 
