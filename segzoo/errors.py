@@ -61,6 +61,10 @@ class UnknownNameError(SegzooError, ValueError):
     """A name that no registry entry, class or level has."""
 
 
+class RegistrationError(SegzooError, ValueError):
+    """A thing that cannot be registered under a name, or a plugin that cannot be imported."""
+
+
 # Beyond these a list of names is no help to a reader, and a search for the nearest takes seconds.
 _LISTED, _COMPARED = 200, 5000
 _SHOWN = 60  # characters of a text that a message repeats

@@ -1,12 +1,22 @@
-"""A table from public names to where their objects live, so that listing names imports no framework."""
+"""A table from public names to where their objects live, so that listing names imports no framework.
+
+What segzoo looks up by name can be added from outside: by `register`, or by an installed package's entry point in the
+group "segzoo.plugins", whose name is the kind and the name, such as "decoder.hourglass".
+"""
 
 from __future__ import annotations
 
+import functools
 import importlib
-from collections.abc import Iterator, Mapping
-from typing import Any
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, TypeVar, overload
 
-from segzoo.errors import UnknownNameError, unknown_name
+from segzoo.errors import RegistrationError, UnknownNameError, unknown_name
+
+ENTRY_POINTS = "segzoo.plugins"
+Thing = TypeVar("Thing")
 
 
 def find(where: str) -> Any:
@@ -17,6 +27,12 @@ def find(where: str) -> Any:
     return found[key] if key else found
 
 
+@functools.cache
+def _installed() -> dict[str, EntryPoint]:
+    """Return the entry points of installed packages by their names; loads none of them."""
+    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+
+
 class Registry:
     """Names of one kind of thing (backbones, decoders, losses), each imported when it is first asked for.
 
@@ -24,30 +40,139 @@ class Registry:
         kind: what an entry is, in the singular, for error messages ("decoder").
         entries: public name to "module:attribute", or "module:table[key]".
         absent: names that people ask for though nothing has them, with the reason.
+        base: "module:class" that a registered class has to extend, or a registered object has to be an instance of.
+
+    Example:
+        >>> @DECODERS.register("hourglass")
+        ... class Hourglass(Decoder): ...
     """
 
-    def __init__(self, kind: str, entries: Mapping[str, str], absent: Mapping[str, str] | None = None):
+    def __init__(
+        self,
+        kind: str,
+        entries: Mapping[str, str],
+        absent: Mapping[str, str] | None = None,
+        base: str | None = None,
+    ):
         self.kind = kind
-        self._entries = dict(entries)
+        self._entries: dict[str, Any] = dict(entries)
+        self._built_in = frozenset(entries)
         self._absent = dict(absent or {})
+        self._base = base
+
+    @overload
+    def register(self, name: str, *, replace: bool = ...) -> Callable[[Thing], Thing]: ...
+
+    @overload
+    def register(self, name: str, thing: Thing, *, replace: bool = ...) -> Thing: ...
+
+    def register(self, name: str, thing: Any = None, *, replace: bool = False) -> Any:
+        """Add a thing under a name: `register(name, thing)`, or as the decorator `@register(name)` of a class.
+
+        From then on it is like a built-in one. A Keras class that is not registered for serialization becomes so, under
+        the name of its top-level package: saved models load where that package has been imported.
+
+        Args:
+            name: letters, digits and underscores, as they stand in a configuration.
+            thing: the class or object; None for use as a decorator.
+            replace: whether to take the place of an earlier registration; a built-in name is never replaced.
+
+        Returns:
+            The thing itself.
+
+        Raises:
+            RegistrationError: the name cannot be used or is taken, or the thing is not of this kind.
+        """
+        if thing is None:
+            return functools.partial(self.register, name, replace=replace)
+        if not isinstance(name, str) or not name.isidentifier():
+            raise RegistrationError(f"A {self.kind} is named by letters, digits and underscores, not {name!r}.")
+        if name in self._built_in:
+            raise RegistrationError(f"segzoo has a {self.kind} {name!r} itself; choose another name.")
+        known = self._entries.get(name)
+        if known is not None and not replace and not _is_reloaded(known, thing):
+            raise RegistrationError(
+                f"There is a registered {self.kind} {name!r} already ({known!r}); choose another name, or replace it "
+                "by register(..., replace=True)."
+            )
+        self._check(name, thing)
+        _register_with_keras(thing)
+        self._entries[name] = thing
+        return thing
+
+    def unregister(self, name: str) -> None:
+        """Remove what `register` added; a built-in name stays, and raises RegistrationError."""
+        if name in self._built_in or name not in self._entries:
+            raise RegistrationError(f"There is no registered {self.kind} {name!r} to remove.")
+        del self._entries[name]
+
+    def _check(self, name: str, thing: Any) -> None:
+        if self._base is None:
+            return
+        base = find(self._base)
+        if not (issubclass(thing, base) if isinstance(thing, type) else isinstance(thing, base)):
+            raise RegistrationError(
+                f"The {self.kind} {name!r} must be a {base.__module__}.{base.__qualname__} or a class that extends it, "
+                f"not {thing!r}."
+            )
+
+    def _points(self) -> dict[str, EntryPoint]:
+        """Return the entry points of this kind that nothing registered shadows."""
+        prefix = self.kind.replace(" ", "_") + "."
+        found = {name.removeprefix(prefix): point for name, point in _installed().items() if name.startswith(prefix)}
+        return {name: point for name, point in found.items() if name not in self._entries}
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
+        return iter([*self._entries, *self._points()])
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._entries) + len(self._points())
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return name in self._entries or name in self._points()
 
     def check(self, name: str) -> None:
         """Raise UnknownNameError, listing what there is, unless `name` is registered; imports nothing."""
-        if name in self._absent:
+        if name in self._absent and name not in self:
             raise UnknownNameError(f"There is no {self.kind} {name!r}: {self._absent[name]}")
-        if name not in self._entries:
-            raise unknown_name(self.kind, name, self._entries)
+        if name not in self:
+            raise unknown_name(self.kind, name, self)
 
     def __getitem__(self, name: str) -> Any:
-        """Import and return what is called `name`; UnknownNameError lists what there is."""
+        """Import and return what is called `name`; UnknownNameError lists what there is.
+
+        The entry point of an installed package is loaded here, when its name is used, and never before.
+        """
         self.check(name)
-        return find(self._entries[name])
+        if name not in self._entries:
+            self._load(name, self._points()[name])
+        entry = self._entries[name]
+        return find(entry) if isinstance(entry, str) else entry
+
+    def _load(self, name: str, point: EntryPoint) -> None:
+        package = point.dist.name if point.dist else point.value
+        try:
+            thing = point.load()
+        except Exception as error:
+            raise RegistrationError(
+                f"The {self.kind} {name!r} of the installed package {package} cannot be imported ({point.value}): "
+                f"{type(error).__name__}: {error}."
+            ) from error
+        if name not in self._entries:  # its module may have registered it by itself
+            self.register(name, thing)
+
+
+def _is_reloaded(known: Any, thing: Any) -> bool:
+    """Return whether a thing is another import of the same definition, as in a notebook whose cell runs again."""
+    places = [(getattr(one, "__module__", None), getattr(one, "__qualname__", None)) for one in (known, thing)]
+    return known is thing or (places[0] == places[1] and None not in places[0])
+
+
+def _register_with_keras(thing: Any) -> None:
+    """Make a Keras class serializable under its package's name, unless it is already."""
+    keras = sys.modules.get("keras")
+    if keras is None or not isinstance(thing, type) or not hasattr(thing, "get_config"):
+        return
+    registered = keras.saving.get_registered_name(thing)
+    if keras.saving.get_registered_object(registered) is not thing:
+        keras.saving.register_keras_serializable(thing.__module__.partition(".")[0])(thing)

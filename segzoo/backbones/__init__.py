@@ -48,6 +48,7 @@ BACKBONES = Registry(
         f"efficientnetv2_b{size}": "EfficientNetV2's B variants end at B3. What exists: " + ", ".join(_V2) + "."
         for size in range(4, 8)
     },
+    base="segzoo.backbones.contract:Variant",
 )
 
 __all__ = ["BACKBONES", "create", "names", "taps", "wrap"]

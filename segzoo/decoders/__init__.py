@@ -38,6 +38,7 @@ DECODERS = Registry(
         "upernet": "segzoo.decoders.upernet:UPerNet",
         "segformer": "segzoo.decoders.segformer:SegFormer",
     },
+    base="segzoo.decoders.base:Decoder",
 )
 _CLASSES = {
     "ClassificationHead": "segzoo.decoders.base",

@@ -24,6 +24,7 @@ FORMATS = Registry(
         "openvino": "segzoo.export.openvino:FORMAT",
     },
     absent={"tflite": "TensorFlow Lite is called LiteRT now; use litert."},
+    base="segzoo.export.contract:Format",
 )
 _OBJECTS = {
     "ExportReport": "segzoo.export.parity",

@@ -31,6 +31,7 @@ LOSSES = Registry(
         "boundary": "segzoo.losses.boundary:Boundary",
         "cldice": "segzoo.losses.cldice:ClDice",
     },
+    base="segzoo.losses.base:PixelLoss",
 )
 
 _CLASSES = {

@@ -30,6 +30,7 @@ OPTIMIZERS = Registry(
         "muon": "Keras's updates matrices only and gives the kernels of convolutions Adam's update. Take adamw.",
         "nadam": "Keras's would count its momentum anew for every part of its own learning rate. Take adamw.",
     },
+    base="keras.optimizers:Optimizer",
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -187,11 +188,12 @@ class AdamW(Partwise, _FusedAdamW):
             super()._apply_weight_decay(variables)
 
 
-def _partwise(optimizer: type) -> type:
-    """An optimizer of Keras with the mixin, registered under its own name."""
+@functools.cache
+def _partwise(optimizer: type, package: str = "segzoo") -> type:
+    """Extend an optimizer of Keras by the mixin; it is registered under its own name."""
     name = optimizer.__name__
-    made = type(name, (Partwise, optimizer), {"__doc__": f"keras.optimizers.{name} with what `Partwise` adds."})
-    return keras.saving.register_keras_serializable("segzoo")(made)
+    made = type(name, (Partwise, optimizer), {"__doc__": f"{name} with what `Partwise` adds."})
+    return keras.saving.register_keras_serializable(package)(made)
 
 
 SGD = _partwise(keras.optimizers.SGD)
@@ -202,11 +204,17 @@ Adagrad = _partwise(keras.optimizers.Adagrad)
 Adafactor = _partwise(keras.optimizers.Adafactor)
 
 
+def _named(name: str) -> type:
+    """Return the class registered under a name; one from outside gets what `Partwise` adds."""
+    found = OPTIMIZERS[name]
+    return found if issubclass(found, Partwise) else _partwise(found, f"segzoo_{found.__module__.partition('.')[0]}")
+
+
 def options(name: str) -> dict[str, Any]:
     """Names and defaults of the arguments that an optimizer has of its own, beside the rate, decay and clipping."""
-    for base in OPTIMIZERS[name].__mro__:
+    for base in _named(name).__mro__:
         own = vars(base).get("__init__")
-        if own is not None and base.__module__.startswith("keras."):
+        if own is not None and not base.__module__.startswith("segzoo."):
             parameters = inspect.signature(own).parameters.values()
             return {p.name: p.default for p in parameters if p.name not in _FILLED_IN and p.default is not p.empty}
     return {}
@@ -247,7 +255,7 @@ def create(
             )
     if clip_norm is not None and clip_value is not None:
         raise ValueError("clip_norm and clip_value exclude each other; give one.")
-    return OPTIMIZERS[name](
+    return _named(name)(
         learning_rate=learning_rate,
         weight_decay=weight_decay,
         global_clipnorm=clip_norm,
