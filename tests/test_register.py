@@ -139,7 +139,7 @@ class TestWithKeras:
             np.testing.assert_allclose(again(images), model(images), atol=1e-6)
             recipe = tmp_path / "own.yaml"
             recipe.write_text("model: {decoder: one_level, backbone: resnet18, options: {chanels: 4}}\ndata: {}\n")
-            with pytest.raises(ConfigError, match="'chanels' is no option .* did you mean channels"):
+            with pytest.raises(ConfigError, match=r"'chanels' is no option .* did you mean channels"):
                 load_config(recipe)
         finally:
             DECODERS.unregister("one_level")
