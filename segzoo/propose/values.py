@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from segzoo.data.decoding import check_size, unlimited
 from segzoo.data.formats import MASK_FORMATS
 from segzoo.errors import ConfigError, DataError
 from segzoo.propose.evidence import Evidence
@@ -55,7 +56,7 @@ def read_values(found: Evidence, masks: Sequence[Path], ignore_index: int | None
     for path in masks:
         try:
             stored.append(_stored(path))
-        except (OSError, SyntaxError, EOFError, KeyError, DataError, Image.DecompressionBombError) as error:
+        except (OSError, SyntaxError, EOFError, KeyError, DataError) as error:
             unreadable.append(str(error) if isinstance(error, DataError) else f"{path}: {error}")
     found.read = len(stored)
     if not stored:
@@ -128,9 +129,8 @@ def _stored(path: Path) -> _Stored:
                 "Masks with a channel for each class go with mode: multilabel, docs/custom-masks.md."
             )
         return _Stored("array", _counted(array), {})
-    with Image.open(path) as picture:
-        if picture.width * picture.height > MAX_PIXELS:
-            raise DataError(f"{path}: over the limit of {MAX_PIXELS} pixels that guards memory.")
+    with unlimited(), Image.open(path) as picture:
+        check_size(path, picture.size, MAX_PIXELS)
         if picture.mode in NUMBER_MODES:
             counts = _counted(read_indices(path, MAX_PIXELS))
             kind = {"P": "palette", "1": "one bit"}.get(picture.mode, "grey")
