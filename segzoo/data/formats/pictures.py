@@ -168,7 +168,7 @@ def whole_numbers(array: np.ndarray, name: object) -> np.ndarray:
     """
     if array.dtype.kind != "f":
         return array
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):  # 2^31 is more than float16 holds
         wrong = ~((np.rint(array) == array) & (np.abs(array) < _LARGEST))
     if wrong.any():
         values, counts = np.unique(array[wrong], return_counts=True)
