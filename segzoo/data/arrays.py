@@ -11,6 +11,7 @@ from typing import IO
 
 import numpy as np
 
+from segzoo.data.decoding import too_many_pixels
 from segzoo.errors import DataError
 
 _KINDS = {
@@ -114,11 +115,7 @@ def _check_header(stream: IO[bytes], path: Path, max_pixels: int, length: int) -
     if 0 in shape:
         raise DataError(f"{path}: an array of shape {shape} has no pixels. Write the file again or remove it.")
     if shape[0] * shape[1] > max_pixels:
-        raise DataError(
-            f"{path}: {shape[1]} x {shape[0]} is {shape[0] * shape[1]} pixels, over the limit of {max_pixels} that "
-            "guards memory. Cut the picture into tiles, or raise max_pixels.",
-            "too_large",
-        )
+        raise too_many_pixels(path, (shape[1], shape[0]), max_pixels)
     missing = stream.tell() + math.prod(shape) * dtype.itemsize - length
     if missing > 0:
         raise DataError(

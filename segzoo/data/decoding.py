@@ -10,9 +10,10 @@ from __future__ import annotations
 import functools
 import io
 import struct
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -21,7 +22,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from segzoo.data import tiff
-from segzoo.data.headers import Header, gif_frames, header
+from segzoo.data.headers import Header, bmp_bits, gif_frames, header, stated_size
 from segzoo.data.tiff import Page, Tiff, is_tiff, read_tiff
 from segzoo.errors import DataError, SegzooError
 from segzoo.extras import install_command
@@ -52,6 +53,11 @@ _BY_PILLOW = {
     (tiff.YCBCR, 3, ()): 3,
 }
 _COMPRESSIONS_OF_OPENCV = (1, 5, 8, 32773, 32946)  # none, LZW, Deflate, PackBits, Deflate's old number
+_COMPRESSIONS_OF_PILLOW = (*_COMPRESSIONS_OF_OPENCV, 2, 3, 4, 6, 7, 34925, 50000)  # and fax, JPEG, LZMA, Zstandard
+_JPEG_IN_TIFF = (6, 7)
+LOSSY_IN_TIFF = (*_JPEG_IN_TIFF, 34887, 34892, 50001, 50002)  # JPEG, and what can lose: LERC, JPEG, WebP, JPEG XL
+# OpenCV decodes no more, whatever is asked for (its CV_IO_MAX_IMAGE_PIXELS and CV_IO_MAX_IMAGE_WIDTH)
+_OPENCV_PIXELS, _OPENCV_SIDE = 2**30, 2**20
 _STRETCHED = {1: 255, 2: 85, 4: 17}  # bits of a sample to the factor that makes them 0..255
 _NAMES = {tiff.PALETTE: "a palette", tiff.CMYK: "CMYK", tiff.YCBCR: "YCbCr", tiff.LAB: "CIE L*a*b*"}
 
@@ -97,11 +103,46 @@ def open_image(path: Path, max_pixels: int, bands: Sequence[int] | None = None) 
         return picture if bands is None else _chosen(path, picture, data, bands)
 
 
+class _PillowsLimit:
+    """Pillow's own limit of pixels, which is lifted while any thread reads here: it is one for the whole process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._readers = 0
+        self._limit: int | None = None
+
+    @contextmanager
+    def lifted(self) -> Iterator[None]:
+        with self._lock:
+            if not self._readers:
+                self._limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            self._readers += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._readers -= 1
+                if not self._readers:
+                    Image.MAX_IMAGE_PIXELS = self._limit
+
+
+_pillows_limit = _PillowsLimit()
+
+
+def unlimited() -> AbstractContextManager[None]:
+    """Lift Pillow's limit of 89 million pixels (twice that is an error), so that `max_pixels` is the only one.
+
+    What reads under it compares the size that the header states with `max_pixels` before it decodes.
+    """
+    return _pillows_limit.lifted()
+
+
 @contextmanager
 def reading(path: Path, what: str = "image") -> Iterator[None]:
     """Turn all that decoders raise into a DataError that names the file: on damaged ones that is of no fixed set."""
     try:
-        yield
+        with unlimited():
+            yield
     except SegzooError:
         raise
     except Exception as error:
@@ -111,14 +152,18 @@ def reading(path: Path, what: str = "image") -> Iterator[None]:
 
 def _open_plain(path: Path, data: bytes, max_pixels: int) -> Picture:
     """Open a file that is no TIFF."""
+    if (size := stated_size(data)) is not None:
+        check_size(path, size, max_pixels)
     first = header(data)
     if first is not None:
-        check_size(path, first.size, max_pixels)
         check_single(path, first.frames, "frames")
         if first.format == "JPEG" and (first.bits != 8 or first.channels not in (1, 3, 4)):
             held = f"is a JPEG of {first.channels} channels of {first.bits} bits"
             raise refused(path, held, "Write it as PNG or TIFF, in 16 bits where it has more than 8.")
-        if first.format == "PNG" or first.channels != 4:  # OpenCV's CMYK is another than Pillow's
+        large = not opencv_holds(first.size)
+        if large and first.bits > 8:
+            raise refused(path, f"has {first.bits} bits and more pixels than OpenCV decodes", "Write it as TIFF.")
+        if not large and (first.format == "PNG" or first.channels != 4):  # OpenCV's CMYK is another than Pillow's
             if not is_whole(data):
                 with Image.open(io.BytesIO(data), formats=(first.format,)) as picture:
                     picture.load()  # where pixels are missing Pillow raises; OpenCV may return them grey
@@ -126,7 +171,7 @@ def _open_plain(path: Path, data: bytes, max_pixels: int) -> Picture:
             return Picture(first.size, channels, False, functools.partial(_opencv, data, first))
     with Image.open(io.BytesIO(data), formats=FORMATS) as picture:  # reads the header only
         check_size(path, picture.size, max_pixels)
-        check_frames(path, picture, data)
+        check_picture(path, picture, data)
         channels = len(_mode(picture))  # a letter each
         return Picture(picture.size, channels, False, functools.partial(_pillow, data))
 
@@ -134,7 +179,7 @@ def _open_plain(path: Path, data: bytes, max_pixels: int) -> Picture:
 def _chosen(path: Path, picture: Picture, data: bytes, bands: Sequence[int]) -> Picture:
     """Return a picture with some of its channels, the first being 1."""
     first = header(data)
-    if data.startswith(b"GIF") or (first is not None and first.palette):
+    if data.startswith(b"GIF") or (first is not None and first.palette) or (data[:2] == b"BM" and bmp_bits(data) <= 8):
         raise refused(path, "has a palette, so its channels are no bands", "Leave data.bands out.")
     _check_bands(path, bands, picture.channels)
     chosen = [band - 1 for band in bands]
@@ -193,20 +238,35 @@ def _mode(picture: Image.Image) -> str:
 
 
 def _open_tiff(path: Path, stream: BinaryIO, max_pixels: int, bands: Sequence[int] | None) -> Picture:
-    found, page = open_page(path, stream, max_pixels)
-    if bands is not None:
-        _check_bands(path, bands, page.samples)
-        if page.photometric in (tiff.CMYK, tiff.LAB):
-            raise refused(path, f"is a TIFF in {_NAMES[page.photometric]}, which has no bands", "Convert it to RGB.")
-        _require_rasterio(path, "bands are")
-        return Picture(page.size, len(bands), True, functools.partial(_gdal, path, page, list(bands)))
+    found, page = _only_page(path, stream, max_pixels)
+    if bands is None:
+        return page_picture(path, found, page)
+    _check_bands(path, bands, page.samples)
+    plain = page.photometric != tiff.YCBCR or page.compression in _JPEG_IN_TIFF  # which libtiff decodes to RGB
+    if page.photometric in (tiff.CMYK, tiff.LAB) or not plain:
+        raise refused(path, f"is a TIFF in {_NAMES[page.photometric]}, which has no bands", "Convert it to RGB.")
+    _refuse_odd_bits(path, page)
+    _require_rasterio(path, "bands are")
+    return Picture(page.size, len(bands), True, functools.partial(_gdal, path, page, list(bands)))
+
+
+def page_picture(path: Path, found: Tiff, page: Page) -> Picture:
+    """Choose how a page of a TIFF, checked by `check_page`, is decoded to what viewers show.
+
+    Raises:
+        DataError: of a kind that no decoder reads as it is meant.
+    """
     if channels := pillow_channels(found, page):
-        return Picture(page.size, channels, False, lambda: _pillow(upright_bytes(path, page)))
+        return Picture(page.size, channels, False, lambda: _pillow(page_bytes(path, found, page)))
     _refuse_unknown_colours(path, page)
+    _refuse_odd_bits(path, page)
+    if page.bits < 8 and page.bits not in _STRETCHED:
+        cure = "Write it with 8 bits, or name its bands by data.bands to take them as they are stored."
+        raise refused(path, f"has samples of {page.bits} bits", cure)
     colours = page.photometric == tiff.RGB and page.samples in (3, 4)
     grey = page.samples == 1 or (page.samples == 2 and page.extra == (tiff.STRAIGHT,))
     if _opencv_reads(page):
-        read = functools.partial(_opencv_tiff, path, page)
+        read = functools.partial(_opencv_tiff, path, found, page)
     else:
         kind = f"{page.samples} band(s) of {page.bits} bits"
         _require_rasterio(path, f"TIFFs of {kind}{'' if page.chunky else ', band after band,'} are")
@@ -214,7 +274,7 @@ def _open_tiff(path: Path, stream: BinaryIO, max_pixels: int, bands: Sequence[in
     return Picture(page.size, page.samples, not (colours or grey), read)
 
 
-def open_page(path: Path, stream: BinaryIO, max_pixels: int) -> tuple[Tiff, Page]:
+def _only_page(path: Path, stream: BinaryIO, max_pixels: int) -> tuple[Tiff, Page]:
     """Return what the directory of a TIFF of a single page says.
 
     Raises:
@@ -223,13 +283,18 @@ def open_page(path: Path, stream: BinaryIO, max_pixels: int) -> tuple[Tiff, Page
     """
     found = read_tiff(stream)
     page = found.pages[0]
-    check_size(path, page.size, max_pixels)
+    check_page(path, page, max_pixels)
     check_single(path, len(found.pages), "pages")
     if not found.first:
         raise refused(path, "begins with an overview instead of its page", "Write the page alone.")
+    return found, page
+
+
+def check_page(path: Path, page: Page, max_pixels: int) -> None:
+    """Raise DataError for a page of too many pixels, or of complex numbers."""
+    check_size(path, page.size, max_pixels)
     if page.number == "c":
         raise refused(path, "holds complex numbers", "Write their magnitude, or two bands of real numbers.")
-    return found, page
 
 
 def pillow_channels(found: Tiff, page: Page) -> int:
@@ -237,10 +302,9 @@ def pillow_channels(found: Tiff, page: Page) -> int:
     readable = page.number == "u" and not page.sparse and (found.little_endian or not found.big)
     if page.bits not in (1, 2, 4, 8) or (page.bits < 8 and page.samples > 1) or not readable:
         return 0
-    if not (page.chunky or page.photometric == tiff.RGB or page.samples == 1):
+    if not (page.chunky or (page.photometric == tiff.RGB and tiff.PREMULTIPLIED not in page.extra)):
         return 0
-    most = Image.MAX_IMAGE_PIXELS
-    if most is not None and page.size[0] * page.size[1] > most:
+    if page.compression not in _COMPRESSIONS_OF_PILLOW:
         return 0
     return _BY_PILLOW.get((page.photometric, page.samples, page.extra), 0)
 
@@ -251,7 +315,7 @@ def _refuse_unknown_colours(path: Path, page: Page) -> None:
         name = _NAMES.get(page.photometric, f"photometric {page.photometric}")
         held = f"is a TIFF in {name} ({page.samples} samples of {page.bits} bits)"
         raise refused(path, held, "Convert it to grey or RGB.")
-    if page.photometric == tiff.RGB and tiff.PREMULTIPLIED in page.extra:
+    if tiff.PREMULTIPLIED in page.extra:
         raise refused(
             path,
             f"stores colours of {page.bits} bits multiplied by their alpha",
@@ -261,9 +325,24 @@ def _refuse_unknown_colours(path: Path, page: Page) -> None:
         raise refused(path, "says that white is zero, of numbers with a sign", "Write it with black as zero.")
 
 
+def _refuse_odd_bits(path: Path, page: Page) -> None:
+    """Raise DataError for samples of bits whose order in the file programs do not agree on, such as 24."""
+    if page.bits > 16 and page.bits not in (32, 64) and page.number != "f":
+        raise refused(path, f"has samples of {page.bits} bits", "Write it with 8, 16, 32 or 64 bits.")
+    if page.number == "f" and page.bits not in (16, 32, 64):
+        raise refused(path, f"has floating-point samples of {page.bits} bits", "Write it with 16, 32 or 64 bits.")
+
+
+def opencv_holds(size: tuple[int, int]) -> bool:
+    """Return whether a picture of (width, height) `size` is none that OpenCV refuses as too large."""
+    return size[0] * size[1] <= _OPENCV_PIXELS and max(size) <= _OPENCV_SIDE
+
+
 def _opencv_reads(page: Page) -> bool:
     """Return whether OpenCV decodes a page as it is stored, as found for 4.10 to 5.0 by comparing with GDAL."""
     if not page.chunky or page.sparse or page.compression not in _COMPRESSIONS_OF_OPENCV:
+        return False
+    if not opencv_holds(page.size) or (page.tiled and page.bits == 8 and page.number == "i"):
         return False
     if page.bits in (32, 64):
         known = page.bits == 32 or page.number == "f"
@@ -276,25 +355,21 @@ def _opencv_reads(page: Page) -> bool:
     return page.photometric == tiff.RGB and page.samples in (3, 4) and not multiplied
 
 
-def _opencv_tiff(path: Path, page: Page) -> np.ndarray:
-    pixels = _in_rgb(cv2.imdecode(np.frombuffer(upright_bytes(path, page), np.uint8), cv2.IMREAD_UNCHANGED))
-    return _as_told(pixels, page)
+def _opencv_tiff(path: Path, found: Tiff, page: Page) -> np.ndarray:
+    data = np.frombuffer(page_bytes(path, found, page), np.uint8)
+    return _as_told(_in_rgb(cv2.imdecode(data, cv2.IMREAD_UNCHANGED)), page)
 
 
 def _gdal(path: Path, page: Page, bands: Sequence[int] | None = None) -> np.ndarray:
     """Decode all bands of a page as viewers show it, or some as they are stored: (H, W, bands)."""
-    with _rasterio().open(str(path.absolute()), driver="GTiff") as raster:
+    with _rasterio().open(f"GTIFF_DIR:off:{page.directory}:{path.absolute()}", driver="GTiff") as raster:
         pixels = np.ascontiguousarray(raster.read(bands).transpose(1, 2, 0))
     if bands is not None:
         return pixels
     _as_told(pixels, page)
     if page.photometric == tiff.WHITE_IS_ZERO:
         pixels = ((1 << page.bits) - 1 - pixels).astype(pixels.dtype)
-    if page.bits < 8:
-        if page.bits not in _STRETCHED:
-            raise ValueError(f"it has {page.bits} bits; data.bands would take them as they are stored")
-        return pixels * np.uint8(_STRETCHED[page.bits])
-    return pixels
+    return pixels * np.uint8(_STRETCHED[page.bits]) if page.bits < 8 else pixels
 
 
 def _as_told(pixels: np.ndarray, page: Page) -> np.ndarray:
@@ -305,15 +380,17 @@ def _as_told(pixels: np.ndarray, page: Page) -> np.ndarray:
     return pixels
 
 
-def upright_bytes(path: Path, page: Page) -> bytes:
-    """Return a TIFF without its orientation, which Pillow and OpenCV would apply: that is for the caller to say."""
-    data = path.read_bytes()
-    if page.orientation == 1 or page.orientation_at is None:
-        return data
-    place, form = page.orientation_at
-    changed = bytearray(data)
-    struct.pack_into(form, changed, place, 1)
-    return bytes(changed)
+def page_bytes(path: Path, found: Tiff, page: Page) -> bytes:
+    """Return a TIFF whose first page is this one, without what is `misleading` in it.
+
+    Pillow and OpenCV would apply an orientation: that is for the caller to say.
+    """
+    data = bytearray(path.read_bytes())
+    place, form = found.first_at
+    struct.pack_into(form, data, place, page.directory)
+    for place, form in page.misleading:
+        struct.pack_into(form, data, place, 1)
+    return bytes(data)
 
 
 @functools.cache
@@ -357,11 +434,12 @@ def too_many_pixels(path: Path, size: tuple[int, int], max_pixels: int) -> DataE
     )
 
 
-def check_frames(path: Path, picture: Image.Image, data: bytes) -> None:
-    """Raise DataError for a GIF, WebP or other picture that Pillow opened and that holds several.
+def check_picture(path: Path, picture: Image.Image, data: bytes) -> None:
+    """Raise DataError for a picture that Pillow opened and that holds several, or that Pillow would misread.
 
     Of a JPEG with others appended (MPO), as cameras write them, the first is the picture and those are previews.
     """
+    check_bmp(path, picture, data)
     if picture.format == "GIF":
         frames = gif_frames(data)
         check_single(path, len(frames), "frames")
@@ -369,6 +447,18 @@ def check_frames(path: Path, picture: Image.Image, data: bytes) -> None:
             raise refused(path, "has a frame smaller than itself", "Write it with a frame of its whole size.")
     elif picture.format != "MPO":
         check_single(path, getattr(picture, "n_frames", 1), "frames")
+
+
+def check_bmp(path: Path, picture: Image.Image, data: bytes) -> None:
+    """Raise DataError for a BMP whose palette leads Pillow to take its pixels for some of fewer bits, or of more."""
+    if picture.format not in ("BMP", "DIB") or picture.mode not in ("1", "L"):
+        return
+    bits = bmp_bits(data)
+    if bits != (1 if picture.mode == "1" else 8):
+        held = (
+            f"is a BMP of {bits} bits with a palette of {'black and white alone' if picture.mode == '1' else 'greys'}"
+        )
+        raise refused(path, held, "Write it as PNG.")
 
 
 def check_single(path: Path, count: int, parts: str) -> None:
@@ -394,8 +484,6 @@ def damage(data: bytes | None, error: Exception) -> str:
         data: what the file holds; None where not even that could be read.
         error: what the decoder raised.
     """
-    if isinstance(error, Image.DecompressionBombError):
-        return "too_large"
     if data == b"":
         return "zero_byte"
     cut = data is not None and any(data.startswith(first) and last not in data for first, last in _WHOLE)
@@ -403,10 +491,6 @@ def damage(data: bytes | None, error: Exception) -> str:
 
 
 def _unreadable(path: Path, error: Exception, kind: str, what: str) -> DataError:
-    if isinstance(error, Image.DecompressionBombError):
-        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        cure = "Cut it into tiles; where it is trusted, write it as PNG, JPEG or TIFF."
-        return DataError(f"{path}: has more than the {most} pixels that Pillow decodes. {cure}", kind)
     why: object = error
     if kind == "zero_byte":
         why = "it is empty"

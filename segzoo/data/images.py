@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from segzoo.data.arrays import check_finite, load_array
-from segzoo.data.decoding import open_image, reading
+from segzoo.data.decoding import open_image, reading, unlimited
 from segzoo.errors import DataError
 
 # The endings of images, lower case: what folders are searched for, in training, prediction and `init`.
@@ -95,7 +95,7 @@ class ImageReader:
             DataError: as when called.
         """
         if path.suffix.lower() in ARRAY_SUFFIXES:
-            array = load_array(path, self.max_pixels, several="An image is the only array of its file.")
+            array = load_array(path, self.max_pixels, several="Write the image as the only array of its file.")
             if array.ndim == 3 and self._bands is not None:
                 array = _chosen_channels(array, self._bands, path)
             self._check_channels(array.shape[2] if array.ndim == 3 else 1, False, path)
@@ -188,7 +188,7 @@ def turned(array: np.ndarray, orientation: int) -> np.ndarray:
 def exif_orientation(path: Path) -> int:
     """Return the EXIF orientation of an image file, 1 (as stored) to 8; 1 where there is none."""
     try:
-        with Image.open(path) as picture:
+        with unlimited(), Image.open(path) as picture:
             return int(picture.getexif().get(_EXIF_ORIENTATION, 1))
     except (OSError, SyntaxError, ValueError, TypeError):
         return 1

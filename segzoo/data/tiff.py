@@ -42,10 +42,13 @@ class Page(NamedTuple):
         photometric: what the samples stand for: `WHITE_IS_ZERO`, ..., `LAB`, or another number.
         compression: 1 for none, 5 for LZW, 8 for Deflate, ...
         chunky: whether the samples of a pixel lie beside each other, and not band after band.
+        tiled: whether it is stored in tiles, and not in strips.
         extra: kinds of the samples beyond those that the photometric needs.
-        orientation: 1 (as stored) to 8.
-        orientation_at: where in the file its value stands, and its form as `struct` has it; None: nowhere.
         sparse: whether parts of the page are not stored, as GDAL leaves out empty ones.
+        directory: where in the file its directory begins.
+        misleading: where values stand in the file that decoders must not see, and their forms as `struct` has them: an
+            orientation, which decoders apply or not, and the claim of a single band that it lies apart from the others,
+            which leads Pillow astray. 1 in their place says nothing.
     """
 
     size: tuple[int, int]
@@ -55,10 +58,11 @@ class Page(NamedTuple):
     photometric: int
     compression: int
     chunky: bool
+    tiled: bool
     extra: tuple[int, ...]
-    orientation: int
-    orientation_at: tuple[int, str] | None
     sparse: bool
+    directory: int
+    misleading: tuple[tuple[int, str], ...]
 
 
 class Tiff(NamedTuple):
@@ -67,11 +71,13 @@ class Tiff(NamedTuple):
     Attributes:
         pages: those at full resolution: neither overviews nor masks of transparency.
         first: whether the first of them is the first of the file, which is the one that decoders take.
+        first_at: where in the file stands where its first directory begins, and its form as `struct` has it.
         little_endian, big: the order of bytes, and whether it is a BigTIFF.
     """
 
     pages: tuple[Page, ...]
     first: bool
+    first_at: tuple[int, str]
     little_endian: bool
     big: bool
 
@@ -121,7 +127,8 @@ class _Reader:
     def read(self) -> Tiff:
         if self._big and self._numbers("HH", 4) != (8, 0):
             raise TiffError("its header is damaged")
-        (at,) = self._numbers("Q", 8) if self._big else self._numbers("I", 4)
+        first_at, form = (8, "Q") if self._big else (4, "I")
+        (at,) = self._numbers(form, first_at)
         seen: set[int] = set()
         pages: list[Page] = []
         first = True
@@ -129,13 +136,14 @@ class _Reader:
             if at in seen or len(seen) >= _MOST_PAGES:
                 raise TiffError("its directories lead in circles" if at in seen else "it has more than 10,000 pages")
             seen.add(at)
-            tags, at = self._directory(at)
+            here = at
+            tags, at = self._directory(here)
             if _full_size(tags):
-                pages.append(_page(tags, self.length))
+                pages.append(_page(tags, here, self.length))
                 first = first and (len(pages) > 1 or len(seen) == 1)
         if not pages:
             raise TiffError("it has no page")
-        return Tiff(tuple(pages), first, self._order == "<", self._big)
+        return Tiff(tuple(pages), first, (first_at, self._order + form), self._order == "<", self._big)
 
     def _directory(self, at: int) -> tuple[dict[int, _Value], int]:
         """Return the tags that hold whole numbers, and where the next directory begins."""
@@ -165,7 +173,7 @@ def _full_size(tags: dict[int, _Value]) -> bool:
     return not kind & 0b101 and _one(tags, SUBFILE_TYPE, 1) != 2
 
 
-def _page(tags: dict[int, _Value], length: int) -> Page:
+def _page(tags: dict[int, _Value], directory: int, length: int) -> Page:
     samples = _one(tags, SAMPLES, 1)
     bits = set(tags[BITS].numbers if BITS in tags else (1,))
     formats = set(tags[SAMPLE_FORMAT].numbers if SAMPLE_FORMAT in tags else (1,))
@@ -181,11 +189,16 @@ def _page(tags: dict[int, _Value], length: int) -> Page:
         _NUMBERS.get(formats.pop(), "c"),
         _one(tags, PHOTOMETRIC, BLACK_IS_ZERO),
         _one(tags, COMPRESSION, 1),
-        _one(tags, PLANAR, 1) == 1,
+        samples == 1 or _one(tags, PLANAR, 1) == 1,
+        TILE_OFFSETS in tags,
         tags[EXTRA_SAMPLES].numbers if EXTRA_SAMPLES in tags else (),
-        _one(tags, ORIENTATION, 1),
-        tags[ORIENTATION].at if ORIENTATION in tags else None,
         _parts(tags, length),
+        directory,
+        tuple(
+            tags[tag].at
+            for tag, wrong in ((ORIENTATION, True), (PLANAR, samples == 1))
+            if wrong and _one(tags, tag, 1) != 1
+        ),
     )
 
 

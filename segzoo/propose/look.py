@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from segzoo.data.arrays import array_shape
+from segzoo.data.decoding import open_image, unlimited
 from segzoo.data.formats.contract import MAX_PIXELS
 from segzoo.data.formats.contract import PICTURE_SUFFIXES as MASK_PICTURES
 from segzoo.data.images import ARRAY_SUFFIXES, IMAGE_SUFFIXES
@@ -194,12 +195,25 @@ def image_sizes(found: Evidence, images: Sequence[Path]) -> None:
                 if len(shape) == 3 and shape[2] not in (1, 3):
                     found.channels = int(shape[2])
                 continue
-            with Image.open(path) as picture:
+            with unlimited(), Image.open(path) as picture:
                 found.sizes[picture.height, picture.width] += 1
                 channels.add(picture.mode)
-        except (DataError, OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError):
+        except UnidentifiedImageError:
+            _other_image(found, path)
+        except (DataError, OSError, SyntaxError, ValueError, EOFError, IndexError):
             continue  # check-data names it
     if not found.sizes:
         raise DataError(f"{images[0]} and {len(images) - 1} more: none can be read as an image.")
     found.grey = bool(channels) and channels <= {"L", "1", "I;16", "I"}
     found.value_range = suggested_range(images)
+
+
+def _other_image(found: Evidence, path: Path) -> None:
+    """Add the size and channels of an image that Pillow does not know, such as a TIFF of several bands."""
+    try:
+        picture = open_image(path, MAX_PIXELS)
+    except DataError:
+        return  # check-data names it
+    found.sizes[picture.size[1], picture.size[0]] += 1
+    if picture.channels not in (1, 3):
+        found.channels = picture.channels

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
+from segzoo.data.decoding import check_size, unlimited
 from segzoo.data.formats import MASK_FORMATS
 from segzoo.errors import ConfigError, DataError
 from segzoo.propose.evidence import Evidence
@@ -18,6 +19,7 @@ _MOST_COLOURS = 64  # more in a few masks are smeared colours, no table of class
 _EDGE = 0.5  # from this share of pixels between 0 and 255 on, values are no smooth edges of one thing in white
 _JPEG = (".jpg", ".jpeg")
 _UNLABELLED = (255, 65535)  # what unlabelled pixels have in masks of 8 and of 16 bits, by habit
+_LOWEST = -(2**24)  # the lowest ignore index
 _GREY_COLOURS = "grey picture of three channels"
 
 Color = tuple[int, int, int]
@@ -43,7 +45,8 @@ def read_values(found: Evidence, masks: Sequence[Path], ignore_index: int | None
     Args:
         found: the evidence so far.
         masks: the files.
-        ignore_index: value of unlabelled pixels; None: 255 where it is no next label and no step of an even scale.
+        ignore_index: value of unlabelled pixels; None: the one below 0, or 255 where it is no next label and no step of
+            an even scale.
         threshold: value from which up a pixel is the thing, in masks of one thing with smooth edges.
 
     Raises:
@@ -54,8 +57,9 @@ def read_values(found: Evidence, masks: Sequence[Path], ignore_index: int | None
     unreadable: list[str] = []
     for path in masks:
         try:
-            stored.append(_stored(path))
-        except (OSError, SyntaxError, EOFError, KeyError, DataError, Image.DecompressionBombError) as error:
+            with unlimited():
+                stored.append(_stored(path))
+        except (OSError, SyntaxError, EOFError, KeyError, DataError) as error:
             unreadable.append(str(error) if isinstance(error, DataError) else f"{path}: {error}")
     found.read = len(stored)
     if not stored:
@@ -128,9 +132,12 @@ def _stored(path: Path) -> _Stored:
                 "Masks with a channel for each class go with mode: multilabel, docs/custom-masks.md."
             )
         return _Stored("array", _counted(array), {})
-    with Image.open(path) as picture:
-        if picture.width * picture.height > MAX_PIXELS:
-            raise DataError(f"{path}: over the limit of {MAX_PIXELS} pixels that guards memory.")
+    try:
+        opened = Image.open(path)
+    except UnidentifiedImageError:  # such as a TIFF of 64 bits, which is read all the same
+        return _Stored("grey", _counted(read_indices(path, MAX_PIXELS)), {})
+    with opened as picture:
+        check_size(path, picture.size, MAX_PIXELS)
         if picture.mode in NUMBER_MODES:
             counts = _counted(read_indices(path, MAX_PIXELS))
             kind = {"P": "palette", "1": "one bit"}.get(picture.mode, "grey")
@@ -221,12 +228,19 @@ def _numbers(
     threshold: int | None,
 ) -> None:
     """Class indices, values of their own, or one thing in white."""
-    if any(value != value or value != int(value) or value < 0 for value in values if abs(value) < np.inf):
+    if any(value != value or value != int(value) for value in values if abs(value) < np.inf):
         shown = ", ".join(map(str, sorted(values)[:5]))
-        raise DataError(f"Masks hold {shown}: values that are negative or no whole numbers are no labels.")
+        raise DataError(f"Masks hold {shown}: values that are no whole numbers are no labels.")
     if any(not abs(value) < np.inf for value in values):
         raise DataError("Masks hold values that are not finite: they are no labels.")
     there = sorted(int(value) for value in values)
+    below = [value for value in there if value < 0 and value != ignore_index]
+    if len(below) > (ignore_index is None) or any(value < _LOWEST for value in below):
+        raise ConfigError(
+            f"The masks hold {', '.join(map(str, below[:5]))}: values below 0 are no labels, and one of them, down to "
+            f"{_LOWEST}, can stand for unlabelled pixels. Write the others as that one, or write the configuration by "
+            "hand: masks.values with ignore: [...] in docs/custom-masks.md."
+        )
     listed = ", ".join(map(str, there[:12])) + (", ..." if len(there) > 12 else "")
     if threshold is None and ignore_index is None and _is_smeared(values, kind, masks):
         between = sum(count for value, count in values.items() if value not in (0, 255))
@@ -247,7 +261,8 @@ def _numbers(
     found.why = f"{kind}, values {listed}" + ("; a scale of even steps, each a class" if _is_even(labels) else "")
     count = labels[-1] + 1
     # With few gaps values are positions in a list of classes; such as 7, 11, 23 are not
-    if count <= 2 * len(labels) and (ignored is None or ignored >= count) and kind != _GREY_COLOURS:
+    outside = ignored is None or not 0 <= ignored < count
+    if count <= 2 * len(labels) and outside and kind != _GREY_COLOURS:
         found.masks = {"format": "array" if kind == "array" else "index"}
         found.classes, found.pixels = count, [values[value] for value in range(count)]
         found.ignore_index = _ignore_index(count) if ignored is None else ignored
@@ -301,6 +316,9 @@ def _ignored(
     if ignore_index is not None:
         found.ignored = f"--ignore-index; {values[ignore_index]:,} pixels have it"
         return ignore_index
+    if there[0] < 0:
+        found.ignored = f"{values[there[0]]:,} pixels have it, and values below 0 are no labels"
+        return there[0]
     several = len(there) > (1 if last == 255 else 2)  # 0 and 65535 are one thing in white
     if last in _UNLABELLED and several and last - 1 not in there and not _is_even(there):
         found.ignored = f"{values[last]:,} pixels have it, and it is no next label: the habit of VOC and Cityscapes"

@@ -27,3 +27,8 @@ class Folder:
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path / "data")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The page to write."""
+    parser.addoption("--sample-types", metavar="PATH", help="write what samples become to the tables of this page")

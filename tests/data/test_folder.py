@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from segzoo.data import FolderSource, check_source, create_source
-from segzoo.data.masks import check_labels, read_index_mask
+from segzoo.data.formats.pictures import read_indices
+from segzoo.data.masks import check_labels
 from segzoo.errors import DataError, UnknownNameError
 
 CLASSES = ["ground", "thing", "other"]
@@ -187,7 +188,7 @@ def test_masks_of_few_bits_hold_the_stored_indices(tmp_path, bits):
     """Pillow and OpenCV stretch such files to 0..255."""
     indices = np.random.default_rng(bits).integers(0, 2**bits, (7, 13)).astype(np.uint8)
     (tmp_path / "mask.png").write_bytes(grey_png(indices, bits))
-    np.testing.assert_array_equal(read_index_mask(tmp_path / "mask.png", 10**6), indices)
+    np.testing.assert_array_equal(read_indices(tmp_path / "mask.png", 10**6), indices)
 
 
 def test_sixteen_bit_masks_keep_labels_above_255(folder):

@@ -232,3 +232,26 @@ def test_plain_images_are_read_as_ever(tmp_path):
         image = ImageReader()(path)
         assert image.dtype == np.uint8
         np.testing.assert_array_equal(image, np.asarray(Image.open(path)))
+
+
+@pytest.mark.parametrize("writer", ["pillow", "gdal", "opencv"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_colours_of_a_tiff_of_four_bands_are_not_multiplied_by_the_fourth(tmp_path, writer, dtype):
+    """RGBA, and RGB with near infrared: OpenCV gives colours multiplied by the fourth, which would be lost."""
+    import cv2
+
+    pixels = RNG.integers(0, np.iinfo(dtype).max + 1, (*SIZE, 4), dtype)
+    path = tmp_path / "a.tif"
+    if writer == "gdal":
+        save_bands(path, pixels)
+    elif writer == "opencv":
+        assert cv2.imwrite(str(path), pixels[..., [2, 1, 0, 3]])
+    elif dtype == np.uint8:
+        save(path, pixels)
+    else:
+        pytest.skip("Pillow writes no colours of 16 bits")
+    for channels in (3, 4):
+        bands = None if writer != "gdal" else list(range(1, channels + 1))  # GDAL calls what it writes four bands
+        np.testing.assert_array_equal(ImageReader(channels, bands=bands).stored(path), pixels[..., :channels])
+    if writer == "gdal":
+        np.testing.assert_array_equal(ImageReader(4).stored(path), pixels)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from segzoo.data import ImageReader
-from segzoo.data.masks import read_index_mask
+from segzoo.data.formats.pictures import read_indices
 from segzoo.errors import DataError
 
 RGB = np.random.default_rng(0).integers(0, 256, (12, 17, 3), np.uint8)
@@ -58,7 +58,7 @@ def read(path, data):
         else:
             assert image.ndim == 3 and image.shape[2] == reader.channels and image.dtype in (np.uint8, np.float32)
     with contextlib.suppress(DataError):
-        read_index_mask(path, 10**6)
+        read_indices(path, 10**6)
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segzoo.data.masks import read_index_mask
+from segzoo.data.formats.pictures import read_indices
 from segzoo.errors import DataError, SegzooError
 from segzoo.inference.pictures import overlay, palette
 from segzoo.inference.predictor import Predictor, find_images
@@ -184,7 +184,7 @@ def test_folder_gives_index_maps_overlays_and_a_legend_under_the_same_sub_paths(
     assert not summary.failed and len(summary.written) == 3
     for name, image in images.items():
         stored = out / "classes" / Path(name).with_suffix(".png")
-        np.testing.assert_array_equal(read_index_mask(stored, 10**6), predictor.predict(image))
+        np.testing.assert_array_equal(read_indices(stored, 10**6), predictor.predict(image))
         with Image.open(stored) as picture_file:
             shown = np.asarray(picture_file.convert("RGB"))
         np.testing.assert_array_equal(shown, COLOURS[predictor.predict(image)])
@@ -204,7 +204,7 @@ def test_images_that_differ_only_in_their_endings_do_not_overwrite_each_other(pr
 
     assert [path.name for path in summary.written] == ["a.png.png", "a.bmp.png", "B.png"]
     for path, written in zip(paths, summary.written, strict=True):
-        np.testing.assert_array_equal(read_index_mask(written, 10**6), predictor.predict(np.asarray(Image.open(path))))
+        np.testing.assert_array_equal(read_indices(written, 10**6), predictor.predict(np.asarray(Image.open(path))))
 
 
 def test_names_that_collide_all_the_same_are_refused(predictor, tmp_path):
@@ -242,7 +242,7 @@ def test_results_are_replaced_only_on_request_and_checked_before_any_work(predic
     assert not (out / "classes" / "a.png").exists() and kept.read_bytes() == b"mine"
 
     predictor.predict_files([first, second], out, overwrite=True)
-    assert read_index_mask(kept, 10**6).shape == (40, 40)
+    assert read_indices(kept, 10**6).shape == (40, 40)
 
 
 def test_legend_of_other_classes_is_not_replaced_silently(predictor, tmp_path):
@@ -263,7 +263,7 @@ def test_exif_orientation_is_not_applied_as_in_training(predictor, tmp_path):
 
     (written,) = predictor.predict_files([path], tmp_path / "out").written
 
-    assert read_index_mask(written, 10**6).shape == (40, 60)
+    assert read_indices(written, 10**6).shape == (40, 60)
 
 
 def test_batches_of_equal_neighbours_give_the_same_maps(predictor, tmp_path):
@@ -274,7 +274,7 @@ def test_batches_of_equal_neighbours_give_the_same_maps(predictor, tmp_path):
 
     assert [path.name for path in two] == [path.name for path in one]
     for a, b in zip(one, two, strict=True):
-        np.testing.assert_array_equal(read_index_mask(a, 10**6), read_index_mask(b, 10**6))
+        np.testing.assert_array_equal(read_indices(a, 10**6), read_indices(b, 10**6))
 
 
 def test_more_than_256_classes_are_stored_in_16_bits(tmp_path):
@@ -284,7 +284,7 @@ def test_more_than_256_classes_are_stored_in_16_bits(tmp_path):
     (written,) = predictor.predict_files([save(tmp_path / "a.png", image)], tmp_path / "out").written
 
     assert found.dtype == np.uint16 and found.max() > 255
-    np.testing.assert_array_equal(read_index_mask(written, 10**6), found)
+    np.testing.assert_array_equal(read_indices(written, 10**6), found)
 
 
 def test_colours_and_names_must_match_the_classes(predictor, tmp_path):

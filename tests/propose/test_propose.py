@@ -10,7 +10,7 @@ from segzoo.cli import main
 from segzoo.config import load_config
 from segzoo.data import create_source
 from segzoo.errors import ConfigError, DataError, SegzooError
-from segzoo.propose import look, look_at_names, propose
+from segzoo.propose import look, look_at_names, propose, try_out
 
 SIZE = (64, 80)
 
@@ -346,3 +346,36 @@ def run(code, *arguments):
     with pytest.raises(SystemExit) as stop:
         main(list(arguments))
     assert stop.value.code == code
+
+
+@pytest.mark.parametrize("value", [-1, -9999])
+@pytest.mark.parametrize(("dtype", "ending"), [(np.int32, ".tif"), (np.int64, ".npy"), (np.float64, ".tif")])
+def test_a_value_below_zero_is_that_of_unlabelled_pixels(write, drawn, value, dtype, ending):
+    images, masks = write(lambda mask: mask, ending=ending)
+    for n, (_, mask) in enumerate(drawn):
+        changed = np.where(mask == 255, value, mask.astype(int)).astype(dtype)
+        path = masks / f"a{n}{ending}"
+        if ending == ".npy":
+            np.save(path, changed)
+        elif dtype == np.float64:  # which Pillow neither writes nor reads
+            rasterio = pytest.importorskip("rasterio")
+            shape = {"height": SIZE[0], "width": SIZE[1], "count": 1, "dtype": "float64"}
+            with rasterio.open(path, "w", driver="GTiff", **shape) as raster:
+                raster.write(changed, 1)
+        else:
+            Image.fromarray(changed).save(path)
+    found = look(images, masks)
+    unlabelled = sum(int((mask == 255).sum()) for _, mask in drawn)
+    assert found.masks == {"format": "array" if ending == ".npy" else "index"} and found.classes == 6
+    assert found.ignore_index == value
+    assert found.ignored == f"{unlabelled:,} pixels have it, and values below 0 are no labels"
+    assert f"ignore_index: {value}  # {unlabelled:,} pixels" in propose(found)
+    try_out(found, [f"class_{n}" for n in range(6)])
+    assert not found.remarks
+
+
+def test_several_values_below_zero_are_ambiguous(write):
+    with pytest.raises(ConfigError, match=r"hold -9999, -1: values below 0 are no labels.*masks\.values with ignore"):
+        look(
+            *write(lambda mask: np.where(mask == 255, -1, np.where(mask == 0, -9999, mask.astype(int))), ending=".npy")
+        )

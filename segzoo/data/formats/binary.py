@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from segzoo.data.formats.contract import PICTURE_SUFFIXES, Labels, OneFile, check_threshold, two_values
-from segzoo.data.formats.pictures import GREY_STRETCH, NUMBER_MODES, Picture, alpha_of, load_picture, stored_numbers
+from segzoo.data.formats.pictures import GREY_STRETCH, Picture, alpha_of, load_picture, stored_numbers
 from segzoo.errors import ConfigError, DataError
 
 Channel = Literal["grey", "alpha"]
@@ -97,9 +97,9 @@ def _grey(picture: Picture, path: Path) -> np.ndarray:
     image = picture.image
     if image.mode == "1":  # white is 255, so that a threshold means the same in pictures of 1 and of 8 bits
         return np.asarray(image).astype(np.uint8) * np.uint8(255)
-    if picture.packing in GREY_STRETCH and image.getextrema()[1] == 255:  # 2 or 4 bits, of which the largest is white
-        return np.asarray(image)
-    if image.mode in NUMBER_MODES and image.mode != "P":
+    if picture.packing in GREY_STRETCH and picture.array().max() == 255:  # few bits, of which the largest is white
+        return picture.array()
+    if picture.is_grey and image.mode != "P":
         return stored_numbers(picture, path)
     if image.mode in ("P", "PA"):
         # Two-coloured palettes name black and white in either order; other palettes hold indices.

@@ -8,7 +8,7 @@ import numpy as np
 
 from segzoo.data.formats.array import check_high, layered
 from segzoo.data.formats.contract import Labels, OneFile
-from segzoo.data.formats.pictures import NUMBER_MODES, Picture, alpha_of, load_pages, stored_numbers
+from segzoo.data.formats.pictures import Picture, alpha_of, load_pages, stored_numbers
 from segzoo.errors import DataError
 
 
@@ -52,11 +52,11 @@ class ChannelsFormat(OneFile):
                 f"{place}: its first channels are stored multiplied by the last, which loses them. Write it anew, with "
                 "the last channel as unassociated alpha, or a page for each class."
             )
-        if picture.mode not in (*NUMBER_MODES, "LA", "RGB", "RGBA", "CMYK") or picture.mode == "P":
+        if not (page.is_grey or picture.mode in ("LA", "RGB", "RGBA", "CMYK")) or picture.mode == "P":
             raise DataError(
                 f"{place}: a picture of mode {picture.mode} or with a palette, whose channels are no classes. Write a "
                 "channel, or a page of a TIFF, for each class."
             )
         if picture.mode == "1":  # white says yes, whatever the number for it
             return np.asarray(picture).astype(np.uint8)[..., None] * np.uint8(self._high)
-        return stored_numbers(page, place)[..., None] if picture.mode in NUMBER_MODES else np.asarray(picture)
+        return stored_numbers(page, place)[..., None] if page.is_grey else np.asarray(picture)

@@ -1,7 +1,8 @@
 """Pictures that hold masks: what they store, or a refusal where a decoder would change it without a word.
 
 Pillow decodes them, since it says how a file stores its pixels: it gives palette masks as indices, where OpenCV and
-TensorFlow expand them to grey levels.
+TensorFlow expand them to grey levels. Of TIFFs it reads some kinds wrong; those of one channel are decoded as images
+are (segzoo.data.decoding), the others refused. docs/sample-types.md says what each kind of sample becomes.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -17,30 +18,32 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from segzoo.data.decoding import PNG_END, damage, too_many_pixels
-from segzoo.data.headers import header
+from segzoo.data import tiff
+from segzoo.data.decoding import (
+    LOSSY_IN_TIFF,
+    PNG_END,
+    check_bmp,
+    check_page,
+    check_size,
+    damage,
+    opencv_holds,
+    page_bytes,
+    page_picture,
+    pillow_channels,
+    refused,
+    unlimited,
+)
+from segzoo.data.headers import gif_frames, header, stated_size
+from segzoo.data.tiff import Page, Tiff, is_tiff, read_tiff
 from segzoo.errors import DataError
 
-# Pillow stretches 2- and 4-bit grey PNGs to 0..255 when it unpacks them; dividing gives the stored indices back.
-GREY_STRETCH = {"L;2": 85, "L;4": 17}
+# Samples of few bits are stretched to 0..255 when they are unpacked; dividing gives the stored indices back.
+GREY_STRETCH = {"L;1": 255, "L;2": 85, "L;4": 17}
 NUMBER_MODES = ("L", "P", "1", "I", "I;16", "I;16B", "I;16L", "F")  # Pillow's modes of one channel of numbers
 _PNG = b"\x89PNG\r\n\x1a\n"
-_SMEARING = ("jpeg", "old-jpeg", "webp")  # compressions of a TIFF that change values
-# Tags of a TIFF (TIFF 6.0, section 8): bits, samples of a pixel, what a page is for, type of numbers, orientation
-_BITS, _SAMPLES, _SUBFILE, _NUMBERS, _ORIENTATION = 258, 277, 254, 339, 274
-# What undoes the turn of an orientation
-_BACK = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
-_NUMBER_TYPES = {1: "unsigned", 2: "signed", 3: "float", 5: "complex", 6: "complex"}
+_COLOURS = {tiff.CMYK: "CMYK", tiff.YCBCR: "YCbCr", tiff.LAB: "LAB"}
+_KINDS_OF_NUMBERS = {"u": "unsigned", "i": "signed", "f": "float"}
 # What a mask may be inside, whatever its ending says; Pillow knows others, of which one runs a program (EPS)
 _FORMATS = ("PNG", "TIFF", "BMP", "DIB", "GIF", "WEBP", "JPEG")
 _LARGEST = 2**31  # whole numbers from here on are no labels, and would not survive a cast to 32 bits
@@ -50,14 +53,25 @@ class Picture(NamedTuple):
     """A mask's picture, completely decoded.
 
     Attributes:
-        image: as Pillow has it.
+        image: as Pillow has it; one of mode F and a single pixel where `numbers` stand in its place.
         packing: how the file stores pixels, in Pillow's words ("L;4", "RGB;16B"); "" where it does not say.
-        signed: whether a TIFF calls its whole numbers signed, which Pillow forgets where they have 8 bits.
+        numbers: (H, W), of a TIFF of one channel that Pillow does not read as it is meant.
+        white_is_zero: whether a TIFF says so of grey; its values are turned round.
     """
 
     image: Image.Image
     packing: str
-    signed: bool = False
+    numbers: np.ndarray | None = None
+    white_is_zero: bool = False
+
+    @property
+    def is_grey(self) -> bool:
+        """Return whether it holds one channel of numbers, or indices of a palette."""
+        return self.numbers is not None or self.image.mode in NUMBER_MODES
+
+    def array(self) -> np.ndarray:
+        """Return the pixels as they were decoded, (H, W) or (H, W, C)."""
+        return np.asarray(self.image) if self.numbers is None else self.numbers
 
 
 def read_indices(path: Path, max_pixels: int) -> np.ndarray:
@@ -76,21 +90,21 @@ def read_indices(path: Path, max_pixels: int) -> np.ndarray:
     with _decoding(path) as data:
         first = header(data)
         # Pillow decodes while it holds Python's lock; plain grey OpenCV reads alike, and beside other threads
-        if first is not None and first.grey_bits in (8, 16) and data.endswith(PNG_END):
-            if first.size[0] * first.size[1] > max_pixels:
-                raise too_many_pixels(path, first.size, max_pixels)
+        plain = first is not None and first.grey_bits in (8, 16) and first.frames == 1 and opencv_holds(first.size)
+        if first is not None and plain and data.endswith(PNG_END):
+            check_size(path, first.size, max_pixels)
             mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
             if mask is not None and mask.shape == first.size[::-1]:
                 return mask
-        picture = _decoded(_opened(data, path, max_pixels))
-    check_lossless(picture.image, path, data)
+    picture = load_picture(path, max_pixels, lossless=True)
     if picture.image.format == "GIF":
         return _one_channel(np.asarray(picture.image.convert("RGB")), "P with a palette of colours", path)
-    if picture.packing.startswith("L;") and "I" in picture.packing:
+    # Of one bit, the two values can only be meant as black and white
+    if picture.white_is_zero and picture.image.mode != "1" and picture.packing != "L;1":
         raise DataError(f"{path}: a TIFF in which 0 is white, so its values may be meant inverted. Write it anew.")
     if picture.image.mode == "LA" or (picture.image.mode in ("RGB", "RGBA") and picture.image.format == "WEBP"):
         return _one_channel(np.asarray(picture.image), picture.image.mode, path)
-    if picture.image.mode not in NUMBER_MODES:
+    if not picture.is_grey:
         raise _coloured(path, picture.image.mode)
     return stored_numbers(picture, path)
 
@@ -107,10 +121,12 @@ def load_picture(path: Path, max_pixels: int, lossless: bool = False) -> Picture
         DataError: missing, unreadable, truncated, of several pages, or as the arguments say.
     """
     with _decoding(path) as data:
-        picture = _decoded(_opened(data, path, max_pixels))
-    if lossless:
-        check_lossless(picture.image, path, data)
-    return picture
+        if not is_tiff(data):
+            return _plain(data, path, max_pixels, lossless)
+        found = read_tiff(io.BytesIO(data))
+        if (pages := len(found.pages)) > 1:
+            raise _several(path, pages)
+        return _page(path, found, found.pages[0], max_pixels, lossless)
 
 
 def load_pages(path: Path, max_pixels: int, most: int) -> list[Picture]:
@@ -119,35 +135,27 @@ def load_pages(path: Path, max_pixels: int, most: int) -> list[Picture]:
     Raises:
         DataError: missing, unreadable, truncated, lossy, more than `most` pages, a page over `max_pixels`.
     """
-    pages: list[Picture] = []
     with _decoding(path) as data:
-        first = _opened(data, path, max_pixels, several=True)
-        check_lossless(first.image, path, data)
-        count = getattr(first.image, "n_frames", 1)
-        if count > most:
-            raise DataError(f"{path}: has more pages ({count}) than there are classes ({most}).")
-        for number in range(count):
-            first.image.seek(number)
-            page = _decoded(_described(first.image, path, max_pixels))
-            pages.append(page._replace(image=page.image.copy()))
-    return pages
+        if not is_tiff(data):
+            return [_plain(data, path, max_pixels, True)]
+        found = read_tiff(io.BytesIO(data))
+        if len(found.pages) > most:
+            raise DataError(f"{path}: has more pages ({len(found.pages)}) than there are classes ({most}).")
+        return [_page(path, found, page, max_pixels, True) for page in found.pages]
 
 
 def stored_numbers(picture: Picture, path: Path) -> np.ndarray:
-    """Return the numbers (H, W) of a picture of one of `NUMBER_MODES`, as the file stores them.
+    """Return the numbers (H, W) of a picture that `is_grey`, as the file stores them.
 
     Raises:
         DataError: fractions, or numbers that are none.
     """
-    image, packing, signed = picture
-    array = np.asarray(image)
+    array = picture.array()
     if array.dtype == bool:
         return array.astype(np.uint8)
-    if image.mode == "L" and signed:
-        return array.view(np.int8).astype(np.int16)
-    if packing == "I;32N" and not signed:  # 32 bits without a sign, which Pillow reads as if they had one
-        array = array.view(np.uint32)
-    if (stretch := GREY_STRETCH.get(packing, 1)) > 1:
+    if array.dtype == np.int8:  # which OpenCV cannot warp
+        return array.astype(np.int16)
+    if (stretch := GREY_STRETCH.get(picture.packing, 1)) > 1:
         return array // np.uint8(stretch)
     return compact(whole_numbers(array, path))
 
@@ -160,7 +168,7 @@ def whole_numbers(array: np.ndarray, name: object) -> np.ndarray:
     """
     if array.dtype.kind != "f":
         return array
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):  # 2^31 is more than float16 holds
         wrong = ~((np.rint(array) == array) & (np.abs(array) < _LARGEST))
     if wrong.any():
         values, counts = np.unique(array[wrong], return_counts=True)
@@ -188,10 +196,14 @@ def compact(array: np.ndarray) -> np.ndarray:
 def check_lossless(image: Image.Image, path: Path, data: bytes) -> None:
     """Raise DataError where a picture's compression changes values, so that a label could become another."""
     lossy_webp = image.format == "WEBP" and b"VP8L" not in data[:64]
-    if image.format in ("JPEG", "MPO") or lossy_webp or image.info.get("compression") in _SMEARING:
-        raise DataError(
-            f"{path}: its lossy compression changes values, and so labels. Write the mask without loss, as PNG."
-        )
+    if image.format in ("JPEG", "MPO") or lossy_webp:
+        raise _lossy(path)
+
+
+def _lossy(path: Path) -> DataError:
+    return DataError(
+        f"{path}: its lossy compression changes values, and so labels. Write the mask without loss, as PNG."
+    )
 
 
 def alpha_of(image: Image.Image) -> np.ndarray | None:
@@ -209,64 +221,86 @@ def _decoding(path: Path) -> Iterator[bytes]:
     data = None
     try:
         data = path.read_bytes()
-        yield data
+        with unlimited():
+            yield data
     except DataError:
         raise
     except Exception as error:  # decoders raise classes of all kinds for damaged data
         kind = damage(data, error)
         why: object = error if str(error) else type(error).__name__
         if isinstance(error, UnidentifiedImageError):  # Pillow would name an object in memory
-            why = "it is empty" if kind == "zero_byte" else _unknown_kind(data or b"")
+            why = "it is empty" if kind == "zero_byte" else "it is in no known picture format"
         raise DataError(
             f"{path}: cannot be read as a mask ({why}). Write the file again or remove it.", kind
         ) from error
 
 
-def _opened(data: bytes, path: Path, max_pixels: int, several: bool = False) -> Picture:
-    """Open a picture, of which only the header is read yet."""
+def _plain(data: bytes, path: Path, max_pixels: int, lossless: bool) -> Picture:
+    """Decode a picture that is no TIFF."""
     if data.startswith(_PNG) and not _intact(data):  # Pillow takes damaged pixels for sound ones
         raise DataError(
             f"{path}: cannot be read as a mask (its checksums do not fit, or it is truncated). Write the file again or "
             "remove it.",
             damage(data, ValueError()),
         )
+    if (size := stated_size(data)) is not None:
+        check_size(path, size, max_pixels)
     image = Image.open(io.BytesIO(data), formats=_FORMATS)
-    if not several and (pages := _full_pages(image)) > 1:
-        raise DataError(
-            f"{path}: holds {pages} pages or frames, of which only one can be the mask. Write it with one; pages that "
-            "are classes are read by masks: channels with mode: multilabel."
-        )
-    return _described(image, path, max_pixels)
-
-
-def _described(image: Image.Image, path: Path, max_pixels: int) -> Picture:
-    """Check the size, depth and channels of a page that is not decoded yet."""
-    if image.width * image.height > max_pixels:
-        raise too_many_pixels(path, image.size, max_pixels)
-    packing, tags = _packing(image), getattr(image, "tag_v2", {})
+    check_size(path, image.size, max_pixels)
+    if (frames := _frames(image, data)) > 1:
+        raise _several(path, frames)
+    check_bmp(path, image, data)
+    packing = _packing(image)
     if ";16" in packing and not image.mode.startswith("I"):
-        raise DataError(
-            f"{path}: colours of 16 bits, of which Pillow reads the upper 8. Write the mask with 8 bits a channel."
-        )
-    stored = tags.get(_SAMPLES, 1)
-    if stored > len(image.getbands()):
-        raise DataError(
-            f"{path}: stores {stored} channels, of which {len(image.getbands())} have a meaning that is known. Write "
-            "the mask without the others."
-        )
-    return Picture(image, packing, 2 in _tuple(tags.get(_NUMBERS, ())))
-
-
-def _decoded(picture: Picture) -> Picture:
-    """Decode a page as it is stored: Pillow turns a TIFF by its orientation, as neither images nor masks are here."""
-    image = picture.image
-    back = _BACK.get(getattr(image, "tag_v2", {}).get(_ORIENTATION, 1))
+        raise _deep_colours(path)
+    if lossless:
+        check_lossless(image, path, data)
     image.load()
-    if back is None:
-        return picture
-    stored = image.transpose(back)
-    stored.format = image.format
-    return picture._replace(image=stored)
+    return Picture(image, packing)
+
+
+def _page(path: Path, found: Tiff, page: Page, max_pixels: int, lossless: bool) -> Picture:
+    """Decode a page of a TIFF as it is stored, whatever its orientation: that is for the caller, as with images."""
+    check_page(path, page, max_pixels)
+    if lossless and page.compression in LOSSY_IN_TIFF:
+        raise _lossy(path)
+    white_is_zero = page.photometric == tiff.WHITE_IS_ZERO
+    if pillow_channels(found, page):
+        image = Image.open(io.BytesIO(page_bytes(path, found, page)), formats=("TIFF",))
+        packing = _packing(image)
+        image.load()
+        return Picture(image, packing, white_is_zero=white_is_zero)
+    if page.photometric in _COLOURS:
+        mode = _COLOURS[page.photometric]
+        raise DataError(f"{path}: a picture of mode {mode}, which has no grey values. Write it as grey PNG.")
+    if page.samples == 1:
+        numbers = page_picture(path, found, page).read().reshape(page.size[::-1])
+        return Picture(Image.new("F", (1, 1)), f"L;{page.bits}", numbers, white_is_zero)
+    if page.bits == 16 and page.photometric == tiff.RGB and page.number == "u":
+        raise _deep_colours(path)
+    kind = f"{page.samples} channels of {page.bits} bits, {_KINDS_OF_NUMBERS[page.number]}"
+    cure = "Write it as PNG, with one channel of class indices, or in grey or RGB of 8 bits without other channels."
+    raise refused(path, f"is a mask that is a TIFF of {kind}", cure)
+
+
+def _frames(image: Image.Image, data: bytes) -> int:
+    """Return how many pictures a file holds; previews behind a JPEG are none."""
+    if image.format == "GIF":
+        return len(gif_frames(data))
+    return int(getattr(image, "n_frames", 1)) if image.format in ("PNG", "WEBP") else 1
+
+
+def _several(path: Path, count: int) -> DataError:
+    return DataError(
+        f"{path}: holds {count} pages or frames, of which only one can be the mask. Write it with one; pages that "
+        "are classes are read by masks: channels with mode: multilabel."
+    )
+
+
+def _deep_colours(path: Path) -> DataError:
+    return DataError(
+        f"{path}: colours of 16 bits, of which Pillow reads the upper 8. Write the mask with 8 bits a channel."
+    )
 
 
 def _packing(image: Image.Image) -> str:
@@ -274,21 +308,6 @@ def _packing(image: Image.Image) -> str:
     tiles = getattr(image, "tile", None)
     arguments = tiles[0][3] if tiles else ""
     return arguments if isinstance(arguments, str) else str(arguments[0]) if arguments else ""
-
-
-def _full_pages(image: Image.Image) -> int:
-    """Return how many pages or frames a picture has, without the smaller copies and masks of a GeoTIFF."""
-    count = getattr(image, "n_frames", 1)
-    if image.format not in ("TIFF", "GIF", "PNG", "WEBP") or count == 1:
-        return 1
-    if image.format != "TIFF":
-        return int(count)
-    full = 1
-    for number in range(1, count):
-        image.seek(number)
-        full += not int(image.tag_v2.get(_SUBFILE, 0)) & 0b101  # type: ignore[attr-defined]
-    image.seek(0)
-    return full
 
 
 def _one_channel(array: np.ndarray, mode: str, path: Path) -> np.ndarray:
@@ -326,24 +345,3 @@ def _intact(data: bytes) -> bool:
             return True
         at = end + 4
     return False
-
-
-def _unknown_kind(data: bytes) -> str:
-    """Say what a file is that Pillow does not know; of a TIFF, which numbers it stores."""
-    if data[:2] not in (b"II", b"MM"):
-        return "it is in no known picture format"
-    try:
-        tags = ImageFileDirectory_v2(data[:8])
-        stream = io.BytesIO(data)
-        stream.seek(tags.next)
-        tags.load(stream)
-        if _BITS not in tags:
-            return "a TIFF whose directory is damaged"
-        bits, kind = _tuple(tags[_BITS])[0], _NUMBER_TYPES.get(_tuple(tags.get(_NUMBERS, 1))[0], "unknown")
-        return f"a TIFF of {tags.get(_SAMPLES, 1)} channel(s) of {bits} bits, {kind}, which Pillow does not read"
-    except Exception:  # a damaged directory
-        return "a TIFF of a kind that Pillow does not read"
-
-
-def _tuple(value: int | Sequence[int]) -> tuple[int, ...]:
-    return tuple(value) if isinstance(value, Sequence) else (value,)
