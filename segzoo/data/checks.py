@@ -141,10 +141,14 @@ class Rehearsal:
 
     def problems(self, split: str, sizes: Mapping[int, list[Size]], report: Report) -> Iterator[Problem]:
         """Yield what is wrong with a split as a whole."""
-        for check, found in ((self.check_sizes, sizes), (self.check_report, report)):
+        checks: list[Callable[[], None]] = []
+        if self.check_sizes is not None:
+            checks.append(functools.partial(self.check_sizes, sizes))
+        if self.check_report is not None:
+            checks.append(functools.partial(self.check_report, report))
+        for check in checks:
             try:
-                if check is not None:
-                    check(found)
+                check()
             except DataError as error:
                 yield Problem(split, str(error), error.kind, split)
 
