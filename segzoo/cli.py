@@ -297,7 +297,10 @@ def check_data(
         typer.Option(help="New folder for a copy without the errors that can be mended without losing anything."),
     ] = None,
 ) -> None:
-    """Read every sample of all splits once and report what is wrong; exit code 1 where there are errors."""
+    """Read every sample of all splits once, augment it as the run does, and report what is wrong.
+
+    Exit code 1 where training or its evaluation would stop at something, or an image is in two splits; else 0.
+    """
     from segzoo.config import load_config
     from segzoo.data import FolderSource, check_splits
     from segzoo.inference.data_report import DataReport, kind_table, split_table
@@ -313,12 +316,19 @@ def check_data(
         check_folder(fix)
     splits = ("train", "val", "test") if assemble.has_test_split(resolved) else ("train", "val")
     sources = {split: assemble.whole_source(resolved, split, strict=False) for split in splits}
+    if resolved.training.overfit is not None:
+        assemble.few(sources["train"], resolved.training.overfit)
     pairs: dict[str, FolderSource] = {name: s for name, s in sources.items() if isinstance(s, FolderSource)}
     if fix is not None and not pairs:
         raise SegzooError("--fix copies a data set with a folder for each split, which this is not.")
     console = _console()
     with _progress(console, "reading", sum(len(source) for source in sources.values())) as done:
-        findings = check_splits(sources, workers=max(1, section.workers), progress=done)
+        findings = check_splits(
+            sources,
+            workers=max(1, section.workers),
+            progress=done,
+            rehearsals=assemble.rehearsals(resolved, sources),
+        )
     colours = assemble.colours(resolved)
     background = assemble.background(resolved)
     title = f"{resolved.name}: check of the data"

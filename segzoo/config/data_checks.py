@@ -86,6 +86,27 @@ def transform(value: object) -> object:
     return value
 
 
+def transforms_fit(
+    transforms: Mapping[str, Sequence[Any]], classes: Sequence[str], ignore_index: int, mode: str
+) -> None:
+    """Raise ProblemAt where a transform fails on the masks of the mode, or writes labels that they cannot have.
+
+    Args:
+        transforms: key of the data section to its transforms, each checked by `transform` already.
+        classes: names of the classes.
+        ignore_index: label of ignored pixels.
+        mode: multiclass, binary or multilabel.
+    """
+    from segzoo.data.augmentation import check_labels_written
+
+    for key, entries in transforms.items():
+        for place, entry in enumerate(entries):
+            try:
+                check_labels_written(entry, len(classes), ignore_index, mode == "multilabel")
+            except ConfigError as error:
+                raise ProblemAt(("data", key, place), str(error)) from error
+
+
 def masks_section(value: object) -> object:
     """Return {format: name, **options} for a format's name or such a mapping; ValueError says what is wrong.
 

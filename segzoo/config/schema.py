@@ -390,6 +390,9 @@ class Config(Section):
             data_checks.one_band_per_channel(self.data.bands, self.model.input_channels)
         else:
             data_checks.generated_samples_fit(self.mode, self.model.input_channels)
+        transforms = {"augment": self.data.augment, "val_transforms": self.data.val_transforms}
+        if any(transforms.values()):
+            data_checks.transforms_fit(transforms, classes, self.data.ignore_index, self.mode)
         checks.one_origin_of_weights(self.training.init_from, self.model.weights)
         if self.mode == "binary":
             checks.two_classes(classes)

@@ -35,6 +35,7 @@ _LAZY = {
     "create_format": "segzoo.data.formats",
     "Pair": "segzoo.data.folder",
     "Problem": "segzoo.data.problems",
+    "Rehearsal": "segzoo.data.checks",
     "Report": "segzoo.data.checks",
     "Subset": "segzoo.data.splits",
     "TrainBatches": "segzoo.data.pipeline",

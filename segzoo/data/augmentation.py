@@ -46,10 +46,21 @@ _REFUSED = {
     "ToFloat": _SCALES,
     "ToTensorV2": _SCALES,
     "ToTensor3D": _SCALES,
+    "TextImage": "needs texts beside the sample, which a configuration cannot give",
+    "Morphological": "grows what is bright in the image and what has a high number in the mask, which are not the same "
+    "objects, and writes labels over ignored pixels or takes them away; leave it out",
     "GridElasticDeform": "writes label 0 where it leaves holes in a mask; take ElasticTransform or GridDistortion",
 }
+# Transforms that fail on every mask (H, W, classes), with what to take instead.
+_OBJECTS = "looks for objects in a mask of class indices, which a multilabel mask has not; take CoarseDropout"
+_REFUSED_IN_MULTILABEL = {"ConstrainedCoarseDropout": _OBJECTS, "MaskDropout": _OBJECTS}
 # Those that hand the fill value to OpenCV as it is, which maps four channels at a time.
-_REMAPPED = (A.ElasticTransform, A.GridDistortion, A.OpticalDistortion, A.Perspective, A.ThinPlateSpline)
+_REMAPPED = (
+    A.ElasticTransform, A.GridDistortion, A.OpticalDistortion, A.Perspective, A.PiecewiseAffine, A.ThinPlateSpline,
+)  # fmt: skip
+# Arguments that are written into masks, and the interpolations that make no labels up.
+_LABEL_ARGUMENTS = ("fill_mask", "mask_drop_value")
+_NEAREST = (cv2.INTER_NEAREST, cv2.INTER_NEAREST_EXACT)
 _EXAMPLE = "Write `- HorizontalFlip` or `- RandomCrop: {height: 256, width: 256}`."
 
 
@@ -58,17 +69,20 @@ class Augmentation:
 
     Pixels that a geometric transform brings in from outside the image get `ignore_index` in the mask, unless the
     specification sets `fill_mask`; dropout transforms (CoarseDropout, ...) leave the mask as it is.
+    CropNonEmptyMaskIfExists takes ignored pixels for empty ones, unless the specification sets `ignore_values`.
 
     Args:
         transforms: see `validate_transforms`.
         ignore_index: the label for pixels from outside the image.
+        key: the key of the configuration that messages name.
 
     Raises:
         ConfigError, UnknownNameError: as `validate_transforms`.
     """
 
-    def __init__(self, transforms: Sequence[Any], ignore_index: int):
+    def __init__(self, transforms: Sequence[Any], ignore_index: int, key: str = "data.augment"):
         self.ignore_index = ignore_index
+        self._key = key
         self._specifications = [_parse(entry, f"transform {n}") for n, entry in enumerate(_as_list(transforms), 1)]
         self._local = threading.local()  # a Compose keeps state while it runs, so each thread has its own
         self._local.chain = self._build()
@@ -105,7 +119,7 @@ class Augmentation:
         except Exception as error:  # its transforms raise classes of their own, OpenCV its own
             height, width = image.shape[:2]
             raise DataError(
-                f"data.augment failed on an image of {width} x {height} (width x height): "
+                f"{self._key} failed on an image of {width} x {height} (width x height): "
                 f"{type(error).__name__}: {error}. A crop larger than the image needs PadIfNeeded or Resize before it."
             ) from error
         new_image, new_mask = result["image"], result["mask"]
@@ -113,7 +127,7 @@ class Augmentation:
             new_image = new_image[..., None]
         if new_image.dtype != image.dtype or new_image.ndim != 3 or new_image.shape[2] != image.shape[2]:
             raise DataError(
-                f"data.augment returned an image of shape {new_image.shape} and type {new_image.dtype} instead of "
+                f"{self._key} returned an image of shape {new_image.shape} and type {new_image.dtype} instead of "
                 f"(H, W, {image.shape[2]}) {image.dtype}. Leave out transforms that normalise or convert (Normalize, "
                 "ToFloat, ToTensorV2): the model scales its input itself."
             )
@@ -148,6 +162,36 @@ def validate_transforms(transforms: Sequence[Any]) -> None:
     Augmentation(transforms, ignore_index=255)
 
 
+def check_labels_written(transform: Any, classes: int, ignore_index: int, multilabel: bool) -> None:
+    """Check a valid transform, or composition, against the masks that it is for.
+
+    Args:
+        transform: an entry of a list that `validate_transforms` takes.
+        classes: number of classes.
+        ignore_index: the label of ignored pixels.
+        multilabel: whether masks are (H, W, classes) of 0, 1 and the ignore index, and not (H, W) of class indices.
+
+    Raises:
+        ConfigError: it writes a label that no mask can have, or fails on every such mask.
+    """
+    name, arguments = next(iter(transform.items())) if isinstance(transform, Mapping) else (transform, {})
+    arguments = arguments or {}
+    if multilabel and name in _REFUSED_IN_MULTILABEL:
+        raise ConfigError(f"{name} {_REFUSED_IN_MULTILABEL[name]}.")
+    labels = {0, 1} if multilabel else set(range(classes))
+    for argument in _LABEL_ARGUMENTS:
+        given = arguments.get(argument)
+        for label in given if isinstance(given, Sequence) else [] if given is None else [given]:
+            if label not in labels | {ignore_index}:
+                raise ConfigError(
+                    f"{name}: {argument} is {label}, which is neither a label (0 to {max(labels)}) nor the ignore "
+                    f"index ({ignore_index})."
+                )
+    if issubclass(_known()[name], A.BaseCompose):
+        for nested in arguments["transforms"]:
+            check_labels_written(nested, classes, ignore_index, multilabel)
+
+
 def _as_list(transforms: Any) -> Sequence[Any]:
     if isinstance(transforms, (str, Mapping)) or not isinstance(transforms, Sequence):
         raise ConfigError(f"data.augment must be a list of transforms, not {transforms!r}. {_EXAMPLE}")
@@ -178,6 +222,11 @@ def _parse(entry: Any, where: str) -> Specification:
                 f"Its arguments: {', '.join(allowed)}."
             )
     values = {str(key): _constant(value, f"{where}, {name}") for key, value in arguments.items()}
+    if values.get("mask_interpolation", cv2.INTER_NEAREST) not in _NEAREST:
+        raise ConfigError(
+            f"data.augment, {where}: {name} with mask_interpolation {arguments['mask_interpolation']} mixes labels "
+            "into others: between the classes 1 and 3 it would write 2. Leave it out, or write cv2.INTER_NEAREST."
+        )
     if issubclass(kind, A.BaseCompose):
         if not values.get("transforms"):
             raise ConfigError(f"data.augment, {where}: {name} needs the argument transforms, a list that is not empty.")
@@ -195,14 +244,17 @@ def _instance(specification: Specification, ignore_index: int, where: str = "") 
     if issubclass(kind, A.BaseCompose):
         nested = [_instance(item, ignore_index) for item in arguments["transforms"]]
         return _construct(kind, {**arguments, "transforms": nested}, where)
-    fill = inspect.signature(kind).parameters.get("fill_mask")
+    parameters = inspect.signature(kind).parameters
+    if "ignore_values" in parameters:
+        arguments = {"ignore_values": [ignore_index], **arguments}
+    fill = parameters.get("fill_mask")
     if fill is not None and fill.default is not None:  # None, in the dropout transforms, leaves the mask untouched
         arguments = {"fill_mask": ignore_index, **arguments}
         filled = arguments["fill_mask"]
         if issubclass(kind, _REMAPPED) and isinstance(filled, int | float):
             # OpenCV takes one number as that of the first channel, and 0 for the next three.
             arguments["fill_mask"] = (filled,) * 4
-    if any(parameter in inspect.signature(kind).parameters for parameter in ("strict", "kwargs")):
+    if any(parameter in parameters for parameter in ("strict", "kwargs")):
         # Without it, albumentations turns some unusable values into a warning and all-default arguments.
         arguments = {**arguments, "strict": True}
     return _construct(kind, arguments, where)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import collections
+import functools
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeVar
@@ -14,7 +15,7 @@ import numpy as np
 
 from segzoo.data.duplicates import Fingerprint, fingerprint, near_pairs
 from segzoo.data.problems import Problem
-from segzoo.data.sources import Sample, Source
+from segzoo.data.sources import Sample, Size, Source
 from segzoo.data.value_range import DARK, is_dark, suggested_for
 from segzoo.errors import DataError
 
@@ -123,8 +124,37 @@ class _Counts(NamedTuple):
         return not self.pixels.any() if self.overlapping else self.pixels[0] == self.labelled
 
 
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a run does with the samples of a split before its network gets them.
+
+    Attributes:
+        prepare: takes a sample's index and the sample as it is stored, and returns the sizes (height, width) that it
+            has in batches; DataError where a transform fails.
+        check_sizes: takes the sizes by index; DataError where they cannot share batches. None: they need not.
+        check_report: takes what was found in the split; DataError where the run cannot use that. None: it does not.
+    """
+
+    prepare: Callable[[int, Sample], list[Size]]
+    check_sizes: Callable[[Mapping[int, list[Size]]], None] | None = None
+    check_report: Callable[[Report], None] | None = None
+
+    def problems(self, split: str, sizes: Mapping[int, list[Size]], report: Report) -> Iterator[Problem]:
+        """Yield what is wrong with a split as a whole."""
+        checks: list[Callable[[], None]] = []
+        if self.check_sizes is not None:
+            checks.append(functools.partial(self.check_sizes, sizes))
+        if self.check_report is not None:
+            checks.append(functools.partial(self.check_report, report))
+        for check in checks:
+            try:
+                check()
+            except DataError as error:
+                yield Problem(split, str(error), error.kind, split)
+
+
 class _Look(NamedTuple):
-    """All that is kept of one sample."""
+    """All that is kept of one sample; `sizes` are those in batches, or why there are none."""
 
     counts: _Counts
     print: Fingerprint
@@ -132,6 +162,7 @@ class _Look(NamedTuple):
     constant: bool
     thumbnail: Thumbnail | None
     dark: bool = False
+    sizes: list[Size] | Problem | None = None
 
 
 def check_source(source: Source, workers: int = 2, progress: Callable[[int], None] | None = None) -> Report:
@@ -162,6 +193,7 @@ def check_splits(
     workers: int = 2,
     progress: Callable[[int], None] | None = None,
     thumbnails: int = 8,
+    rehearsals: Mapping[str, Rehearsal] | None = None,
 ) -> Findings:
     """Read every sample of every split once, and look for all that `segzoo.data.problems` lists.
 
@@ -174,6 +206,7 @@ def check_splits(
         workers: threads that read.
         progress: called after each sample with the number read so far, in the calling thread.
         thumbnails: samples of each split to keep for a sheet.
+        rehearsals: name of a split to what a run does with its samples, which is tried on each; others are only read.
     """
     reports: dict[str, Report] = {}
     looks: dict[str, dict[str, _Look]] = {}
@@ -186,24 +219,26 @@ def check_splits(
         known = {problem.message for problem in problems}
         problems += [replace(problem, split=split) for problem in listed if problem.message not in known]
         shown = set(np.linspace(0, len(source) - 1, min(thumbnails, len(source))).astype(int).tolist())
-
-        def read(index: int, source: Source = source, split: str = split, shown: set[int] = shown) -> _Look | Problem:
-            try:
-                return _look(source[index], source, split if index in shown else None)
-            except DataError as error:
-                return Problem(source.ids[index], str(error), error.kind, split)
-
+        rehearsal = (rehearsals or {}).get(split)
+        sizes: dict[int, list[Size]] = {}
+        read = functools.partial(_read, source, split, shown, rehearsal)
         for index, found in enumerate(_in_order(read, len(source), workers)):
             if isinstance(found, Problem):
                 totals.add(found)
             else:
                 totals.add(found.counts)
                 seen[source.ids[index]] = found
+                if isinstance(found.sizes, Problem):
+                    problems.append(found.sizes)
+                elif found.sizes is not None:
+                    sizes[index] = found.sizes
             done += 1
             if progress is not None:
                 progress(done)
         reports[split] = totals.report()
         problems += reports[split].problems
+        if rehearsal is not None:
+            problems += rehearsal.problems(split, sizes, reports[split])
         if (range_needed := suggested_for(source)) is not None:
             problems.append(Problem(split, f"{split}: {range_needed}", "value_range", split))
         problems += _of_samples(split, seen, tell_dark=range_needed is None)
@@ -281,6 +316,23 @@ def _counts(mask: np.ndarray, source: Source) -> _Counts:
         return _Counts(pixels, mask.size - ignored, ignored, size)
     valid = mask[mask != source.ignore_index]
     return _Counts(np.bincount(valid, minlength=classes)[:classes], valid.size, mask.size - valid.size, size)
+
+
+def _read(
+    source: Source, split: str, shown: Collection[int], rehearsal: Rehearsal | None, index: int
+) -> _Look | Problem:
+    """Read a sample and reduce it to what is kept of it, with a thumbnail where its index is among those `shown`."""
+    try:
+        sample = source[index]
+    except DataError as error:
+        return Problem(source.ids[index], str(error), error.kind, split)
+    look = _look(sample, source, split if index in shown else None)
+    if rehearsal is None:
+        return look
+    try:
+        return look._replace(sizes=rehearsal.prepare(index, sample))
+    except DataError as error:
+        return look._replace(sizes=Problem(sample.id, str(error), error.kind, split))
 
 
 def _look(sample: Sample, source: Source, split: str | None) -> _Look:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -16,7 +16,7 @@ import numpy as np
 
 from segzoo.data.augmentation import Augmentation
 from segzoo.data.crop import Crop
-from segzoo.data.sources import Sample, Source
+from segzoo.data.sources import Sample, Size, Source
 from segzoo.errors import DataError
 
 _absl = logging.getLogger("absl")
@@ -26,6 +26,8 @@ import grain  # noqa: E402
 
 _absl.setLevel(_level)
 
+_TRIED = 2  # copies of a sample that `TrainBatches.rehearse` makes at most
+_NAMED = 5  # sizes that a message lists
 _ENDLESS = 2**62  # the length of a data set that repeats for ever
 _EVAL_SEED = 0  # evaluation transforms should not be random; if they are, they are the same every time
 
@@ -101,7 +103,7 @@ class TrainBatches:
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Make the batch of one step (0, 1, ...) in this thread: (B, H, W, 3) uint8 and (B, H, W) integers."""
         samples = self.samples(step)
-        _check_sizes(samples)
+        _check_sizes((sample.id, sample.image.shape[:2]) for sample in samples)
         masks = [sample.mask if self.target is None else self.target(sample.mask) for sample in samples]
         return np.stack([sample.image for sample in samples]), np.stack(masks)
 
@@ -120,7 +122,44 @@ class TrainBatches:
 
     def sample(self, index: int, epoch: int, copy: int = 0) -> Sample:
         """Make sample `index` as it is in an epoch (0, 1, ...), the `copy`-th time that it comes there (0, 1, ...)."""
-        sample = self.source[index]
+        return self._prepared(self.source[index], index, epoch, copy)
+
+    def rehearse(self, index: int, sample: Sample) -> list[Size]:
+        """Crop and augment a sample that was read from place `index` as in the first epoch.
+
+        Where it comes there several times (`factors`, a source smaller than a batch), twice: enough to tell whether its
+        size is the same each time.
+
+        Returns:
+            (height, width) of each.
+
+        Raises:
+            DataError: a transform fails on it.
+        """
+        times = int(np.count_nonzero(self._order(0) == index)) if len(self._order(0)) > len(self.source) else 1
+        prepared = [self._prepared(sample, index, 0, copy) for copy in range(min(max(1, times), _TRIED))]
+        return [made.image.shape[:2] for made in prepared]
+
+    def check_sizes(self, sizes: Mapping[int, Sequence[Size]], one_size: bool) -> None:
+        """Check that samples of these sizes can share batches, whatever the order that they come in.
+
+        Args:
+            sizes: index of each sample to what `rehearse` returned.
+            one_size: whether all batches must have the size that the first two have, see `check_size`.
+
+        Raises:
+            DataError: they cannot; the message names samples of different sizes.
+        """
+        if self.batch_size > 1:
+            _check_sizes((self.source.ids[index], size) for index, found in sizes.items() for size in found)
+        elif one_size and len(sizes) > 1:
+            found = [(index, sizes[index][0]) for index in self._order(0).tolist() if index in sizes]
+            expected = size_of_all(found[0][1], found[1][1])
+            for index, size in found:
+                check_size(expected, size, self.source.ids[index])
+
+    def _prepared(self, sample: Sample, index: int, epoch: int, copy: int) -> Sample:
+        """Crop and augment a sample with the seeds of its place, epoch and copy."""
         if self.augmentation is None and self.crop is None:
             return sample
         seeds = np.random.SeedSequence([self.seed, epoch, index, copy]).generate_state(2, np.uint64)
@@ -195,8 +234,14 @@ class EvalBatches:
         if waiting:
             yield _stack(waiting)
 
+    def rehearse(self, index: int, sample: Sample) -> list[Size]:
+        """Augment a sample as the evaluation does; returns its (height, width), DataError where a transform fails."""
+        return [self._prepared(sample).image.shape[:2]]
+
     def _read(self, position: int) -> Sample:
-        sample = self.source[self.indices[position]]
+        return self._prepared(self.source[self.indices[position]])
+
+    def _prepared(self, sample: Sample) -> Sample:
         return sample if self.augmentation is None else _augment(sample, self.augmentation, _EVAL_SEED)
 
 
@@ -218,7 +263,7 @@ def _augment(sample: Sample, augmentation: Augmentation, seed: int) -> Sample:
     try:
         image, mask = augmentation(sample.image, sample.mask, seed)
     except DataError as error:
-        raise DataError(f"sample {sample.id}: {error}") from error
+        raise DataError(f"sample {sample.id}: {error}", "augmentation") from error
     return Sample(image, mask, sample.id)
 
 
@@ -226,14 +271,35 @@ def _stack(samples: list[Sample]) -> tuple[np.ndarray, np.ndarray, list[str]]:
     return np.stack([s.image for s in samples]), np.stack([s.mask for s in samples]), [s.id for s in samples]
 
 
-def _check_sizes(samples: list[Sample]) -> None:
-    """Raise DataError unless all samples of a batch have one size."""
-    by_size: dict[tuple[int, ...], str] = {}
-    for sample in samples:
-        by_size.setdefault(sample.image.shape[:2], sample.id)
-    if len(by_size) > 1:
-        sizes = ", ".join(f"{name} is {shape[1]} x {shape[0]}" for shape, name in by_size.items())
+def size_of_all(first: Size, second: Size) -> Size | None:
+    """Return the (height, width) that all batches of a run must have, as its first two; None where these differ.
+
+    Under TensorFlow a training step is traced for one size, or for any.
+    """
+    return first if first == second else None
+
+
+def check_size(expected: Size | None, found: Size, name: str = "") -> None:
+    """Raise DataError for a batch of another size than that of all, `size_of_all`; `name`: the sample in it."""
+    if expected is not None and found != expected:
         raise DataError(
-            f"The samples of one batch differ in size (width x height): {sizes}. Bring all to one size in "
-            "data.augment: PadIfNeeded and RandomCrop, or Resize."
+            f"The first training batches are {expected[0]}x{expected[1]} pixels, a later one is "
+            f"{found[0]}x{found[1]}{f' ({name})' if name else ''}. Give all samples one size: add Resize or "
+            "PadIfNeeded and RandomCrop to data.augment.",
+            "batch",
+        )
+
+
+def _check_sizes(named: Iterable[tuple[str, Size]]) -> None:
+    """Raise DataError unless the samples of a batch, (id, size), have one size."""
+    by_size: dict[Size, str] = {}
+    for name, size in named:
+        by_size.setdefault(size, name)
+    if len(by_size) > 1:
+        sizes = [f"{name} is {size[1]} x {size[0]}" for size, name in by_size.items()]
+        more = f" and {len(sizes) - _NAMED:,} more sizes" if len(sizes) > _NAMED else ""
+        raise DataError(
+            f"The samples of one batch differ in size (width x height): {', '.join(sizes[:_NAMED])}{more}. Bring all "
+            "to one size in data.augment: PadIfNeeded and RandomCrop, or Resize.",
+            "batch",
         )

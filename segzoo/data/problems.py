@@ -16,7 +16,8 @@ class Kind(NamedTuple):
             worse for it; note: worth knowing, often intended.
         title: the problem in a few words.
         cure: what to do about it.
-        fix: what `segzoo check-data --fix FOLDER` does about it in the copy; "" where that is the user's decision.
+        fix: what `segzoo check-data --fix FOLDER` does about it in the copy; "" where that is the user's decision or
+            the samples are sound and the configuration is not.
     """
 
     severity: Severity
@@ -59,6 +60,13 @@ KINDS: dict[str, Kind] = {
         _LEFT_OUT,
     ),
     "unusable": Kind("error", "unusable sample", "See the message.", _LEFT_OUT),
+    "augmentation": Kind(
+        "error", "transform that fails", "Correct data.augment, or data.val_transforms where it is an evaluation's."
+    ),
+    "batch": Kind("error", "sizes that share no batch", "Set data.crop, or Resize or PadIfNeeded and RandomCrop."),
+    "class_weights": Kind(
+        "error", "no pixels to weigh classes by", "Add masks that show classes, or give class_weights as a list."
+    ),
     "leak": Kind(
         "error",
         "same image in two splits",

@@ -16,6 +16,7 @@ from segzoo.data.folder import FolderSource
 from segzoo.data.formats import FindsMasks
 from segzoo.data.images import exif_orientation, turned
 from segzoo.data.masks import check_labels
+from segzoo.data.problems import KINDS
 from segzoo.errors import DataError
 from segzoo.files import replacing
 
@@ -55,7 +56,8 @@ def repair(sources: Mapping[str, FolderSource], findings: Findings, out: Path) -
     for source in sources.values():
         if isinstance(source.format, FindsMasks) or any(set("*{") & set(str(folder)) for folder in source.folders):
             raise DataError("--fix copies data sets of one folder of images and one of masks, a file for each image.")
-    bad = {(p.split, p.id): p for p in findings.problems if p.severity == "error" and p.kind != "leak"}
+    errors = [problem for problem in findings.problems if problem.severity == "error" and KINDS[problem.kind].fix]
+    bad = {(problem.split, problem.id): problem for problem in errors if problem.kind != "leak"}
     # Which of the two belongs to the mask nobody knows; their problem is named after a file
     bad |= {(p.split, Path(p.id).stem): p for p in findings.problems if p.kind == "same_stem"}
     done: list[dict[str, str]] = []

@@ -6,6 +6,8 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+Size = tuple[int, int]  # height and width in pixels
+
 
 class Sample(NamedTuple):
     """One image with its labels.

@@ -213,9 +213,10 @@ def _histogram(findings: Findings, colours: np.ndarray) -> bytes:
         axes.barh(places, shares, height=thickness, color=shades[position] / 255, label=for_plot(split))
     axes.set_yticks(range(len(names)), [for_plot(name) for name in names])
     axes.invert_yaxis()
-    axes.set_xscale("log")
     every = [100 * r.pixels[name] / max(1, sum(r.pixels.values())) for r in findings.splits.values() for name in names]
     smallest = min((share for share in every if share > 0), default=1.0)
+    if any(every):  # without a pixel there is nothing that the scale could show
+        axes.set_xscale("log")
     axes.set_xlim(max(1e-4, smallest / 3), 100)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("% of the split's labelled pixels, logarithmic")

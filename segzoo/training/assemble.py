@@ -41,12 +41,12 @@ def build_source(config: Config, split: str, strict: bool = True) -> Source:
         DataError: samples that cannot be used, or no test split.
     """
     if config.training.overfit is not None and split != "test":
-        return _few(whole_source(config, "train", strict), config.training.overfit)
+        return few(whole_source(config, "train", strict), config.training.overfit)
     return whole_source(config, split, strict)
 
 
-def _few(source: Source, count: int) -> Source:
-    """`count` samples spread evenly over the source: neighbours often look alike."""
+def few(source: Source, count: int) -> Source:
+    """`count` samples spread evenly over the source: neighbours often look alike; DataError where it has fewer."""
     if count > len(source):
         raise DataError(f"training.overfit is {count}, but the training split has {len(source)} sample(s).")
     return data.Subset(source, np.linspace(0, len(source) - 1, count).round().astype(int).tolist())
@@ -239,6 +239,25 @@ def target_maker(config: Config) -> Callable[[np.ndarray], np.ndarray] | None:
     )
 
 
+def rehearsals(config: Config, sources: Mapping[str, Source]) -> dict[str, data.Rehearsal]:
+    """What the run does with the samples of each split before its network gets them, for `data.check_splits`."""
+    one_size = keras.backend.backend() == "tensorflow"  # see `feed.Feed`
+    found = {}
+    for split, source in sources.items():
+        if split == "train":  # without `oversample`, which would read all masks once more
+            batches = _augmented(config, source, _repeated(config, source))
+            check_sizes = functools.partial(batches.check_sizes, one_size=one_size)
+            found[split] = data.Rehearsal(batches.rehearse, check_sizes, functools.partial(_check_weights, config))
+        else:
+            found[split] = data.Rehearsal(eval_batches(config, source).rehearse)
+    return found
+
+
+def _check_weights(config: Config, report: data.Report) -> None:
+    """Raise DataError where no class weights can be made from what was found in the training split."""
+    class_weights(config, ClassPixels(report.fingerprint, report.pixels, report.shown_in))
+
+
 def train_batches(config: Config, source: Source, rows: range | None = None) -> data.TrainBatches:
     """Endless augmented batches of the training split, or of each the rows that this process makes."""
     section = config.data
@@ -247,6 +266,13 @@ def train_batches(config: Config, source: Source, rows: range | None = None) -> 
         source = data.DiskCachedSource(source, section.disk_cache.folder, section.disk_cache.max_mb * 2**20)
     if section.cache_mb:
         source = data.CachedSource(source, section.cache_mb * 2**20)
+    return _augmented(config, source, factors, rows)
+
+
+def _augmented(
+    config: Config, source: Source, factors: np.ndarray | None, rows: range | None = None
+) -> data.TrainBatches:
+    section = config.data
     augmentation = data.Augmentation(section.augment, section.ignore_index) if section.augment else None
     return data.TrainBatches(
         source,
@@ -266,7 +292,12 @@ def _factors(config: Config, source: Source) -> np.ndarray | None:
     section = config.data
     if section.oversample is not None:
         return section.repeats * data.repeat_factors(data.presence(source, section.workers), section.oversample)
-    return None if section.repeats == 1 else np.full(len(source), float(section.repeats))
+    return _repeated(config, source)
+
+
+def _repeated(config: Config, source: Source) -> np.ndarray | None:
+    """The same number of times for each training sample; None: once."""
+    return None if config.data.repeats == 1 else np.full(len(source), float(config.data.repeats))
 
 
 def _crop(config: Config) -> data.Crop | None:
@@ -293,7 +324,9 @@ def steps_per_epoch(config: Config, batches: data.TrainBatches) -> int:
 def eval_batches(config: Config, source: Source, part: tuple[int, int] = (0, 1)) -> data.EvalBatches:
     """Every sample once, in order, or (index, count) of several processes' shares of them."""
     section = config.data
-    transforms = data.Augmentation(section.val_transforms, section.ignore_index) if section.val_transforms else None
+    transforms = None
+    if section.val_transforms:
+        transforms = data.Augmentation(section.val_transforms, section.ignore_index, "data.val_transforms")
     return data.EvalBatches(source, section.eval_batch_size, section.workers, transforms, part)
 
 
@@ -332,10 +365,22 @@ def weight_schemes(config: Config) -> dict[str, str]:
 
 
 def class_weights(config: Config, counted: ClassPixels) -> dict[str, list[float]]:
-    """The weights that `weight_schemes` stand for: name of the loss to one weight per class."""
+    """The weights that `weight_schemes` stand for: name of the loss to one weight per class.
+
+    Raises:
+        DataError: no pixel of any class was counted.
+    """
+    schemes = weight_schemes(config)
+    if schemes and not any(counted.pixels.values()):
+        name, scheme = next(iter(schemes.items()))
+        raise DataError(
+            f"loss.{name}.class_weights is {scheme}, but no mask of the training split shows a pixel of any class "
+            "to count. Add masks that show classes, or give class_weights as a list.",
+            "class_weights",
+        )
     names = class_names(config)
     pixels, shown_in = ([of[name] for name in names] for of in (counted.pixels, counted.shown_in))
-    return {name: losses.class_weights(scheme, pixels, shown_in) for name, scheme in weight_schemes(config).items()}
+    return {name: losses.class_weights(scheme, pixels, shown_in) for name, scheme in schemes.items()}
 
 
 def build_loss(config: Config, counted: ClassPixels | None = None) -> keras.losses.Loss:

@@ -9,7 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from segzoo.errors import DataError
+from segzoo.data.pipeline import check_size, size_of_all
+from segzoo.data.sources import Size
 
 Batch = tuple[np.ndarray, np.ndarray]
 
@@ -26,6 +27,7 @@ class Feed:
         self._batches = batches
         self._outputs = outputs
         self._shape: tuple = ()
+        self._size: Size | None = None  # of all batches, where they have one
         self._target: tuple[tuple, str, str] | None = None
         self._reader: Generator[Batch, None, None] | None = None
         self._reading = threading.Lock()
@@ -85,7 +87,8 @@ class Feed:
             reader = self._guarded(0)
             (images, targets), (others, _) = next(reader), next(reader)
             reader.close()
-            size = images.shape[1:3] if images.shape == others.shape else (None, None)
+            self._size = size_of_all(images.shape[1:3], others.shape[1:3])
+            size = self._size or (None, None)
             self._shape = (images.shape[0], *size, images.shape[3])
             self._target = ((images.shape[0], *size, *targets.shape[3:]), targets.dtype.name, images.dtype.name)
         return self._shape, *self._target
@@ -93,13 +96,7 @@ class Feed:
     def _guarded(self, step: int) -> Generator[Batch, None, None]:
         try:
             for images, masks in self._batches(step):
-                expected = self._shape
-                if expected and None not in expected and images.shape != expected:
-                    raise DataError(
-                        f"The first training batches are {expected[1]}x{expected[2]} pixels, a later one is "
-                        f"{images.shape[1]}x{images.shape[2]}. Give all samples one size: add Resize or "
-                        "PadIfNeeded and RandomCrop to data.augment."
-                    )
+                check_size(self._size, images.shape[1:3])
                 yield images, masks.astype("int32", copy=False) if masks.dtype.kind in "iu" else masks
         except Exception as error:
             # TensorFlow would turn it into a wall of text; the loop raises the original instead.

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from segzoo.data import Augmentation, validate_transforms
-from segzoo.data.augmentation import _REFUSED, _known
+from segzoo.data.augmentation import _REFUSED, _REFUSED_IN_MULTILABEL, _known, check_labels_written
 from segzoo.errors import ConfigError, DataError, UnknownNameError
 
 IGNORE = 200
@@ -86,7 +86,7 @@ def test_every_transform_works_or_is_refused_before_a_sample_is_read(image, mask
     }
     refused = set()
     for name, kind in _known().items():
-        if issubclass(kind, A.BaseCompose) or name in ("TextImage", "MaskDropout"):  # a font; masks of objects
+        if issubclass(kind, A.BaseCompose):
             continue
         try:
             augmentation = Augmentation([{name: {"p": 1.0, **needed.get(name, {})}}], IGNORE)
@@ -96,6 +96,13 @@ def test_every_transform_works_or_is_refused_before_a_sample_is_read(image, mask
             continue
         new_image, new_mask = augmentation(image, mask, 3)
         assert new_image.dtype == np.uint8 and set(np.unique(new_mask)) <= {3, 7, 11, IGNORE}, name
+        if name in _REFUSED_IN_MULTILABEL:
+            continue
+        for channels in (1, 3, 7):
+            layers = (mask[..., None] % np.arange(2, channels + 2) == 0).astype(np.uint8)
+            new_image, new_layers = augmentation(image, layers, 3)
+            assert new_layers.shape == (*new_image.shape[:2], channels), name
+            assert set(np.unique(new_layers)) <= {0, 1, IGNORE}, name
     assert refused == set(_REFUSED) & set(_known())
 
 
@@ -113,7 +120,79 @@ def test_no_geometric_transform_invents_a_label(image, mask):
         tried.append(name)
         labels = set(np.unique(np.concatenate([m.ravel() for m in found])))
         assert labels <= {3, 7, 11, IGNORE}, name
-    assert {"Affine", "D4", "PiecewiseAffine", "Morphological", "RandomScale", "Transpose"} <= set(tried)
+    assert {"Affine", "D4", "PiecewiseAffine", "RandomScale", "Transpose"} <= set(tried)
+
+
+# What a transform of a multilabel mask is compared with; those whose crop depends on the mask are not.
+BY_POSITION = {name: options for name, options in BORDERS.items() if name not in ("Affine", "ShiftScaleRotate")} | {
+    "D4": {"p": 1.0},
+    "HorizontalFlip": {"p": 1.0},
+    "PiecewiseAffine": {"scale": [0.1, 0.2], "p": 1.0},
+    "RandomGridShuffle": {"p": 1.0},
+    "RandomResizedCrop": {"size": [24, 24]},
+    "RandomScale": {"scale_limit": [0.3, 0.4], "p": 1.0},
+    "Resize": {"height": 32, "width": 40},
+    "Transpose": {"p": 1.0},
+}
+
+
+@pytest.mark.parametrize("name", BY_POSITION)
+def test_a_multilabel_mask_is_transformed_as_class_indices_are(name, image):
+    """The classes of a mask apart and together: the same pixels in the same places, the ignored ones too."""
+    labels = np.random.default_rng(3).integers(0, 6, (9, 12)).astype(np.uint8).repeat(8, 0).repeat(8, 1)
+    labels[20:40, 30:50] = IGNORE
+    layers = (labels[..., None] == np.arange(6)).astype(np.uint8)
+    layers[labels == IGNORE] = IGNORE
+    augmentation = Augmentation([{name: BY_POSITION[name]}], IGNORE)
+    for seed in range(2):
+        expected = augmentation(image, labels, seed)[1]
+        found = augmentation(image, layers, seed)[1]
+        np.testing.assert_array_equal(found == IGNORE, np.repeat((expected == IGNORE)[..., None], 6, axis=2))
+        np.testing.assert_array_equal(found == 1, expected[..., None] == np.arange(6))
+
+
+def test_crop_of_what_is_not_empty_takes_ignored_pixels_for_empty_ones(image):
+    mask = np.full((72, 96), IGNORE, np.uint8)
+    mask[:, :8] = 0
+    mask[60:, 90:] = 1
+    for layers in (mask, np.where(mask == IGNORE, IGNORE, mask == 1).astype(np.uint8)[..., None]):
+        augmentation = Augmentation([{"CropNonEmptyMaskIfExists": {"height": 16, "width": 16}}], IGNORE)
+        assert all((augmentation(image, layers, seed)[1] == 1).any() for seed in range(20))
+
+
+@pytest.mark.parametrize("name", ["Affine", "Resize"])
+def test_labels_are_never_mixed(name):
+    options = {"Affine": {"rotate": 30}, "Resize": {"height": 9, "width": 9}}[name]
+    for given in (1, "cv2.INTER_CUBIC"):
+        with pytest.raises(ConfigError, match=f"{name} with mask_interpolation .* mixes labels.*cv2.INTER_NEAREST"):
+            validate_transforms([{name: {**options, "mask_interpolation": given}}])
+    validate_transforms([{name: {**options, "mask_interpolation": "cv2.INTER_NEAREST"}}])
+
+
+@pytest.mark.parametrize(
+    ("entry", "multilabel", "message"),
+    [
+        ("MaskDropout", True, "MaskDropout looks for objects .* CoarseDropout"),
+        ({"ConstrainedCoarseDropout": {"mask_indices": [1]}}, True, "ConstrainedCoarseDropout looks for"),
+        ({"OneOf": {"transforms": ["Blur", {"MaskDropout": None}]}}, True, "MaskDropout looks for"),
+        ({"Pad": {"padding": 2, "fill_mask": 3}}, False, r"Pad: fill_mask is 3, .* label \(0 to 2\) nor .* \(200\)"),
+        ({"Pad": {"padding": 2, "fill_mask": 2}}, True, r"Pad: fill_mask is 2, .* label \(0 to 1\)"),
+        ({"Perspective": {"fill_mask": [0, 0.5]}}, False, "Perspective: fill_mask is 0.5"),
+        ({"CoarseDropout": {"fill_mask": 255}}, False, "CoarseDropout: fill_mask is 255"),
+        ({"PixelDropout": {"mask_drop_value": -1}}, False, "PixelDropout: mask_drop_value is -1"),
+    ],
+)
+def test_labels_that_no_mask_has_are_not_written(entry, multilabel, message):
+    validate_transforms([entry])
+    with pytest.raises(ConfigError, match=message):
+        check_labels_written(entry, 3, IGNORE, multilabel)
+
+
+def test_labels_that_masks_have_may_be_written():
+    for entry in ("MaskDropout", {"Pad": {"padding": 2, "fill_mask": 2}}, {"CoarseDropout": {"fill_mask": IGNORE}}):
+        check_labels_written(entry, 3, IGNORE, multilabel=False)
+    for entry in ("Blur", {"Pad": {"padding": 2, "fill_mask": 1}}, {"Pad": {"padding": 2, "fill_mask": IGNORE}}):
+        check_labels_written(entry, 3, IGNORE, multilabel=True)
 
 
 def test_fill_mask_given_by_the_user_wins(image, mask):
