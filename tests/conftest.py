@@ -18,7 +18,7 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # With oneDNN TensorFlow keeps a copy of every kernel that a process ever ran: 19 GiB after a hundred networks.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-# Whatever XLA compiles here runs a few times at most: it need not be fast, and compiling it well takes three times as long.
+# What XLA compiles here runs a few times at most: it need not be fast, and compiling it well takes three times as long.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 CAMVID = Path(__file__).parents[2] / "shared" / "data" / "camvid"
 
