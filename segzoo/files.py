@@ -10,6 +10,7 @@ import errno
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -102,7 +103,12 @@ def replacing(path: Path, previous: Path | None = None) -> Iterator[Path]:
 
 
 def _is_device(path: Path) -> bool:
-    return path.exists() and not path.is_file() and not path.is_dir()
+    """Whether there is something at `path` that is neither a file nor a folder: a device, a pipe, a socket."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # what is wrong with the path, writing says
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 def _temporary_of(path: Path) -> Path:

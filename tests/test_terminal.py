@@ -18,8 +18,10 @@ import numpy as np
 import pytest
 
 from segzoo import files
+from segzoo.__main__ import main
 from segzoo.errors import StorageError
 from segzoo.terminal import SteadyStream
+from segzoo.training.interrupts import CTRL_C_CODE, EXIT_CODE
 from segzoo.training.logs import TensorBoardLog
 
 RUN = "from segzoo.cli import main; main()"
@@ -131,6 +133,40 @@ def test_a_signal_stops_what_has_nothing_to_save_also_while_output_is_blocked(tm
         process.send_signal(sent)
         assert process.wait(30) == code
         assert process.stderr.read().decode().startswith(f"{sent.name}: stopped.")
+
+
+# The command, which gets a signal at the moment at which it begins to import the command line.
+WHILE_IMPORTING = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "segzoo.cli":
+            os.kill(os.getpid(), int(sys.argv[1]))
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Finder())
+from segzoo.__main__ import main
+main(["--version"])
+"""
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, EXIT_CODE), (signal.SIGINT, CTRL_C_CODE)])
+def test_a_signal_while_the_command_is_being_imported_is_no_traceback(sent, code):
+    command = [sys.executable, "-c", WHILE_IMPORTING, str(int(sent))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr == f"{sent.name}: stopped. Nothing had begun yet.\n"
+
+
+def test_the_command_gives_signals_back_before_it_runs(monkeypatch):
+    before, found = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)], []
+    monkeypatch.setattr(
+        "segzoo.cli.main",
+        lambda given: found.extend([given, *map(signal.getsignal, (signal.SIGINT, signal.SIGTERM))]),
+    )
+    main(["decoders"])
+    assert found == [["decoders"], *before]
 
 
 def test_a_stream_writes_what_its_encoding_lacks_as_escapes(tmp_path):
