@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from segzoo import weights
 from segzoo.errors import WeightsError
 
-CASES = int(os.environ.get("SEGZOO_FUZZ_CASES", "150"))
+CASES = int(os.environ.get("SEGZOO_FUZZ_CASES", "50"))
 WANTED = {"head/conv/0": (3, 3, 4, 2), "head/conv/1": (2,), "stem/0": (4, 5)}
 SIGNATURE = {"model": "fpn_resnet18", "backbone": "resnet18", "preprocessing": {"scale": 1.0, "mean": 0, "std": 1}}
 JSON = st.recursive(
