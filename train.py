@@ -2,7 +2,7 @@
 
 import sys
 
-from segzoo.cli import main
+from segzoo.__main__ import main
 
 if __name__ == "__main__":
     main(["train", *sys.argv[1:]])

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from segzoo.errors import ConfigError, MissingPackageError
+from segzoo.files import expanded
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -107,8 +108,8 @@ def keras_settings() -> Path:
 
 def _expanded(path: Path) -> Path:
     try:
-        return path.expanduser()
-    except RuntimeError:  # nobody of this name; Keras takes it literally too
+        return expanded(path)
+    except ValueError:  # nobody of this name; Keras takes it literally too
         return path
 
 

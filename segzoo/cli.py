@@ -119,6 +119,8 @@ def train(
     from segzoo.config import load_config
 
     resolved = load_config(config, overrides or ())
+    if resolved.training.distribution != "multi_host":  # where one process alone writes
+        check_folder(Path(resolved.output.root) / str(resolved.name))
     start_backend()
     from segzoo.training import train as run
 
@@ -138,11 +140,11 @@ def find_lr(
     from segzoo.config import load_config
 
     resolved = load_config(config, overrides or ())
+    path = out or Path(resolved.output.root) / f"{resolved.name}.lr.png"
+    check_file(path)
     start_backend()
     from segzoo.training.finder import find_learning_rate, plot
 
-    path = out or Path(resolved.output.root) / f"{resolved.name}.lr.png"
-    check_file(path)
     finding = find_learning_rate(resolved, start=start, end=end, updates=updates)
     plot(finding, path)
     console = _console()
@@ -166,6 +168,8 @@ def evaluate(
     overrides: SetOption = None,
 ) -> None:
     """Evaluate a run's model on a split; prints the table and writes a report with pictures into the run folder."""
+    place = run / f"evaluation_{split}_{weights}"
+    check_folder(place)
     start_backend()
     from segzoo.inference.report import Report
     from segzoo.metrics import Calibration, bootstrap
@@ -208,7 +212,7 @@ def evaluate(
         loss=found.loss,
         background=assemble.background(opened.config),
     )
-    page = report.write(opened.folder.path / f"evaluation_{split}_{weights}")
+    page = report.write(place)
     say(console, f"Report: {page}")
 
 
@@ -269,14 +273,15 @@ def export(
     from segzoo.export import FORMATS, export_model
 
     FORMATS.check(format)
-    check_folder(out or run)
+    place = out or run / "export"
+    check_folder(place)
     start_backend()
     from segzoo.training import load_run
 
     opened = load_run(run)
     report = export_model(
         opened.model(weights),
-        out or opened.folder.path / "export",
+        place,
         format,
         output=output,
         image_size=_size(size),
@@ -302,11 +307,6 @@ def check_data(
     Exit code 1 where training or its evaluation would stop at something, or an image is in two splits; else 0.
     """
     from segzoo.config import load_config
-    from segzoo.data import FolderSource, check_splits
-    from segzoo.inference.data_report import DataReport, kind_table, split_table
-
-    start_backend()
-    from segzoo.training import assemble
 
     resolved = load_config(config, overrides or ())
     section = resolved.data
@@ -314,6 +314,11 @@ def check_data(
     check_folder(place)
     if fix is not None:
         check_folder(fix)
+    start_backend()
+    from segzoo.data import FolderSource, check_splits
+    from segzoo.inference.data_report import DataReport, kind_table, split_table
+    from segzoo.training import assemble
+
     splits = ("train", "val", "test") if assemble.has_test_split(resolved) else ("train", "val")
     sources = {split: assemble.whole_source(resolved, split, strict=False) for split in splits}
     if resolved.training.overfit is not None:
@@ -403,9 +408,9 @@ def init(
 
     if out.suffix not in (".yaml", ".yml"):
         raise SegzooError(f"--out must end in .yaml, got {out}.")
+    check_file(out)
     if out.exists() and not overwrite:
         raise SegzooError(f"{out} is there already; replace it with --overwrite, or name another by --out.")
-    check_file(out)
     console = _console()
     with console.status("Looking at the masks"):
         found = look_at_names(images, masks, threshold) or look(images, masks, mask_suffix, ignore_index, threshold)
@@ -441,9 +446,9 @@ def convert_weights(
     """Convert a checkpoint of segmentation_models.pytorch, any decoder on a ResNet or EfficientNet, see docs/smp.md."""
     if not out.name.endswith(".weights.h5"):
         raise SegzooError(f"--out must end in .weights.h5, which is what segzoo reads, got {out}.")
+    check_file(out)
     if out.exists() and not overwrite:
         raise SegzooError(f"{out} is there already; replace it with --overwrite.")
-    check_file(out)
     start_backend()
     from segzoo.convert import convert
     from segzoo.weights import save_file
@@ -472,6 +477,7 @@ def backbones(
     from segzoo.files import replacing
 
     if markdown is not None:
+        check_file(markdown)
         with replacing(markdown) as temporary:
             temporary.write_text(listing.page(), encoding="utf-8")
         return
@@ -510,6 +516,7 @@ def schema(
     if out is None:
         print(json.dumps(json_schema(), indent=2))
     else:
+        check_file(out)
         write_json_schema(out)
 
 

@@ -10,11 +10,13 @@ import errno
 import os
 import re
 import shutil
+import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from segzoo.errors import StorageError
+from segzoo.errors import StorageError, shortened
 
 #: Called before every file operation with its name ("make folder", "write", "flush", "keep", "replace", "flush folder",
 #: "append", "remove", "lock", "check") and its path. What it raises is what the operation would have raised. For tests.
@@ -69,13 +71,17 @@ def replacing(path: Path, previous: Path | None = None) -> Iterator[Path]:
     The temporary name keeps the ending of `path`, from which many libraries choose the format.
 
     Args:
-        path: the file to write.
+        path: the file to write. A device or a pipe is written to as it is: a file must not take its place.
         previous: where the file that `path` is now is kept, in place of what was there. Between the two renamings there
             is a moment in which only this one exists.
 
     Raises:
         StorageError: the disk is full, the folder read-only, or the like.
     """
+    if _is_device(path):
+        with operation("write", path):
+            yield path
+        return
     make_folder(path.parent)
     temporary = _temporary_of(path)
     try:
@@ -96,6 +102,15 @@ def replacing(path: Path, previous: Path | None = None) -> Iterator[Path]:
         raise
 
 
+def _is_device(path: Path) -> bool:
+    """Whether there is something at `path` that is neither a file nor a folder: a device, a pipe, a socket."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # what is wrong with the path, writing says
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
 def _temporary_of(path: Path) -> Path:
     name = path.name
     while len(os.fsencode(f".{os.getpid()}-{name}")) > _LONGEST_NAME and len(os.fsencode(path.name)) <= _LONGEST_NAME:
@@ -103,16 +118,42 @@ def _temporary_of(path: Path) -> Path:
     return path.with_name(f".{os.getpid()}-{name}")
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Return a path with the home folder in place of a leading ~ or ~user.
+
+    Raises:
+        ValueError: there is no such user, or nothing says where the home is.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        user = os.fspath(path).partition("/")[0]
+        raise ValueError(
+            f"there is no user {shortened(user[1:])}, whose home {shortened(user)} would be"
+            if user != "~"
+            else "nothing says where the home folder ~ is (HOME is not set)"
+        ) from None
+
+
+def read_at_most(path: Path, most: int) -> bytes:
+    """Return the content of a file; ValueError where it has over `most` bytes, as a device without an end has."""
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"it has over {most:,} bytes, which is too large")
+    return content
+
+
 def check_file(path: Path) -> None:
     """Raise StorageError unless a file can be written at `path`, as far as that can be told before long work.
 
-    Nothing is made: an empty folder left by a command that failed later would be a surprise.
+    Nothing is left behind: an empty folder left by a command that failed later would be a surprise.
     """
     with operation("check", path):
         if path.is_dir():
             raise StorageError(errno.EISDIR, "it is a folder, and a file is to be written there", str(path))
-        if path.exists() and not path.is_file():
-            return  # a device or a pipe; writing tells
+        if _is_device(path):
+            return  # writing tells
         _check_parents(path, path.parent)
 
 
@@ -135,8 +176,11 @@ def _check_parents(path: Path, folder: Path) -> None:
         folder = folder.parent
     if not folder.is_dir():
         raise StorageError(errno.ENOTDIR, f"{folder} is a file, not a folder", str(path))
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise StorageError(errno.EACCES, f"no permission to write to {folder}", str(path))
+    try:
+        with tempfile.TemporaryFile(dir=folder):  # without a name, where the system can; rights alone do not say it
+            pass
+    except OSError as error:
+        raise StorageError(error.errno, f"no file can be made in {folder}: {error.strerror}", str(path)) from None
 
 
 def make_folder(path: Path) -> None:

@@ -9,13 +9,18 @@ LEVELS = ("P1", "P2", "P3", "P4", "P5")
 IMAGE = "P0"
 
 
-def levels_at(output_stride: int) -> tuple[str, ...]:
+def levels_at(output_stride: int, shallow: bool = False) -> tuple[str, ...]:
     """Return the levels that a backbone with this output stride has: to P5 at 32, to P4 at 16, to P3 at 8.
 
+    Args:
+        output_stride: of the backbone.
+        shallow: whether it may end at P2 or P1 too, as one does that is cut there or wrapped.
+
     Raises:
-        SegzooError: an output stride other than 8, 16 and 32.
+        SegzooError: an output stride other than 8, 16 and 32, or 4 and 2.
     """
-    depths = {8: 3, 16: 4, 32: 5}
+    depths = {2: 1, 4: 2} if shallow else {}
+    depths |= {8: 3, 16: 4, 32: 5}
     if output_stride not in depths:
         raise SegzooError(f"output_stride must be 8, 16 or 32, got {output_stride!r}.")
     return LEVELS[: depths[output_stride]]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import mmap
 import os
 import re
 import tempfile
@@ -20,26 +19,20 @@ import h5py
 import keras
 import numpy as np
 
+from segzoo import hdf5
 from segzoo.backbones import BACKBONES, reference
 from segzoo.backbones.contract import Variant
-from segzoo.decoders.base import FUNCTION, Decoder, explain, read_function
+from segzoo.decoders.base import Decoder, explain, read_function
 from segzoo.errors import StorageError, WeightsError, unknown_name
 from segzoo.files import operation, replacing
 from segzoo.signature import digests
 
 _NAMED = ("auto", "imagenet", "none")
 _PRESET = "preset:"
-_SIGNATURE = "segzoo_graph"
-_LAYERS = "segzoo_layers"  # digests of layers, as JSON in a data set: an attribute holds 64 kB
-_DECODER_FUNCTION = f"decoder/{FUNCTION}"
-_MOST_NOTES = 2**20  # bytes of what is kept beside the tensors
 # What comes after the backbone may have another shape in the file: the decoder, and heads for other classes.
 _MAY_DIFFER = re.compile(r"(decoder|head|\w+_head|auxiliary_\w+|presence)/")
 # A .keras archive may be a little larger than its weights, or hold an optimizer's three times as many.
 _MOST_WEIGHTS, _MOST_JSON = 8, 64 * 2**20
-_HDF5, _HEAP = b"\x89HDF\r\n\x1a\n", b"GCOL\x01"
-# The largest network here has some thousand layers, nested a dozen deep.
-_MOST_OBJECTS, _DEEPEST = 10**6, 100
 
 
 class WeightsWarning(UserWarning):
@@ -252,8 +245,8 @@ def save_file(model: keras.Model, path: Path) -> None:
     with replacing(path) as temporary:
         bare(model).save_weights(temporary)
         with h5py.File(temporary, "r+") as file:
-            file.attrs[_SIGNATURE] = json.dumps(_signature(model))
-            file.create_dataset(_LAYERS, data=np.frombuffer(json.dumps(_layer_digests(model)).encode(), np.uint8))
+            file.attrs[hdf5.SIGNATURE] = json.dumps(_signature(model))
+            file.create_dataset(hdf5.LAYERS, data=np.frombuffer(json.dumps(_layer_digests(model)).encode(), np.uint8))
 
 
 def _layer_digests(model: keras.Model) -> dict[str, str]:
@@ -315,6 +308,7 @@ def load_file(model: keras.Model, path: Path, sha256: str | None = None, keep: C
                 f"{path} is not the file that was asked for: its sha256 is {found}, expected was {sha256.lower()}. "
                 "It was not read."
             )
+    trusted = sha256 is not None
     report = WeightsReport(str(path))
     network = bare(model)
     with tempfile.TemporaryDirectory() as folder:
@@ -323,13 +317,13 @@ def load_file(model: keras.Model, path: Path, sha256: str | None = None, keep: C
         with operation("write", template):
             network.save_weights(template)
         with operation("write", template), h5py.File(template, "r+") as file:
-            ours = dict(_named_datasets(file))
-            ours.pop(_DECODER_FUNCTION, None)
+            ours = dict(hdf5.named_datasets(file))
+            ours.pop(hdf5.DECODER_FUNCTION, None)
             wanted = {name: item.shape for name, item in ours.items() if name.partition("/")[0] not in keep}
             if path.name.endswith(".keras"):
-                theirs = _read_archive(path, Path(folder), wanted, template.stat().st_size)
+                theirs = _read_archive(path, Path(folder), wanted, template.stat().st_size, trusted)
             else:
-                theirs = _read(path, wanted)
+                theirs = _read(path, wanted, trusted)
             _refuse_another_graph(model, path, theirs)
             for name, dataset in ours.items():
                 if name in theirs.values:
@@ -433,72 +427,24 @@ def _options(model: keras.Model) -> dict[str, Any]:
     return getattr(model, "built_with", {})
 
 
-def _bytes(dataset: Any) -> np.ndarray:
-    """Return what is kept beside the tensors; ValueError where it is no array of bytes of a sensible size."""
-    if not isinstance(dataset, h5py.Dataset) or dataset.dtype != np.uint8 or dataset.nbytes > _MOST_NOTES:
-        raise ValueError("what it says of its network is not in the form of segzoo")
-    return dataset[...]
-
-
-def _read_layers(file: h5py.File) -> dict[str, str]:
-    """Return the digests of layers that `save_file` wrote; none in files of others."""
-    found = json.loads(_bytes(file[_LAYERS]).tobytes()) if _LAYERS in file else {}
-    if not isinstance(found, dict):
-        raise ValueError("its digests of layers are no table")
-    return found
-
-
-def _read(path: Path, wanted: Mapping[str, tuple[int, ...]]) -> _Content:
+def _read(path: Path, wanted: Mapping[str, tuple[int, ...]], trusted: bool = False) -> _Content:
+    """Read a weights file, after a child process has come through it, unless it is trusted."""
     try:
-        _check_heaps(path)
-        with h5py.File(path, "r") as file:
-            signature = _checked_signature(json.loads(file.attrs[_SIGNATURE])) if _SIGNATURE in file.attrs else None
-            layers = _read_layers(file)
-            datasets = dict(_named_datasets(file))
-            noted = datasets.pop(_DECODER_FUNCTION, None)
-            function = None if noted is None else read_function(_bytes(noted))
-            shapes = {name: dataset.shape for name, dataset in datasets.items()}
-            # A small file may claim a tensor of any size; only those of the model's own sizes are read.
-            # A layer is taken whole or not at all: a bias without its kernel means nothing.
-            broken = {_layer(name) for name, shape in wanted.items() if shapes.get(name) != shape}
-            fitting = {name for name in wanted if _layer(name) not in broken}
-            values = {name: _values(datasets[name]) for name in fitting}
-            return _Content(shapes, values, signature, function, layers)
+        if not trusted:
+            hdf5.try_out(path, wanted)
+        found = hdf5.read(path, wanted)
+        signature = None if found.signature is None else _checked_signature(json.loads(found.signature))
+        return _Content(found.shapes, found.values, signature, read_function(found.function), _digests(found.layers))
     except Exception as error:  # what HDF5 and its filters raise on bytes that are no such file has no end
         raise WeightsError(f"{path} cannot be read as an HDF5 weights file: {_reason(error)}") from error
 
 
-def _check_heaps(path: Path) -> None:
-    """Raise ValueError where HDF5 would read texts without an end: in a heap with an object of no length.
-
-    Its C code (H5HG, up to 2.0) takes the length of free space in a global heap, which texts lie in, as the way to the
-    next object; at 0 it stays where it is for good, and Python cannot stop it.
-    """
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        widths = content[13:15] if content[8] < 2 else content[9:11]
-        if content[:8] != _HDF5 or widths != b"\x08\x08":
-            raise ValueError("it does not begin as HDF5 files do, with addresses and lengths of 8 bytes")
-        start = content.find(_HEAP)
-        while start >= 0:
-            end = min(start + int.from_bytes(content[start + 8 : start + 16], "little"), len(content))
-            place = start + 16
-            while place + 16 <= end:
-                index = int.from_bytes(content[place : place + 2], "little")
-                length = int.from_bytes(content[place + 8 : place + 16], "little")
-                step = 16 + -(-length // 8) * 8 if index else length
-                if not 16 <= step <= end - place:
-                    raise ValueError(f"a heap of texts at byte {start} is damaged")
-                place += step
-            start = content.find(_HEAP, start + 1)
-
-
-def _values(dataset: h5py.Dataset) -> np.ndarray:
-    """Read a tensor as float32; TypeError where it holds something else than real numbers."""
-    if dataset.dtype.kind not in "fiub" and dataset.attrs.get("dtype") != "bfloat16":
-        raise TypeError(f"{dataset.name} holds {dataset.dtype}, not numbers")
-    if dataset.chunks is not None and math.prod(dataset.chunks) > max(1, dataset.size):
-        raise ValueError(f"{dataset.name} has pieces larger than itself")  # each would be unpacked as a whole
-    return np.asarray(dataset[...], "float32")
+def _digests(stored: np.ndarray | None) -> dict[str, str]:
+    """Return the digests of layers that `save_file` wrote; none in files of others."""
+    found = {} if stored is None else json.loads(stored.tobytes())
+    if not isinstance(found, dict):
+        raise ValueError("its digests of layers are no table")
+    return found
 
 
 def _checked_signature(signature: Any) -> dict[str, Any]:
@@ -516,7 +462,9 @@ def _reason(error: Exception) -> str:
     return str(error).strip() or type(error).__name__
 
 
-def _read_archive(path: Path, folder: Path, wanted: Mapping[str, tuple[int, ...]], own_size: int) -> _Content:
+def _read_archive(
+    path: Path, folder: Path, wanted: Mapping[str, tuple[int, ...]], own_size: int, trusted: bool = False
+) -> _Content:
     """What the weights in a `.keras` file hold; they are unpacked into `folder`, no larger than is sensible."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -536,7 +484,7 @@ def _read_archive(path: Path, folder: Path, wanted: Mapping[str, tuple[int, ...]
     except Exception as error:  # zip archives have a dozen kinds of errors, among them those of four compressions
         raise WeightsError(f"{path} cannot be read as a .keras file: {_reason(error)}") from error
     try:
-        found = _read(unpacked, wanted)
+        found = _read(unpacked, wanted, trusted)
         return found._replace(signature=signature, layers=_described_digests(description, found.shapes))
     except WeightsError as error:
         raise WeightsError(str(error).replace(str(unpacked), f"model.weights.h5 in {path}")) from error
@@ -568,46 +516,3 @@ def _described_digests(description: Any, tensors: Iterable[str]) -> dict[str, st
         return digests(description["config"], {name.partition("/")[0] for name in tensors})
     except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
         return {}
-
-
-def _layer(name: str) -> str:
-    """Name of the layer that a tensor belongs to."""
-    return name.rpartition("/")[0]
-
-
-def _named_datasets(file: h5py.File) -> list[tuple[str, h5py.Dataset]]:
-    """Datasets by the names of their layers ("decoder/aspp/project/conv/0"), which Keras keeps as attributes.
-
-    Keras's own paths count classes ("conv2d_3") and shift when a layer is added, so they cannot be matched.
-    """
-    found = []
-    seen = {h5py.h5o.get_info(file.id).addr}
-
-    def walk(group: h5py.Group, names: tuple[str, ...]) -> None:
-        if len(seen) > _MOST_OBJECTS or group.name.count("/") > _DEEPEST:
-            raise OSError(f"{group.name} is one group of too many or too deep for the weights of a network")
-        own = group.get("vars")
-        if own is not None and "name" in own.attrs and group.name != "/":
-            names = (*names, str(own.attrs["name"]))
-        for key in group:
-            # Links and external storage would read other files of this machine as if they were weights.
-            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-                raise OSError(f"{group.name}/{key} is a link")
-            item = group[key]
-            # An object under two names is none of Keras's; groups that hold each other are a walk without an end.
-            place = h5py.h5o.get_info(item.id).addr
-            if place in seen:
-                raise OSError(f"{group.name}/{key} is another name of something else")
-            seen.add(place)
-            if not isinstance(item, h5py.Group | h5py.Dataset):
-                raise OSError(f"{group.name}/{key} is neither a group nor a tensor")
-            if isinstance(item, h5py.Dataset):
-                if item.external or item.is_virtual:
-                    raise OSError(f"{item.name} lies in another file")
-                if group.name.endswith("/vars"):
-                    found.append(("/".join((*names, key)), item))
-            else:
-                walk(item, names)
-
-    walk(file, ())
-    return found

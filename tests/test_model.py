@@ -119,6 +119,14 @@ def test_output_stride_and_options_reach_their_parts(pixels) -> None:
 
 
 @pytest.mark.usefixtures("zero_weights")
+@pytest.mark.parametrize(("decoder", "used"), [("unet", ["P1", "P2"]), ("pspnet", ["P2"]), ("fpn", ["P2"])])
+def test_a_depth_of_two_ends_the_backbone_at_p2(decoder: str, used: list[str], pixels) -> None:
+    model = segzoo.build_model(decoder, "resnet18", 3, weights="none", depth=2)
+    backbone = segzoo.backbones.create("resnet18", weights="none", levels=used)
+    assert {layer.name for layer in model.layers} == {*(layer.name for layer in backbone.layers), "decoder", "head"}
+    assert model(pixels(33, 41)).shape == (1, 33, 41, 3)
+
+
 def test_what_cannot_be_built_is_explained(tmp_path: Path) -> None:
     def build(decoder: str = "unet", backbone: str = "efficientnet_b0", classes: int = 2, **options):
         return segzoo.build_model(decoder, backbone, classes, **{"weights": "none", **options})

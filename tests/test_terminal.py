@@ -3,6 +3,7 @@
 Each command is a process of its own, of the sort that starts no framework.
 """
 
+import contextlib
 import errno
 import os
 import pty
@@ -16,10 +17,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from rich.console import Console
 
 from segzoo import files
+from segzoo.__main__ import main
 from segzoo.errors import StorageError
 from segzoo.terminal import SteadyStream
+from segzoo.training.interrupts import CTRL_C_CODE, EXIT_CODE, Interrupts, SignalReceived, stopped_by_signals
 from segzoo.training.logs import TensorBoardLog
 
 RUN = "from segzoo.cli import main; main()"
@@ -131,6 +135,80 @@ def test_a_signal_stops_what_has_nothing_to_save_also_while_output_is_blocked(tm
         process.send_signal(sent)
         assert process.wait(30) == code
         assert process.stderr.read().decode().startswith(f"{sent.name}: stopped.")
+
+
+# The command, which gets a signal at the moment at which it begins to import the command line.
+WHILE_IMPORTING = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "segzoo.cli":
+            os.kill(os.getpid(), int(sys.argv[1]))
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Finder())
+from segzoo.__main__ import main
+main(["--version"])
+"""
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, EXIT_CODE), (signal.SIGINT, CTRL_C_CODE)])
+def test_a_signal_while_the_command_is_being_imported_is_no_traceback(sent, code):
+    command = [sys.executable, "-c", WHILE_IMPORTING, str(int(sent))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr == f"{sent.name}: stopped. Nothing had begun yet.\n"
+
+
+def test_the_command_gives_signals_back_before_it_runs(monkeypatch):
+    before, found = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)], []
+    monkeypatch.setattr(
+        "segzoo.cli.main",
+        lambda given: found.extend([given, *map(signal.getsignal, (signal.SIGINT, signal.SIGTERM))]),
+    )
+    main(["decoders"])
+    assert found == [["decoders"], *before]
+
+
+class Finalized:
+    """What gets a signal in its finalizer, where Python ignores whatever is raised."""
+
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.fixture
+def signals():
+    """Signals as a command finds them at its start, and as they were again after the test."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_signal_in_a_finalizer_is_raised_a_moment_later(signals, capsys):
+    def collected():
+        Finalized()
+        time.sleep(20)
+
+    start = time.monotonic()
+    with pytest.raises(SignalReceived, match="SIGTERM"), stopped_by_signals():
+        collected()
+    assert time.monotonic() - start < 10 and capsys.readouterr().err == ""
+
+
+def test_a_signal_that_was_swallowed_counts_as_soon_as_there_is_something_to_save(signals, capsys):
+    with stopped_by_signals() as received:
+        with contextlib.suppress(SignalReceived):
+            signal.raise_signal(signal.SIGTERM)
+        with Interrupts(Console()) as interrupts:
+            assert interrupts.requested == "SIGTERM"
+            assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL  # once more ends at once
+    assert not received and "finishing this step and saving" in capsys.readouterr().out
+    with stopped_by_signals(), Interrupts(Console()) as interrupts:
+        assert interrupts.requested is None
 
 
 def test_a_stream_writes_what_its_encoding_lacks_as_escapes(tmp_path):

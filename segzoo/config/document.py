@@ -15,6 +15,7 @@ from ruamel.yaml.reader import ReaderError
 from ruamel.yaml.resolver import VersionedResolver
 
 from segzoo.errors import ConfigError, shortened
+from segzoo.files import read_at_most
 
 KeyPath = tuple[str | int, ...]
 # What messages call a line of the text: "file:line" in a file, the whole text of an override.
@@ -239,15 +240,14 @@ def _read_text(path: Path, label: str) -> str:
             inside = path / "config.yaml"
             hint = f" Did you mean {inside}?" if inside.is_file() else ""
             raise ConfigError(f"{label}: this is a folder, not a configuration file.{hint}")
-        if path.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"{label}: over {MAX_BYTES} bytes, far too large for a configuration.")
-        raw = path.read_bytes()
+        raw = read_at_most(path, MAX_BYTES)
     except FileNotFoundError:
         raise ConfigError(f"{label}: there is no such file.") from None
     except OSError as error:
         raise ConfigError(f"{label}: cannot be read: {error.strerror}.") from None
-    except ValueError as error:  # a NUL byte in the path
-        raise ConfigError(f"{shortened(label)}: cannot be read: {error}.") from None
+    except ValueError as error:  # too large, or a NUL byte in the path
+        place = shortened(label) if "\0" in label else label
+        raise ConfigError(f"{place}: cannot be read as a configuration: {error}.") from None
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

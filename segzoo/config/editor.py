@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from segzoo.config.schema import Config
+from segzoo.files import replacing
 
 
 def json_schema() -> dict[str, Any]:
@@ -33,5 +34,10 @@ def json_schema() -> dict[str, Any]:
 
 
 def write_json_schema(path: str | os.PathLike[str]) -> None:
-    """Write `json_schema()` to a file, for a first line `# yaml-language-server: $schema=<path>`."""
-    Path(path).write_text(json.dumps(json_schema(), indent=2) + "\n", encoding="utf-8")
+    """Write `json_schema()` to a file, for a first line `# yaml-language-server: $schema=<path>`.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    with replacing(Path(path)) as temporary:
+        temporary.write_text(json.dumps(json_schema(), indent=2) + "\n", encoding="utf-8")

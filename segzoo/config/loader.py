@@ -20,7 +20,7 @@ from segzoo.config.messages import config_error
 from segzoo.config.overrides import apply_overrides
 from segzoo.config.schema import Config
 from segzoo.errors import ConfigError, nearest, shortened
-from segzoo.files import replacing
+from segzoo.files import expanded, replacing
 
 _ENDINGS = (".yaml", ".yml")
 
@@ -62,10 +62,9 @@ def find_config(name: str | os.PathLike[str]) -> Path:
     """
     text = os.fspath(name)
     try:
-        wanted = Path(text).expanduser()
-    except RuntimeError:
-        user = text.split("/")[0]
-        raise ConfigError(f"{shortened(text)}: there is no user {user[1:]!r}, whose home {user} would be.") from None
+        wanted = expanded(text)
+    except ValueError as error:
+        raise ConfigError(f"{shortened(text)}: {error}.") from None
     try:
         text_checks.path(text_checks.one_line(text))
     except ValueError as error:

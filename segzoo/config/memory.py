@@ -6,12 +6,14 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from segzoo.backbones import BACKBONES
 from segzoo.config.data_schema import GeneratedData
 from segzoo.config.schema import Config
 from segzoo.errors import ConfigError
 
 _SMALLEST = (32, 32)  # pixels of a sample whose size nothing says: no model takes less
 _ID_BYTES = 64  # of a sample's name
+_TIMES_TAPS = 4  # bytes of activations for each byte of taps, see `_activation_bytes`
 
 
 def machine_bytes() -> int:
@@ -25,9 +27,8 @@ def least_bytes(config: Config, on_processor: bool = True, processes: int = 1) -
     It counts what no network can do without, so what is over the limit cannot run, and what is under it may still be
     too large: batches in the input pipeline (batch x height x width x bytes of a pixel and its label, times the batches
     that `data.workers` read ahead); on a processor the network's input and the logits with their gradient in
-    float32 (batch x height x width x classes x 8); the confusion matrix (classes x classes x 8); of generated samples
-    their names and the order of an epoch. Intermediate activations, which are most of it, are not counted: they
-    depend on the network.
+    float32 (batch x height x width x classes x 8) and `_activations` of the backbone; the confusion matrix (classes x
+    classes x 8); of generated samples their names and the order of an epoch.
 
     Args:
         config: the resolved configuration.
@@ -48,12 +49,32 @@ def least_bytes(config: Config, on_processor: bool = True, processes: int = 1) -
         found[f"input and logits of the network, {data.batch_size} x {height} x {width} x {logits}"] = pixels * (
             2 * config.model.input_channels + 8 * logits
         )
+        found[f"activations of {config.model.backbone}"] = round(pixels * _activation_bytes(config))
     if config.mode != "multilabel":
         found[f"a confusion matrix of {classes:,} classes"] = 8 * classes**2
     if isinstance(data, GeneratedData):
         samples = data.train_count + data.val_count
         found[f"names and order of {samples:,} samples"] = _ID_BYTES * samples + 8 * data.train_count * data.repeats
     return found
+
+
+def _activation_bytes(config: Config) -> float:
+    """Return a lower bound of the backbone's activations in training, in bytes for each pixel of the input.
+
+    The documented taps, the last map of each stride, are a small part of what the backward pass keeps. Even where a
+    stride has one convolution, its result, the normalisation's and the activation's are kept, and the gradient of one;
+    so four times their bytes (channels / stride^2 of each tap) are counted. Measured, whole networks took 15 (FPN on
+    ResNet-18) to 70 times as much (U-Net on EfficientNet-B3, 8 x 256 x 256: 4.1 GB). Where a backbone is frozen or
+    computed again, the taps alone are counted, which the decoder reads. The decoder's own maps are not counted.
+    """
+    model, training = config.model, config.training
+    deepest = model.options.get("depth")
+    taps = BACKBONES[model.backbone].levels(model.taps, model.output_stride or 32).values()
+    used = [tap for tap in taps if not isinstance(deepest, int) or tap.stride <= 2**deepest]
+    channels = sum(tap.channels / min(tap.stride, model.output_stride or 32) ** 2 for tap in used)
+    number_bytes = 4 if training.precision == "float32" else 2
+    is_kept = model.trainable is True and not training.remat
+    return channels * number_bytes * (_TIMES_TAPS if is_kept else 1)
 
 
 def refuse_what_cannot_fit(
@@ -79,7 +100,7 @@ def refuse_what_cannot_fit(
     raise ConfigError(
         f"{config.name}: this run needs at least {sum(needed.values()) / 2**30:,.1f} GiB of memory, and this machine "
         f"has {memory / 2**30:,.1f} GiB: {'; '.join(parts)}. Lower data.batch_size, the size of crops, data.workers or "
-        "the number of samples or classes."
+        "the number of samples or classes, or set training.remat: true."
     )
 
 

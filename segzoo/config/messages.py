@@ -123,7 +123,9 @@ def _message(details: Any, path: KeyPath, data: dict[str, Any]) -> str:
     if kind in ("too_short", "too_long"):
         bound = f"at least {context['min_length']}" if kind == "too_short" else f"at most {context['max_length']}"
         return f"must have {bound} entries, got {context['actual_length']}. {about}"
-    if kind in ("string_too_short", "string_pattern_mismatch", "string_too_long"):
+    if kind == "string_too_long":
+        return f"{given(value)} has {len(value):,} characters, and at most {context['max_length']:,} are taken. {about}"
+    if kind in ("string_too_short", "string_pattern_mismatch"):
         return f"{given(value)} cannot be used here. {about}"
     return f"{details['msg']}, got {given(value)}. {about}"
 

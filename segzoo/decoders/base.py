@@ -12,13 +12,12 @@ import numpy as np
 from keras import ops
 
 from segzoo.errors import SegzooError, WeightsError
+from segzoo.hdf5 import FUNCTION
 from segzoo.layers import ConvBlock, ResizeTo, SeparableConvBlock
 from segzoo.levels import LEVELS, levels_at
 
 # Deep supervision: a decoder returns a dict of "decoded" and maps whose names begin so.
 SUPERVISED = "supervised"
-# A data set beside a decoder's weights that holds `Decoder.function` as JSON.
-FUNCTION = "function"
 
 
 class Decoder(keras.layers.Layer):
@@ -90,7 +89,7 @@ class Decoder(keras.layers.Layer):
         """Levels that the decoder reads from a backbone.
 
         Args:
-            output_stride: of the backbone: 8, 16 or 32.
+            output_stride: of the backbone: 8, 16 or 32, or less where it ends at P2 or P1.
             available: levels that the backbone has.
             depth: the decoder's option of this name.
             **options: the decoder's other options; those that change the levels are heeded.
@@ -105,7 +104,12 @@ class Decoder(keras.layers.Layer):
         cls, finest: int, output_stride: int, available: Sequence[str], depth: int | None
     ) -> tuple[str, ...]:
         """Levels from `finest` to `depth`, or to the deepest there is."""
-        there = [level for level in levels_at(output_stride) if level in available and number(level) >= finest]
+        ends = levels_at(output_stride, shallow=True)
+        there = [level for level in ends if level in available and number(level) >= finest]
+        if not there:
+            raise SegzooError(
+                f"{cls.__name__} reads levels from P{finest} on, but the backbone has {', '.join(available)} only."
+            )
         if depth is None:
             return tuple(there)
         if f"P{depth}" not in there:

@@ -163,8 +163,8 @@ class DeepLabV3Plus(_DeepLab):
     def levels(
         cls, output_stride: int, available: Sequence[str] = LEVELS, depth: int | None = None, **options: Any
     ) -> tuple[str, ...]:
-        """P2 and the deepest level."""
-        return ("P2", super().levels(output_stride, available, depth)[-1])
+        """P2 and the deepest level, which is another one."""
+        return ("P2", cls._levels_from(3, output_stride, available, depth)[-1])
 
     def build(self, features_shape: dict[str, tuple]) -> None:
         """Create the weights for features of these shapes."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from segzoo.errors import WeightsError
 from segzoo.extras import install_command
+from segzoo.files import read_at_most
 
 Tensors = Mapping[str, np.ndarray]
 # A configuration of segmentation_models.pytorch is some hundred bytes.
@@ -49,7 +50,7 @@ def read_config(path: Path) -> dict[str, Any]:
         size = path.stat().st_size
         if size > _MOST_JSON:
             raise WeightsError(f"{path} has {size:,} bytes; a network's configuration has some hundred.")
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(read_at_most(path, _MOST_JSON))  # a device has no size, nor an end
     except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(config, dict):

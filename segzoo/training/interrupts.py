@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,32 +20,54 @@ EXIT_CODE = 75
 CTRL_C_CODE = 130
 
 
+# Seconds after which an exception that Python ignored is raised again.
+_AGAIN = 0.05
+
+
 class SignalReceived(BaseException):
     """A signal that ends a command where it stands; no error, so that nothing but the command line catches it.
 
     Attributes:
+        number: of the signal.
         signal: its name.
         exit_code: that of the command.
     """
 
     def __init__(self, number: int):
         super().__init__(signal.Signals(number).name)
+        self.number = number
         self.signal = signal.Signals(number).name
         self.exit_code = CTRL_C_CODE if number == signal.SIGINT else EXIT_CODE
+
+
+# The signal that ends the command that runs, where one came: there is one command in a process.
+_received: list[SignalReceived] = []
 
 
 @contextmanager
 def stopped_by_signals(*, ignore_hangup: bool = False) -> Iterator[list[SignalReceived]]:
     """Raise SignalReceived within the block at the first SIGTERM or SIGINT; the second ends the process at once.
 
-    Yields a list that then holds it, for where somebody else's code made another error of it. A training replaces these
-    handlers by its own (`Interrupts`) as soon as it has something to save.
+    Yields a list that then holds it, for where somebody else's code made another error of it. Where it comes in the
+    midst of what can raise nothing, such as a finalizer or JAX's callback of the garbage collector, it is raised again
+    a moment later. A training replaces these handlers by its own (`Interrupts`) as soon as it has something to save.
 
     Args:
         ignore_hangup: whether the block goes on when its terminal vanishes (SIGHUP).
     """
-    received: list[SignalReceived] = []
+    received = _received
     before: dict[int, Any] = {}
+    hook = sys.unraisablehook
+
+    def again(number: int, frame: FrameType | None) -> None:
+        raise received[-1]
+
+    def unraisable(ignored: Any) -> None:
+        if not isinstance(ignored.exc_value, SignalReceived):
+            hook(ignored)
+        elif hasattr(signal, "setitimer"):
+            before.setdefault(signal.SIGALRM, signal.signal(signal.SIGALRM, again))
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN)
 
     def stop(number: int, frame: FrameType | None) -> None:
         for other in (signal.SIGTERM, signal.SIGINT):
@@ -57,18 +80,29 @@ def stopped_by_signals(*, ignore_hangup: bool = False) -> Iterator[list[SignalRe
     if ignore_hangup and hasattr(signal, "SIGHUP"):
         handlers[signal.SIGHUP] = lambda number, frame: None  # SIG_IGN would be inherited by what the run starts
     if threading.current_thread() is threading.main_thread():
+        sys.unraisablehook = unraisable
         for number, handler in handlers.items():
             if signal.getsignal(number) != signal.SIG_IGN:  # as nohup does, and a shell for what runs behind it
                 before[number] = signal.signal(number, handler)
     try:
         yield received
     finally:
+        _cancel_alarm()
+        received.clear()
+        sys.unraisablehook = hook
         for number, previous in before.items():
             signal.signal(number, previous)
 
 
+def _cancel_alarm() -> None:
+    if _received and hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
 class Interrupts:
     """Within its block the first SIGTERM or SIGINT is only noted; the second ends the process at once.
+
+    One that came before the block, and that the code there has swallowed, counts as the first.
 
     Outside the main thread, where Python allows no handlers, it changes nothing.
 
@@ -90,6 +124,9 @@ class Interrupts:
             for number in (signal.SIGTERM, signal.SIGINT):
                 if signal.getsignal(number) != signal.SIG_IGN:  # as a shell does for what it starts in the background
                     self._before[number] = signal.signal(number, self._note)
+            if _received:
+                _cancel_alarm()
+                self._note(_received[-1].number, None)
         return self
 
     def __exit__(self, *exception: object) -> None:

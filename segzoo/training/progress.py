@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from segzoo.errors import RunError
+from segzoo.escaping import printable
 
 #: Figures of an epoch that depend on the clock: all others are the same however often a run was interrupted.
 CLOCKED = ("seconds", "val_seconds", "images_per_second")
@@ -103,7 +104,7 @@ class Progress:
         """
         try:
             if odd := sorted(_NAMES.keys() ^ facts.keys()):
-                raise ValueError(f"{odd[0]} is {'missing' if odd[0] in _NAMES else 'unknown'}")
+                raise ValueError(f"{printable(odd[0])} is {'missing' if odd[0] in _NAMES else 'unknown'}")
             progress = _CHECKED.validate_python(facts)
             _check_counts(progress.best_counts)
             for number, event in enumerate(progress.events):

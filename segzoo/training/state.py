@@ -12,6 +12,7 @@ import numpy as np
 
 from segzoo import files
 from segzoo.errors import RunError
+from segzoo.escaping import printable
 from segzoo.training import generations
 from segzoo.training.progress import Progress
 
@@ -108,7 +109,8 @@ def _check_arrays(stored: generations.Stored, variables: Mapping[str, keras.Vari
         array, shape, dtype = stored.arrays[key], tuple(variable.shape), keras.backend.standardize_dtype(variable.dtype)
         if array.shape != shape:
             raise RunError(f"{what}: {key} is {array.shape}, not {shape}.")
-        if array.dtype.name != dtype and array.dtype.kind != "V":  # bfloat16, which NumPy does not have
+        is_bfloat16 = dtype == "bfloat16" and array.dtype == "V2"  # which NumPy does not have
+        if array.dtype.name != dtype and not is_bfloat16:
             raise RunError(f"{what}: {key} is of the type {array.dtype.name}, not {dtype}.")
 
 
@@ -123,8 +125,9 @@ def _restore_generators(stored: generations.Stored, path: Path) -> None:
     except Exception as error:  # whatever they make of values that are no state of theirs
         random.setstate(before)
         raise RunError(
-            f"{path} holds no state of the random generators that can be set ({type(error).__name__}: {error}), so the "
-            "run cannot go on with the bits that it would have had. Train anew with --overwrite."
+            f"{path} holds no state of the random generators that can be set ({type(error).__name__}: "
+            f"{printable(str(error))}), so the run cannot go on with the bits that it would have had. Train anew with "
+            "--overwrite."
         ) from error
 
 

@@ -20,6 +20,7 @@ def test_the_lower_bound_is_the_arithmetic_of_its_docstring(write):
     assert list(least_bytes(config).values()) == [
         7 * pixels * (3 + 1),  # one batch and six read ahead, RGB and a label of a byte
         pixels * (2 * 3 + 8 * 6),  # input in half precision, logits and their gradient in float32
+        pixels * (96 / 4 + 144 / 16 + 240 / 64 + 672 / 256 + 1280 / 1024) * 4 * 4,  # expansion taps of B0
         8 * 6 * 6,
         64 * 480 + 8 * 400,
     ]
@@ -44,6 +45,38 @@ def test_what_cannot_fit_is_refused_with_numbers(write, overrides, words):
     for word in [*words, "Lower data.batch_size"]:
         assert word in str(told.value)
     refuse_what_cannot_fit(load_config(write(MINIMAL)), memory=GIB)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "times"),
+    [
+        ([], 4),
+        (["training.precision=bfloat16"], 2),
+        (["training.remat=true"], 1),
+        (["model.trainable=false"], 1),
+        (["model.backbone=resnet18"], 4 * 23.5 / 40.625),
+        (["model.backbone=resnet18", "model.options={depth: 2, channels: null}"], 4 * 20 / 40.625),
+        (["model.backbone=resnet18", "model.output_stride=8"], 4 * 28 / 40.625),  # 512 channels at stride 8, not 32
+    ],
+)
+def test_activations_are_a_multiple_of_the_documented_taps(write, overrides, times):
+    config = load_config(write(MINIMAL), ["data.batch_size=1", "data.size=[32, 32]", *overrides])
+    found = least_bytes(config)[f"activations of {config.model.backbone}"]
+    assert found == pytest.approx(32 * 32 * 40.625 * 4 * times, rel=1e-6)
+    assert f"activations of {config.model.backbone}" not in least_bytes(config, on_processor=False)
+
+
+def test_one_huge_image_is_refused_for_its_activations(write):
+    config = load_config(write(MINIMAL), ["data.size=[8192, 8192]", "data.batch_size=1", "data.workers=0"])
+    with pytest.raises(
+        ConfigError, match=r"40\.6 GiB for activations of efficientnet_b0.* or set training\.remat: true"
+    ):
+        refuse_what_cannot_fit(config, memory=32 * GIB)
+
+
+def test_every_recipe_fits_into_a_small_machine():
+    for path in sorted((Path(__file__).parents[2] / "configs").glob("*.yaml")):
+        refuse_what_cannot_fit(load_config(path), memory=4 * GIB)
 
 
 def test_sixty_thousand_classes_are_refused_for_their_confusion_matrix(write):

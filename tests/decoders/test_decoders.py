@@ -159,6 +159,17 @@ def test_levels_follow_the_output_stride() -> None:
             DECODERS[name].levels(12)
 
 
+def test_levels_of_a_backbone_that_ends_early() -> None:
+    assert DECODERS["unet"].levels(4, ("P1", "P2")) == ("P1", "P2") and DECODERS["unet"].levels(2, ("P1",)) == ("P1",)
+    assert DECODERS["pspnet"].levels(32, depth=2) == DECODERS["pspnet"].levels(4, ("P2",), depth=2) == ("P2",)
+    with pytest.raises(SegzooError, match=r"one of 3, 4 at output stride 16, got 2"):
+        DECODERS["deeplabv3plus"].levels(16, depth=2)  # it would join P2 with itself
+    with pytest.raises(SegzooError, match="reads levels from P3 on, but the backbone has P1, P2 only"):
+        DECODERS["deeplabv3plus"].levels(4, ("P1", "P2"))
+    with pytest.raises(SegzooError, match="reads levels from P2 on, but the backbone has P1 only"):
+        DECODERS["fpn"].levels(2, ("P1",))
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("normalization", ["batch", "group", "layer", "none"])
 def test_convolutions_before_a_normalization_have_no_bias(name: str, normalization: str, features) -> None:

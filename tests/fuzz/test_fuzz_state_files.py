@@ -108,6 +108,7 @@ KEYS = [*Progress.__dataclass_fields__, "format", "more"]
 @example({"events": [{}]})
 @example({"step": ...})
 @example([1])
+@example({"format": 2, "\n": 0})
 def test_odd_and_missing_keys(network, path, whole, changes):
     facts = json.loads(json.dumps({"format": 2, **PROGRESS.to_json()}))
     if isinstance(changes, dict):
@@ -139,7 +140,13 @@ def test_odd_and_missing_arrays(network, path, whole, data):
             assert array is None or (array.dtype, array.shape) == (kept[name].dtype, kept[name].shape)
 
 
+@pytest.mark.parametrize("kind", ["V4", "V2"])
+def test_bytes_in_place_of_numbers_are_refused(network, path, whole, kind):
+    assert not opened(path, rewritten(whole, **{"model/00001": np.zeros((3, 2), kind)}), network)
+
+
 @given(JSON)
+@example(["\n", [], None])
 def test_odd_random_generators(network, path, whole, value):
     assert not opened(path, rewritten(whole, **{"random/python": np.array(json.dumps(value))}), network)
     assert not opened(path, rewritten(whole, **{"random/numpy": np.array(json.dumps(value))}), network)
