@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 
+from segzoo.files import expanded
+
 _NAME_BYTES = 255  # of a file name, on every common file system
 _CONTROLS = ("Cc", "Cs", "Zl", "Zp")  # control characters, lone surrogates, separators of lines and paragraphs
 
@@ -19,8 +21,12 @@ def one_line(text: str) -> str:
 
 
 def path(text: str) -> str:
-    """Return `text`; ValueError where a part of the path is longer than file systems take."""
+    """Return a path with a leading ~ or ~user expanded.
+
+    Raises:
+        ValueError: a part of the path is longer than file systems take, or there is no such user.
+    """
     for part in text.split("/"):
         if (length := len(part.encode())) > _NAME_BYTES:
             raise ValueError(f"{part[:30]!r}... has {length} bytes, and file names have at most {_NAME_BYTES}")
-    return text
+    return str(expanded(text)) if text.startswith("~") else text

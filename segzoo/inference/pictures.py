@@ -259,7 +259,8 @@ def _write_sheet(
         _entry(draw, x, top + y, name, colour)
 
     with replacing(Path(path)) as temporary:
-        sheet.save(temporary, format="PNG", optimize=True)
+        # A run writes two sheets an epoch: a sixth more bytes than by `optimize`, in a tenth of the time.
+        sheet.save(temporary, format="PNG", compress_level=3)
 
 
 def _panels(

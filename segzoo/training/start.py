@@ -9,7 +9,6 @@ import keras
 
 from segzoo.config import Config
 from segzoo.errors import RunError, WeightsError
-from segzoo.files import expanded
 from segzoo.training import assemble
 from segzoo.training.parts import HEAD, parts
 from segzoo.training.run import Run
@@ -42,10 +41,7 @@ class Start:
         given = config.training.init_from
         if given is None:
             return None
-        try:
-            place, own_classes = expanded(given), assemble.class_names(config)
-        except ValueError as error:
-            raise RunError(f"training.init_from: {given}: {error}.") from None
+        place, own_classes = Path(given), assemble.class_names(config)
         if place.is_dir():
             run = Run(place)
             path = next((path for path in (run.folder.best, run.folder.last) if path.is_file()), None)

@@ -44,6 +44,16 @@ def test_a_time_span_has_units_or_is_in_seconds(write, given, seconds):
     assert load_config(write(MINIMAL + f"  max_time: {given}\n")).training.max_time == seconds
 
 
+@pytest.mark.parametrize("key", ["output.root", "training.init_from", "model.weights"])
+def test_a_path_may_begin_at_the_home_folder(write, monkeypatch, key):
+    monkeypatch.setenv("HOME", "/home/someone")
+    section, name = key.split(".")
+    config = load_config(write(MINIMAL), [f"{key}=~/place"])
+    assert getattr(getattr(config, section), name) == "/home/someone/place"
+    with pytest.raises(ConfigError, match=rf"{key}: .*there is no user 'nobody_here'"):
+        load_config(write(MINIMAL), [f"{key}=~nobody_here/place"])
+
+
 def test_a_config_is_immutable(write):
     config = load_config(write(MINIMAL))
     with pytest.raises(ValidationError):

@@ -14,7 +14,7 @@ from segzoo.training.origin import differences
 
 RECIPE = """
 name: tiny
-model: {decoder: fpn, backbone: mobilenetv3_small, weights: none}
+model: {decoder: fpn, backbone: resnet18, weights: none}
 data: {source: generated, size: [32, 32], train_count: 8, val_count: 2, batch_size: 2, eval_batch_size: 2, workers: 0}
 training: {epochs: 1, optimizer: {learning_rate: 0.01}, schedule: {warmup_steps: 0}}
 output: {pictures: 0}
@@ -35,7 +35,7 @@ def run(tmp_path):
 
 
 @pytest.mark.slow
-def test_losses_of_several_outputs_go_on_within_an_epoch(run, monkeypatch):
+def test_losses_of_several_outputs_go_on_within_an_epoch(run, eager, monkeypatch):
     auxiliary = "model.auxiliary={P4: 0.4}"
     whole = run("name=whole", auxiliary)
     after_step = epochs.Epochs.after_step
@@ -57,7 +57,7 @@ def test_losses_of_several_outputs_go_on_within_an_epoch(run, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_run_is_not_removed_for_one_that_starts_from_it(run, tmp_path):
+def test_a_run_is_not_removed_for_one_that_starts_from_it(run, eager, small_network, tmp_path):
     first = run()
     with pytest.raises(RunError, match="is the run that --overwrite would remove first"):
         run(f"training.init_from={first.folder}", overwrite=True)

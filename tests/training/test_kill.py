@@ -52,9 +52,8 @@ def recipe(tmp_path_factory):
 
 
 @pytest.fixture
-def quick(small_network, monkeypatch):
-    """Steps without a graph, which would take seconds to trace in every run, and pictures that show their content."""
-    import tensorflow as tf
+def quick(small_network, eager, monkeypatch):
+    """Steps without a graph, and pictures that show their content."""
 
     def sheet(pictures, names, colours, ignore_index, path, **options):
         write(path, *(part for picture in pictures for part in picture[:3]))
@@ -66,9 +65,6 @@ def quick(small_network, monkeypatch):
     monkeypatch.setattr(reports, "prediction_sheet", sheet)
     monkeypatch.setattr(summary, "confusion_picture", lambda confusion, names, path: write(path, confusion.counts))
     monkeypatch.setattr(outputs, "plot_curves", lambda rows, path: write(path, np.array([row["loss"] for row in rows])))
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture
