@@ -57,10 +57,6 @@ def together(task: str, folders: list[Path], status: int = 0) -> None:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     shared = {"KERAS_BACKEND": "jax", "JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(len(folders))}
-    # What one run compiles serves the others.
-    shared["JAX_COMPILATION_CACHE_DIR"] = str(folders[0].parent / "compiled")
-    shared["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    shared["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
     processes = [begin(task, folder, JAX_PROCESS_ID=folder.name, **shared) for folder in folders]
     try:
         for process in processes:
