@@ -22,6 +22,7 @@ _SUBPACKAGES = (
     "layers",
     "losses",
     "metrics",
+    "plugins",
     "training",
 )
 _OBJECTS = {
@@ -49,6 +50,7 @@ __all__ = [
     "logits_only",
     "losses",
     "metrics",
+    "plugins",
     "train",
     "training",
 ]

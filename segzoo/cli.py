@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from segzoo import __version__
+from segzoo import __version__, plugins
 from segzoo.backend import start_backend
 from segzoo.errors import RunInterruptedError, SegzooError
 from segzoo.escaping import unbroken
@@ -35,6 +35,22 @@ app = typer.Typer(
 
 ConfigOption = Annotated[str, typer.Option("--config", "-c", help="YAML file, or the name of a recipe.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override one key: a.b=value. May be repeated.")]
+
+
+def _load_plugins(names: list[str] | None) -> list[str] | None:
+    plugins.load(names or ())
+    return names
+
+
+PluginOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin",
+        callback=_load_plugins,
+        is_eager=True,
+        help="Python module of yours that registers decoders, losses and the like. May be repeated.",
+    ),
+]
 RunArgument = Annotated[Path, typer.Argument(help="A run folder, as train prints it.")]
 _PRINTED = 10  # problems of one kind that check-data prints; the report has all
 WeightsOption = Annotated[Literal["best", "last"], typer.Option(help="Which weights of the run.")]
@@ -103,6 +119,7 @@ def _complain(text: str) -> None:
 def train(
     config: ConfigOption,
     overrides: SetOption = None,
+    plugin: PluginOption = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="There must be a run to go on with; a finished one is shown again.")
     ] = False,
@@ -131,6 +148,7 @@ def train(
 def find_lr(
     config: Annotated[str, typer.Argument(help="YAML file, or the name of a recipe.")],
     overrides: SetOption = None,
+    plugin: PluginOption = None,
     start: Annotated[float, typer.Option(help="First learning rate, above 0.")] = 1e-6,
     end: Annotated[float, typer.Option(help="Last learning rate.")] = 1.0,
     updates: Annotated[int, typer.Option(help="How many learning rates to try, 10 or more.")] = 100,
@@ -166,6 +184,7 @@ def evaluate(
     ] = "val",
     weights: WeightsOption = "best",
     overrides: SetOption = None,
+    plugin: PluginOption = None,
 ) -> None:
     """Evaluate a run's model on a split; prints the table and writes a report with pictures into the run folder."""
     place = run / f"evaluation_{split}_{weights}"
@@ -222,6 +241,7 @@ def predict(
     images: Annotated[Path, typer.Argument(help="An image or a folder of images.")],
     out: Annotated[Path, typer.Option(help="Folder for the class maps and overlays.")],
     weights: WeightsOption = "best",
+    plugin: PluginOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that are there.")] = False,
     max_pixels: Annotated[
         int | None,
@@ -268,6 +288,7 @@ def export(
     ] = "logits",
     size: Annotated[str | None, typer.Option(help="Fixed input size, as HEIGHTxWIDTH in pixels.")] = None,
     weights: WeightsOption = "best",
+    plugin: PluginOption = None,
 ) -> None:
     """Export a run's model (raw pixels 0..255 in); done only when it agrees with the Keras model."""
     from segzoo.export import FORMATS, export_model
@@ -294,6 +315,7 @@ def export(
 def check_data(
     config: Annotated[str, typer.Argument(help="YAML file, or the name of a recipe.")],
     overrides: SetOption = None,
+    plugin: PluginOption = None,
     report: Annotated[
         Path | None, typer.Option(help="Folder for report.html; by default NAME_data in the folder of all runs.")
     ] = None,
@@ -369,6 +391,7 @@ def preview(
     count: Annotated[int, typer.Option(min=1, help="Samples, spread evenly over the training split.")] = 6,
     variants: Annotated[int, typer.Option(min=1, help="How often each is augmented.")] = 3,
     overrides: SetOption = None,
+    plugin: PluginOption = None,
 ) -> None:
     """Draw training samples as they are stored and as they are cropped and augmented, with their classes laid over."""
     from segzoo.config import load_config
@@ -471,6 +494,7 @@ def backbones(
     name: Annotated[str | None, typer.Argument(help="Show this backbone's taps.")] = None,
     size: Annotated[str, typer.Option(help="Image size for the GFLOPs, as HEIGHTxWIDTH in pixels.")] = "256x256",
     markdown: Annotated[Path | None, typer.Option(help="Write all tables to this page instead.")] = None,
+    plugin: PluginOption = None,
 ) -> None:
     """List the backbones with size, cost, levels and weights, or show one with its documented taps."""
     from segzoo.backbones import BACKBONES, listing
@@ -493,7 +517,7 @@ def backbones(
 
 
 @app.command()
-def decoders() -> None:
+def decoders(plugin: PluginOption = None) -> None:
     """List the decoders with their options and defaults."""
     start_backend()
     from segzoo.decoders import DECODERS
@@ -509,6 +533,7 @@ def decoders() -> None:
 @app.command()
 def schema(
     out: Annotated[Path | None, typer.Option(help="File to write; by default the standard output.")] = None,
+    plugin: PluginOption = None,
 ) -> None:
     """Write the JSON Schema of configurations, for editors that complete and check YAML."""
     from segzoo.config import json_schema, write_json_schema

@@ -39,6 +39,11 @@ def _measured() -> dict[str, dict[str, float]]:
     return json.loads(_FILE.read_text(encoding="utf-8"))
 
 
+def is_measured(name: str) -> bool:
+    """Return whether there are figures of backbone `name`: not of one that is registered from outside."""
+    return name in _measured()
+
+
 def figures(name: str, size: tuple[int, int] = SIZE) -> Figures:
     """Figures of backbone `name` at an image size (height, width), scaled from those measured at 256x256."""
     found = _measured()[name]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from segzoo.backbones import BACKBONES, names
 from segzoo.backbones.contract import Variant
-from segzoo.backbones.figures import SIZE, figures
+from segzoo.backbones.figures import SIZE, figures, is_measured
 from segzoo.extras import index_command, install_command
 from segzoo.levels import LEVELS
 
@@ -27,13 +27,13 @@ def overview(size: tuple[int, int] = SIZE) -> list[list[str]]:
     """A row of `OVERVIEW` for each backbone: millions of parameters, GFLOPs at `size`, channels of the default taps."""
     rows = []
     for name in names():
-        variant, found = BACKBONES[name], figures(name, size)
+        variant, found = BACKBONES[name], figures(name, size) if is_measured(name) else None
         channels = {level: str(tap.channels) for level, tap in variant.levels().items()}
         rows.append(
             [
                 name,
-                f"{found.parameters / 1e6:.1f} M",
-                f"{found.gflops:.1f}",
+                f"{found.parameters / 1e6:.1f} M" if found else "",
+                f"{found.gflops:.1f}" if found else "",
                 *(channels.get(level, "") for level in LEVELS),
                 "32" if variant.undilated else "8, 16, 32",
                 _weights(variant),

@@ -140,6 +140,25 @@ def rising(values: Sequence[float]) -> None:
             raise ProblemAt((index,), f"{values[index]} is not above {values[index - 1]}, which stands before it")
 
 
+def plugins_are_loaded(names: Sequence[str], import_them: bool) -> None:
+    """Import the plugins where the user asked for it; ProblemAt names one that cannot be, or is not loaded."""
+    from segzoo import plugins
+
+    for index, name in enumerate(names):
+        if import_them:
+            try:
+                plugins.load([name])
+            except SegzooError as error:
+                raise ProblemAt((index,), str(error)) from error
+        elif plugins.missing([name]):
+            options = " ".join(f"--plugin {other}" for other in plugins.missing(names))
+            raise ProblemAt(
+                (index,),
+                f"{name} is code that this file wants to run, which only the configuration given to a command may. "
+                f"If you trust it, name it yourself: {options}; in Python: segzoo.plugins.load([{name!r}])",
+            )
+
+
 def tracker_name(name: str) -> str:
     """Return `name` if a tracker is called so; ValueError lists the trackers."""
     from segzoo.tracking import TRACKERS

@@ -25,12 +25,14 @@ from segzoo.files import expanded, replacing
 _ENDINGS = (".yaml", ".yml")
 
 
-def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
+def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = (), *, import_plugins: bool = True) -> Config:
     """Read, complete and check a configuration.
 
     Args:
         path: a YAML file, or the name of a recipe as `find_config` takes it.
         overrides: changes such as "training.epochs=3", applied in order; the value is read as YAML 1.2.
+        import_plugins: whether the modules under its key `plugins` are imported, whose code then runs. Set it to False
+            for a file that is not your own: plugins that are not loaded are refused then.
 
     Returns:
         The configuration with every default filled in; `name` is the file's stem where neither the file
@@ -46,7 +48,7 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     if document.data.get("name") is None:
         document.data["name"] = found.stem
     try:
-        return Config.model_validate(document.data)
+        return Config.model_validate(document.data, context={"import_plugins": import_plugins})
     except ValidationError as error:
         raise config_error(error, document, origins) from None
 

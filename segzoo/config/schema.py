@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from segzoo.config import checks, data_checks
 from segzoo.config.data_schema import FolderData, GeneratedData
-from segzoo.config.fields import Count, Fraction, Place, Positive, Section, Text, Weight
+from segzoo.config.fields import Count, Fraction, Line, Place, Positive, Section, Text, Weight
 
 # What Windows, macOS or Linux would refuse in a folder name, and a leading dot, which hides the run folder.
 _FOLDER_NAME = r"^[^./\\:*?\"<>|\x00-\x1f][^/\\:*?\"<>|\x00-\x1f]*$"
@@ -334,6 +342,13 @@ def _default_loss() -> dict[str, float | dict[str, Any]]:
 class Config(Section):
     """One training run, completely described."""
 
+    # First, so that what they register is there when names are checked.
+    plugins: list[Line] = Field(
+        default_factory=list,
+        max_length=100,
+        description="Python modules of yours that register decoders, losses and the like, such as my_package.mine; "
+        "they are imported from the configuration that a command is given; for a run folder name them by --plugin.",
+    )
     name: Annotated[Place, Field(pattern=_FOLDER_NAME, max_length=200)] | None = Field(
         default=None,
         description="Name of the run and of its folder; null: the name of the file without its ending.",
@@ -365,6 +380,12 @@ class Config(Section):
         description="Experiment trackers that are told of the run, mlflow or wandb: name to {argument: value}, {} for "
         "the tracker's defaults; null: not this one.",
     )
+
+    @field_validator("plugins")
+    @classmethod
+    def _plugins_are_loaded(cls, plugins: list[str], info: ValidationInfo) -> list[str]:
+        checks.plugins_are_loaded(plugins, import_them=bool(info.context and info.context.get("import_plugins")))
+        return plugins
 
     @field_validator("tracking")
     @classmethod

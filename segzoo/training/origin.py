@@ -14,6 +14,7 @@ from segzoo.config import Config
 # the data lie is among them because their fingerprint is compared.)
 _FREE = {
     "config.name",
+    "config.plugins",
     "config.output.root",
     "config.data.root",
     "config.data.test_split",

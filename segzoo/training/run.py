@@ -343,7 +343,7 @@ class Run:
     @cached_property
     def config(self) -> Config:
         """The resolved configuration; of a run of segzoo 0.1.0 with the options that it did not write."""
-        found = load_config(self.folder.config, self.overrides)
+        found = load_config(self.folder.config, self.overrides, import_plugins=False)
         if self.version != _LEGACY:
             return found
         written = found.model.options
@@ -351,7 +351,7 @@ class Run:
         own = [f"model.options.{name}={value}" for name, value in then if name not in written]
         if found.model.compat == SMP:  # its name was imitate, and it left the decoder alone
             own += ["model.imitate=null", f"model.compat={SMP_0_1_0}"]
-        return load_config(self.folder.config, [*own, *self.overrides])
+        return load_config(self.folder.config, [*own, *self.overrides], import_plugins=False)
 
     @cached_property
     def version(self) -> str | None:
