@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -187,6 +188,14 @@ def shake(pixels: Callable[..., np.ndarray]) -> Callable[..., Any]:
         return model
 
     return shake
+
+
+@pytest.fixture
+def signals_arrive() -> Iterator[None]:
+    """Undo what a shell does to processes that it starts in the background: they, and theirs, ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -127,7 +127,7 @@ def test_a_training_goes_on_when_its_terminal_vanishes(tmp_path):
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
-def test_a_signal_stops_what_has_nothing_to_save_also_while_output_is_blocked(tmp_path, sent, code):
+def test_a_signal_stops_what_has_nothing_to_save_also_while_output_is_blocked(tmp_path, signals_arrive, sent, code):
     for lines, seconds in ((0, 30), (2000, 30)):
         mark = tmp_path / f"mark{lines}"
         process = start_training(mark, lines, seconds, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -103,7 +103,5 @@ def test_what_a_backend_cannot_do_names_the_way() -> None:
     backend = keras.backend.backend()
     if backend != "tensorflow":
         pytest.skip("says what TensorFlow cannot do")
-    with pytest.raises(
-        RunError, match=r"multi_host does not run on .*tensorflow.*20601.*segzoo\[jax\].*KERAS_BACKEND=jax"
-    ):
+    with pytest.raises(RunError, match=r"multi_host does not run on .*tensorflow.*20601.*\[jax\].*KERAS_BACKEND=jax"):
         start_distribution("multi_host")

@@ -274,7 +274,9 @@ def test_a_disk_that_refuses_any_operation_stops_the_run_and_loses_nothing(whole
         (signal.SIGTERM, "start"),
     ],
 )
-def test_a_signal_saves_and_stops_and_the_same_command_goes_on(whole, run, tmp_path, monkeypatch, number, at):
+def test_a_signal_saves_and_stops_and_the_same_command_goes_on(
+    whole, run, tmp_path, monkeypatch, signals_arrive, number, at
+):
     when, _, count = at.partition(" ")
     left = iter([*range(int(count or 1) - 1, -1, -1), *[-1] * 99])
 
