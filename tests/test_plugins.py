@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -113,6 +114,32 @@ def test_a_command_takes_plugins(folder: Path, capsys) -> None:
     with pytest.raises(SystemExit) as stop:
         app(["schema", "--plugin", "my_own_module"])
     assert not stop.value.code and '"soft"' in capsys.readouterr().out
+
+
+def test_the_page_on_plugins_works_as_it_stands(folder: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "plugins.md").read_text()
+    for language, name in (("python", "mine.py"), ("yaml", "page.yaml")):
+        (folder / name).write_text(re.search(rf"```{language}\n(.*?)```", page, re.DOTALL)[1])
+    try:
+        config = load_config("page.yaml")
+        import numpy as np
+
+        from segzoo import decoders, losses
+
+        decoder = decoders.DECODERS[config.model.decoder](**config.model.options)
+        assert decoder({"P2": np.ones((1, 8, 8, 3), "float32")}).shape == (1, 8, 8, 16)
+        loss = losses.create(config.loss, ignore_index=255)
+        labels, logits = np.array([[[0, 1, 255]]]), np.log([[[[0.75, 0.25], [0.75, 0.25], [0.5, 0.5]]]])
+        # ((0.25^2 + 0.25^2) + (0.75^2 + 0.75^2)) / 4: two classes of two valid pixels
+        np.testing.assert_allclose(float(loss(labels, logits.astype("float32"))), 1.25 / 4, rtol=1e-6)
+    finally:
+        from segzoo.decoders import DECODERS
+        from segzoo.losses import LOSSES
+
+        for registry, name in ((DECODERS, "one_level"), (LOSSES, "squared_error")):
+            if name in registry:
+                registry.unregister(name)
+        sys.modules.pop("mine", None)
 
 
 def test_a_model_of_a_registered_class_loads_in_another_process(folder: Path) -> None:
