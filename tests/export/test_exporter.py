@@ -17,7 +17,7 @@ ALL = list(FORMATS)
 
 
 @pytest.fixture
-def fake(monkeypatch):
+def fake():
     """Replace the SavedModel format's loader by one that changes what the exported model returns."""
 
     def fake(change):
@@ -25,11 +25,10 @@ def fake(monkeypatch):
             run = saved_model.FORMAT.load(path)
             return lambda images: change(run(images))
 
-        broken = dataclasses.replace(saved_model.FORMAT, load=load)
-        monkeypatch.setitem(FORMATS._entries, "broken", "segzoo.export.saved_model:BROKEN")
-        monkeypatch.setattr(saved_model, "BROKEN", broken, raising=False)
+        FORMATS.register("broken", dataclasses.replace(saved_model.FORMAT, load=load))
 
-    return fake
+    yield fake
+    FORMATS.unregister("broken")
 
 
 @pytest.mark.parametrize("format", ALL)
