@@ -6,9 +6,28 @@ The public names are imported when they are first used, so `import segzoo` pulls
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from segzoo.registration import register_with_keras
+
+if TYPE_CHECKING:
+    from segzoo import backbones as backbones
+    from segzoo import config as config
+    from segzoo import data as data
+    from segzoo import decoders as decoders
+    from segzoo import export as export
+    from segzoo import inference as inference
+    from segzoo import layers as layers
+    from segzoo import losses as losses
+    from segzoo import metrics as metrics
+    from segzoo import plugins as plugins
+    from segzoo import training as training
+    from segzoo.config import load_config as load_config
+    from segzoo.errors import SegzooError as SegzooError
+    from segzoo.model import build_model as build_model
+    from segzoo.model import logits_only as logits_only
+    from segzoo.training import train as train
+    from segzoo.training.run import load_run as load_run
 
 __version__ = "0.2.0"
 

@@ -92,3 +92,24 @@ def test_every_registered_name_resolves() -> None:
         assert BACKBONES[name].name == name
     classes = [DECODERS[name] for name in DECODERS]
     assert len(set(classes)) == len(classes)
+
+
+@pytest.mark.parametrize("package", ["losses", "metrics", "decoders", "data", "inference", "export", "backbones"])
+def test_a_package_lists_what_it_has(package: str) -> None:
+    """Editors and `dir` see the names that are imported on first use, under the types that mypy sees."""
+    import ast
+    import importlib
+    from pathlib import Path
+
+    module = importlib.import_module(f"segzoo.{package}")
+    assert dir(module) == sorted(module.__all__)
+    tree = ast.parse(Path(module.__file__).read_text())
+    typed = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assigned = {target.id for node in tree.body if isinstance(node, ast.Assign) for target in node.targets}
+    assert set(module.__all__) <= typed | defined | assigned

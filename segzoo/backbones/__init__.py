@@ -79,3 +79,7 @@ def __getattr__(name: str) -> Any:
 
         return wrap
     raise AttributeError(f"module 'segzoo.backbones' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -6,10 +6,41 @@ Nothing here needs a deep-learning framework: batches are NumPy arrays. The name
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from segzoo.data.sources import Sample, Source, remarks
 from segzoo.registry import Registry
+
+if TYPE_CHECKING:
+    from segzoo.data.augmentation import Augmentation as Augmentation
+    from segzoo.data.augmentation import validate_transforms as validate_transforms
+    from segzoo.data.cache import CachedSource as CachedSource
+    from segzoo.data.checks import Findings as Findings
+    from segzoo.data.checks import Rehearsal as Rehearsal
+    from segzoo.data.checks import Report as Report
+    from segzoo.data.checks import check_source as check_source
+    from segzoo.data.checks import check_splits as check_splits
+    from segzoo.data.crop import Crop as Crop
+    from segzoo.data.disk_cache import DiskCachedSource as DiskCachedSource
+    from segzoo.data.distances import signed_distances as signed_distances
+    from segzoo.data.distances import with_distances as with_distances
+    from segzoo.data.folder import FolderSource as FolderSource
+    from segzoo.data.folder import Pair as Pair
+    from segzoo.data.formats import MASK_FORMATS as MASK_FORMATS
+    from segzoo.data.formats import Labels as Labels
+    from segzoo.data.formats import MaskFormat as MaskFormat
+    from segzoo.data.formats import create_format as create_format
+    from segzoo.data.generated import GeneratedShapes as GeneratedShapes
+    from segzoo.data.images import ImageReader as ImageReader
+    from segzoo.data.pipeline import EvalBatches as EvalBatches
+    from segzoo.data.pipeline import TrainBatches as TrainBatches
+    from segzoo.data.problems import Problem as Problem
+    from segzoo.data.sampling import presence as presence
+    from segzoo.data.sampling import repeat_factors as repeat_factors
+    from segzoo.data.splits import Subset as Subset
+    from segzoo.data.splits import listed_pairs as listed_pairs
+    from segzoo.data.splits import refuse_common as refuse_common
+    from segzoo.data.splits import split as split
 
 SOURCES = Registry(
     "data source",

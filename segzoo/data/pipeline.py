@@ -68,7 +68,7 @@ class TrainBatches:
         workers: int = 2,
         target: Callable[[np.ndarray], np.ndarray] | None = None,
         crop: Crop | None = None,
-        factors: Sequence[float] | None = None,
+        factors: Sequence[float] | np.ndarray | None = None,
         rows: range | None = None,
     ):
         if len(source) == 0 or batch_size < 1:

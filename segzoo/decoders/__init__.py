@@ -102,3 +102,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(importlib.import_module(_CLASSES[name]), name)
     raise AttributeError(f"module 'segzoo.decoders' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

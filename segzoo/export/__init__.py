@@ -41,3 +41,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(importlib.import_module(_OBJECTS[name]), name)
     raise AttributeError(f"module 'segzoo.export' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

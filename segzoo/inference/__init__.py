@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from segzoo.inference.outputs import PredictionSummary as PredictionSummary
+    from segzoo.inference.outputs import find_images as find_images
+    from segzoo.inference.pictures import overlay as overlay
+    from segzoo.inference.pictures import palette as palette
+    from segzoo.inference.pictures import prediction_sheet as prediction_sheet
+    from segzoo.inference.predictor import Predictor as Predictor
 
 _OBJECTS = {
     "PredictionSummary": "segzoo.inference.outputs",
@@ -21,3 +29,7 @@ def __getattr__(name: str) -> Any:
     if name in _OBJECTS:
         return getattr(importlib.import_module(_OBJECTS[name]), name)
     raise AttributeError(f"module 'segzoo.inference' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -14,6 +14,24 @@ from segzoo.registry import Registry
 if TYPE_CHECKING:
     import keras
 
+    from segzoo.losses.balance import class_weights as class_weights
+    from segzoo.losses.base import PixelLoss as PixelLoss
+    from segzoo.losses.boundary import Boundary as Boundary
+    from segzoo.losses.cldice import ClDice as ClDice
+    from segzoo.losses.cross_entropy import BinaryCrossEntropy as BinaryCrossEntropy
+    from segzoo.losses.cross_entropy import CrossEntropy as CrossEntropy
+    from segzoo.losses.focal import SigmoidFocal as SigmoidFocal
+    from segzoo.losses.focal import SoftmaxFocal as SoftmaxFocal
+    from segzoo.losses.lovasz import LovaszHinge as LovaszHinge
+    from segzoo.losses.lovasz import LovaszSoftmax as LovaszSoftmax
+    from segzoo.losses.overlap import MCC as MCC
+    from segzoo.losses.overlap import Dice as Dice
+    from segzoo.losses.overlap import FocalTversky as FocalTversky
+    from segzoo.losses.overlap import Jaccard as Jaccard
+    from segzoo.losses.overlap import Tversky as Tversky
+    from segzoo.losses.presence import ClassPresence as ClassPresence
+    from segzoo.losses.weighted_sum import WeightedSum as WeightedSum
+
 LOSSES = Registry(
     "loss",
     {
@@ -125,3 +143,7 @@ def __getattr__(name: str) -> Any:
     if name in _CLASSES:
         return getattr(importlib.import_module(_CLASSES[name]), name)
     raise AttributeError(f"module 'segzoo.losses' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

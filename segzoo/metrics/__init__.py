@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from segzoo.metrics.calibration import Calibration as Calibration
+    from segzoo.metrics.confusion import ConfusionMatrix as ConfusionMatrix
+    from segzoo.metrics.confusion import MultilabelCounts as MultilabelCounts
+    from segzoo.metrics.mean_iou import MeanIoU as MeanIoU
+    from segzoo.metrics.resampling import ImageCounts as ImageCounts
+    from segzoo.metrics.resampling import Intervals as Intervals
+    from segzoo.metrics.resampling import bootstrap as bootstrap
+    from segzoo.metrics.surface import SurfaceMetrics as SurfaceMetrics
 
 _CLASSES = {
     "Calibration": "segzoo.metrics.calibration",
@@ -33,3 +43,7 @@ def __getattr__(name: str) -> Any:
     if name in _CLASSES:
         return getattr(importlib.import_module(_CLASSES[name]), name)
     raise AttributeError(f"module 'segzoo.metrics' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -40,3 +40,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(importlib.import_module(_NAMES[name]), name)
     raise AttributeError(f"module 'segzoo.training' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
