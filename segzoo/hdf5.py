@@ -26,7 +26,8 @@ LAYERS = "segzoo_layers"  # digests of layers, as JSON in a data set: an attribu
 FUNCTION = "function"  # a data set beside a decoder's weights: `Decoder.function` as JSON
 DECODER_FUNCTION = f"decoder/{FUNCTION}"
 _MOST_NOTES = 2**20  # bytes of what is kept beside the tensors
-_HDF5, _HEAP = b"\x89HDF\r\n\x1a\n", b"GCOL\x01"
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_HEAP = b"GCOL\x01\0\0\0"  # with the three reserved bytes: five bytes alone come by chance in a gigabyte of weights
 # The largest network here has some thousand layers, nested a dozen deep.
 _MOST_OBJECTS, _DEEPEST = 10**6, 100
 # Processor time of the child: its start, and 20 MB a second, which is slow even for packed tensors.

@@ -45,6 +45,15 @@ def test_a_text_that_claims_gigabytes_is_refused_before_they_are_filled(path):
     assert time.perf_counter() - start < 5 or sys.platform != "linux"
 
 
+def test_weights_that_look_like_a_heap_are_read(tmp_path):
+    values = np.frombuffer(b"GCOL\x01\x07" + bytes(range(1, 75)), "float32").reshape(4, 5)
+    with h5py.File(tmp_path / "w.weights.h5", "w") as file:
+        group = file.create_group("layers/stem/vars")
+        group.attrs["name"] = "stem"
+        group["0"] = values
+    np.testing.assert_array_equal(hdf5.read(tmp_path / "w.weights.h5", WANTED).values["stem/0"], values)
+
+
 def test_what_is_raised_in_the_child_process_is_raised_here(path):
     path.write_bytes(b"no HDF5 file at all")
     with pytest.raises(ValueError, match="does not begin as HDF5 files do"):
