@@ -49,7 +49,7 @@ def only(lines: list[str]) -> str:
         ("output:\n  rot: x", 9, "output.rot", ["unknown key", "did you mean root?", "root, pictures"]),
         ("sede: 3", 8, "sede", ["unknown key", "did you mean seed?"]),
         ("epochs: 3", 8, "epochs", ["unknown key", "did you mean training.epochs?"]),
-        ("zzz: 3", 8, "zzz", ["unknown key", "Keys here: name, seed, mode, model"]),
+        ("zzz: 3", 8, "zzz", ["unknown key", "Keys here: plugins, name, seed, mode, model"]),
     ],
 )
 def test_top_level_values(problems, tail, line, key, words):
@@ -185,7 +185,7 @@ def test_values_of_model_and_data(problems, write, old, new, line, key, words):
         ('classes: [a, "b\\nc"]', 7, "classes.1", ["'\\n' at position 1", "leave it out"]),
         ('classes: [a, "\\e[31mb"]', 7, "classes.1", ["'\\x1b' at position 0"]),
         (f"classes: [a, b]\n  image_dir: {'x' * 300}", 8, "image_dir", ["300 bytes", "at most 255"]),
-        (f"classes: [a, b]\n  mask_dir: {'x/' * 2500}", 8, "mask_dir", ["cannot be used here"]),
+        (f"classes: [a, b]\n  mask_dir: {'x/' * 2500}", 8, "mask_dir", ["5,000 characters, and at most 1,000"]),
         ('classes: [a, b]\n  mask_suffix: "\\0"', 8, "mask_suffix", ["position 0"]),
         ('classes: [a, b]\n  split: {fraction: 0.2, group: "a{99999999999}"}', 8, "split.group", ["no regular"]),
         ("classes: [a, b]\n  palette: [[0, 0, 0]]", 8, "palette", ["1 colours for 2 classes"]),
