@@ -85,7 +85,6 @@ class Loaded:
     type: str
     json: str
     weights: list[str]  # names of the trainable ones
-    compiled: bool
     modules: list[str]  # that the other process has imported
 
     @property
@@ -103,7 +102,7 @@ def loaded_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calla
     """
     folder, processes = tmp_path_factory.mktemp("elsewhere"), []
 
-    def loaded_elsewhere(model: Path, images: Any, compile: bool = False) -> Loaded:
+    def loaded_elsewhere(model: Path, images: Any) -> Loaded:
         if not processes:
             script = Path(__file__).with_name("elsewhere.py")
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
@@ -112,7 +111,7 @@ def loaded_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calla
 
         inputs = folder / "inputs.npz"
         np.savez(inputs, *map(np.asarray, keras.tree.flatten(images)))
-        request = {"model": str(model), "inputs": str(inputs), "compile": compile}
+        request = {"model": str(model), "inputs": str(inputs)}
         processes[0].stdin.write(json.dumps(request) + "\n")
         processes[0].stdin.flush()
         answer = json.loads(processes[0].stdout.readline() or '{"error": "the process ended"}')

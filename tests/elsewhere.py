@@ -1,7 +1,7 @@
 """A process that did not build a model loads it: `python elsewhere.py`, one JSON line in, one out, until the end.
 
-In: {"model": path of a .keras file, "inputs": path of an .npz file, "compile": bool}. Out: {"error": str or null,
-"type": of the model, "json": its configuration, "weights": names of the trainable ones, "compiled": bool, "modules":
+In: {"model": path of a .keras file, "inputs": path of an .npz file}. Out: {"error": str or null,
+"type": of the model, "json": its configuration, "weights": names of the trainable ones, "modules":
 what is imported by then}; the outputs lie in "inputs" + ".out.npz".
 """
 
@@ -12,19 +12,19 @@ import sys
 import traceback
 
 
-def load(model: str, inputs: str, compile: bool) -> dict:
+def load(model: str, inputs: str) -> dict:
     """Load a model, run it in inference mode and write what it returns."""
     import keras
     import numpy as np
 
-    loaded = keras.models.load_model(model, compile=compile)
+    loaded = keras.models.load_model(model, compile=False)
     with np.load(inputs) as arrays:
         flat = [arrays[f"arr_{index}"] for index in range(len(arrays.files))]
     outputs = loaded(keras.tree.pack_sequence_as(loaded.input, flat), training=False)
     outputs = outputs if isinstance(outputs, dict) else {"output": outputs}
     np.savez(inputs + ".out.npz", **{name: keras.ops.convert_to_numpy(value) for name, value in outputs.items()})
     weights = [weight.path for weight in loaded.trainable_weights]
-    facts = {"type": type(loaded).__name__, "json": loaded.to_json(), "compiled": bool(loaded.compiled)}
+    facts = {"type": type(loaded).__name__, "json": loaded.to_json()}
     keras.backend.clear_session()
     return {"error": None, **facts, "weights": weights, "modules": list(sys.modules)}
 
