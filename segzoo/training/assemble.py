@@ -19,7 +19,6 @@ from segzoo.errors import DataError
 from segzoo.metrics import ConfusionMatrix, MultilabelCounts
 from segzoo.model import PRESENCE, build_model
 from segzoo.training import optimizers
-from segzoo.training.averages import Averages
 from segzoo.training.class_pixels import ClassPixels
 from segzoo.training.parts import rate_factors
 from segzoo.training.schedules import OneCycle, WarmUpDecay
@@ -29,7 +28,8 @@ from segzoo.training.stages import Stage, Stages
 _FIRST_CLASS_IS_BACKGROUND = frozenset({"coco", "labelme", "instances"})
 _BACKGROUND_NAMES = frozenset({"background", "bg", "unlabeled", "unlabelled", "void", "none"})
 
-_POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+#: Values of training.precision to what Keras calls them.
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
 def build_source(config: Config, split: str, strict: bool = True) -> Source:
@@ -311,12 +311,17 @@ def _crop(config: Config) -> data.Crop | None:
     return data.Crop(settings.size, config.data.ignore_index, fraction, background)
 
 
-def steps_per_epoch(config: Config, batches: data.TrainBatches) -> int:
-    """Batches in an epoch of the run: the configured number or one pass, less what would fill no whole update.
+def steps_per_epoch(config: Config, of_one_pass: int | None) -> int:
+    """Batches in an epoch of the run: the configured number or `of_one_pass`, less what would fill no whole update.
 
     As with a batch `accumulate` times as large, which drops the samples that are left over too.
+
+    Raises:
+        DataError: neither says it.
     """
-    steps = config.training.steps_per_epoch or batches.steps_per_epoch
+    steps = config.training.steps_per_epoch or of_one_pass
+    if steps is None:
+        raise DataError("train_data does not say how many batches an epoch has; set training.steps_per_epoch.")
     accumulate = config.training.accumulate
     return max(1, steps // accumulate) * accumulate
 
@@ -335,7 +340,7 @@ def build_network(config: Config, weights: str | None = None) -> keras.Model:
     section = config.model
     if weights is None and config.training.init_from is not None:
         weights = "none"  # others come: see `start`
-    with dtype_policy(_POLICIES[config.training.precision]):
+    with dtype_policy(POLICIES[config.training.precision]):
         return build_model(
             section.decoder,
             section.backbone,
@@ -457,15 +462,6 @@ def start_optimizer(config: Config, network: keras.Model) -> None:
     optimizers.inner(network.optimizer).set_factors(
         [(variable, factor) for variable, factor in factors if id(variable) in trained]
     )
-
-
-def build_averages(config: Config, network: keras.Model) -> Averages | None:
-    """Moving averages of the network's weights where the configuration asks for them."""
-    if config.training.ema is None:
-        return None
-    twin = build_network(config, weights="none")
-    twin.weights_report = network.weights_report
-    return Averages(network, twin, config.training.ema, config.training.accumulate)
 
 
 def build_stages(config: Config, network: keras.Model, steps: int) -> Stages:

@@ -45,8 +45,9 @@ def _odd_images(samples: Sequence[Sample], batches: TrainBatches) -> list[str]:
     bad = {sample.id: int((~np.isfinite(sample.image)).sum()) for sample in floats}
     bad = {name: count for name, count in bad.items() if count}
     if bad:
-        first = batches.source[batches.source.ids.index(next(iter(bad)))].image
-        made = bool(np.isfinite(first).all())
+        source = batches.source
+        stored = None if source is None else source[source.ids.index(next(iter(bad)))].image
+        made = stored is not None and bool(np.isfinite(stored).all())
         cure = (
             "As stored they are finite: look at the transforms of data.augment."
             if made

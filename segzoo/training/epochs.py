@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +18,15 @@ from segzoo.files import remove
 from segzoo.model import LOGITS
 from segzoo.terminal import say
 from segzoo.training import assemble
+from segzoo.training.callbacks.calls import MetricsReset, RunCallbacks
+from segzoo.training.callbacks.states import set_states, states_of
 from segzoo.training.distribution import Distribution
 from segzoo.training.evaluation import Evaluation, evaluate, merged
 from segzoo.training.feed import Batch, Feed
 from segzoo.training.generations import Stored
 from segzoo.training.interrupts import Interrupts
 from segzoo.training.outputs import Outputs, Result, Trained
-from segzoo.training.progress import Progress
+from segzoo.training.progress import CLOCKED, Progress
 from segzoo.training.run import RunFolder
 from segzoo.training.screen import Screen
 from segzoo.training.state import NotFiniteError, restore_metrics, save_state
@@ -50,6 +52,8 @@ class Epochs:
         interrupts: signals that ask for a stop.
         pictured: ids of the validation samples in the sheet of predictions.
         distribution: the devices; of several processes each has its share of `val_batches`.
+        callbacks: the user's, called as `fit` calls them, an epoch's end after its evaluation.
+        may_vary: whether training batches can be of other sizes than the first.
         after_first_step: called after the first step of an epoch, when the step has been traced.
         why_not_finite: says why the loss of a step, the first being 0, or the weights after it are not finite.
     """
@@ -67,6 +71,8 @@ class Epochs:
         *,
         pictured: frozenset[str] = frozenset(),
         distribution: Distribution | None = None,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        may_vary: bool = False,
         after_first_step: Callable[[], None] = lambda: None,
         why_not_finite: Callable[[int], str] = lambda step: "",
     ):
@@ -85,6 +91,8 @@ class Epochs:
         self.distribution = distribution or Distribution()
         self.after_first_step = after_first_step
         self.why_not_finite = why_not_finite
+        self.callbacks = list(callbacks)
+        self.may_vary = may_vary
         self.outputs = Outputs(config, folder, trained, self.distribution, console)
         self._predictor = self.distribution.predictor(self.outputs.predicting)
         self._resumed: Stored | None = None  # until the metrics of its epoch are restored
@@ -109,8 +117,9 @@ class Epochs:
             )
         heads = list(self.network.output) if isinstance(self.network.output, dict) else None
         total = self.steps * self.settings.epochs
-        with self.outputs.opened(progress), closing(Feed(batches, heads)) as feed:
+        with self.outputs.opened(progress), closing(Feed(batches, heads, self.may_vary)) as feed:
             with Screen(self.console, total, self.config.data.batch_size) as screen:
+                calls = self._begun(progress, screen, stored)
                 self._ticked = self._saved = time.perf_counter()
                 if progress.history and progress.position == 0:
                     self.outputs.epoch(progress)  # a crash may have come between the state and these
@@ -118,11 +127,27 @@ class Epochs:
                     if self.interrupts.requested and self.distribution.processes == 1:
                         self._stop(progress, self.interrupts.requested)
                     try:
-                        self._train_epoch(feed, progress, screen)
-                        self._close_epoch(progress, screen)
+                        self._train_epoch(feed, progress, screen, calls)
+                        self._close_epoch(progress, screen, calls)
                     except NotFiniteError as error:
                         raise RunError(self._not_finite_message(error, progress)) from None
+                calls.end(logs_of(progress.history[-1]))
             return self.outputs.finish(progress)
+
+    def _begun(self, progress: Progress, screen: Screen, stored: Stored | None) -> RunCallbacks:
+        """The callbacks, told that the training begins or goes on, with the states that they had."""
+        watch, saver = _Watch(self, progress, screen), _Saver(self, progress)
+        calls = RunCallbacks([watch], self.callbacks, [saver], self.network, self.settings.epochs, self.steps)
+        calls.begin()
+        if stored is not None:
+            set_states(self.callbacks, stored.arrays)
+        return calls
+
+    def restore_metrics(self, progress: Progress) -> None:
+        """Give the metrics of a resumed epoch what they held, once: later epochs begin with none."""
+        resumed, self._resumed = self._resumed, None
+        if resumed is not None and progress.position:
+            restore_metrics(resumed, self.network)
 
     def is_over(self, progress: Progress) -> bool:
         """Whether no epoch is left, or is under way."""
@@ -143,18 +168,24 @@ class Epochs:
         )
         return merged(found, self.distribution.gather)
 
-    def _train_epoch(self, feed: Feed, progress: Progress, screen: Screen) -> None:
+    def _train_epoch(self, feed: Feed, progress: Progress, screen: Screen, calls: RunCallbacks) -> None:
         """Train what is left of an epoch."""
         self._enter_stage(progress)
         screen.epoch(progress.epoch + 1, self.settings.epochs, progress.step)
-        resumed, self._resumed = self._resumed, None
         left = 0 if progress.stopped else self.steps - progress.position
         if left == 0:  # the state was saved between the last step and the evaluation
+            self._resumed = None
             return
-        watch = _Watch(self, progress, screen, resumed if progress.position else None)
+        calls.begin_epoch(progress.epoch, progress.position)
         try:
             self.network.fit(
-                feed.from_step(progress.step), steps_per_epoch=left, callbacks=[watch], verbose=0, shuffle=False
+                feed.from_step(progress.step),
+                initial_epoch=progress.epoch,
+                epochs=progress.epoch + 1,
+                steps_per_epoch=left,
+                callbacks=calls,
+                verbose=0,
+                shuffle=False,
             )
         except (SegzooError, NotFiniteError):
             raise
@@ -174,11 +205,16 @@ class Epochs:
             progress.early_stopping.stale = progress.plateau.stale = 0
             self.folder.write_log(progress, "stage", epoch=progress.epoch, what=str(stage))
 
-    def after_step(self, progress: Progress) -> bool:
-        """Save the state if it is time to, stop if a signal came; returns whether the epoch may go on."""
+    def after_step(self, progress: Progress, is_stopped: bool) -> bool:
+        """Save the state if it is time to, stop if a signal came; returns whether the epoch may go on.
+
+        Args:
+            progress: where the run stands.
+            is_stopped: whether a callback has stopped the training.
+        """
         self._tick(progress)
         over = self.settings.max_time is not None and progress.seconds >= self.settings.max_time
-        wishes = (self.interrupts.requested, "max_time" if over else None)
+        wishes = (self.interrupts.requested, "max_time" if over else "callback" if is_stopped else None)
         requested, stopped = self.distribution.agree(progress.step, wishes)
         progress.stopped = stopped or progress.stopped
         if requested:
@@ -188,7 +224,7 @@ class Epochs:
             self._save(progress)
         return progress.stopped is None
 
-    def _close_epoch(self, progress: Progress, screen: Screen) -> None:
+    def _close_epoch(self, progress: Progress, screen: Screen, calls: RunCallbacks) -> None:
         """Evaluate the epoch, then write the state, then all that is made from it."""
         epoch = progress.epoch + 1
         speed = screen.images_per_second(progress.step)
@@ -204,6 +240,9 @@ class Epochs:
         improved = False
         if epoch % self.settings.evaluate_every == 0 or last:
             improved = self._evaluate_epoch(row, progress)
+        calls.end_epoch(progress.epoch, logs_of(row))
+        if any(self.distribution.gather(bool(self.network.stop_training))):
+            progress.stopped = progress.stopped or "callback"
         progress.epoch, progress.position, progress.losses = epoch, 0, {}
         progress.epoch_began = progress.seconds
         self.folder.write_log(progress, "epoch", **row)
@@ -253,7 +292,7 @@ class Epochs:
         self._tick(progress)
         if not self.folder.is_written:
             return
-        save_state(self.folder.state, self.network, progress, self.trained.extra)
+        save_state(self.folder.state, self.network, progress, self.trained.extra, states_of(self.callbacks))
         self._saved = time.perf_counter()
 
     def _stop(self, progress: Progress, signal: str) -> None:
@@ -291,6 +330,7 @@ class Epochs:
 
 _STOPPED = {
     "early_stopping": "Stopped early: no better validation mIoU for {progress.early_stopping.stale} epochs.",
+    "callback": "Stopped by a callback.",
     "max_time": "Stopped after {progress.seconds:.0f} s: training.max_time is over.",
 }
 
@@ -303,25 +343,26 @@ def _own_and_auxiliary(losses: dict[str, float]) -> dict[str, float]:
     return {"loss": own, "auxiliary_loss": losses["loss"] - own}
 
 
-class _Watch(keras.callbacks.Callback):
+def logs_of(row: Mapping[str, Any]) -> dict[str, float]:
+    """What callbacks are told at the end of an epoch: its figures, `val_*` where it was evaluated."""
+    return {name: value for name, value in row.items() if isinstance(value, float) and name not in CLOCKED}
+
+
+class _Watch(MetricsReset):
     """Keeps the progress up to date within an epoch, and stops at once when the loss is not finite."""
 
-    def __init__(self, epochs: Epochs, progress: Progress, screen: Screen, resumed: Stored | None):
+    def __init__(self, epochs: Epochs, progress: Progress, screen: Screen):
         super().__init__()
         self.epochs = epochs
         self.progress = progress
         self.screen = screen
-        self.resumed = resumed
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Called by Keras when it has reset the metrics."""
-        if self.resumed is not None:
-            restore_metrics(self.resumed, self.model)
+    def on_metrics_reset(self) -> None:
+        """Within an epoch give the metrics what they held when the state was saved."""
+        self.epochs.restore_metrics(self.progress)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Called by Keras after each step with the mean losses of the epoch so far."""
-        if batch == 0:
-            self.epochs.after_first_step()
         progress = self.progress
         progress.step += 1
         progress.position += 1
@@ -334,5 +375,18 @@ class _Watch(keras.callbacks.Callback):
         if progress.step == 1:
             self.epochs.folder.write_log(progress, "first_step", step=1, loss=loss)
         self.screen.step(progress.step, loss)
-        if not self.epochs.after_step(progress):
-            self.model.stop_training = True
+
+
+class _Saver(keras.callbacks.Callback):
+    """Comes after all other callbacks, so that the state that it saves holds what they made of the step."""
+
+    def __init__(self, epochs: Epochs, progress: Progress):
+        super().__init__()
+        self.epochs = epochs
+        self.progress = progress
+        self.is_stopped = False
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Called by Keras after each step; of several processes none may stop before all have agreed to."""
+        self.is_stopped = self.is_stopped or self.model.stop_training
+        self.model.stop_training = not self.epochs.after_step(self.progress, self.is_stopped)

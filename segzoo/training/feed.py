@@ -21,11 +21,15 @@ class Feed:
     Args:
         batches: function of a step that returns the endless batches from there on.
         outputs: names of the network's outputs, where it has several; each gets the targets.
+        may_vary: whether batches can hold other numbers of images, and images can be of other sizes, than the first.
     """
 
-    def __init__(self, batches: Callable[[int], Iterator[Batch]], outputs: Sequence[str] | None = None):
+    def __init__(
+        self, batches: Callable[[int], Iterator[Batch]], outputs: Sequence[str] | None = None, may_vary: bool = False
+    ):
         self._batches = batches
         self._outputs = outputs
+        self._may_vary = may_vary
         self._shape: tuple = ()
         self._size: Size | None = None  # of all batches, where they have one
         self._target: tuple[tuple, str, str] | None = None
@@ -87,10 +91,11 @@ class Feed:
             reader = self._guarded(0)
             (images, targets), (others, _) = next(reader), next(reader)
             reader.close()
-            self._size = size_of_all(images.shape[1:3], others.shape[1:3])
+            self._size = None if self._may_vary else size_of_all(images.shape[1:3], others.shape[1:3])
             size = self._size or (None, None)
-            self._shape = (images.shape[0], *size, images.shape[3])
-            self._target = ((images.shape[0], *size, *targets.shape[3:]), targets.dtype.name, images.dtype.name)
+            count = None if self._may_vary else images.shape[0]
+            self._shape = (count, *size, images.shape[3])
+            self._target = ((count, *size, *targets.shape[3:]), targets.dtype.name, images.dtype.name)
         return self._shape, *self._target
 
     def _guarded(self, step: int) -> Generator[Batch, None, None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -17,48 +17,67 @@ from rich.console import Console
 from segzoo.backend import collection_paused, make_deterministic, precision_note, start_backend, use_xla
 from segzoo.config import Config, dump_config
 from segzoo.config.memory import refuse_what_cannot_fit
-from segzoo.data import Source, remarks
+from segzoo.data import EvalBatches, Source, TrainBatches, remarks
 from segzoo.data.value_range import suggested_for
 from segzoo.device import device_name, idle_card_note
-from segzoo.errors import RunError, StorageError
+from segzoo.errors import DataError, RunError, StorageError
 from segzoo.terminal import say, warn
 from segzoo.tracking import check_packages
 from segzoo.training import assemble
+from segzoo.training.averages import Averages
+from segzoo.training.batched import Batched
 from segzoo.training.batchnorm import momentum_for, set_momentum
+from segzoo.training.callbacks.states import is_stateful
 from segzoo.training.class_pixels import ClassPixels
 from segzoo.training.diagnosis import explain
 from segzoo.training.distribution import Distribution, start_distribution
 from segzoo.training.epochs import Epochs
 from segzoo.training.evaluation import evenly_spaced
 from segzoo.training.generations import DamagedStateWarning, Stored, previous_of
+from segzoo.training.given import Given
 from segzoo.training.interrupts import Interrupts
 from segzoo.training.memory import device_bytes
 from segzoo.training.origin import differences, origin_of
 from segzoo.training.outputs import Result, Trained
 from segzoo.training.plateau import PlateauFactor
 from segzoo.training.progress import Progress
-from segzoo.training.run import OriginWarning, RunFolder, run_folder
+from segzoo.training.run import OriginWarning, run_folder
 from segzoo.training.short_run import short_run_notes
 from segzoo.training.start import Start
 from segzoo.training.state import restore
-from segzoo.weights import WeightsWarning
+from segzoo.weights import WeightsReport, WeightsWarning
 
 
 def train(
     config: Config,
     *,
+    model: keras.Model | None = None,
+    train_data: Any = None,
+    val_data: Any = None,
+    loss: Callable[[Any, Any], Any] | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
     resume: bool = False,
     overwrite: bool = False,
     resume_anyway: bool = False,
     console: Console | None = None,
 ) -> Result:
-    """Train the model that `config` describes; its run folder is `output.root/name`.
+    """Train the model that `config` describes, or what is given instead; the run folder is `output.root/name`.
 
     A run that did not come to its end goes on from its state, and ends with the same bits as one that never stopped. In
     the main thread SIGTERM and SIGINT save the state and stop the run.
 
     Args:
         config: the resolved configuration.
+        model: a functional model to train instead of the configuration's, from images `(B, H, W, C)`, pixels 0..255, to
+            logits `(B, H, W, classes)`, with the weights that it has.
+        train_data: instead of the configuration's training split a source of samples (`segzoo.data.Source`), which are
+            cropped, augmented and batched as configured; or batches of images `(B, H, W, C)`, pixels 0..255, and masks
+            `(B, H, W)`, which are trained on as they are: a `tf.data.Dataset`, a `keras.utils.PyDataset` or an
+            iterable. A run is resumed only where they can be read again, with the same bits where they are the same.
+        val_data: the same for the validation split.
+        loss: a Keras loss or function of masks and logits instead of the configuration's.
+        callbacks: of Keras, called as by `fit`; an epoch's end comes after its evaluation, with the figures of
+            metrics.csv. One with `get_state()` and `set_state(state)` is part of the run's state.
         resume: there must be a run to go on with; a finished one is shown again.
         overwrite: replace what the run folder holds.
         resume_anyway: go on with a run that was started with another configuration, other data or other code.
@@ -67,107 +86,252 @@ def train(
     Raises:
         RunInterruptedError: a signal asked to stop; the state is saved.
         RunError: a run folder that holds a finished run, a run of another origin, or another process's run; a state
-            that cannot be read; a loss that is not finite; files that cannot be written.
-        DataError: samples that cannot be used.
+            that cannot be read; a loss that is not finite; files that cannot be written; a given object that does not
+            fit the configuration.
+        DataError: samples or batches that cannot be used.
         WeightsError: weights that cannot be had.
+
+    Example:
+        >>> config = segzoo.load_config("unet_b3.yaml", ["name=mine"])
+        >>> segzoo.train(config, train_data=my_dataset, callbacks=[keras.callbacks.CSVLogger("epochs.csv")])
     """
     console = console or Console()
-    with collection_paused() as resume_collection:
+    given = Given.of(model, train_data, val_data, loss, tuple(callbacks))
+    with collection_paused() as after_first_step:
         start_backend()
+        given.check(config)
         if config.training.deterministic:
             make_deterministic()
         check_packages(assemble.trackers(config))
         distribution = start_distribution(config.training.distribution)
-        refuse_what_cannot_fit(config, on_processor=device_bytes() is None, processes=distribution.processes)
+        given.check_distribution(distribution)
+        if model is None:
+            refuse_what_cannot_fit(config, on_processor=device_bytes() is None, processes=distribution.processes)
         if not distribution.is_chief:
             console = Console(quiet=True)
         with distribution.active():
-            return _train_on(distribution, config, resume, overwrite, resume_anyway, console, resume_collection)
+            training = _Training(config, given, distribution, console)
+            return training.run(resume, overwrite, resume_anyway, after_first_step)
 
 
-def _train_on(
-    distribution: Distribution,
-    config: Config,
-    resume: bool,
-    overwrite: bool,
-    resume_anyway: bool,
-    console: Console,
-    after_first_step: Callable[[], None],
-) -> Result:
-    folder = run_folder(config, distribution.is_chief)
-    # These come first: a start, a loss or data that cannot be used should leave no run folder behind.
-    states = (folder.state, previous_of(folder.state))
-    start = None if any(path.is_file() for path in states) and not overwrite else Start.of(config)
-    if start is not None and overwrite and folder.config.is_file():
-        start.check_outlives(folder.path)
-        start.load_into(assemble.build_network(config, weights="none"))  # what is removed should not be missed
-    sources = {split: assemble.build_source(config, split) for split in ("train", "val")}
-    if (range_needed := suggested_for(sources["train"])) is not None:
-        warn(console, str(range_needed))
-    batches = assemble.train_batches(config, sources["train"], distribution.rows(config.data.batch_size))
-    counted = _class_pixels(config, folder, batches.source, console, distribution)
-    loss = assemble.build_loss(config, counted)
-    origin = origin_of(config, {split: source.fingerprint() for split, source in sources.items()})
-    _check_alike(distribution.gather(origin))
-    stored: Stored | None = None
+class _Training:
+    """One call of `train`, step by step: what is trained on, the run folder, the network, the epochs."""
 
-    def begin() -> dict[str, Any] | None:
-        nonlocal stored
-        held.enter_context(folder.locked(resume=resume))
-        with _shown_warnings(console):
-            stored = folder.begin(config, origin, resume=resume, overwrite=overwrite, resume_anyway=resume_anyway)
-        return None if stored is None else stored.facts
+    def __init__(self, config: Config, given: Given, distribution: Distribution, console: Console):
+        self.config = config
+        self.given = given
+        self.distribution = distribution
+        self.console = console
+        self.folder = run_folder(config, distribution.is_chief)
+        self.stored: Stored | None = None
 
-    with Interrupts(console) as interrupts, ExitStack() as held:
-        facts = distribution.from_chief(begin)
-        if counted is not None and folder.is_written:
-            counted.write(folder.class_pixels)
-        keras.utils.set_random_seed(config.seed)
-        steps = assemble.steps_per_epoch(config, batches)
-        with distribution.building():
-            trained = _compiled(config, loss, steps, start if facts is None else None, distribution)
-        network = trained.network
-        progress = Progress(origin=origin) if facts is None else Progress.from_json(facts)
-        if facts is not None:
-            network.weights_report = progress.weights or network.weights_report  # where the run itself started from
-            # All processes assign all variables, in one order: to assign one that they share is a joint act in JAX.
-            stored = _shared(stored, facts, distribution)
-            if not stored.is_bare:
-                restore(stored, network, folder.state, trained.extra)
-        _say_what_is_trained(config, network, sources, steps, console)
-        val_batches = assemble.eval_batches(config, sources["val"], (distribution.process, distribution.processes))
-        own_ids = [sources["val"].ids[index] for index in val_batches.indices]
-        epochs = Epochs(
-            config,
-            folder,
-            trained,
-            loss,
-            steps,
-            val_batches,
-            console,
-            interrupts,
-            pictured=evenly_spaced(own_ids, config.output.pictures),
-            distribution=distribution,
-            after_first_step=after_first_step,
-            why_not_finite=functools.partial(explain, config, network, loss, batches),
+    def run(self, resume: bool, overwrite: bool, resume_anyway: bool, after_first_step: Callable[[], None]) -> Result:
+        """Train, or show a finished run again."""
+        # These come first: a start, a loss or data that cannot be used should leave no run folder behind.
+        is_begun = self._holds_state()
+        start = None if is_begun and not overwrite else self._start(overwrite)
+        sources = {split: self._source(split) for split in ("train", "val")}
+        if is_begun and not overwrite:
+            self.given.check_restartable(sources)
+        batches = self._train_batches(sources["train"])
+        counted = self._class_pixels(batches if isinstance(batches, Batched) else batches.source)
+        loss = self.given.loss or assemble.build_loss(self.config, counted)
+        origin = origin_of(
+            self.config, {split: source.fingerprint() for split, source in sources.items()}, self.given.facts()
         )
-        is_bare = stored is not None and stored.is_bare
-        if (is_bare or distribution.from_chief(folder.result.is_file)) and epochs.is_over(progress):
-            return epochs.outputs.result(progress)
-        if facts is None or progress.origin != origin:
-            progress.origin = origin
-            if folder.is_written:
-                dump_config(config, folder.config)
-            folder.write_environment(
-                config, origin["data"], str(network.weights_report), device_name(), bool(network.jit_compile)
+        _check_alike(self.distribution.gather(origin))
+        with Interrupts(self.console) as interrupts, ExitStack() as held:
+            facts = self.distribution.from_chief(lambda: self._begin(held, origin, resume, overwrite, resume_anyway))
+            if counted is not None and self.folder.is_written:
+                counted.write(self.folder.class_pixels)
+            keras.utils.set_random_seed(self.config.seed)
+            steps = assemble.steps_per_epoch(self.config, batches.steps_per_epoch)
+            trained, progress = self._network(loss, steps, start, facts, origin)
+            is_given = self.given.model is not None
+            _say_what_is_trained(self.config, trained.network, is_given, sources, steps, self.console)
+            self._say_which_start_anew(facts)
+            val_batches, pictured = self._val_batches(sources["val"])
+            epochs = Epochs(
+                self.config,
+                self.folder,
+                trained,
+                loss,
+                steps,
+                val_batches,
+                self.console,
+                interrupts,
+                pictured=pictured,
+                distribution=self.distribution,
+                callbacks=self.given.callbacks,
+                may_vary=isinstance(batches, Batched),
+                after_first_step=after_first_step,
+                why_not_finite=functools.partial(explain, self.config, trained.network, loss, batches),
             )
-        try:
-            return epochs.run(batches.batches, progress, stored)
-        except StorageError as error:
-            raise RunError(
-                f"{error} Training stopped after step {progress.step}. The state that was saved last is intact: make "
-                "room, or the folder writable, and give the same command again to go on from it."
-            ) from error
+            is_bare = self.stored is not None and self.stored.is_bare
+            is_finished = is_bare or self.distribution.from_chief(self.folder.result.is_file)
+            if is_finished and epochs.is_over(progress):
+                return epochs.outputs.result(progress)
+            if facts is None or progress.origin != origin:
+                self._write_origin(progress, origin, trained.network)
+            try:
+                return epochs.run(batches.batches, progress, self.stored)
+            except StorageError as error:
+                raise RunError(
+                    f"{error} Training stopped after step {progress.step}. The state that was saved last is intact: "
+                    "make room, or the folder writable, and give the same command again to go on from it."
+                ) from error
+
+    def _holds_state(self) -> bool:
+        states = (self.folder.state, previous_of(self.folder.state))
+        return any(path.is_file() for path in states)
+
+    def _start(self, overwrite: bool) -> Start | None:
+        """Where the weights of `training.init_from` are; what --overwrite is about to remove should not be missed."""
+        start = Start.of(self.config)
+        if start is not None and overwrite and self.folder.config.is_file():
+            start.check_outlives(self.folder.path)
+            start.load_into(self._another_network())
+        return start
+
+    def _another_network(self) -> keras.Model:
+        """A network like the one that is trained, with weights of its own."""
+        if self.given.model is not None:
+            return keras.models.clone_model(self.given.model)
+        return assemble.build_network(self.config, weights="none")
+
+    def _source(self, split: str) -> Source | Batched:
+        return self.given.data(self.config, split) or assemble.build_source(self.config, split)
+
+    def _train_batches(self, source: Source | Batched) -> TrainBatches | Batched:
+        if isinstance(source, Batched):
+            if note := source.scaled():
+                warn(self.console, note)
+            return source
+        if (range_needed := suggested_for(source)) is not None:
+            warn(self.console, str(range_needed))
+        return assemble.train_batches(self.config, source, self.distribution.rows(self.config.data.batch_size))
+
+    def _val_batches(self, source: Source | Batched) -> tuple[EvalBatches | Batched, frozenset[str]]:
+        """The batches that this process evaluates, and the ids of the samples that are drawn."""
+        pictures = self.config.output.pictures
+        if isinstance(source, Batched):
+            return source, frozenset(map(str, range(pictures)))
+        part = (self.distribution.process, self.distribution.processes)
+        batches = assemble.eval_batches(self.config, source, part)
+        return batches, evenly_spaced([source.ids[index] for index in batches.indices], pictures)
+
+    def _begin(
+        self, held: ExitStack, origin: dict[str, Any], resume: bool, overwrite: bool, resume_anyway: bool
+    ) -> dict[str, Any] | None:
+        """Lock the run folder and read its state; returns what it says of the run, None for a new one."""
+        held.enter_context(self.folder.locked(resume=resume))
+        with _shown_warnings(self.console):
+            self.stored = self.folder.begin(
+                self.config, origin, resume=resume, overwrite=overwrite, resume_anyway=resume_anyway
+            )
+        return None if self.stored is None else self.stored.facts
+
+    def _network(
+        self,
+        loss: Callable[[Any, Any], Any],
+        steps: int,
+        start: Start | None,
+        facts: dict[str, Any] | None,
+        origin: dict[str, Any],
+    ) -> tuple[Trained, Progress]:
+        """Build and compile the network, with the variables of the state where there is one."""
+        with self.distribution.building():
+            trained = self._compiled(loss, steps, start if facts is None else None)
+        network = trained.network
+        if facts is None:
+            return trained, Progress(origin=origin)
+        progress = Progress.from_json(facts)
+        network.weights_report = progress.weights or network.weights_report  # where the run itself started from
+        # All processes assign all variables, in one order: to assign one that they share is a joint act in JAX.
+        self.stored = _shared(self.stored, facts, self.distribution)
+        if not self.stored.is_bare:
+            restore(self.stored, network, self.folder.state, trained.extra)
+        return trained, progress
+
+    def _compiled(self, loss: Callable[[Any, Any], Any], steps: int, start: Start | None) -> Trained:
+        """Build and compile the network, from `start` where there is one, and what moves with it."""
+        config, network = self.config, self.given.model
+        if network is None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", WeightsWarning)  # the report is printed and logged
+                network = assemble.build_network(config)
+        else:
+            network.weights_report = WeightsReport("none", note="weights as the given model had them")
+        if start is not None:
+            start.load_into(network)
+        momentum = config.training.batchnorm_momentum
+        set_momentum(network, momentum_for(steps * config.training.evaluate_every) if momentum == "auto" else momentum)
+        self.distribution.synchronize(network)
+        losses, weights = assemble.losses_of_outputs(config, network, loss)
+        optimizer = assemble.build_optimizer(config, steps * config.training.epochs)
+        plateau = PlateauFactor.of(optimizer) if config.training.reduce_on_plateau else None
+        network.compile(optimizer, losses, loss_weights=weights, jit_compile=use_xla(config.training.xla))
+        # Built here, its variables are not made while the step is traced, which would trace everything twice.
+        assemble.start_optimizer(config, network)
+        if isinstance(network.output, dict) and not network._compile_loss.built:
+            # Keras makes the mean losses of several outputs when the step is traced: too late to restore them.
+            network._compile_loss.build(network.output, network.output)
+        averages = None
+        if config.training.ema is not None:
+            twin = self._another_network()
+            twin.weights_report = network.weights_report
+            averages = Averages(network, twin, config.training.ema, config.training.accumulate)
+        return Trained(network, assemble.build_stages(config, network, steps), averages, plateau)
+
+    def _say_which_start_anew(self, facts: dict[str, Any] | None) -> None:
+        """Name the callbacks whose state a resumed run does not have."""
+        if facts is None:
+            return
+        for callback in self.given.callbacks:
+            if not is_stateful(callback):
+                name = type(callback).__qualname__
+                say(self.console, f"The callback {name} starts anew: it has no get_state() and set_state().")
+
+    def _write_origin(self, progress: Progress, origin: dict[str, Any], network: keras.Model) -> None:
+        """Note in the run folder what the run is made from now."""
+        progress.origin = origin
+        if self.folder.is_written:
+            dump_config(self.config, self.folder.config)
+        self.folder.write_environment(
+            self.config,
+            origin["data"],
+            str(network.weights_report),
+            device_name(),
+            bool(network.jit_compile),
+            self.given.facts(),
+        )
+
+    def _class_pixels(self, source: Source | Batched) -> ClassPixels | None:
+        """Count the training split's pixels where class weights are made from them, or take the run folder's counts."""
+        config = self.config
+        schemes = {} if self.given.loss is not None else assemble.weight_schemes(config)
+        if not schemes:
+            return None
+        if isinstance(source, Batched):
+            name, scheme = next(iter(schemes.items()))
+            raise DataError(
+                f"loss.{name}.class_weights: {scheme} counts the pixels of the training samples, and train_data yields "
+                "batches. Give the weights as a list, or a source of samples."
+            )
+
+        def count() -> dict[str, Any]:
+            path = self.folder.class_pixels
+            counted = ClassPixels.read(path) if path.is_file() else None
+            if counted is None or counted.fingerprint != source.fingerprint():
+                say(self.console, f"Counting the pixels of each class in {len(source)} training samples ...")
+                counted = ClassPixels.of(source, config.data.workers)
+            return asdict(counted)
+
+        counted = ClassPixels(**self.distribution.from_chief(count))
+        for name, weights in assemble.class_weights(config, counted).items():
+            numbers = ", ".join(f"{weight:.3g}" for weight in weights)
+            say(self.console, f"Class weights of {name}, {schemes[name]}: {numbers}")
+        return counted
 
 
 def _shared(stored: Stored | None, facts: dict[str, Any], distribution: Distribution) -> Stored:
@@ -194,39 +358,19 @@ def _check_alike(origins: list[dict[str, Any]]) -> None:
             )
 
 
-def _compiled(
-    config: Config, loss: keras.losses.Loss, steps: int, start: Start | None, distribution: Distribution
-) -> Trained:
-    """Build and compile the network, from `start` where there is one, and what moves with it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", WeightsWarning)  # the report is printed and logged
-        network = assemble.build_network(config)
-    if start is not None:
-        start.load_into(network)
-    momentum = config.training.batchnorm_momentum
-    set_momentum(network, momentum_for(steps * config.training.evaluate_every) if momentum == "auto" else momentum)
-    distribution.synchronize(network)
-    losses, weights = assemble.losses_of_outputs(config, network, loss)
-    optimizer = assemble.build_optimizer(config, steps * config.training.epochs)
-    plateau = PlateauFactor.of(optimizer) if config.training.reduce_on_plateau else None
-    network.compile(optimizer, losses, loss_weights=weights, jit_compile=use_xla(config.training.xla))
-    # Built here, its variables are not made while the step is traced, which would trace everything twice.
-    assemble.start_optimizer(config, network)
-    if isinstance(network.output, dict) and not network._compile_loss.built:
-        # Keras makes the mean losses of several outputs when the step is traced: too late to restore them.
-        network._compile_loss.build(network.output, network.output)
-    return Trained(
-        network, assemble.build_stages(config, network, steps), assemble.build_averages(config, network), plateau
-    )
-
-
 def _say_what_is_trained(
-    config: Config, network: keras.Model, sources: Mapping[str, Source], steps: int, console: Console
+    config: Config,
+    network: keras.Model,
+    is_given: bool,
+    sources: Mapping[str, Source | Batched],
+    steps: int,
+    console: Console,
 ) -> None:
+    model = f"The given model {network.name}" if is_given else f"{config.model.decoder} on {config.model.backbone}"
     say(
         console,
-        f"{config.model.decoder} on {config.model.backbone}: {network.count_params():,} parameters, "
-        f"{len(sources['train'])} training and {len(sources['val'])} validation samples, {steps} steps an epoch, "
+        f"{model}: {network.count_params():,} parameters, "
+        f"{_amount(sources['train'], 'training')} and {_amount(sources['val'], 'validation')}, {steps} steps an epoch, "
         f"{'with' if network.jit_compile else 'without'} XLA. {network.weights_report}",
     )
     for remark in dict.fromkeys(remark for source in sources.values() for remark in remarks(source)):
@@ -245,6 +389,12 @@ def _say_what_is_trained(
         )
 
 
+def _amount(source: Source | Batched, split: str) -> str:
+    if isinstance(source, Batched):
+        return f"given {split} batches"
+    return f"{len(source)} {split} samples"
+
+
 @contextmanager
 def _shown_warnings(console: Console) -> Iterator[None]:
     """Show what the block warns of on the console, in one line each: it is meant for whoever started the run."""
@@ -256,25 +406,3 @@ def _shown_warnings(console: Console) -> Iterator[None]:
             warn(console, str(warning.message))
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-
-
-def _class_pixels(
-    config: Config, folder: RunFolder, source: Source, console: Console, distribution: Distribution
-) -> ClassPixels | None:
-    """Count the training split's pixels where class weights are made from them, or take the run folder's counts."""
-    schemes = assemble.weight_schemes(config)
-    if not schemes:
-        return None
-
-    def count() -> dict[str, Any]:
-        counted = ClassPixels.read(folder.class_pixels) if folder.class_pixels.is_file() else None
-        if counted is None or counted.fingerprint != source.fingerprint():
-            say(console, f"Counting the pixels of each class in {len(source)} training samples ...")
-            counted = ClassPixels.of(source, config.data.workers)
-        return asdict(counted)
-
-    counted = ClassPixels(**distribution.from_chief(count))
-    for name, weights in assemble.class_weights(config, counted).items():
-        numbers = ", ".join(f"{weight:.3g}" for weight in weights)
-        say(console, f"Class weights of {name}, {schemes[name]}: {numbers}")
-    return counted

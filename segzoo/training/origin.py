@@ -31,19 +31,26 @@ _FREE = {
 }
 
 
-def origin_of(config: Config, fingerprints: Mapping[str, str]) -> dict[str, Any]:
-    """Configuration, data fingerprints by split, and the versions that the bits of a result depend on."""
+def origin_of(
+    config: Config, fingerprints: Mapping[str, str], given: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Configuration, data fingerprints by split, and the versions that the bits of a result depend on.
+
+    What was given to `train` ready-made (`Given.facts`) is a part of it where there was something.
+    """
     import keras
 
     backend = keras.backend.backend()
     versions = {"segzoo": __version__, "keras": keras.__version__, "backend": backend}
     versions[backend] = sys.modules[backend].__version__  # a package's name can be tensorflow-cpu
-    return {"config": config.model_dump(mode="json"), "data": dict(fingerprints), "versions": versions}
+    own = {"given": dict(given)} if given else {}
+    return {"config": config.model_dump(mode="json"), "data": dict(fingerprints), "versions": versions, **own}
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """List what changed between two origins, as "training.epochs was 3 and is 5"; what may change is left out."""
-    found = _differences(json.loads(json.dumps(before)), json.loads(json.dumps(now)), "")
+    both = ({"given": {}, **json.loads(json.dumps(origin))} for origin in (before, now))
+    found = _differences(*both, "")
     return sorted(f"{key.removeprefix('config.')} {text}" for key, text in found if not _is_free(key))
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -278,7 +278,13 @@ class RunFolder:
             return ""
 
     def write_environment(
-        self, config: Config, fingerprints: dict[str, str], weights: str, device: str, xla: bool
+        self,
+        config: Config,
+        fingerprints: dict[str, str],
+        weights: str,
+        device: str,
+        xla: bool,
+        given: Mapping[str, Any] | None = None,
     ) -> None:
         """Write what the figures of this run depend on beyond its configuration.
 
@@ -288,6 +294,7 @@ class RunFolder:
             weights: where the weights came from.
             device: name of what computes, see `device_name`.
             xla: whether the training step is compiled by XLA.
+            given: what was given to `train` ready-made, by argument.
         """
         if not self.is_written:
             return
@@ -309,6 +316,7 @@ class RunFolder:
             "seed": config.seed,
             "data_fingerprints": fingerprints,
             "weights": weights,
+            "given": dict(given or {}),
             "command": sys.argv,
         }
         with files.replacing(self.environment) as temporary:
@@ -357,9 +365,23 @@ class Run:
     def version(self) -> str | None:
         """Version of segzoo that started the run; None where the folder does not say it."""
         try:
-            return str(json.loads(self.folder.environment.read_text(encoding="utf-8"))["packages"]["segzoo"])
-        except (OSError, ValueError, LookupError, TypeError):
+            return str(self._environment["packages"]["segzoo"])
+        except (LookupError, TypeError):
             return None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What was given to `segzoo.train` ready-made, by argument; the configuration does not describe it."""
+        found = self._environment.get("given")
+        return found if isinstance(found, dict) else {}
+
+    @cached_property
+    def _environment(self) -> dict[str, Any]:
+        try:
+            found = json.loads(self.folder.environment.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     @cached_property
     def classes(self) -> list[str]:
@@ -384,6 +406,8 @@ class Run:
         from segzoo.training.assemble import build_loss, weight_schemes
         from segzoo.training.class_pixels import ClassPixels
 
+        if "loss" in self.given:
+            raise RunError(f"{self.folder.path} was trained with a loss that was given to segzoo.train; give it again.")
         needed = weight_schemes(self.config)
         return build_loss(self.config, ClassPixels.read(self.folder.class_pixels) if needed else None)
 
@@ -396,6 +420,12 @@ class Run:
             RunError: no such weights yet.
             WeightsError: a weights file that cannot be read.
         """
+        if "model" in self.given:
+            raise RunError(
+                f"{self.folder.path} was trained with a model that was given to segzoo.train, which its configuration "
+                f"does not describe. Give that model again, or load {self.folder.model} with keras.models.load_model "
+                "where its classes can be trusted."
+            )
         from segzoo.model import logits_only
         from segzoo.training.assemble import build_network
         from segzoo.weights import load_file

@@ -14,6 +14,7 @@ from segzoo import files
 from segzoo.errors import RunError
 from segzoo.escaping import printable
 from segzoo.training import generations
+from segzoo.training.callbacks.states import PREFIX
 from segzoo.training.progress import Progress
 
 #: Named groups of variables that belong to a run besides its network's and optimizer's.
@@ -24,11 +25,18 @@ class NotFiniteError(Exception):
     """A loss or a weight that is NaN or infinite; the message says which."""
 
 
-def save_state(path: Path, network: keras.Model, progress: Progress, extra: Extra | None = None) -> None:
+def save_state(
+    path: Path,
+    network: keras.Model,
+    progress: Progress,
+    extra: Extra | None = None,
+    callbacks: Mapping[str, np.ndarray] | None = None,
+) -> None:
     """Write a new generation of the state; the one that was there is kept as the previous one.
 
     It holds where the run stands, every variable of the compiled network (seed generators too), of its optimizer, of
-    `extra` and, within an epoch, of the metrics (the running loss), and the generators of `random` and `numpy.random`.
+    `extra` and, within an epoch, of the metrics (the running loss), the generators of `random` and `numpy.random`, and
+    `callbacks`, see `callbacks.states.states_of`.
 
     Raises:
         StorageError: the file system refuses; the state that was there is intact.
@@ -44,7 +52,7 @@ def save_state(path: Path, network: keras.Model, progress: Progress, extra: Extr
         arrays |= {key: keras.ops.convert_to_numpy(variable) for key, variable in _metrics(network).items()}
     arrays["random/python"] = np.array(json.dumps(random.getstate()))
     arrays["random/numpy"] = np.array(json.dumps(np.random.get_state(legacy=False), default=np.ndarray.tolist))  # noqa: NPY002
-    generations.write(path, progress.to_json(), arrays)
+    generations.write(path, progress.to_json(), {**arrays, **(callbacks or {})})
 
 
 def drop_variables(path: Path, progress: Progress) -> int:
@@ -81,7 +89,7 @@ def load_progress(path: Path) -> Progress:
 def restore(stored: generations.Stored, network: keras.Model, path: Path, extra: Extra | None = None) -> None:
     """Give a compiled network, its optimizer, `extra` and the random generators what a state holds.
 
-    The metrics are not among them: see `restore_metrics`.
+    The metrics are not among them, nor the callbacks: see `restore_metrics` and `callbacks.states.set_states`.
 
     Args:
         stored: the state.
@@ -93,7 +101,7 @@ def restore(stored: generations.Stored, network: keras.Model, path: Path, extra:
         RunError: its variables are not those of the network; the network is unchanged.
     """
     variables = _variables(network, extra)
-    names = {name for name in stored.arrays if not name.startswith(("metrics/", "random/"))}
+    names = {name for name in stored.arrays if not name.startswith(("metrics/", "random/", PREFIX))}
     if names != variables.keys():
         odd = sorted(names ^ variables.keys())
         raise RunError(f"{path} belongs to another network: {len(odd)} variables differ, first {odd[0]}.")

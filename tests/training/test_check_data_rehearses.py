@@ -355,7 +355,7 @@ def read_all(config: Config) -> None:
     batches = assemble.train_batches(config, sources["train"])
     schemes = assemble.weight_schemes(config)
     assemble.build_loss(config, ClassPixels.of(batches.source, workers=1) if schemes else None)
-    steps = assemble.steps_per_epoch(config, batches)
+    steps = assemble.steps_per_epoch(config, batches.steps_per_epoch)
     with closing(Feed(batches.batches)) as feed:
         try:
             for _, _ in zip(range(steps), feed.from_step(0), strict=False):
