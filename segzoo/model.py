@@ -25,7 +25,7 @@ PRESENCE = "presence"
 
 
 def build_model(
-    decoder: str,
+    decoder: str | Decoder,
     backbone: str | keras.Model,
     classes: int,
     *,
@@ -56,7 +56,8 @@ def build_model(
     `(B, classes)`. `logits_only` makes of it the model to predict with, of the same layers.
 
     Args:
-        decoder: registered name, see `segzoo.decoders.names()`.
+        decoder: registered name, see `segzoo.decoders.names()`, or a new decoder with the options that it has, such as
+            `segzoo.decoders.UNet(channels=...)`: it becomes the model's layer "decoder".
         backbone: registered name, see `segzoo.backbones.names()`, or a backbone made by `segzoo.backbones.wrap`, which
             takes none of `taps` to `batch_norm` but a weights file.
         classes: number of classes.
@@ -88,10 +89,14 @@ def build_model(
     Example:
         >>> model = segzoo.build_model("unet", backbone="efficientnet_b3", classes=12)
     """
-    decoder_class = DECODERS[decoder]
-    check_options(decoder, options)
+    if isinstance(decoder, Decoder):
+        instance, decoder_class = decoder, type(decoder)
+        decoder, options = _unused(decoder, options)
+    else:
+        instance, decoder_class = None, DECODERS[decoder]
+        check_options(decoder, options)
     compat = resolve(compat, imitate)
-    preset = dict(decoder_class.compat.get(compat or "", {}))
+    preset = {} if instance is not None else dict(decoder_class.compat.get(compat or "", {}))
     default_stride = preset.pop("output_stride", decoder_class.default_output_stride)
     options = {**preset, **options}
     weights = as_text(weights)
@@ -125,7 +130,7 @@ def build_model(
     features = {IMAGE: images, **encoder.output}
     read = decoder_class.levels(2 ** number(max(features)), tuple(sorted(features)), **options)
     try:
-        layer = decoder_class(name="decoder", **options)
+        layer = decoder_class(name="decoder", **options) if instance is None else instance
         decoded = layer({level: features[level] for level in read})
     except (ValueError, TypeError) as error:
         raise SegzooError(f"Decoder {decoder!r} cannot be built with {options}: {error}") from error
@@ -147,6 +152,21 @@ def build_model(
     if is_path(weights):
         apply_weights(model, weights, sha256=weights_sha256)
     return model
+
+
+def _unused(decoder: Decoder, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Take a decoder as the layer "decoder" of a new model; returns the name of its class and its options.
+
+    Raises:
+        SegzooError: it is a layer of another model, or options are given beside it.
+    """
+    kind = type(decoder).__name__
+    if options:
+        raise SegzooError(f"The decoder {kind} has its options already; give {', '.join(options)} to its constructor.")
+    if decoder.built:
+        raise SegzooError(f"The decoder {kind} is a layer of another model already; make a new one.")
+    decoder.name = "decoder"
+    return kind.lower(), {name: getattr(decoder, name) for name in decoder.options()}
 
 
 def logits_only(model: keras.Model) -> keras.Model:

@@ -196,3 +196,24 @@ def test_every_weight_of_every_head_learns(pixels) -> None:
     found = tape.gradient(loss, [weight.value for weight in model.trainable_weights])
     for weight, gradient in zip(model.trainable_weights, found, strict=True):
         assert gradient is not None and bool(tf.reduce_any(gradient != 0)), weight.path
+
+
+def test_a_decoder_instance_is_the_decoder_of_that_name(pixels) -> None:
+    """The same network, layer by layer, as by its name and options."""
+    keras.utils.set_random_seed(0)
+    named = segzoo.build_model("fpn", "mobilenetv3_small", 3, weights="none", pyramid_channels=16)
+    keras.utils.set_random_seed(0)
+    given = segzoo.build_model(segzoo.decoders.FPN(pyramid_channels=16), "mobilenetv3_small", 3, weights="none")
+    assert [weight.path for weight in given.weights] == [weight.path for weight in named.weights]
+    given.set_weights(named.get_weights())
+    image = pixels(40, 33)
+    np.testing.assert_array_equal(given(image), named(image))
+
+
+def test_a_decoder_instance_is_used_once_and_has_its_options() -> None:
+    decoder = segzoo.decoders.FPN(pyramid_channels=16)
+    segzoo.build_model(decoder, "mobilenetv3_small", 3, weights="none")
+    with pytest.raises(SegzooError, match="a layer of another model already"):
+        segzoo.build_model(decoder, "mobilenetv3_small", 3, weights="none")
+    with pytest.raises(SegzooError, match="give pyramid_channels to its constructor"):
+        segzoo.build_model(segzoo.decoders.FPN(), "mobilenetv3_small", 3, weights="none", pyramid_channels=16)

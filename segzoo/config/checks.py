@@ -105,6 +105,13 @@ def stages(epochs: Sequence[int | None], frozen: Sequence[Sequence[str]], total:
         raise ProblemAt(("stages", last, "epochs"), f"the stages take {done} epochs in all, but epochs is {total}")
 
 
+def monitored(name: str, classes: Sequence[str]) -> None:
+    """Raise ProblemAt unless an evaluation has a figure of this name."""
+    known = ["mean_iou", "foreground_mean_iou", "pixel_accuracy", "loss", *(f"iou/{of}" for of in classes)]
+    if name.removeprefix("val_") not in known:
+        raise ProblemAt(("training", "monitor"), not_among("figure of an evaluation", name, known))
+
+
 def one_or_several(value: object) -> object:
     """Take one name for a list of it."""
     return [value] if isinstance(value, str) else value

@@ -205,20 +205,24 @@ class StageConfig(Section):
 class EarlyStoppingConfig(Section):
     """When to stop before the last epoch."""
 
-    patience: Positive = Field(description="Epochs without a better validation mIoU before stopping, 1 or more.")
-    min_delta: Fraction = Field(default=0.0, description="Smallest gain in mIoU that counts as better, 0 to 1.")
+    patience: Positive = Field(description="Epochs without a better training.monitor before stopping, 1 or more.")
+    min_delta: Fraction = Field(
+        default=0.0, description="Smallest gain in training.monitor that counts as better, 0 to 1."
+    )
 
 
 class PlateauConfig(Section):
     """When to lower the learning rate below its schedule."""
 
     patience: Positive = Field(
-        description="Epochs without a better validation mIoU before the learning rate is lowered, 1 or more."
+        description="Epochs without a better training.monitor before the learning rate is lowered, 1 or more."
     )
     factor: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
         default=0.5, description="What the learning rate is multiplied by, between 0 and 1."
     )
-    min_delta: Fraction = Field(default=0.0, description="Smallest gain in mIoU that counts as better, 0 to 1.")
+    min_delta: Fraction = Field(
+        default=0.0, description="Smallest gain in training.monitor that counts as better, 0 to 1."
+    )
     final_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         default=0.01, description="Where lowering ends, as a fraction of the schedule's learning rate, above 0, to 1."
     )
@@ -279,6 +283,12 @@ class TrainingConfig(Section):
         default="none",
         description="none: one device; mirrored: all GPUs of this machine; multi_host: all devices of all processes "
         "that were started together, on JAX (docs/distributed.md). data.batch_size stays the whole batch.",
+    )
+    monitor: Line = Field(
+        default="mean_iou",
+        description="Figure of the validation split that decides which epoch is the best, and what early_stopping and "
+        "reduce_on_plateau wait for: mean_iou; foreground_mean_iou, without the background; pixel_accuracy; loss, the "
+        "lower the better; or iou/CLASS, of one class.",
     )
     early_stopping: EarlyStoppingConfig | None = Field(
         default=None, description="When to stop before the last epoch; null: never."
@@ -406,6 +416,7 @@ class Config(Section):
         classes = self.data.classes if isinstance(self.data, FolderData) else CLASSES
         data_checks.background_is_some_classes(self.data.crop.background if self.data.crop else [], classes)
         checks.losses_fit_the_mode(self.loss, self.mode)
+        checks.monitored(self.training.monitor, classes)
         if isinstance(self.data, FolderData):
             data_checks.masks_fit(self.data.masks, classes, self.data.ignore_index, self.mode)
             data_checks.one_band_per_channel(self.data.bands, self.model.input_channels)

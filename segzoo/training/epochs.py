@@ -25,6 +25,7 @@ from segzoo.training.evaluation import Evaluation, evaluate, merged
 from segzoo.training.feed import Batch, Feed
 from segzoo.training.generations import Stored
 from segzoo.training.interrupts import Interrupts
+from segzoo.training.monitor import Monitor
 from segzoo.training.outputs import Outputs, Result, Trained
 from segzoo.training.progress import CLOCKED, Progress
 from segzoo.training.run import RunFolder
@@ -88,6 +89,7 @@ class Epochs:
         self.interrupts = interrupts
         self.pictured = pictured
         self.names = assemble.class_names(config)
+        self.monitor = Monitor.of(config)
         self.distribution = distribution or Distribution()
         self.after_first_step = after_first_step
         self.why_not_finite = why_not_finite
@@ -247,22 +249,25 @@ class Epochs:
         progress.epoch_began = progress.seconds
         self.folder.write_log(progress, "epoch", **row)
         self._save(progress)
-        screen.row(row, self.settings.epochs, improved)
+        own = None if self.monitor.name in ("mean_iou", "loss") else self.monitor.key  # these stand there anyway
+        screen.row(row, self.settings.epochs, improved, own)
         self.outputs.epoch(progress)
         if progress.stopped:
-            say(self.console, _STOPPED[progress.stopped].format(progress=progress))
+            say(self.console, _STOPPED[progress.stopped].format(progress=progress, monitor=self.monitor))
 
     def _evaluate_epoch(self, row: dict[str, Any], progress: Progress) -> bool:
         """Evaluate, add the figures to `row`, act on them; returns whether they are the best so far."""
         before = progress.seconds
         found = self.evaluate(progress)
         self._tick(progress)
-        score = found.confusion.mean_iou()
         row["val_loss"] = found.loss
-        row["val_mean_iou"] = score
+        row["val_mean_iou"] = found.confusion.mean_iou()
         row["val_pixel_accuracy"] = found.confusion.pixel_accuracy()
         for name, value in zip(self.names, found.confusion.iou(), strict=True):
             row[f"val_iou/{name}"] = None if math.isnan(value) else float(value)
+        figure = self.monitor.figure(found)
+        row.setdefault(self.monitor.key, None if math.isnan(figure) else figure)
+        score = self.monitor.score(figure)
         row["val_seconds"] = round(progress.seconds - before, 2)
         self._lose_patience(score, row["epoch"], progress)
         improved = progress.best_score is None or score > progress.best_score
@@ -281,7 +286,7 @@ class Epochs:
             if stale >= lowering.patience:
                 factor = self.trained.plateau.lower(lowering.factor, lowering.final_fraction)
                 progress.plateau.stale = 0
-                say(self.console, f"No better validation mIoU: learning rate at {factor:.3g} of its schedule.")
+                say(self.console, f"No better {self.monitor.label}: learning rate at {factor:.3g} of its schedule.")
         if stopping is not None:
             stale = progress.early_stopping.wait(score, stopping.min_delta, passed)
             over = stale >= stopping.patience and self.trained.stages.ended_in_last(epoch)
@@ -329,7 +334,7 @@ class Epochs:
 
 
 _STOPPED = {
-    "early_stopping": "Stopped early: no better validation mIoU for {progress.early_stopping.stale} epochs.",
+    "early_stopping": "Stopped early: no better {monitor.label} for {progress.early_stopping.stale} epochs.",
     "callback": "Stopped by a callback.",
     "max_time": "Stopped after {progress.seconds:.0f} s: training.max_time is over.",
 }

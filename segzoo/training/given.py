@@ -59,11 +59,11 @@ class Given:
         """Raise RunError where what was given cannot be shared by several devices or processes."""
         if self.model is not None and distribution.devices > 1:
             raise RunError(
-                "model= was built for one device. Set training.distribution: single, or let the configuration build it."
+                "model= was built for one device. Set training.distribution: none, or let the configuration build it."
             )
         if (self.train_data is not None or self.val_data is not None) and distribution.processes > 1:
             raise RunError(
-                "train_data= and val_data= are not divided between processes. Set training.distribution: single, or "
+                "train_data= and val_data= are not divided between processes. Set training.distribution: none, or "
                 "mirrored on one machine."
             )
 

@@ -37,6 +37,7 @@ from segzoo.training.generations import DamagedStateWarning, Stored, previous_of
 from segzoo.training.given import Given
 from segzoo.training.interrupts import Interrupts
 from segzoo.training.memory import device_bytes
+from segzoo.training.monitor import Monitor
 from segzoo.training.origin import differences, origin_of
 from segzoo.training.outputs import Result, Trained
 from segzoo.training.plateau import PlateauFactor
@@ -128,6 +129,7 @@ class _Training:
     def run(self, resume: bool, overwrite: bool, resume_anyway: bool, after_first_step: Callable[[], None]) -> Result:
         """Train, or show a finished run again."""
         # These come first: a start, a loss or data that cannot be used should leave no run folder behind.
+        Monitor.of(self.config)
         is_begun = self._holds_state()
         start = None if is_begun and not overwrite else self._start(overwrite)
         sources = {split: self._source(split) for split in ("train", "val")}

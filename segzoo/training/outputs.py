@@ -194,7 +194,8 @@ class Outputs:
             bare(self.predicting).save(temporary)
         found = {
             "best_epoch": progress.best_epoch,
-            "val_mean_iou": progress.best_score,
+            "val_mean_iou": result.confusion.mean_iou(),
+            "monitor": self.config.training.monitor.removeprefix("val_"),
             "epochs": progress.epoch,
             "steps": progress.step,
             "stopped": progress.stopped,

@@ -50,7 +50,7 @@ class Progress:
         losses: means over these steps, as Keras reports them.
         seconds: time spent in training and evaluation, in all processes together.
         epoch_began: what that was when the epoch under way began.
-        best_score: best validation mIoU so far, or None.
+        best_score: best figure of `training.monitor` so far, turned so that higher is better, or None.
         best_epoch: the epoch that reached it, or None.
         best_counts: confusion matrix (rows true, columns predicted) of the best epoch, for classes that may overlap a
             table of two by two for each; or None.

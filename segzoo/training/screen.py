@@ -114,12 +114,14 @@ class Screen:
             return None
         return (step - self._first) * self.batch_size / max(1e-9, self._clock() - self._started)
 
-    def row(self, row: dict[str, Any], epochs: int, best: bool) -> None:
-        """Print the figures of an epoch as one line."""
+    def row(self, row: dict[str, Any], epochs: int, best: bool, monitored: str | None = None) -> None:
+        """Print the figures of an epoch as one line; `monitored` names one more that decides which is the best."""
         parts = [f"epoch {row['epoch']}/{epochs}", f"loss {row['loss']:.4f}"]
         if "val_mean_iou" in row:
             parts += [f"val loss {row['val_loss']:.4f}", f"val mIoU {row['val_mean_iou']:.4f}{' *' if best else ''}"]
             self._shown["score"] = f"{row['val_mean_iou']:.4f}"
+        if monitored is not None and row.get(monitored) is not None:
+            parts.append(f"{monitored.replace('_', ' ')} {row[monitored]:.4f}")
         if row["images_per_second"] is not None:
             parts.append(f"{row['images_per_second']:.1f} images/s")
         parts.append(f"{row['seconds']:.1f} s")
