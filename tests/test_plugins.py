@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -140,6 +141,21 @@ def test_the_page_on_plugins_works_as_it_stands(folder: Path) -> None:
             if name in registry:
                 registry.unregister(name)
         sys.modules.pop("mine", None)
+
+
+def test_the_page_on_given_objects_works_as_it_stands(folder: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "plugins.md").read_text()
+    code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[1]
+    (folder / "mine.yaml").write_text(
+        "model: {decoder: unet, backbone: resnet18}\n"
+        "data: {source: generated, size: [64, 64]}\n"
+        "training: {epochs: 1, steps_per_epoch: 2}\n"
+        "output: {pictures: 1}\n"
+    )
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["result"].folder == Path("runs/own") and names["result"].confusion.counts.sum() == 2 * 64 * 64
+    assert (folder / "epochs.csv").read_text().startswith("epoch,")
 
 
 def test_a_model_of_a_registered_class_loads_in_another_process(folder: Path) -> None:
