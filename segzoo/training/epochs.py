@@ -55,7 +55,7 @@ class Epochs:
         distribution: the devices; of several processes each has its share of `val_batches`.
         callbacks: the user's, called as `fit` calls them, an epoch's end after its evaluation.
         may_vary: whether training batches can be of other sizes than the first.
-        after_first_step: called after the first step of an epoch, when the step has been traced.
+        after_first_step: called after the first step, when it has been traced.
         why_not_finite: says why the loss of a step, the first being 0, or the weights after it are not finite.
     """
 
@@ -361,6 +361,7 @@ class _Watch(MetricsReset):
         self.epochs = epochs
         self.progress = progress
         self.screen = screen
+        self.is_traced = False  # before the first step
 
     def on_metrics_reset(self) -> None:
         """Within an epoch give the metrics what they held when the state was saved."""
@@ -368,6 +369,9 @@ class _Watch(MetricsReset):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Called by Keras after each step with the mean losses of the epoch so far."""
+        if not self.is_traced:
+            self.is_traced = True
+            self.epochs.after_first_step()
         progress = self.progress
         progress.step += 1
         progress.position += 1
