@@ -30,7 +30,7 @@ import tensorflow as tf
 import segzoo
 from segzoo import losses, metrics
 from segzoo.backend import start_backend
-from segzoo.training.optimizers import AdamW
+from segzoo.optim.optimizers import AdamW
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH, SIZE, CLASSES, IGNORE, EPOCHS = 4, 256, 11, 11, 4

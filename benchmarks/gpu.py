@@ -82,7 +82,7 @@ def segzoo_steps(pair: str, size: int, scale: Scale) -> Steps:
 
     import segzoo
     from segzoo import losses
-    from segzoo.training.optimizers import AdamW
+    from segzoo.optim.optimizers import AdamW
 
     if not scale.smoke:
         gpu_of_jax()

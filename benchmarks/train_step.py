@@ -39,7 +39,7 @@ def segzoo_step(precision: str) -> Callable[[], float]:
     import segzoo
     from segzoo import losses
     from segzoo.backend import start_backend
-    from segzoo.training.optimizers import AdamW
+    from segzoo.optim.optimizers import AdamW
 
     start_backend()
     keras.config.set_dtype_policy({"fp32": "float32", "bf16": "mixed_bfloat16"}[precision])

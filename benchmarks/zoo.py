@@ -54,7 +54,7 @@ def segzoo_contest(pair: str) -> Contest:
     import segzoo
     from segzoo import losses
     from segzoo.backend import start_backend
-    from segzoo.training.optimizers import AdamW
+    from segzoo.optim.optimizers import AdamW
 
     start_backend()
     decoder, backbone, options, *_ = PAIRS[pair]

@@ -47,8 +47,8 @@ MODULES = (
     "segzoo.losses.weighted_sum",
     "segzoo.metrics.mean_iou",
     "segzoo.remat",
-    "segzoo.training.optimizers",
-    "segzoo.training.schedules",
+    "segzoo.optim.optimizers",
+    "segzoo.optim.schedules",
 )
 
 

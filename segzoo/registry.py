@@ -106,6 +106,10 @@ class Registry:
             raise RegistrationError(f"There is no registered {self.kind} {name!r} to remove.")
         del self._entries[name]
 
+    def is_built_in(self, name: str) -> bool:
+        """Return whether a name is one of segzoo's own."""
+        return name in self._built_in
+
     def _check(self, name: str, thing: Any) -> None:
         if self._base is None:
             return

@@ -147,7 +147,7 @@ class TestWithKeras:
     def test_an_optimizer_gets_rates_by_part(self) -> None:
         import keras
 
-        from segzoo.training import OPTIMIZERS, optimizers
+        from segzoo.optim import OPTIMIZERS, optimizers
 
         @OPTIMIZERS.register("plain_descent")
         class PlainDescent(keras.optimizers.SGD):
@@ -166,6 +166,41 @@ class TestWithKeras:
             np.testing.assert_allclose([float(v[0]) for v in variables], [0.5, 0.95], rtol=1e-6)
         finally:
             OPTIMIZERS.unregister("plain_descent")
+
+    def test_a_schedule_has_the_peak_the_updates_and_options_of_its_own(self, tmp_path: Path) -> None:
+        import keras
+
+        from segzoo.optim import SCHEDULES
+        from segzoo.training.assemble import build_schedule
+
+        @SCHEDULES.register("halves")
+        class Halves(keras.optimizers.schedules.LearningRateSchedule):
+            def __init__(self, peak, updates, times=1):
+                super().__init__()
+                self.peak, self.updates, self.times = peak, updates, times
+
+            def __call__(self, step):
+                step = keras.ops.cast(step, "float32")
+                return self.peak * 0.5 ** keras.ops.floor(step * (self.times + 1) / self.updates)
+
+        recipe = tmp_path / "own.yaml"
+        text = "model: {decoder: unet, backbone: resnet18}\ndata: {source: generated}\ntraining: {epochs: 1, "
+        try:
+            recipe.write_text(text + "schedule: {name: halves, options: {times: 3}}}\n")
+            schedule = build_schedule(load_config(recipe), 8)
+            peak = load_config(recipe).training.optimizer.learning_rate
+            np.testing.assert_allclose([float(schedule(step)) / peak for step in (0, 1, 2, 7)], [1, 1, 0.5, 0.125])
+            recipe.write_text(text + "schedule: {name: halves, options: {time: 3}}}\n")
+            with pytest.raises(ConfigError, match=r"'time' is no option of the schedule halves; did you mean times"):
+                load_config(recipe)
+            recipe.write_text(text + "schedule: {name: poly, options: {power: 2}}}\n")
+            with pytest.raises(ConfigError, match="the schedule poly has its options beside its name"):
+                load_config(recipe)
+            recipe.write_text(text + "schedule: {name: halfs}}\n")
+            with pytest.raises(ConfigError, match=r"Unknown schedule 'halfs'\. Did you mean halves"):
+                load_config(recipe)
+        finally:
+            SCHEDULES.unregister("halves")
 
     def test_a_loss_is_created_by_name_with_its_options_checked(self) -> None:
         import keras

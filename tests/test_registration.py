@@ -120,7 +120,7 @@ def saved(tmp_path_factory) -> Path:
     }
     from segzoo.losses import CrossEntropy, Dice, WeightedSum
     from segzoo.metrics import MeanIoU
-    from segzoo.training import optimizers, schedules
+    from segzoo.optim import optimizers, schedules
 
     models["plain"].compile(
         optimizers.create("adamw", schedules.WarmUpDecay(1e-3, 100, 10), 1e-4),

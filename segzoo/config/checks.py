@@ -51,10 +51,36 @@ def loss_name(name: str) -> str:
 
 def optimizer_name(name: str) -> str:
     """Return `name` if an optimizer is called so; ValueError lists the optimizers."""
-    from segzoo.training import OPTIMIZERS
+    from segzoo.optim import OPTIMIZERS
 
     OPTIMIZERS.check(name)
     return name
+
+
+def schedule_name(name: str) -> str:
+    """Return `name` if a schedule of the learning rate is called so; ValueError lists the schedules."""
+    from segzoo.optim import SCHEDULES
+
+    SCHEDULES.check(name)
+    return name
+
+
+def schedule_options(name: str, options: Mapping[str, Any]) -> None:
+    """Check `schedule.options` against a schedule's constructor; ProblemAt names the one amiss."""
+    if not options:
+        return
+    from segzoo.optim import SCHEDULES
+
+    if SCHEDULES.is_built_in(name):
+        raise ProblemAt(("options",), f"the schedule {name} has its options beside its name, such as warmup_steps")
+    known = _parameters(SCHEDULES, name)[2:]  # after the peak and the number of updates
+    for option in options:
+        if option not in known:
+            raise ProblemAt(("options", option), not_among(f"option of the schedule {name}", option, known))
+    try:
+        SCHEDULES[name](1e-3, 100, **options)
+    except (TypeError, ValueError) as error:
+        raise ProblemAt(("options",), str(error)) from error
 
 
 # Arguments of optimizers by the range that they make sense in; Keras takes any number, and the loss becomes NaN later.
@@ -66,7 +92,7 @@ def optimizer_options(name: str, options: Mapping[str, Any]) -> None:
     if not options:
         return
     start_backend()
-    from segzoo.training import optimizers
+    from segzoo.optim import optimizers
 
     known = optimizers.options(name)
     for option, value in options.items():

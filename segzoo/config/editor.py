@@ -16,6 +16,7 @@ def json_schema() -> dict[str, Any]:
     from segzoo.backbones import BACKBONES
     from segzoo.decoders import DECODERS
     from segzoo.losses import LOSSES
+    from segzoo.optim import OPTIMIZERS, SCHEDULES
     from segzoo.tracking import TRACKERS
 
     schema = Config.model_json_schema()
@@ -24,6 +25,8 @@ def json_schema() -> dict[str, Any]:
     model = schema["$defs"]["ModelConfig"]["properties"]
     model["decoder"]["enum"] = sorted(DECODERS)
     model["backbone"]["enum"] = sorted(BACKBONES)
+    schema["$defs"]["OptimizerConfig"]["properties"]["name"]["enum"] = sorted(OPTIMIZERS)
+    schema["$defs"]["ScheduleConfig"]["properties"]["name"]["enum"] = sorted(SCHEDULES)
     schema["properties"]["loss"]["propertyNames"] = {"enum": sorted(LOSSES)}
     schema["properties"]["tracking"]["propertyNames"] = {"enum": sorted(TRACKERS)}
     for data in ("FolderData", "GeneratedData"):

@@ -157,9 +157,10 @@ class OptimizerConfig(Section):
 class ScheduleConfig(Section):
     """How the learning rate changes over the run."""
 
-    name: Literal["poly", "cosine", "step", "constant", "one_cycle"] = Field(
+    name: Annotated[str, AfterValidator(checks.schedule_name)] = Field(
         default="poly",
-        description="Shape after the warm-up: poly, cosine, step or constant; or one_cycle, which has its own.",
+        description="Shape after the warm-up: poly, cosine, step or constant; or one_cycle, which has its own; or one "
+        "of your own (docs/plugins.md), which takes none of the keys below but options.",
     )
     warmup_steps: Count = Field(
         default=50, description="Updates of linear warm-up from 0 to the peak, 0 or more; one_cycle has none."
@@ -179,6 +180,14 @@ class ScheduleConfig(Section):
     rise: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
         default=0.3, description="Fraction of the run in which one_cycle climbs to the peak, between 0 and 1."
     )
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Arguments of a schedule of your own, by name; those above have none."
+    )
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> ScheduleConfig:
+        checks.schedule_options(self.name, self.options)
+        return self
 
     @field_validator("milestones")
     @classmethod

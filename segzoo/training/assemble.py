@@ -18,10 +18,10 @@ from segzoo.data import Source
 from segzoo.errors import DataError
 from segzoo.metrics import ConfusionMatrix, MultilabelCounts
 from segzoo.model import PRESENCE, build_model
-from segzoo.training import optimizers
+from segzoo.optim import SCHEDULES, optimizers
+from segzoo.optim.parts import rate_factors
+from segzoo.optim.schedules import OneCycle, WarmUpDecay
 from segzoo.training.class_pixels import ClassPixels
-from segzoo.training.parts import rate_factors
-from segzoo.training.schedules import OneCycle, WarmUpDecay
 from segzoo.training.stages import Stage, Stages
 
 # Formats of objects, whose first class is what no object covers unless masks.background says another.
@@ -422,6 +422,8 @@ def losses_of_outputs(
 def build_schedule(config: Config, updates: int) -> keras.optimizers.schedules.LearningRateSchedule:
     """The configured learning rate over a run of this many updates."""
     schedule, peak = config.training.schedule, config.training.optimizer.learning_rate
+    if not SCHEDULES.is_built_in(schedule.name):
+        return SCHEDULES[schedule.name](peak, updates, **schedule.options)
     if schedule.name == "one_cycle":
         return OneCycle(peak, updates, schedule.rise, final_fraction=schedule.final_fraction)
     return WarmUpDecay(

@@ -20,12 +20,12 @@ from segzoo.config import Config
 from segzoo.config.memory import refuse_what_cannot_fit
 from segzoo.errors import RunError
 from segzoo.files import replacing
+from segzoo.optim.schedules import Ramp
 from segzoo.training import assemble
 from segzoo.training.class_pixels import ClassPixels
 from segzoo.training.diagnosis import explain
 from segzoo.training.feed import Feed
 from segzoo.training.memory import device_bytes
-from segzoo.training.schedules import Ramp
 from segzoo.training.start import Start
 from segzoo.weights import WeightsWarning
 

@@ -21,6 +21,7 @@ from segzoo.data import EvalBatches, Source, TrainBatches, remarks
 from segzoo.data.value_range import suggested_for
 from segzoo.device import device_name, idle_card_note
 from segzoo.errors import DataError, RunError, StorageError
+from segzoo.optim.plateau import PlateauFactor
 from segzoo.terminal import say, warn
 from segzoo.tracking import check_packages
 from segzoo.training import assemble
@@ -40,7 +41,6 @@ from segzoo.training.memory import device_bytes
 from segzoo.training.monitor import Monitor
 from segzoo.training.origin import differences, origin_of
 from segzoo.training.outputs import Result, Trained
-from segzoo.training.plateau import PlateauFactor
 from segzoo.training.progress import Progress
 from segzoo.training.run import OriginWarning, run_folder
 from segzoo.training.short_run import short_run_notes

@@ -19,6 +19,7 @@ from segzoo.errors import RunError, StorageError
 from segzoo.files import replacing
 from segzoo.metrics import ConfusionMatrix, MultilabelCounts
 from segzoo.model import logits_only
+from segzoo.optim.plateau import PlateauFactor
 from segzoo.terminal import say
 from segzoo.training import assemble
 from segzoo.training.averages import Averages
@@ -26,7 +27,6 @@ from segzoo.training.curves import plot_curves
 from segzoo.training.distribution import Distribution
 from segzoo.training.evaluation import Evaluation
 from segzoo.training.logs import TensorBoardLog, write_csv
-from segzoo.training.plateau import PlateauFactor
 from segzoo.training.progress import Progress
 from segzoo.training.reports import Reports
 from segzoo.training.run import RunFolder

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from segzoo.config import Config
+from segzoo.optim import SCHEDULES
 
 # Initial values that may be left in moving statistics: beyond it an evaluation is of another network than was trained.
 _STALE = 0.05
@@ -29,7 +30,8 @@ def _warmup_notes(config: Config, steps: int) -> list[str]:
     settings = config.training
     warmup = settings.schedule.warmup_steps
     updates = max(1, steps * settings.epochs // settings.accumulate)
-    if settings.schedule.name != "one_cycle" and warmup >= updates:
+    own = not SCHEDULES.is_built_in(settings.schedule.name)
+    if not own and settings.schedule.name != "one_cycle" and warmup >= updates:
         return [
             f"training.schedule.warmup_steps is {warmup}, but the whole run has {_count(updates, 'update')}: the "
             "learning rate only rises, and is at its peak when the run ends. Train longer, or set warmup_steps to "

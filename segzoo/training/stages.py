@@ -10,8 +10,8 @@ import keras
 import numpy as np
 
 from segzoo.errors import RunError
-from segzoo.training import optimizers
-from segzoo.training.parts import frozen_layers, rate_factors
+from segzoo.optim import optimizers
+from segzoo.optim.parts import frozen_layers, rate_factors
 
 
 @dataclass(frozen=True)

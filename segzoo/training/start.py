@@ -9,8 +9,8 @@ import keras
 
 from segzoo.config import Config
 from segzoo.errors import RunError, WeightsError
+from segzoo.optim.parts import HEAD, parts
 from segzoo.training import assemble
-from segzoo.training.parts import HEAD, parts
 from segzoo.training.run import Run
 from segzoo.weights import WeightsReport, load_file
 

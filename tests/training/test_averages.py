@@ -7,9 +7,9 @@ import pytest
 from segzoo.config import load_config
 from segzoo.layers import BatchNormalization
 from segzoo.model import build_model
+from segzoo.optim.optimizers import AdamW
 from segzoo.training import epochs, load_run, train
 from segzoo.training.averages import Averages
-from segzoo.training.optimizers import AdamW
 
 RECIPE = """
 name: tiny

@@ -8,8 +8,8 @@ from segzoo.config import load_config
 from segzoo.decoders import SegmentationHead
 from segzoo.errors import RunError, SegzooError
 from segzoo.layers import BatchNormalization, ConvBlock
+from segzoo.optim.schedules import WarmUpDecay
 from segzoo.training import epochs, optimizers, train
-from segzoo.training.schedules import WarmUpDecay
 from segzoo.training.stages import Stage, Stages
 
 

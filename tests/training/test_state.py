@@ -9,11 +9,11 @@ import pytest
 
 from segzoo import files
 from segzoo.errors import RunError, StorageError
+from segzoo.optim.optimizers import AdamW
+from segzoo.optim.plateau import PlateauFactor
+from segzoo.optim.schedules import WarmUpDecay
 from segzoo.training import generations
-from segzoo.training.optimizers import AdamW
-from segzoo.training.plateau import PlateauFactor
 from segzoo.training.progress import Patience, Progress
-from segzoo.training.schedules import WarmUpDecay
 from segzoo.training.state import NotFiniteError, load_progress, restore, restore_metrics, save_state
 
 

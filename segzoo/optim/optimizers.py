@@ -12,8 +12,8 @@ import keras
 from keras import ops
 
 from segzoo.errors import SegzooError
-from segzoo.training import OPTIMIZERS
-from segzoo.training.clipping import WholeClipping
+from segzoo.optim import OPTIMIZERS
+from segzoo.optim.clipping import WholeClipping
 
 # Weight decay pulls scales and offsets away from what normalisation needs; He et al. (2019), section 3.1. Position
 # embeddings and tokens are spared as in Touvron et al. (2021) and Liu et al. (2021).
@@ -233,7 +233,7 @@ def create(
     """An optimizer by name.
 
     Args:
-        name: a name of `segzoo.training.OPTIMIZERS`.
+        name: a name of `segzoo.optim.OPTIMIZERS`.
         learning_rate: a number or a schedule over updates.
         weight_decay: decoupled weight decay, 0 or more, by whatever optimizer.
         clip_norm: largest global norm of the gradient.

@@ -10,9 +10,9 @@ import pytest
 
 from segzoo.errors import UnknownNameError
 from segzoo.layers import LayerScale
-from segzoo.training import OPTIMIZERS, optimizers
-from segzoo.training.parts import levels, parts, rate_factors
-from segzoo.training.schedules import OneCycle, WarmUpDecay
+from segzoo.optim import OPTIMIZERS, optimizers
+from segzoo.optim.parts import levels, parts, rate_factors
+from segzoo.optim.schedules import OneCycle, WarmUpDecay
 
 NAMES = list(OPTIMIZERS)
 
@@ -227,9 +227,9 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
 import keras
 from segzoo.errors import SegzooError
-from segzoo.training import optimizers
+from segzoo.optim import optimizers
 from segzoo.training.averages import Averages
-from segzoo.training.schedules import WarmUpDecay
+from segzoo.optim.schedules import WarmUpDecay
 
 def network():
     inputs = keras.Input((6,))

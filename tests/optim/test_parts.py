@@ -10,11 +10,11 @@ from segzoo.errors import DataError
 from segzoo.files import replacing
 from segzoo.layers import BatchNormalization
 from segzoo.metrics import Calibration, ConfusionMatrix
+from segzoo.optim.optimizers import AdamW
+from segzoo.optim.schedules import WarmUpDecay
 from segzoo.training.batchnorm import momentum_for, set_momentum
 from segzoo.training.evaluation import evaluate, evenly_spaced
 from segzoo.training.feed import Feed
-from segzoo.training.optimizers import AdamW
-from segzoo.training.schedules import WarmUpDecay
 
 
 def small_model():
