@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections import defaultdict
+from pathlib import Path
 
 import pytest
 import typer
@@ -74,3 +75,18 @@ def test_help_needs_no_framework(module, arguments):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and done.stdout, done.stderr
+
+
+def test_the_old_name_of_an_option_still_works_and_is_told(capsys, tmp_path, monkeypatch):
+    """`--config` of `weights convert` was no configuration of segzoo."""
+    given = []
+    monkeypatch.setattr("segzoo.backend.start_backend", lambda: given.append("started"))
+    monkeypatch.setattr("segzoo.convert.convert", lambda *arguments: given.append(arguments) or 1 / 0)
+    command = ["weights", "convert", "x.pth", "--out", str(tmp_path / "y.weights.h5")]
+    with pytest.raises(ZeroDivisionError):
+        app([*command, "--config", "old.json"])
+    assert given == ["started", (Path("x.pth"), None, Path("old.json"))]
+    assert "--config is called --checkpoint-config here" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(SystemExit) as stop:
+        app([*command, "--config", "old.json", "--checkpoint-config", "new.json"])
+    assert stop.value.code == 2
