@@ -22,12 +22,20 @@ if TYPE_CHECKING:
     from segzoo import metrics as metrics
     from segzoo import plugins as plugins
     from segzoo import training as training
+    from segzoo import workflows as workflows
     from segzoo.config import load_config as load_config
     from segzoo.errors import SegzooError as SegzooError
     from segzoo.model import build_model as build_model
     from segzoo.model import logits_only as logits_only
     from segzoo.training import train as train
     from segzoo.training.run import load_run as load_run
+    from segzoo.workflows import check_data as check_data
+    from segzoo.workflows import evaluate as evaluate
+    from segzoo.workflows import export_model as export_model
+    from segzoo.workflows import find_learning_rate as find_learning_rate
+    from segzoo.workflows import init as init
+    from segzoo.workflows import load as load
+    from segzoo.workflows import predict as predict
 
 __version__ = "0.2.0"
 
@@ -43,10 +51,18 @@ _SUBPACKAGES = (
     "metrics",
     "plugins",
     "training",
+    "workflows",
 )
 _OBJECTS = {
     "build_model": "segzoo.model",
+    "check_data": "segzoo.workflows",
+    "evaluate": "segzoo.workflows",
+    "export_model": "segzoo.workflows",
+    "find_learning_rate": "segzoo.workflows",
+    "init": "segzoo.workflows",
+    "load": "segzoo.workflows",
     "logits_only": "segzoo.model",
+    "predict": "segzoo.workflows",
     "load_config": "segzoo.config",
     "load_run": "segzoo.training.run",
     "train": "segzoo.training",
@@ -58,20 +74,28 @@ __all__ = [
     "__version__",
     "backbones",
     "build_model",
+    "check_data",
     "config",
     "data",
     "decoders",
+    "evaluate",
     "export",
+    "export_model",
+    "find_learning_rate",
     "inference",
+    "init",
     "layers",
+    "load",
     "load_config",
     "load_run",
     "logits_only",
     "losses",
     "metrics",
     "plugins",
+    "predict",
     "train",
     "training",
+    "workflows",
 ]
 
 

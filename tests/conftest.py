@@ -208,9 +208,8 @@ def zero_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keras.initializers.VarianceScaling, "__call__", zeros)
 
 
-@pytest.fixture
-def small_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network of four layers in place of a backbone and decoder: training and the command line cost seconds less."""
+def build_small_network(config: Any, weights: str | None = None) -> Any:
+    """Build a network of four layers for a configuration, with random weights."""
     import keras
 
     from segzoo.decoders import SegmentationHead
@@ -218,14 +217,47 @@ def small_network(monkeypatch: pytest.MonkeyPatch) -> None:
     from segzoo.training import assemble
     from segzoo.weights import WeightsReport
 
-    def build(config: Any, weights: str | None = None) -> Any:
-        channels = config.model.input_channels
-        inputs = keras.Input((None, None, channels), name="image")
-        x = PixelNormalization(1 / 255, [0.5] * channels, [0.25] * channels, name="preprocessing")(inputs)
-        x = keras.layers.Dropout(0.1, name="dropout")(ConvBlock(8, name="conv")(x))
-        channels = assemble.output_channels(config)
-        model = keras.Model(inputs, SegmentationHead(channels, name="head")(x, inputs), name="small")
-        model.weights_report = WeightsReport("none", note="random initial values")
-        return model
+    channels = config.model.input_channels
+    inputs = keras.Input((None, None, channels), name="image")
+    x = PixelNormalization(1 / 255, [0.5] * channels, [0.25] * channels, name="preprocessing")(inputs)
+    x = keras.layers.Dropout(0.1, name="dropout")(ConvBlock(8, name="conv")(x))
+    channels = assemble.output_channels(config)
+    model = keras.Model(inputs, SegmentationHead(channels, name="head")(x, inputs), name="small")
+    model.weights_report = WeightsReport("none", note="random initial values")
+    return model
 
-    monkeypatch.setattr(assemble, "build_network", build)
+
+@pytest.fixture
+def small_network(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """A network of four layers in place of a backbone and decoder: training and the command line cost seconds less.
+
+    It is the function that builds one for a configuration.
+    """
+    from segzoo.training import assemble
+
+    monkeypatch.setattr(assemble, "build_network", build_small_network)
+    return build_small_network
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of `small_network` on six classes of drawn shapes, 8 and 5 samples; not to be changed."""
+    from rich.console import Console
+
+    from segzoo.config import Config
+    from segzoo.training import assemble, train
+
+    shapes = {"source": "generated", "size": [32, 32], "train_count": 8, "val_count": 5}
+    config = Config.model_validate(
+        {
+            "name": "tiny",
+            "model": {"decoder": "fpn", "backbone": "resnet18", "weights": "none"},
+            "data": {**shapes, "batch_size": 4, "eval_batch_size": 4},
+            "training": {"epochs": 2, "schedule": {"name": "poly", "warmup_steps": 1}},
+            "output": {"root": str(tmp_path_factory.mktemp("runs"))},
+        }
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(assemble, "build_network", build_small_network)
+        train(config, console=Console(quiet=True))
+    return Path(config.output.root) / "tiny"

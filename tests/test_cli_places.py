@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segzoo import cli
 from segzoo.cli import main
 from segzoo.config import dump_config, load_config
 
@@ -60,7 +59,7 @@ def here(tmp_path, monkeypatch):
     def work(*given, **options):
         raise Worked
 
-    monkeypatch.setattr(cli, "start_backend", work)
+    monkeypatch.setattr("segzoo.backend.start_backend", work)
     monkeypatch.setattr("segzoo.propose.look_at_names", work)
     monkeypatch.setattr("segzoo.backbones.listing.page", work)
     monkeypatch.setattr("segzoo.config.json_schema", work)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import segzoo
 from segzoo.binary import decided
 from segzoo.cli import main
 from segzoo.data import Labels, create_format, signed_distances, with_distances
@@ -77,6 +78,10 @@ def test_the_whole_road(tmp_path, monkeypatch, small_network, capsys):
     served = tf.saved_model.load(str(tmp_path / "exported" / "saved_model")).signatures["serving_default"]
     classes = served(image=tf.constant(np.load("data/val/images/0.npy")[None]))["classes"].numpy()
     np.testing.assert_array_equal(classes[0], found)
+    predictor = segzoo.load(folder)  # the functions that the commands call
+    np.testing.assert_array_equal(predictor("data/val/images/0.npy"), found)
+    assert predictor.mode == "multilabel" and predictor.class_names == ["left", "top"]
+    assert segzoo.evaluate(folder, report=False).mean_iou == pytest.approx(report["mean_iou"], abs=1e-6)
 
 
 def test_a_fresh_model_of_four_channels_trains_on_rgba(tmp_path, monkeypatch, small_network):

@@ -56,6 +56,7 @@ def test_no_hint_where_nothing_is_near() -> None:
         "assert 'unet' in segzoo.decoders.names()",
         "assert segzoo.backbones.taps('efficientnet_b3')[-1].channels == 1536",
         "assert issubclass(segzoo.SegzooError, Exception); dir(segzoo)",
+        "import segzoo.cli; segzoo.evaluate, segzoo.predict, segzoo.load, segzoo.check_data, segzoo.init",
     ],
 )
 def test_names_need_no_framework(statement: str) -> None:
@@ -94,7 +95,23 @@ def test_every_registered_name_resolves() -> None:
     assert len(set(classes)) == len(classes)
 
 
-@pytest.mark.parametrize("package", ["losses", "metrics", "decoders", "data", "inference", "export", "backbones"])
+def test_no_public_function_shares_its_name_with_a_module() -> None:
+    """Else `segzoo.NAME` would be the function or the module by the order of imports."""
+    import importlib.util
+    import types
+
+    import segzoo
+
+    own = [name for name in dir(segzoo) if not isinstance(getattr(segzoo, name), types.ModuleType)]
+    assert {"train", "evaluate", "predict", "export_model", "check_data", "init", "find_learning_rate", "load"} <= {
+        *own
+    }
+    assert [name for name in own if importlib.util.find_spec(f"segzoo.{name}") is not None] == []
+
+
+@pytest.mark.parametrize(
+    "package", ["losses", "metrics", "decoders", "data", "inference", "export", "backbones", "workflows"]
+)
 def test_a_package_lists_what_it_has(package: str) -> None:
     """Editors and `dir` see the names that are imported on first use, under the types that mypy sees."""
     import ast

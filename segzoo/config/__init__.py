@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from segzoo.config.data_schema import DataConfig, FolderData, GeneratedData
 from segzoo.config.editor import json_schema, write_json_schema
-from segzoo.config.loader import dump_config, find_config, load_config, recipe_names
+from segzoo.config.loader import dump_config, find_config, load_config, recipe_names, resolve_config
 from segzoo.config.schema import (
     Config,
     EarlyStoppingConfig,
@@ -31,5 +31,6 @@ __all__ = [
     "json_schema",
     "load_config",
     "recipe_names",
+    "resolve_config",
     "write_json_schema",
 ]

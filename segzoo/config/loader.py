@@ -15,7 +15,7 @@ from ruamel.yaml.comments import CommentedSeq
 from ruamel.yaml.representer import RoundTripRepresenter
 
 from segzoo.config import text_checks
-from segzoo.config.document import read_document
+from segzoo.config.document import Document, read_document
 from segzoo.config.messages import config_error
 from segzoo.config.overrides import apply_overrides
 from segzoo.config.schema import Config
@@ -49,6 +49,32 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = (), *, 
         document.data["name"] = found.stem
     try:
         return Config.model_validate(document.data, context={"import_plugins": import_plugins})
+    except ValidationError as error:
+        raise config_error(error, document, origins) from None
+
+
+def resolve_config(config: Config | str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
+    """Return a checked configuration: of a file or recipe as `load_config` reads it, or a `Config` as it is.
+
+    Args:
+        config: a YAML file, the name of a recipe, or a `Config`, which is left as it is.
+        overrides: changes such as "training.epochs=3", applied in order.
+
+    Raises:
+        ConfigError: something else than these, or a file, key, value or override that cannot be used.
+    """
+    if not isinstance(config, Config):
+        if not isinstance(config, str | os.PathLike):
+            raise ConfigError(
+                f"A configuration is a YAML file, the name of a recipe or a segzoo.config.Config, not {config!r:.60}."
+            )
+        return load_config(config, overrides)
+    if not overrides:
+        return config
+    document = Document("the configuration", config.model_dump(mode="json"), {})
+    origins = apply_overrides(document.data, overrides)
+    try:
+        return Config.model_validate(document.data)
     except ValidationError as error:
         raise config_error(error, document, origins) from None
 

@@ -51,11 +51,7 @@ def repair(sources: Mapping[str, FolderSource], findings: Findings, out: Path) -
         DataError: `out` holds something, or cannot be written; masks are not one file for each image, or folders are
             given by a pattern.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out} is there already; --fix writes a copy into a new or empty folder and replaces nothing.")
-    for source in sources.values():
-        if isinstance(source.format, FindsMasks) or any(set("*{") & set(str(folder)) for folder in source.folders):
-            raise DataError("--fix copies data sets of one folder of images and one of masks, a file for each image.")
+    check_repairable(sources, out)
     errors = [problem for problem in findings.problems if problem.severity == "error" and KINDS[problem.kind].fix]
     bad = {(problem.split, problem.id): problem for problem in errors if problem.kind != "leak"}
     # Which of the two belongs to the mask nobody knows; their problem is named after a file
@@ -89,6 +85,15 @@ def repair(sources: Mapping[str, FolderSource], findings: Findings, out: Path) -
     except OSError as error:
         raise DataError(f"{out}: the copy cannot be written ({error}). What is there is incomplete.") from error
     return Repair(copied, turned, sum(entry["done"] == "left out" for entry in done))
+
+
+def check_repairable(sources: Mapping[str, FolderSource], out: Path) -> None:
+    """Raise DataError where `repair` would refuse to write these samples to `out`; reads none of them."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out} is there already; --fix writes a copy into a new or empty folder and replaces nothing.")
+    for source in sources.values():
+        if isinstance(source.format, FindsMasks) or any(set("*{") & set(str(folder)) for folder in source.folders):
+            raise DataError("--fix copies data sets of one folder of images and one of masks, a file for each image.")
 
 
 def _turned(source: FolderSource, index: int) -> np.ndarray | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -36,9 +36,24 @@ class Predictor:
             0.5 GB per million pixels.
         reader: what reads image files; None: pictures with as many channels as the model takes.
         multilabel: classes may overlap: instead of a class map `(H, W)` comes 0 or 1 for each class, `(H, W, classes)`.
+        class_names: one for each class; `predict_files` writes them into the legend.
+        palette: one colour for each class, `(classes, 3)` uint8, for class maps and overlays.
+        background: class that overlays leave as the image is; None: every class is tinted.
+
+    Attributes:
+        model: the Keras model.
+        classes: number of classes.
+        channels: C, channels of the images.
+        mode: "multiclass"; "binary" for two classes that one logit tells apart; "multilabel".
+        reader: what reads image files.
 
     Raises:
-        SegzooError: a model of another kind, or tile sizes that do not fit.
+        SegzooError: a model of another kind, tile sizes that do not fit, or names or colours that are not one for each
+            class.
+
+    Example:
+        >>> predictor = segzoo.load("runs/unet_b3")
+        >>> class_map = predictor("photo.jpg")  # (H, W) uint8; an array (H, W, 3) does as well
     """
 
     def __init__(
@@ -50,11 +65,19 @@ class Predictor:
         tile_above: int = 2048 * 2048,
         reader: ImageReader | None = None,
         multilabel: bool = False,
+        class_names: Sequence[str] | None = None,
+        palette: np.ndarray | None = None,
+        background: int | None = None,
     ):
+        self.model = model
         self.classes = _count_classes(model, multilabel)
         self.channels: int = model.input_shape[3]
         self.multilabel = multilabel
-        self._reader = reader or ImageReader(self.channels)
+        self.reader = reader or ImageReader(self.channels)
+        self.class_names = None if class_names is None else list(class_names)
+        self.palette = None if palette is None else np.asarray(palette, np.uint8)
+        self.background = background
+        self._check_one_for_each(self.palette, self.class_names)
         self.dtype = np.uint8 if self.classes <= 256 else np.uint16
         self._tile = tile
         self._tile_above = tile_above
@@ -62,6 +85,17 @@ class Predictor:
             self._overlap = tile // (4 * ALIGNMENT) * ALIGNMENT if overlap is None else overlap
             _check_tiles(tile, self._overlap)
         self._logits, self._class_map = _compile(model, multilabel)
+
+    @property
+    def mode(self) -> Literal["multiclass", "binary", "multilabel"]:
+        """Relation of the classes to each other and to the logits."""
+        if self.multilabel:
+            return "multilabel"
+        return "binary" if self.model.output_shape[3] == 1 else "multiclass"
+
+    def __call__(self, image: np.ndarray | str | Path) -> np.ndarray:
+        """Return the class map of an image file, read by `reader`, or of an array; see `predict`."""
+        return self.predict(self.reader(Path(image)) if isinstance(image, str | Path) else image)
 
     def predict(self, image: np.ndarray) -> np.ndarray:
         """The class map of one image.
@@ -123,15 +157,15 @@ class Predictor:
         Args:
             paths: image files; `find_images` lists those of a folder.
             out: folder for the results; made if it does not exist.
-            colours: `(classes, 3)` uint8; by default distinct colours.
-            class_names: one for each class.
+            colours: `(classes, 3)` uint8; by default the predictor's palette, else distinct colours.
+            class_names: one for each class; by default the predictor's.
             root: folder whose sub-folders are kept in `out`; by default the deepest that holds all images.
             overlays: whether to write overlays too.
             alpha: opacity of the colours in overlays, 0..1.
             overwrite: whether results that exist may be replaced.
             batch_size: most images in one pass; only neighbours of the same size share one.
             max_pixels: an image with more pixels is refused before it is decoded; None: the reader's limit.
-            background: class that overlays leave as the image is; None: every class is tinted.
+            background: class that overlays leave as the image is; by default the predictor's.
             progress: called after each batch with the number of images done so far, those that failed too.
 
         Raises:
@@ -140,11 +174,13 @@ class Predictor:
         """
         from segzoo.inference.pictures import overlay, palette
 
+        class_names = self.class_names if class_names is None else class_names
+        background = self.background if background is None else background
+        colours = self.palette if colours is None else colours
         if colours is None:  # there are 512 distinct colours; beyond them they repeat
             colours = np.resize(palette(min(self.classes, 512)), (self.classes, 3))
         colours = np.asarray(colours, np.uint8)
-        if len(colours) != self.classes or (class_names is not None and len(class_names) != self.classes):
-            raise SegzooError(f"The model has {self.classes} classes; give one colour and one name for each.")
+        self._check_one_for_each(colours, class_names)
         out = Path(out)
         jobs = outputs.plan(
             paths, out, Path(root) if root else None, overlays, overwrite, ".tif" if self.multilabel else ".png"
@@ -153,7 +189,7 @@ class Predictor:
             outputs.write_legend(out, colours, class_names, overwrite)
         summary = PredictionSummary(out)
         if max_pixels is not None:
-            self._reader.max_pixels = max_pixels
+            self.reader.max_pixels = max_pixels
         for batch in self._batches(jobs, batch_size, summary):
             class_maps = self.predict_batch(np.stack([image for _, image in batch]))
             for (job, image), class_map in zip(batch, class_maps, strict=True):
@@ -188,6 +224,10 @@ class Predictor:
             **{"root": folder, **options},  # type: ignore[arg-type]
         )
 
+    def _check_one_for_each(self, colours: np.ndarray | None, class_names: Sequence[str] | None) -> None:
+        if any(given is not None and len(given) != self.classes for given in (colours, class_names)):
+            raise SegzooError(f"The model has {self.classes} classes; give one colour and one name for each.")
+
     def _tiles(self, height: int, width: int) -> bool:
         return self._tile is not None and height * width > self._tile_above and max(height, width) > self._tile
 
@@ -217,7 +257,7 @@ class Predictor:
         batch: list[tuple[Job, np.ndarray]] = []
         for job in jobs:
             try:
-                image = self._reader(job.image)
+                image = self.reader(job.image)
             except DataError as error:
                 summary.failed[job.image] = str(error)
                 continue

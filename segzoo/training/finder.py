@@ -47,6 +47,7 @@ class Finding:
         suggested: the rate at which the smoothed loss falls most steeply; None where it does not fall.
         lowest: the rate with the lowest smoothed loss.
         diverged: whether the loss blew up before the last rate.
+        figure: the PNG of it, where one was written.
     """
 
     rates: list[float]
@@ -55,6 +56,7 @@ class Finding:
     suggested: float | None
     lowest: float
     diverged: bool
+    figure: Path | None = None
 
 
 def judge(rates: Sequence[float], losses: Sequence[float]) -> Finding:

@@ -24,7 +24,7 @@ from segzoo import __version__, files
 from segzoo.compat import SMP, SMP_0_1_0
 from segzoo.config import Config, dump_config, load_config
 from segzoo.decoders import DECODERS, legacy_options
-from segzoo.errors import RunError
+from segzoo.errors import RunError, WeightsError, unknown_name
 from segzoo.training import generations
 from segzoo.training.origin import differences
 from segzoo.training.progress import Progress
@@ -339,7 +339,7 @@ class Run:
         RunError: the folder is no run folder.
     """
 
-    def __init__(self, path: str | Path, overrides: Sequence[str] = ()):
+    def __init__(self, path: str | os.PathLike[str], overrides: Sequence[str] = ()):
         self.overrides = tuple(overrides)
         self.folder = RunFolder(Path(path))
         if not self.folder.config.is_file():
@@ -428,16 +428,66 @@ class Run:
             )
         from segzoo.model import logits_only
         from segzoo.training.assemble import build_network
-        from segzoo.weights import load_file
 
-        path = {"best": self.folder.best, "last": self.folder.last}[weights]
+        path = self._weights_file(weights)
+        model = build_network(self.config, weights="none")
+        _load_all(model, path)
+        return logits_only(model)
+
+    def load_weights(self, model: keras.Model, weights: str = "best") -> None:
+        """Give a model, such as the one that `train` was given, the run's "best" or "last" weights, in place.
+
+        Raises:
+            RunError: no such weights yet, or they lack tensors that the model has.
+            WeightsError: a weights file that cannot be read or was made for another network.
+        """
+        _load_all(model, self._weights_file(weights))
+
+    def saved_model(self) -> keras.Model:
+        """Load model.keras, the finished model with the best weights, as Keras saved it.
+
+        Keras builds what the file describes: layers of Keras, segzoo and whatever is registered here. Modules that the
+        file names are not imported and pickled code is not run.
+
+        Raises:
+            RunError: training has not come to its end, where the file is written.
+            WeightsError: a file that cannot be read, or with classes that nobody registered here.
+        """
+        import keras
+
+        from segzoo.model import logits_only
+
+        path = self.folder.model
+        if not path.is_file():
+            raise RunError(f"{self.folder.path} holds no {path.name} yet: it is written when training has ended.")
+        try:
+            model = keras.models.load_model(path, compile=False)
+        except Exception as error:  # Keras raises whatever the file makes it raise
+            # Its text ends with what went wrong first, after the descriptions of all layers around
+            reason = str(error).rpartition("Exception encountered: ")[2].strip().partition("\n")[0][:200].rstrip(".")
+            raise WeightsError(
+                f"{path} cannot be loaded ({reason or type(error).__name__}). Where it has layers of your own, import "
+                "the module that registers them first: --plugin MODULE, or segzoo.plugins.load."
+            ) from error
+        return logits_only(model)
+
+    def _weights_file(self, weights: str) -> Path:
+        files_of = {"best": self.folder.best, "last": self.folder.last}
+        if weights not in files_of:
+            raise unknown_name("weights of a run", weights, files_of)
+        path = files_of[weights]
         if not path.is_file():
             raise RunError(f"{self.folder.path} holds no {path.name} yet: no epoch was evaluated there.")
-        model = build_network(self.config, weights="none")
-        report = load_file(model, path)
-        if report.missing:
-            raise RunError(f"{path} lacks {len(report.missing)} tensors of its network, first {report.missing[0]}.")
-        return logits_only(model)
+        return path
+
+
+def _load_all(model: keras.Model, path: Path) -> None:
+    """Load a weights file; RunError where it lacks some of the model's tensors."""
+    from segzoo.weights import load_file
+
+    report = load_file(model, path)
+    if report.missing:
+        raise RunError(f"{path} lacks {len(report.missing)} tensors of its network, first {report.missing[0]}.")
 
 
 def _refuse_another_decoder(path: Path, config: Config, origin: dict[str, Any]) -> None:
@@ -461,8 +511,10 @@ def _refuse_another_decoder(path: Path, config: Config, origin: dict[str, Any]) 
         )
 
 
-def load_run(path: str | Path, overrides: Sequence[str] = ()) -> Run:
+def load_run(path: str | os.PathLike[str] | Run, overrides: Sequence[str] = ()) -> Run:
     """Open a run folder; `overrides` ("a.b=value") change its configuration, such as another data.root.
+
+    An open `Run` is returned as it is, or anew with further overrides.
 
     Raises:
         RunError: it is none.
@@ -470,6 +522,10 @@ def load_run(path: str | Path, overrides: Sequence[str] = ()) -> Run:
     Example:
         >>> model = segzoo.load_run("runs/unet_b3").model()
     """
+    if isinstance(path, Run):
+        return Run(path.folder.path, [*path.overrides, *overrides]) if overrides else path
+    if not isinstance(path, str | os.PathLike):
+        raise RunError(f"A run is a run folder or what segzoo.load_run returns, not {path!r:.60}.")
     return Run(path, overrides)
 
 

@@ -1,0 +1,126 @@
+"""Commands on data sets: check-data, preview, init."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from segzoo import backend, workflows
+from segzoo.cli import options
+from segzoo.cli.display import progress_bar
+from segzoo.files import check_file
+from segzoo.terminal import new_console, say
+
+_PRINTED = 10  # problems of one kind that check-data prints; the report has all
+
+
+def check_data(
+    config: options.ConfigArgument = None,
+    config_option: options.ConfigOption = None,
+    overrides: options.SetOption = None,
+    plugin: options.PluginOption = None,
+    report: options.ReportOption = None,
+    fix: Annotated[
+        Path | None,
+        typer.Option(help="New folder for a copy without the errors that can be mended without losing anything."),
+    ] = None,
+) -> None:
+    """Read every sample of all splits once, augment it as the run does, and report what is wrong.
+
+    The report is written to NAME_data in the folder of all runs. Exit code 1 where training or its evaluation would
+    stop at something, or an image is in two splits; else 0.
+    """
+    console = new_console()
+    with progress_bar(console, "reading", device=False) as progress:
+        found = workflows.check_data(
+            options.one_config(config, config_option), overrides or (), report=report, fix=fix, progress=progress
+        )
+    _print_problems(console, found)
+    say(console, f"Report: {found.report}")
+    if found.repair is not None:
+        mended = found.repair
+        say(
+            console,
+            f"{fix}: {mended.copied:,} pairs copied, {mended.turned:,} with the image turned, {mended.left_out:,} left "
+            f"out (repair.json says why). Train on it by --set data.root={fix}",
+        )
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+def _print_problems(console: Console, found: workflows.DataCheck) -> None:
+    """Print a table for each split and one of the kinds of problems, then some of each kind."""
+    from segzoo.inference.data_report import kind_table, split_table
+
+    for name, report in found.findings.splits.items():
+        console.print(split_table(name, report))
+    if found.problems:
+        console.print(kind_table(list(found.problems.items())))
+    for kind, problems in found.problems.items():
+        for problem in problems[:_PRINTED]:
+            say(console, f"{problem.split}: {problem.message}")
+        if len(problems) > _PRINTED:
+            say(console, f"and {len(problems) - _PRINTED:,} more of the kind {kind}, in the report")
+
+
+def preview(
+    config: options.ConfigArgument = None,
+    config_option: options.ConfigOption = None,
+    out: Annotated[Path, options.out("a PNG")] = Path("preview.png"),
+    count: Annotated[int, typer.Option(min=1, help="Samples, spread evenly over the training split.")] = 6,
+    variants: Annotated[int, typer.Option(min=1, help="How often each is augmented.")] = 3,
+    overrides: options.SetOption = None,
+    plugin: options.PluginOption = None,
+) -> None:
+    """Draw training samples as they are stored and as they are cropped and augmented, with their classes laid over."""
+    from segzoo.config import load_config
+
+    resolved = load_config(options.one_config(config, config_option), overrides or ())
+    check_file(out)
+    backend.start_backend()
+    from segzoo.training.preview import preview as draw
+
+    draw(resolved, out, count, variants)
+    say(new_console(), f"Samples: {out}")
+
+
+def init(
+    images: Annotated[Path, typer.Argument(help="Folder of the images.")],
+    masks: Annotated[Path, typer.Argument(help="Folder of the masks, or a COCO JSON.")],
+    out: Annotated[Path, options.out("a configuration, with the ending .yaml")] = Path("my_data.yaml"),
+    classes: Annotated[str | None, typer.Option(help="Names of the classes by label, with commas between.")] = None,
+    mask_suffix: Annotated[str | None, typer.Option(help="What the masks' names end in, such as _mask.")] = None,
+    ignore_index: Annotated[int | None, typer.Option(help="Value of unlabelled pixels in the masks.")] = None,
+    threshold: Annotated[
+        int | None, typer.Option(help="Value from which up a pixel of a grey mask is the thing.")
+    ] = None,
+    group: Annotated[str | None, typer.Option(help="Regular expression for what stays in one split.")] = None,
+    overwrite: options.OverwriteOption = False,
+) -> None:
+    """Look at images and masks, and write a configuration with the evidence for every value.
+
+    Samples are read as the configuration says before it is written, so that check-data and train can use it. Names of
+    classes and colours are taken from the files where these have them, and from labelmap.txt, _classes.csv, classes.txt
+    and the like beside. data.root is relative where the data lie in the folder that init is started in.
+    """
+    console = new_console()
+    with console.status("Looking at the masks"):
+        proposal = workflows.init(
+            images,
+            masks,
+            out,
+            classes=None if classes is None else [name.strip() for name in classes.split(",")],
+            mask_suffix=mask_suffix,
+            ignore_index=ignore_index,
+            threshold=threshold,
+            group=group,
+            overwrite=overwrite,
+        )
+    found = proposal.found
+    say(console, f"{found.pairs} pairs, {found.classes} classes; masks: {found.why}.")
+    for remark in found.remarks:
+        say(console, f"Note: {remark}")
+    say(console, f"Wrote {out}. Read it, then: segzoo check-data {out}")

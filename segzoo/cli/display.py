@@ -1,0 +1,80 @@
+"""Parts of what commands show: progress bars, tables, the device in use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from segzoo.terminal import say, warn
+
+
+@contextmanager
+def progress_bar(console: Console, words: str, device: bool = True) -> Iterator[Callable[[int, int], None]]:
+    """Draw a bar on a terminal from the first report of progress on, until the block ends.
+
+    Args:
+        console: where to draw.
+        words: what is going on.
+        device: whether the device in use is printed first.
+
+    Yields:
+        what to call with the number done so far and that of all.
+    """
+    columns = (TextColumn(words), BarColumn(bar_width=None), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+    tasks: list[TaskID] = []
+
+    def show(done: int, total: int) -> None:
+        if not tasks:
+            if device:
+                say_device(console)
+            tasks.append(bar.add_task(words, total=total))
+            bar.start()
+        bar.update(tasks[0], completed=done)
+
+    try:
+        yield show
+    finally:
+        if tasks:
+            bar.stop()
+
+
+def say_device(console: Console) -> None:
+    """Print the device in use, and a warning where a better one lies idle."""
+    from segzoo.device import device_name, idle_card_note
+
+    say(console, f"Device: {device_name()}")
+    if note := idle_card_note():
+        warn(console, note)
+
+
+def listing_table(
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    title: str,
+    right: Sequence[int] = (),
+    wrapped: Sequence[str] = ("what it is",),
+) -> Table:
+    """Return a table so narrow that a row of all levels fits into 80 columns.
+
+    Args:
+        headings: of the columns.
+        rows: texts, one for each column.
+        title: above the table.
+        right: columns that are aligned to the right.
+        wrapped: headings of columns that may have several lines.
+    """
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
+    for index, heading in enumerate(headings):
+        justify: Literal["right", "left"] = "right" if index in right else "left"
+        table.add_column(heading, no_wrap=heading not in wrapped, overflow="fold", justify=justify)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table

@@ -1,0 +1,121 @@
+"""Commands on trained models and weights: predict, export, weights convert."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from segzoo import backend, workflows
+from segzoo.cli import options
+from segzoo.cli.display import progress_bar
+from segzoo.errors import SegzooError
+from segzoo.files import check_file
+from segzoo.terminal import new_console, say, warn
+
+
+def predict(
+    run: options.RunArgument,
+    images: Annotated[Path, typer.Argument(help="An image or a folder of images.")],
+    out: Annotated[Path, options.out("a folder for the class maps and overlays")],
+    weights: options.WeightsOption = "best",
+    saved: options.SavedOption = False,
+    overrides: options.SetOption = None,
+    plugin: options.PluginOption = None,
+    overwrite: options.OverwriteOption = False,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most pixels of an image, to guard memory; by default data.max_pixels of the run."),
+    ] = None,
+) -> None:
+    """Predict new images: for each a PNG of class indices (multilabel: a TIFF, a page a class) and an overlay."""
+    console = new_console()
+    with progress_bar(console, "predicting") as progress:
+        summary = workflows.predict(
+            run,
+            images,
+            out,
+            weights=weights,
+            overrides=overrides or (),
+            saved=saved,
+            overwrite=overwrite,
+            max_pixels=max_pixels,
+            progress=progress,
+        )
+    say(console, str(summary))
+    if summary.failed:
+        raise typer.Exit(1)
+
+
+def export(
+    run: options.RunArgument,
+    format: Annotated[str, typer.Option("--format", help="onnx, litert, saved_model or openvino.")],
+    out: Annotated[Path | None, options.out("a folder or file; by default export/ in the run folder")] = None,
+    output: Annotated[
+        Literal["logits", "classes"], typer.Option(help="What the exported model returns: logits or classes.")
+    ] = "logits",
+    size: Annotated[str | None, options.size("the only one that the exported model takes; by default any")] = None,
+    weights: options.WeightsOption = "best",
+    saved: options.SavedOption = False,
+    overrides: options.SetOption = None,
+    plugin: options.PluginOption = None,
+) -> None:
+    """Export a run's model (raw pixels 0..255 in); done only when it agrees with the Keras model."""
+    from segzoo.export import FORMATS
+
+    FORMATS.check(format)
+    report = workflows.export_model(
+        run,
+        format,
+        out,
+        output=output,
+        size=options.parsed_size(size),
+        weights=weights,
+        overrides=overrides or (),
+        saved=saved,
+    )
+    say(new_console(), str(report))
+
+
+def convert_weights(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of save_pretrained, safetensors file, or state dict.")],
+    out: Annotated[Path, options.out("a weights file, with the ending .weights.h5")],
+    encoder: Annotated[
+        str | None, typer.Option(help="The original's encoder, such as resnet34; a configuration says it itself.")
+    ] = None,
+    checkpoint_config: Annotated[
+        Path | None, typer.Option(help="The original's config.json, for a checkpoint that is a single file.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(hidden=True, help="Old name of --checkpoint-config.")] = None,
+    overwrite: options.OverwriteOption = False,
+) -> None:
+    """Convert a checkpoint of segmentation_models.pytorch, any decoder on a ResNet or EfficientNet, see docs/smp.md."""
+    console = new_console()
+    if config is not None:
+        if checkpoint_config is not None:
+            raise typer.BadParameter("it is the old name of --checkpoint-config; leave it out.", param_hint="--config")
+        warn(console, "--config is called --checkpoint-config here: elsewhere it names a configuration of segzoo.")
+        checkpoint_config = config
+    if not out.name.endswith(".weights.h5"):
+        raise SegzooError(f"--out must end in .weights.h5, which is what segzoo reads, got {out}.")
+    check_file(out)
+    if out.exists() and not overwrite:
+        raise SegzooError(f"{out} is there already; replace it with --overwrite.")
+    backend.start_backend()
+    from segzoo.convert import convert
+    from segzoo.weights import save_file
+
+    found = convert(checkpoint, encoder, checkpoint_config)
+    save_file(found.model, out)
+    text = f"{out}: {len(found.model.weights)} tensors"
+    if found.unused:
+        text += f"; {len(found.unused)} more of the checkpoint are not used there either"
+    if found.assumed:
+        defaults = ", ".join(f"{key} {json.dumps(value)}" for key, value in found.assumed.items())
+        text += (
+            f". Without a configuration (--checkpoint-config), which alone says it, it was taken to be of {defaults}"
+        )
+    say(console, text + ". For the configuration:")
+    say(console, "model: " + json.dumps({**found.settings, "weights": str(out)}))

@@ -1,0 +1,78 @@
+"""Options and arguments that commands share: one name, one meaning and one help text each.
+
+Where a shared option differs by command, as the place that `--out` writes to does, its help says so after a colon.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from segzoo import plugins
+from segzoo.errors import SegzooError
+
+
+def _load_plugins(names: list[str] | None) -> list[str] | None:
+    plugins.load(names or ())
+    return names
+
+
+def out(what: str) -> Any:
+    """Return the option --out; `what` says what is written, and where by default."""
+    return typer.Option("--out", help=f"Where to write: {what}.")
+
+
+def size(what: str) -> Any:
+    """Return the option --size; `what` says what of that size."""
+    return typer.Option("--size", help=f"Height and width as HEIGHTxWIDTH in pixels: {what}.")
+
+
+ConfigArgument = Annotated[str | None, typer.Argument(help="YAML file, or the name of a recipe.", metavar="CONFIG")]
+ConfigOption = Annotated[
+    str | None, typer.Option("--config", "-c", help="The same as the argument CONFIG.", metavar="CONFIG")
+]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override one key: a.b=value. May be repeated.")]
+PluginOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin",
+        callback=_load_plugins,
+        is_eager=True,
+        help="Python module of yours that registers decoders, losses and the like. May be repeated.",
+    ),
+]
+RunArgument = Annotated[Path, typer.Argument(help="A run folder, as train prints it.")]
+WeightsOption = Annotated[Literal["best", "last"], typer.Option("--weights", help="Which weights of the run.")]
+SavedOption = Annotated[
+    bool,
+    typer.Option(
+        "--saved-model",
+        help="Take the run's model.keras, rather than rebuild the network from the configuration: for a run whose "
+        "network was given to it. Keras builds what the file describes, so take it of runs that you trust.",
+    ),
+]
+ReportOption = Annotated[
+    Path | None, typer.Option("--report", help="Folder for the report: by default in the folder of the run or runs.")
+]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+
+
+def one_config(argument: str | None, option: str | None) -> str:
+    """Return the configuration that was named; a usage error, exit code 2, where none was or two were."""
+    given = [name for name in (argument, option) if name is not None]
+    if len(given) != 1:
+        reason = f"it was given twice, as {argument} and by --config {option}" if given else "it is missing"
+        raise typer.BadParameter(f"{reason}. It is a YAML file, or the name of a recipe.", param_hint="CONFIG")
+    return given[0]
+
+
+def parsed_size(text: str | None) -> tuple[int, int] | None:
+    """Read --size; SegzooError where it is not HEIGHTxWIDTH."""
+    if text is None:
+        return None
+    height, _, width = text.lower().partition("x")
+    if not (height.isdigit() and width.isdigit()):
+        raise SegzooError(f"--size must be HEIGHTxWIDTH in pixels, such as 512x768, got {text!r}.")
+    return int(height), int(width)

@@ -1,0 +1,91 @@
+"""Commands on training: train, find-lr, evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from segzoo import backend, workflows
+from segzoo.cli import options
+from segzoo.cli.display import progress_bar
+from segzoo.files import check_folder
+from segzoo.terminal import new_console, say
+
+
+def train(
+    config: options.ConfigArgument = None,
+    config_option: options.ConfigOption = None,
+    overrides: options.SetOption = None,
+    plugin: options.PluginOption = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Require an existing run; if it is finished, show its results.")
+    ] = False,
+    overwrite: options.OverwriteOption = False,
+    resume_anyway: Annotated[
+        bool, typer.Option("--resume-anyway", help="Go on although configuration, data or code have changed.")
+    ] = False,
+) -> None:
+    """Train a model; ends with a table of per-class figures and the path of the run folder.
+
+    The same command goes on with a run that was interrupted. SIGTERM and Ctrl-C save the state and stop with exit code
+    75; a second one stops at once. Exit code 1: an error, 0: the run is finished.
+    """
+    from segzoo.config import load_config
+
+    resolved = load_config(options.one_config(config, config_option), overrides or ())
+    if resolved.training.distribution != "multi_host":  # where one process alone writes
+        check_folder(Path(resolved.output.root) / str(resolved.name))
+    backend.start_backend()
+    from segzoo.training import train as run
+
+    run(resolved, resume=resume, overwrite=overwrite, resume_anyway=resume_anyway, console=new_console())
+
+
+def find_lr(
+    config: options.ConfigArgument = None,
+    config_option: options.ConfigOption = None,
+    overrides: options.SetOption = None,
+    plugin: options.PluginOption = None,
+    start: Annotated[float, typer.Option(help="First learning rate, above 0.")] = 1e-6,
+    end: Annotated[float, typer.Option(help="Last learning rate.")] = 1.0,
+    updates: Annotated[int, typer.Option(help="How many learning rates to try, 10 or more.")] = 100,
+    out: Annotated[Path | None, options.out("a PNG; by default NAME.lr.png in the folder of all runs")] = None,
+) -> None:
+    """Find a learning rate: train with a growing one until the loss blows up; draws the loss and suggests a rate."""
+    finding = workflows.find_learning_rate(
+        options.one_config(config, config_option), overrides or (), start=start, end=end, updates=updates, out=out
+    )
+    console = new_console()
+    seen = f"{len(finding.rates)} rates from {finding.rates[0]:.2g} to {finding.rates[-1]:.2g}"
+    ending = "then the loss blew up" if finding.diverged else "without the loss blowing up"
+    say(console, f"{seen}, {ending}; it was lowest at {finding.lowest:.2g}.")
+    if finding.suggested is None:
+        say(console, "No suggestion: the loss fell at no rate. Try other --start and --end, or look at the data.")
+    else:
+        say(console, f"Suggested, where it fell most steeply: learning_rate: {finding.suggested:.2g}")
+    say(console, f"Plot: {finding.figure}")
+
+
+def evaluate(
+    run: options.RunArgument,
+    split: Annotated[
+        Literal["train", "val", "test"], typer.Option(help="Which split to evaluate on; test: see data.test_split.")
+    ] = "val",
+    weights: options.WeightsOption = "best",
+    saved: options.SavedOption = False,
+    overrides: options.SetOption = None,
+    plugin: options.PluginOption = None,
+    report: options.ReportOption = None,
+) -> None:
+    """Evaluate a run's model on a split; prints the table and writes a report with pictures into the run folder."""
+    console = new_console()
+    with progress_bar(console, "evaluating") as progress:
+        found = workflows.evaluate(
+            run, split, weights=weights, overrides=overrides or (), saved=saved, report=report, progress=progress
+        )
+    from segzoo.training.screen import class_table
+
+    console.print(class_table(found.confusion, found.class_names, f"{split} split, {found.network}"))
+    say(console, f"Report: {found.report}")

@@ -1,0 +1,48 @@
+"""Workflows: what the commands do, as functions over a whole configuration or run.
+
+Each takes the options of its command, prints nothing, and returns what it found. Importing them starts no framework:
+paths and names are checked before one is.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from segzoo.workflows.data_check import DataCheck as DataCheck
+    from segzoo.workflows.data_check import check_data as check_data
+    from segzoo.workflows.evaluation import RunEvaluation as RunEvaluation
+    from segzoo.workflows.evaluation import evaluate as evaluate
+    from segzoo.workflows.exporting import export_model as export_model
+    from segzoo.workflows.learning_rate import find_learning_rate as find_learning_rate
+    from segzoo.workflows.prediction import load as load
+    from segzoo.workflows.prediction import predict as predict
+    from segzoo.workflows.proposal import Proposal as Proposal
+    from segzoo.workflows.proposal import init as init
+
+_OBJECTS = {
+    "DataCheck": "segzoo.workflows.data_check",
+    "Proposal": "segzoo.workflows.proposal",
+    "RunEvaluation": "segzoo.workflows.evaluation",
+    "check_data": "segzoo.workflows.data_check",
+    "evaluate": "segzoo.workflows.evaluation",
+    "export_model": "segzoo.workflows.exporting",
+    "find_learning_rate": "segzoo.workflows.learning_rate",
+    "init": "segzoo.workflows.proposal",
+    "load": "segzoo.workflows.prediction",
+    "predict": "segzoo.workflows.prediction",
+}
+
+__all__ = list(_OBJECTS)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use (PEP 562)."""
+    if name in _OBJECTS:
+        return getattr(importlib.import_module(_OBJECTS[name]), name)
+    raise AttributeError(f"module 'segzoo.workflows' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

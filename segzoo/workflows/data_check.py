@@ -1,0 +1,126 @@
+"""Check of the data set of a configuration, with a report and, where asked for, a mended copy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from segzoo import backend
+from segzoo.errors import SegzooError
+from segzoo.files import check_folder
+
+if TYPE_CHECKING:
+    from segzoo.config import Config
+    from segzoo.data import Findings, FolderSource, Problem, Source
+    from segzoo.data.repair import Repair
+
+
+@dataclass(frozen=True)
+class DataCheck:
+    """Findings of a check.
+
+    Attributes:
+        findings: figures of every split, and all problems.
+        problems: kind to the problems of that kind, the worst kind first; `segzoo.data.problems.KINDS` describes each.
+        report: the HTML page; None where none was asked for.
+        repair: counts of the mended copy; None where none was asked for.
+    """
+
+    findings: Findings
+    problems: dict[str, list[Problem]]
+    report: Path | None = None
+    repair: Repair | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether training and evaluation can use every sample and no image is in two splits."""
+        return self.findings.ok
+
+
+def check_data(
+    config: Config | str | PathLike[str],
+    overrides: Sequence[str] = (),
+    *,
+    report: str | PathLike[str] | Literal[False] | None = None,
+    fix: str | PathLike[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> DataCheck:
+    """Read every sample of all splits once, augment it as the run does, and report what is wrong.
+
+    Args:
+        config: a YAML file, the name of a recipe, or a `Config`.
+        overrides: changes such as "data.root=elsewhere".
+        report: folder for report.html; by default NAME_data in the folder of all runs. False: no report.
+        fix: new folder for a copy without the errors that can be mended without losing anything.
+        progress: called with the number of samples done so far and that of all, first with (0, all).
+
+    Raises:
+        ConfigError: a configuration or override that cannot be used.
+        DataError: a data set that cannot even be listed, or that `fix` cannot copy. Samples that cannot be used raise
+            nothing: they are among the problems.
+        StorageError: the report or the copy cannot be written.
+
+    Example:
+        >>> found = segzoo.check_data("my_data.yaml", report=False)
+        >>> found.ok, [problem.message for problem in found.findings.problems]
+    """
+    from segzoo.config import resolve_config
+
+    resolved = resolve_config(config, overrides)
+    place = Path(report) if report else Path(resolved.output.root) / f"{resolved.name}_data"
+    if report is not False:
+        check_folder(place)
+    copy = None if fix is None else Path(fix)
+    if copy is not None:
+        check_folder(copy)
+    backend.start_backend()
+    from segzoo.data import check_splits
+    from segzoo.data.repair import check_repairable, repair
+    from segzoo.inference.data_report import DataReport
+    from segzoo.training import assemble
+
+    sources = _sources(resolved)
+    pairs = _folders(sources)
+    if copy is not None:
+        if not pairs:
+            raise SegzooError("--fix copies a data set with a folder for each split, which this is not.")
+        check_repairable(pairs, copy)
+    total = sum(len(source) for source in sources.values())
+    if progress is not None:
+        progress(0, total)
+    findings = check_splits(
+        sources,
+        workers=max(1, resolved.data.workers),
+        progress=None if progress is None else lambda done: progress(done, total),
+        rehearsals=assemble.rehearsals(resolved, sources),
+    )
+    page = DataReport(
+        f"{resolved.name}: check of the data",
+        findings,
+        assemble.colours(resolved),
+        resolved.data.ignore_index,
+        assemble.background(resolved),
+    )
+    written = None if report is False else page.write(place)
+    mended = None if copy is None else repair(pairs, findings, copy)
+    return DataCheck(findings, dict(page.counts()), written, mended)
+
+
+def _sources(config: Config) -> dict[str, Source]:
+    """Return the splits that there are, those of `training.overfit` cut to its few samples."""
+    from segzoo.training import assemble
+
+    splits = ("train", "val", "test") if assemble.has_test_split(config) else ("train", "val")
+    sources = {split: assemble.whole_source(config, split, strict=False) for split in splits}
+    if config.training.overfit is not None:
+        assemble.few(sources["train"], config.training.overfit)
+    return sources
+
+
+def _folders(sources: dict[str, Source]) -> dict[str, FolderSource]:
+    from segzoo.data import FolderSource
+
+    return {name: source for name, source in sources.items() if isinstance(source, FolderSource)}

@@ -1,0 +1,68 @@
+"""Search for a learning rate, with a plot."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from segzoo import backend
+from segzoo.files import check_file
+
+if TYPE_CHECKING:
+    from segzoo.config import Config
+    from segzoo.training.finder import Finding
+
+
+def find_learning_rate(
+    config: Config | str | PathLike[str],
+    overrides: Sequence[str] = (),
+    *,
+    start: float = 1e-6,
+    end: float = 1.0,
+    updates: int = 100,
+    out: str | PathLike[str] | Literal[False] | None = None,
+) -> Finding:
+    """Train with a growing learning rate until the loss blows up; plots the loss and suggests a rate.
+
+    Nothing is kept of the training. The method is in `segzoo.training.finder`.
+
+    Args:
+        config: a YAML file, the name of a recipe, or a `Config`.
+        overrides: changes such as "data.batch_size=4".
+        start: first learning rate, above 0.
+        end: last learning rate, above `start`.
+        updates: learning rates to try, 10 or more.
+        out: PNG to write; by default NAME.lr.png in the folder of all runs. False: none.
+
+    Returns:
+        Rates and losses, with `suggested`, the rate at which the loss falls most steeply (None where it does not fall),
+        and `figure`, the PNG.
+
+    Raises:
+        ConfigError: a configuration or override that cannot be used.
+        RunError: values that make no ramp, or a loss that is not finite from the start.
+        DataError: samples that cannot be used.
+        WeightsError: weights that cannot be had.
+        StorageError: the plot cannot be written.
+
+    Example:
+        >>> found = segzoo.find_learning_rate("my_data.yaml", out=False)
+        >>> segzoo.train(segzoo.load_config("my_data.yaml", [f"training.optimizer.learning_rate={found.suggested}"]))
+    """
+    from segzoo.config import resolve_config
+
+    resolved = resolve_config(config, overrides)
+    path = Path(out) if out else Path(resolved.output.root) / f"{resolved.name}.lr.png"
+    if out is not False:
+        check_file(path)
+    backend.start_backend()
+    from segzoo.training import finder
+
+    finding = finder.find_learning_rate(resolved, start=start, end=end, updates=updates)
+    if out is False:
+        return finding
+    finder.plot(finding, path)
+    return dataclasses.replace(finding, figure=path)

@@ -1,0 +1,88 @@
+"""Networks of a run: rebuilt from its configuration, given by the user, or saved at its end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from segzoo.errors import SegzooError, unknown_name
+
+if TYPE_CHECKING:
+    import keras
+
+    from segzoo.training.run import Run
+
+WEIGHTS = ("best", "last")
+
+
+def description(weights: str | None, model: object | None, saved: bool) -> str:
+    """Return a few words for titles, such as "best weights", after checking that the three options go together.
+
+    Raises:
+        UnknownNameError: no such weights.
+        SegzooError: options that exclude each other.
+    """
+    if saved and model is not None:
+        raise SegzooError("Give a model, or take the run's own by saved=True; not both.")
+    if saved:
+        if weights != "best":
+            raise SegzooError(f"model.keras holds the best weights; leave weights={weights!r} out, or saved=True.")
+        return "model.keras"
+    if weights is None:
+        if model is None:
+            raise SegzooError("weights=None takes the weights that a given model has; give the model, or best or last.")
+        return "given model"
+    if weights not in WEIGHTS:
+        raise unknown_name("weights of a run", weights, WEIGHTS)
+    return f"{weights} weights"
+
+
+def network_of(run: Run, weights: str | None, model: keras.Model | None, saved: bool) -> keras.Model:
+    """Return the network of a run, from images `(B, H, W, C)` to logits `(B, H, W, classes)`.
+
+    Args:
+        run: the run.
+        weights: "best" or "last" weights of the run; None: those that `model` has.
+        model: takes the place of the network that the configuration describes; gets the weights, in place.
+        saved: load the run's model.keras instead.
+
+    Raises:
+        RunError: no such weights or file yet.
+        WeightsError: a file that cannot be read, or weights of another network.
+        SegzooError: a model that does not fit the run's classes or images.
+    """
+    from segzoo.model import logits_only
+
+    if saved:
+        return run.saved_model()
+    if model is None:
+        return run.model(weights or "best")
+    network = logits_only(_fitting(run, model))
+    if weights is not None:
+        run.load_weights(model, weights)
+    return network
+
+
+def _fitting(run: Run, model: keras.Model) -> keras.Model:
+    """Return the model; SegzooError unless it takes the run's images and returns a logit for each of its classes."""
+    import keras
+
+    from segzoo.model import LOGITS
+    from segzoo.training.assemble import output_channels
+
+    try:
+        returned = model.output[LOGITS] if isinstance(model.output, dict) else model.output
+        given, found = tuple(model.input.shape), tuple(returned.shape)
+    except (AttributeError, KeyError, ValueError):
+        given = found = ()
+    if not isinstance(model, keras.Model) or len(given) != 4 or len(found) != 4:
+        raise SegzooError(
+            "model must be a functional or sequential keras.Model from images (B, H, W, C) to logits (B, H, W, "
+            f"classes), not {type(model).__name__}."
+        )
+    channels, logits = run.config.model.input_channels, output_channels(run.config)
+    if given[3] != channels or found[3] != logits:
+        raise SegzooError(
+            f"The model {model.name} takes {given[3]} channels and returns {found[3]} logits for each pixel, but "
+            f"{run.folder.path} is a run of {channels} channels and {logits} logits ({', '.join(run.classes[:10])})."
+        )
+    return model

@@ -1,0 +1,85 @@
+"""A first configuration for a data set, from a look at its files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from segzoo.errors import SegzooError
+from segzoo.files import check_file, replacing
+
+if TYPE_CHECKING:
+    from segzoo.propose import Evidence
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A configuration that was written for a data set.
+
+    Attributes:
+        path: the YAML file.
+        found: the evidence: pairs, classes, how masks are to be read and why, and `remarks`.
+    """
+
+    path: Path
+    found: Evidence
+
+
+def init(
+    images: str | PathLike[str],
+    masks: str | PathLike[str],
+    out: str | PathLike[str] = "my_data.yaml",
+    *,
+    classes: Sequence[str] | None = None,
+    mask_suffix: str | None = None,
+    ignore_index: int | None = None,
+    threshold: int | None = None,
+    group: str | None = None,
+    overwrite: bool = False,
+) -> Proposal:
+    """Look at images and masks, and write a configuration with the evidence for every value.
+
+    Samples are read as the configuration says before it is written, so that `check_data` and `train` can use it.
+
+    Args:
+        images: folder of the images.
+        masks: folder of the masks, or a COCO JSON.
+        out: the configuration to write, with the ending .yaml or .yml.
+        classes: names of the classes by label; by default those in the files or beside them, else made up.
+        mask_suffix: ending of the masks' names, such as "_mask".
+        ignore_index: value of unlabelled pixels in the masks.
+        threshold: value from which up a pixel of a grey mask is the object, 0..255.
+        group: regular expression for what stays in one split.
+        overwrite: replace what is there.
+
+    Raises:
+        ConfigError: masks that nothing is known to read, files that do not pair, or other names than classes.
+        DataError: no images or masks that can be read.
+        SegzooError: `out` is there already, or has another ending.
+        StorageError: `out` cannot be written.
+
+    Example:
+        >>> proposal = segzoo.init("photos", "masks", "my_data.yaml")
+        >>> proposal.found.remarks
+    """
+    from segzoo.config import load_config
+    from segzoo.propose import class_names, look, look_at_names, propose, try_out
+
+    out, images, masks = Path(out), Path(images), Path(masks)
+    if out.suffix not in (".yaml", ".yml"):
+        raise SegzooError(f"--out must end in .yaml, got {out}.")
+    check_file(out)
+    if out.exists() and not overwrite:
+        raise SegzooError(f"{out} is there already; replace it with --overwrite, or name another by --out.")
+    found = look_at_names(images, masks, threshold) or look(images, masks, mask_suffix, ignore_index, threshold)
+    names = None if classes is None else list(classes)
+    if names is None or len(names) == found.classes:
+        try_out(found, names or class_names(found)[0], group)
+    text = propose(found, names, group=group).replace("THIS_FILE", str(out))
+    with replacing(out) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+        load_config(temporary, ["name=proposed"])  # what it refuses is not left behind
+    return Proposal(out, found)
