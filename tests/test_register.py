@@ -170,6 +170,8 @@ class TestWithKeras:
     def test_a_schedule_has_the_peak_the_updates_and_options_of_its_own(self, tmp_path: Path) -> None:
         import keras
 
+        from segzoo.config import load_config
+        from segzoo.errors import ConfigError
         from segzoo.optim import SCHEDULES
         from segzoo.training.assemble import build_schedule
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,7 +16,7 @@ import numpy as np
 from rich.console import Console
 
 from segzoo.backend import collection_paused, make_deterministic, precision_note, start_backend, use_xla
-from segzoo.config import Config, dump_config
+from segzoo.config import Config, dump_config, resolve_config
 from segzoo.config.memory import refuse_what_cannot_fit
 from segzoo.data import EvalBatches, Source, TrainBatches, remarks
 from segzoo.data.value_range import suggested_for
@@ -50,7 +51,7 @@ from segzoo.weights import WeightsReport, WeightsWarning
 
 
 def train(
-    config: Config,
+    config: Config | str | os.PathLike[str],
     *,
     model: keras.Model | None = None,
     train_data: Any = None,
@@ -68,7 +69,7 @@ def train(
     the main thread SIGTERM and SIGINT save the state and stop the run.
 
     Args:
-        config: the resolved configuration.
+        config: a configuration, a YAML file, or the name of a recipe.
         model: a functional model to train instead of the configuration's, from images `(B, H, W, C)`, pixels 0..255, to
             logits `(B, H, W, classes)`, with the weights that it has.
         train_data: instead of the configuration's training split a source of samples (`segzoo.data.Source`), which are
@@ -97,6 +98,7 @@ def train(
         >>> segzoo.train(config, train_data=my_dataset, callbacks=[keras.callbacks.CSVLogger("epochs.csv")])
     """
     console = console or Console()
+    config = resolve_config(config)
     given = Given.of(model, train_data, val_data, loss, tuple(callbacks))
     with collection_paused() as after_first_step:
         start_backend()

@@ -397,8 +397,8 @@ class Run:
 
         return colours(self.config)
 
-    def loss(self) -> keras.losses.Loss:
-        """Rebuild the loss, with the class weights of the training.
+    def loss(self) -> keras.losses.Loss | None:
+        """Rebuild the loss, with the class weights of the training; None where `train` was given another one.
 
         Raises:
             RunError: these are made from the training split's pixels, whose counts the folder does not hold.
@@ -407,7 +407,7 @@ class Run:
         from segzoo.training.class_pixels import ClassPixels
 
         if "loss" in self.given:
-            raise RunError(f"{self.folder.path} was trained with a loss that was given to segzoo.train; give it again.")
+            return None
         needed = weight_schemes(self.config)
         return build_loss(self.config, ClassPixels.read(self.folder.class_pixels) if needed else None)
 
@@ -423,8 +423,8 @@ class Run:
         if "model" in self.given:
             raise RunError(
                 f"{self.folder.path} was trained with a model that was given to segzoo.train, which its configuration "
-                f"does not describe. Give that model again, or load {self.folder.model} with keras.models.load_model "
-                "where its classes can be trusted."
+                f"does not describe. Give that model again by model=..., or take {self.folder.model} by --saved-model "
+                "(saved=True)."
             )
         from segzoo.model import logits_only
         from segzoo.training.assemble import build_network

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from segzoo import backend
-from segzoo.errors import unknown_name
+from segzoo.errors import RunError, unknown_name
 from segzoo.files import check_folder
 from segzoo.workflows.networks import description, network_of
 
@@ -116,6 +116,11 @@ def evaluate(
 
     config = opened.config
     multilabel = config.mode == "multilabel"
+    if f"{split}_data" in opened.given and not any(change.startswith("data.") for change in overrides):
+        raise RunError(
+            f"{opened.folder.path} was trained with {split}_data that was given to segzoo.train, which its "
+            "configuration does not describe. Evaluate on data of your own with --set data.root=... and the like, or another split."
+        )
     source = assemble.build_source(config, split)
     calibration = Calibration(ignore_index=config.data.ignore_index, mode="multilabel" if multilabel else "multiclass")
     network, loss = network_of(opened, weights, model, saved), opened.loss()

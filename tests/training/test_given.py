@@ -131,8 +131,11 @@ def test_a_given_model_is_trained_and_saved(config, eager, console, tmp_path) ->
     assert "The given model own_model" in (tmp_path / "screen.txt").read_text()
     run = load_run(result.folder)
     assert run.given["model"].startswith("own_model, ")
-    with pytest.raises(RunError, match=r"was given to segzoo\.train"):
+    with pytest.raises(RunError, match=r"was given to segzoo\.train.* by model=\.\.\., or take .* --saved-model"):
         run.model()
+    for network in ({"model": small()}, {"saved": True}):
+        found = segzoo.evaluate(result.folder, report=False, **network)
+        assert found.mean_iou == pytest.approx(result.confusion.mean_iou())
 
 
 def test_a_given_model_equals_the_configured_one(config, eager, console) -> None:
@@ -180,6 +183,8 @@ def test_given_batches_are_trained_on_in_order(config, eager, console, kind) -> 
         console=console,
     )
     assert result.confusion.counts.sum() == 2 * 2 * 32 * 32
+    with pytest.raises(RunError, match="was trained with val_data that was given"):
+        segzoo.evaluate(result.folder, saved=True, report=False)
     order = list(range(3))
     if kind == "PyDataset":
         np.random.default_rng(5).shuffle(order)
