@@ -119,7 +119,8 @@ def evaluate(
     if f"{split}_data" in opened.given and not any(change.startswith("data.") for change in overrides):
         raise RunError(
             f"{opened.folder.path} was trained with {split}_data that was given to segzoo.train, which its "
-            "configuration does not describe. Evaluate on data of your own with --set data.root=... and the like, or another split."
+            "configuration does not describe. Evaluate on data that it does describe, with --set data.root=... and the "
+            "like, or another split."
         )
     source = assemble.build_source(config, split)
     calibration = Calibration(ignore_index=config.data.ignore_index, mode="multilabel" if multilabel else "multiclass")
