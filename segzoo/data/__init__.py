@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from segzoo.data.checks import check_splits as check_splits
     from segzoo.data.crop import Crop as Crop
     from segzoo.data.disk_cache import DiskCachedSource as DiskCachedSource
-    from segzoo.data.distances import signed_distances as signed_distances
-    from segzoo.data.distances import with_distances as with_distances
     from segzoo.data.folder import FolderSource as FolderSource
     from segzoo.data.folder import Pair as Pair
     from segzoo.data.formats import MASK_FORMATS as MASK_FORMATS
@@ -41,6 +39,8 @@ if TYPE_CHECKING:
     from segzoo.data.splits import listed_pairs as listed_pairs
     from segzoo.data.splits import refuse_common as refuse_common
     from segzoo.data.splits import split as split
+    from segzoo.losses.distances import signed_distances as signed_distances
+    from segzoo.losses.distances import with_distances as with_distances
 
 SOURCES = Registry(
     "data source",
@@ -76,10 +76,10 @@ _LAZY = {
     "refuse_common": "segzoo.data.splits",
     "presence": "segzoo.data.sampling",
     "repeat_factors": "segzoo.data.sampling",
-    "signed_distances": "segzoo.data.distances",
+    "signed_distances": "segzoo.losses.distances",
     "split": "segzoo.data.splits",
     "validate_transforms": "segzoo.data.augmentation",
-    "with_distances": "segzoo.data.distances",
+    "with_distances": "segzoo.losses.distances",
 }
 
 __all__ = ["SOURCES", "Sample", "Source", "create_source", "remarks", *sorted(_LAZY)]
