@@ -14,6 +14,10 @@ from segzoo.registry import Registry
 if TYPE_CHECKING:
     from segzoo.data.augmentation import Augmentation as Augmentation
     from segzoo.data.augmentation import validate_transforms as validate_transforms
+    from segzoo.data.batch_transforms import BATCH_TRANSFORMS as BATCH_TRANSFORMS
+    from segzoo.data.batch_transforms import BatchTransform as BatchTransform
+    from segzoo.data.batch_transforms import BatchTransforms as BatchTransforms
+    from segzoo.data.batch_transforms import create_batch_transform as create_batch_transform
     from segzoo.data.cache import CachedSource as CachedSource
     from segzoo.data.checks import Findings as Findings
     from segzoo.data.checks import Rehearsal as Rehearsal
@@ -52,6 +56,10 @@ SOURCES = Registry(
 
 _LAZY = {
     "Augmentation": "segzoo.data.augmentation",
+    "BATCH_TRANSFORMS": "segzoo.data.batch_transforms",
+    "BatchTransform": "segzoo.data.batch_transforms",
+    "BatchTransforms": "segzoo.data.batch_transforms",
+    "create_batch_transform": "segzoo.data.batch_transforms",
     "CachedSource": "segzoo.data.cache",
     "Crop": "segzoo.data.crop",
     "DiskCachedSource": "segzoo.data.disk_cache",

@@ -15,9 +15,10 @@ from segzoo import data, losses
 from segzoo.backend import dtype_policy
 from segzoo.config import Config, FolderData
 from segzoo.data import Source
+from segzoo.data.sources import Size
 from segzoo.errors import DataError
 from segzoo.metrics import ConfusionMatrix, MultilabelCounts
-from segzoo.model import PRESENCE, build_model
+from segzoo.model import LOGITS, PRESENCE, build_model
 from segzoo.training import optimizers
 from segzoo.training.averages import Averages
 from segzoo.training.class_pixels import ClassPixels
@@ -230,13 +231,40 @@ def trackers(config: Config) -> dict[str, dict[str, Any]]:
     return {name: settings for name, settings in config.tracking.items() if settings is not None}
 
 
-def target_maker(config: Config) -> Callable[[np.ndarray], np.ndarray] | None:
-    """What turns a mask into the target of the configured loss; None where that is the mask itself."""
-    if "boundary" not in config.loss:
-        return None
-    return functools.partial(
-        data.with_distances, classes=output_channels(config), ignore_index=config.data.ignore_index
-    )
+def target_maker(config: Config) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what turns a mask into the target of the configured loss; it raises DataError where the loss fails."""
+    terms: dict[str, Any] = dict(config.loss)
+    for name in weight_schemes(config):  # made from counts that there may not be yet, and no part of a target
+        terms[name] = {key: value for key, value in terms[name].items() if key != "class_weights"}
+    loss = losses.create(terms, config.data.ignore_index, config.mode)
+    return functools.partial(_made_target, loss, " + ".join(config.loss), output_channels(config))
+
+
+def training_target_maker(config: Config) -> Callable[[np.ndarray], Any]:
+    """Return what turns a mask into what the network's outputs are trained on: an array, or arrays by output."""
+    of_logits = target_maker(config)
+    if config.model.classification is None:
+        return of_logits
+    of_presence = functools.partial(_made_target, _presence_loss(config), PRESENCE, output_channels(config))
+    return lambda mask: {LOGITS: of_logits(mask), PRESENCE: of_presence(mask)}
+
+
+def _made_target(loss: Any, name: str, classes: int, mask: np.ndarray) -> np.ndarray:
+    """Let a loss make its target of a mask; integers become int32, which every backend has."""
+    try:
+        target = loss.make_target(mask, classes)
+        return target.astype("int32", copy=False) if target.dtype.kind in "iu" else target
+    except Exception as error:  # a class of the user's may raise anything
+        raise DataError(
+            f"the loss {name} cannot make its target of a mask {mask.shape} {mask.dtype}: "
+            f"{type(error).__name__}: {error}.",
+            "target",
+        ) from error
+
+
+def _presence_loss(config: Config) -> losses.ClassPresence:
+    """Return the loss of a classification head."""
+    return losses.ClassPresence(config.data.ignore_index, config.mode)
 
 
 def rehearsals(config: Config, sources: Mapping[str, Source]) -> dict[str, data.Rehearsal]:
@@ -249,8 +277,17 @@ def rehearsals(config: Config, sources: Mapping[str, Source]) -> dict[str, data.
             check_sizes = functools.partial(batches.check_sizes, one_size=one_size)
             found[split] = data.Rehearsal(batches.rehearse, check_sizes, functools.partial(_check_weights, config))
         else:
-            found[split] = data.Rehearsal(eval_batches(config, source).rehearse)
+            rehearse = functools.partial(_rehearsed, eval_batches(config, source), target_maker(config))
+            found[split] = data.Rehearsal(rehearse)
     return found
+
+
+def _rehearsed(
+    batches: data.EvalBatches, target: Callable[[np.ndarray], np.ndarray], index: int, sample: data.Sample
+) -> list[Size]:
+    """Prepare a sample as an evaluation does, and make its target."""
+    target(sample.mask)
+    return batches.rehearse(index, sample)
 
 
 def _check_weights(config: Config, report: data.Report) -> None:
@@ -280,11 +317,20 @@ def _augmented(
         config.seed,
         augmentation=augmentation,
         workers=section.workers,
-        target=target_maker(config),
+        target=training_target_maker(config),
         crop=_crop(config),
         factors=factors,
         rows=rows,
+        batch_transforms=_batch_transforms(config),
     )
+
+
+def _batch_transforms(config: Config) -> data.BatchTransforms | None:
+    """Return the configured changes to whole training batches."""
+    section = config.data
+    if not section.batch_transforms:
+        return None
+    return data.BatchTransforms.of(section.batch_transforms, class_names(config), section.ignore_index, config.mode)
 
 
 def _factors(config: Config, source: Source) -> np.ndarray | None:
@@ -407,9 +453,7 @@ def losses_of_outputs(
     for name in network.output:
         found[name], scales[name] = loss, weights.get(name, 1.0)
     if config.model.classification is not None:
-        found[PRESENCE] = losses.ClassPresence(
-            config.data.ignore_index, config.mode, distances="boundary" in config.loss
-        )
+        found[PRESENCE] = _presence_loss(config)
         scales[PRESENCE] = config.model.classification
     return found, scales
 

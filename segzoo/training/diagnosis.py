@@ -86,7 +86,7 @@ def _odd_loss(config: Config, loss: keras.losses.Loss, samples: Sequence[Sample]
     for sample in samples:
         logits = np.zeros((1, *sample.mask.shape[:2], assemble.output_channels(config)), "float32")
         if not np.isfinite(_loss_of(config, loss, [sample], logits)):
-            ignored = bool((sample.mask == config.data.ignore_index).all())
+            ignored = _is_ignored(sample.mask, config)
             odd.append(f"{sample.id} (all pixels are ignored)" if ignored else sample.id)
     if not odd:
         return []
@@ -94,6 +94,13 @@ def _odd_loss(config: Config, loss: keras.losses.Loss, samples: Sequence[Sample]
         f"The loss is not finite on the masks of {_listed(odd)}, whatever the network says. Remove these samples, crop "
         "them with data.crop strategy foreground, or take another loss."
     ]
+
+
+def _is_ignored(mask: np.ndarray, config: Config) -> bool:
+    """Return whether all pixels of a mask, of labels or of shares, are ignored."""
+    if config.mode == "multiclass" and mask.ndim == 3:
+        return not mask.any()
+    return bool((mask == config.data.ignore_index).all())
 
 
 def _overflow(config: Config, network: keras.Model, loss: keras.losses.Loss, samples: Sequence[Sample]) -> list[str]:
@@ -138,8 +145,8 @@ def _suspicions(config: Config, network: keras.Model, samples: Sequence[Sample])
 
 def _loss_of(config: Config, loss: keras.losses.Loss, samples: Sequence[Sample], logits: Any) -> float:
     target = assemble.target_maker(config)
-    masks = [sample.mask.astype("int32") if target is None else target(sample.mask) for sample in samples]
-    return float(keras.ops.convert_to_numpy(loss(np.stack(masks), logits)))
+    masks = np.stack([target(sample.mask) for sample in samples])
+    return float(keras.ops.convert_to_numpy(loss(masks, logits)))
 
 
 def _listed(names: Sequence[str]) -> str:
