@@ -113,21 +113,22 @@ class TrainBatches:
         _check_sizes((sample.id, sample.image.shape[:2]) for sample in samples)
         return np.stack([sample.image for sample in samples]), _stacked([self._target(sample) for sample in samples])
 
-    def samples(self, step: int) -> list[Sample]:
-        """Make the samples of one step's batch (0, 1, ...), cropped, augmented and mixed."""
+    def samples(self, step: int, mixed: bool = True) -> list[Sample]:
+        """Make the samples of one step's batch (0, 1, ...), cropped, augmented and, if wanted, mixed."""
         epoch, position = divmod(step, self.steps_per_epoch)
         order = self._order(epoch)
         first = position * self.batch_size
         samples = []
-        for row in self.rows if self.batch_transforms is None else range(self.batch_size):
+        is_whole = mixed and self.batch_transforms is not None
+        for row in range(self.batch_size) if is_whole else self.rows:
             place = first + row
             index = int(order[place])
             copy = int(np.count_nonzero(order[:place] == index))  # not 0 where a sample comes again in the epoch
             samples.append(self.sample(index, epoch, copy))
-        if self.batch_transforms is None:
+        if not is_whole:
             return samples
-        mixed = self.mixed(samples, epoch, position)
-        return [mixed[row] for row in self.rows]
+        batch = self.mixed(samples, epoch, position)
+        return [batch[row] for row in self.rows]
 
     def mixed(self, samples: Sequence[Sample], epoch: int, position: int) -> list[Sample]:
         """Apply the batch transforms to samples of one size, as to the batch at a position (0, 1, ...) of an epoch.

@@ -31,10 +31,11 @@ def explain(config: Config, network: keras.Model, loss: keras.losses.Loss, batch
         step: the first being 0.
     """
     try:
+        made = batches.samples(step, mixed=False)  # what is odd in one sample lies in several once they are mixed
         samples = batches.samples(step)
     except SegzooError as error:
         return f"The batch of that step cannot be looked at again: {error}"
-    found = [*_odd_images(samples, batches), *_odd_labels(config, samples)]
+    found = [*_odd_images(made, batches), *_odd_labels(config, made)] or _odd_images(samples, batches)
     found = found or _odd_loss(config, loss, samples) or _overflow(config, network, loss, samples)
     return " ".join(found or _suspicions(config, network, samples))
 
@@ -48,7 +49,7 @@ def _odd_images(samples: Sequence[Sample], batches: TrainBatches) -> list[str]:
         first = batches.source[batches.source.ids.index(next(iter(bad)))].image
         made = bool(np.isfinite(first).all())
         cure = (
-            "As stored they are finite: look at the transforms of data.augment."
+            "As stored they are finite: look at the transforms of data.augment and data.batch_transforms."
             if made
             else "Correct or remove these files; segzoo check-data lists all of the kind."
         )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from segzoo.config import json_schema, load_config
+from segzoo.config.memory import least_bytes
 from segzoo.data import (
     BATCH_TRANSFORMS,
     BatchTransform,
@@ -21,6 +24,7 @@ from segzoo.data import (
 from segzoo.data.batch_transforms import hard
 from segzoo.data.batch_transforms.contract import partners
 from segzoo.errors import ConfigError, DataError, UnknownNameError
+from segzoo.training.origin import differences
 
 CLASSES, IGNORE = ("ground", "car", "tree"), 255
 CHAIN = [{"copy_paste": {"objects": ["disc"], "p": 1.0}}, "cutmix", {"mixup": {"alpha": 1.0}}]
@@ -271,6 +275,7 @@ class Odd(BatchTransform):
             return None
         return {
             "float": (images / 255, masks),
+            "list": (images.tolist(), masks),
             "size": (images[:, ::2], masks[:, ::2]),
             "masks": (images, masks[..., None]),
             "label": (images, np.full_like(masks, 7)),
@@ -282,6 +287,7 @@ class Odd(BatchTransform):
     [
         ("raises", r"odd failed on images \(3, 6, 7, 3\) uint8 and masks \(3, 6, 7\) uint8: KeyError: 'car'"),
         ("nothing", "odd failed on images"),
+        ("list", "odd failed on images .*'list' object"),
         ("float", r"odd returned images \(3, 6, 7, 3\) float64 in place of \(3, 6, 7, 3\) uint8"),
         ("size", r"odd returned images \(3, 3, 7, 3\)"),
         ("masks", r"odd returned masks \(3, 6, 7, 1\)"),
@@ -342,6 +348,20 @@ def test_hard_transforms_go_with_the_boundary_loss(tmp_path):
     assert config.data.batch_transforms == [{"copy_paste": {"objects": ["disc"]}}, "cutmix"]
 
 
+def test_runs_of_before_go_on_and_shares_count_in_the_memory_of_a_batch(tmp_path):
+    (tmp_path / "r.yaml").write_text(RECIPE % "mixup")
+    mixed = load_config(tmp_path / "r.yaml")
+    plain = load_config(tmp_path / "r.yaml", ["data.batch_transforms=[]"])
+    before = plain.model_dump(mode="json")
+    del before["data"]["batch_transforms"]  # as an older version wrote it
+    assert differences({"config": before}, {"config": plain.model_dump(mode="json")}) == []
+    (difference,) = differences({"config": before}, {"config": mixed.model_dump(mode="json")})
+    assert difference == "data.batch_transforms was None and is ['mixup', 'cutmix']"
+    pixels = 4 * 128 * 128 * (1 + 2 * 2)  # of the batches that two workers read ahead
+    sizes = [next(iter(least_bytes(config).values())) for config in (plain, mixed)]
+    assert sizes == [pixels * (3 + 1), pixels * (3 + 4 * 6)]
+
+
 def test_a_registered_transform_is_like_a_built_in_one(tmp_path):
     class Noise(BatchTransform):
         """Shifts every sample's brightness."""
@@ -369,6 +389,21 @@ def test_a_registered_transform_is_like_a_built_in_one(tmp_path):
         BATCH_TRANSFORMS.unregister("noise")
     with pytest.raises(UnknownNameError, match="Unknown batch transform 'noise'"):
         create_batch_transform("noise", CLASSES)
+
+
+def test_the_example_of_the_page_works_as_it_stands(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    exec(re.search(r"```python\n(import numpy.*?)```", page, re.DOTALL)[1], {})
+    try:
+        (tmp_path / "r.yaml").write_text(RECIPE % "shade: {low: 0.25}")
+        entries = load_config(tmp_path / "r.yaml").data.batch_transforms[:1]
+        images, masks = images_of("uint8"), masks_of("multiclass")
+        found, labels = BatchTransforms.of(entries, CLASSES, IGNORE, "multiclass")(images, masks, (0, 0, 0))
+        factors = found.sum((1, 2, 3)) / images.sum((1, 2, 3))
+        assert ((factors > 0.2) & (factors < 1)).all() and len(set(factors)) == 3
+        np.testing.assert_array_equal(labels, masks)
+    finally:
+        BATCH_TRANSFORMS.unregister("shade")
 
 
 def test_naming_them_starts_no_framework():

@@ -83,8 +83,8 @@ class BatchTransforms:
         for place, (transform, name) in enumerate(zip(self.transforms, self.names, strict=True)):
             rng = np.random.default_rng(np.random.SeedSequence(list(seed), spawn_key=(place,)))
             try:
-                made = transform(images, masks, rng)
-                new_images, new_masks = made
+                new_images, new_masks = transform(images, masks, rng)
+                wrong = _wrong(transform, (images, masks), (new_images, new_masks))
             except SegzooError:
                 raise
             except Exception as error:  # a class of the user's may raise anything
@@ -93,7 +93,7 @@ class BatchTransforms:
                     f"{masks.shape} {masks.dtype}: {type(error).__name__}: {error}.",
                     "augmentation",
                 ) from error
-            if wrong := _wrong(transform, (images, masks), (new_images, new_masks)):
+            if wrong:
                 raise DataError(f"data.batch_transforms: {name} returned {wrong}.", "augmentation")
             images, masks = new_images, new_masks
         return images, masks
@@ -157,6 +157,8 @@ def _wrong(transform: BatchTransform, before: Batch, after: Batch) -> str:
         return f"masks {new_masks.shape} {new_masks.dtype} in place of {shape} {dtype}"
     labels = transform.mode != "multilabel" and not is_soft(new_masks)
     top = len(transform.classes) - 1 if labels else 1
+    if new_masks.min(initial=0) >= 0 and new_masks.max(initial=0) <= top:
+        return ""
     is_odd = ~((new_masks >= 0) & (new_masks <= top)) & (new_masks != transform.ignore_index)
     if is_odd.any():
         count, value = int(is_odd.sum()), new_masks[is_odd][0]

@@ -46,17 +46,18 @@ class MixUp(BatchTransform):
         weights = rng.beta(self.alpha, self.alpha, count).astype(np.float32)
         is_mixed = (rng.random(count) < self.p) & (others != np.arange(count))
         soft = self.soft(masks)
+        ignored = self.ignored(soft)
         new_images, new_masks = images.copy(), soft.copy()
         for index in np.flatnonzero(is_mixed):
             other, weight = others[index], weights[index]
             new_images[index] = _mean(images[index], images[other], weight, images.dtype)
-            ignored = self.ignored(soft[index]) | self.ignored(soft[other])
-            mean = _mean(soft[index], soft[other], weight, soft.dtype)
-            new_masks[index] = np.where(ignored, np.float32(self.ignored_share), mean)
+            new_masks[index] = _mean(soft[index], soft[other], weight, soft.dtype)
+            np.copyto(new_masks[index], self.ignored_share, where=ignored[index] | ignored[other])
         return new_images, new_masks
 
 
 def _mean(one: np.ndarray, other: np.ndarray, weight: np.float32, dtype: np.dtype) -> np.ndarray:
     """Return the weighted mean of two arrays, computed in float32, in their dtype."""
-    mean = weight * one.astype(np.float32) + (1 - weight) * other.astype(np.float32)
-    return (np.rint(mean) if dtype.kind in "iu" else mean).astype(dtype)
+    mean = one * weight
+    mean += other * (1 - weight)
+    return (np.rint(mean) if dtype.kind in "iu" else mean).astype(dtype, copy=False)
