@@ -114,13 +114,15 @@ def partners(count: int, rng: np.random.Generator) -> np.ndarray:
 
 def checked_probability(name: str, value: float) -> float:
     """Return a probability; ValueError unless it is a number above 0, at most 1."""
-    if isinstance(value, bool) or not 0 < value <= 1:
-        raise ValueError(f"{name} must be above 0 and at most 1, not {value!r}.")
-    return float(value)
+    return _checked(name, value, 1)
 
 
 def checked_concentration(name: str, value: float) -> float:
     """Return the parameter of a symmetric Beta distribution; ValueError unless it is a number above 0, at most 100."""
-    if isinstance(value, bool) or not 0 < value <= 100:
-        raise ValueError(f"{name} must be above 0 and at most 100, not {value!r}.")
+    return _checked(name, value, 100)
+
+
+def _checked(name: str, value: float, most: int) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most:
+        raise ValueError(f"{name} must be above 0 and at most {most}, not {value!r}.")
     return float(value)

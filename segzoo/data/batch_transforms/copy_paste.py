@@ -32,7 +32,7 @@ class CopyPaste(BatchTransform):
 
     def __init__(self, objects: Sequence[str], p: float = 0.5, fraction: float = 0.5, **kwargs: Any):
         super().__init__(**kwargs)
-        if isinstance(objects, str) or not objects:
+        if not isinstance(objects, list | tuple) or not objects:
             raise ValueError(f"objects must be a list of one or more classes, not {objects!r}.")
         for name in objects:
             if name not in self.classes:
