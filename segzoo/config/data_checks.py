@@ -107,6 +107,67 @@ def transforms_fit(
                 raise ProblemAt(("data", key, place), str(error)) from error
 
 
+def batch_transform(value: object) -> object:
+    """Check one entry of `data.batch_transforms`: its form, name and options; ProblemAt names the one amiss."""
+    from segzoo.data.batch_transforms import BATCH_TRANSFORMS, options_of, parsed
+
+    try:
+        name, options = parsed(value)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+    BATCH_TRANSFORMS.check(name)
+    known = options_of(name)
+    for option in options:
+        if option not in known:
+            message = not_among(f"option of the batch transform {name}", str(option), known)
+            raise ProblemAt((name, str(option)), message)
+    return value
+
+
+def batch_transforms_fit(
+    entries: Sequence[Any], classes: Sequence[str], ignore_index: int, mode: str, batch_size: int, losses: Sequence[str]
+) -> None:
+    """Raise ProblemAt where a batch transform cannot be used with its options, the others, the batch or the losses.
+
+    Args:
+        entries: `data.batch_transforms`, each checked by `batch_transform` already.
+        classes: names of the classes.
+        ignore_index: label of ignored pixels.
+        mode: multiclass, binary or multilabel.
+        batch_size: samples of a batch.
+        losses: names of the losses that are added up.
+    """
+    from segzoo.data.batch_transforms import BatchTransforms
+
+    for place in range(len(entries)):
+        try:
+            chain = BatchTransforms.of(entries[: place + 1], classes, ignore_index, mode)
+        except ConfigError as error:
+            raise ProblemAt(("data", "batch_transforms", place), str(error)) from error
+        name, last = chain.names[-1], chain.transforms[-1]
+        if batch_size < last.smallest_batch:
+            message = f"{name} needs batches of {last.smallest_batch} samples or more, got {batch_size}"
+            raise ProblemAt(("data", "batch_size"), message)
+        if last.makes_soft:
+            _losses_take_shares(losses, name, place)
+
+
+def _losses_take_shares(names: Sequence[str], transform: str, place: int) -> None:
+    """Raise ProblemAt for a loss that makes no sense of the soft masks of a transform."""
+    from segzoo.backend import start_backend
+    from segzoo.losses import LOSSES
+
+    start_backend()
+    for name in names:
+        if not LOSSES[name].takes_soft:
+            others = [other for other in LOSSES if LOSSES[other].takes_soft]
+            raise ProblemAt(
+                ("data", "batch_transforms", place),
+                f"{transform} makes shares of classes of the labels, which the loss {name} cannot take. Take cutmix, "
+                f"or leave out that loss; those that take shares: {', '.join(others)}",
+            )
+
+
 def masks_section(value: object) -> object:
     """Return {format: name, **options} for a format's name or such a mapping; ValueError says what is wrong.
 

@@ -11,6 +11,7 @@ from segzoo.config.fields import Count, Fraction, Line, Place, Positive, Section
 from segzoo.config.problems import ProblemAt
 
 Transform = Annotated[Any, AfterValidator(data_checks.transform)]
+BatchTransform = Annotated[Any, AfterValidator(data_checks.batch_transform)]
 ClassName = Text
 ColorValue = Annotated[int, Field(ge=0, le=255)]
 # YAML has lists and no tuples; only the outer container is relaxed, the numbers inside stay strict.
@@ -161,6 +162,11 @@ class DataConfig(Section):
     augment: list[Transform] = Field(
         default_factory=list,
         description="albumentations transforms of training samples, in order, with their own arguments.",
+    )
+    batch_transforms: list[BatchTransform] = Field(
+        default_factory=list,
+        description="Changes to whole training batches after augment, in order: mixup, cutmix, copy_paste, each a name "
+        "or {name: {option: value}}.",
     )
     val_transforms: list[Transform] = Field(
         default_factory=list,

@@ -12,8 +12,9 @@ from segzoo.files import replacing
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a configuration; names of decoders, backbones, losses and trackers are enums."""
+    """Return the JSON Schema of a configuration; names of what segzoo looks up are enums."""
     from segzoo.backbones import BACKBONES
+    from segzoo.data.batch_transforms import BATCH_TRANSFORMS
     from segzoo.decoders import DECODERS
     from segzoo.losses import LOSSES
     from segzoo.optim import OPTIMIZERS, SCHEDULES
@@ -33,7 +34,15 @@ def json_schema() -> dict[str, Any]:
         # With a default, the key that tells the two kinds of data apart would pass for optional.
         section = schema["$defs"][data]
         section["required"] = sorted({*section.get("required", ()), "source"})
+        section["properties"]["batch_transforms"]["items"] = _name_or_options(sorted(BATCH_TRANSFORMS))
     return schema
+
+
+def _name_or_options(names: list[str]) -> dict[str, Any]:
+    """Return the schema of one of the names, or of a mapping of one of them to its options."""
+    options = {"anyOf": [{"type": "object"}, {"type": "null"}]}
+    mapping = {"type": "object", "minProperties": 1, "maxProperties": 1, "propertyNames": {"enum": names}}
+    return {"anyOf": [{"enum": names}, {**mapping, "additionalProperties": options}]}
 
 
 def write_json_schema(path: str | os.PathLike[str]) -> None:

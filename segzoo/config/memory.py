@@ -39,6 +39,8 @@ def least_bytes(config: Config, on_processor: bool = True, processes: int = 1) -
     classes = _classes(config)
     labels = 1 if max(classes - 1, data.ignore_index) <= 255 else 2
     labels *= classes if config.mode == "multilabel" else 1
+    if _is_soft(config):
+        labels = 4 * (1 if config.mode == "binary" else classes)
     pixels = -(-data.batch_size // processes) * height * width
     shape = f"{data.batch_size} x {height} x {width} x {config.model.input_channels}"
     ahead = 1 + 2 * data.workers
@@ -133,6 +135,13 @@ def _resized(transform: Any, size: tuple[int, int]) -> tuple[int, int]:
             if isinstance(height, int) and isinstance(width, int) and min(height, width) > 0:
                 return height, width
     return size
+
+
+def _is_soft(config: Config) -> bool:
+    """Return whether batch transforms make shares of classes of the labels, a float32 each."""
+    from segzoo.data.batch_transforms import BATCH_TRANSFORMS, parsed
+
+    return any(BATCH_TRANSFORMS[parsed(entry)[0]].makes_soft for entry in config.data.batch_transforms)
 
 
 def _classes(config: Config) -> int:

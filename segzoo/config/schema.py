@@ -434,6 +434,15 @@ class Config(Section):
         transforms = {"augment": self.data.augment, "val_transforms": self.data.val_transforms}
         if any(transforms.values()):
             data_checks.transforms_fit(transforms, classes, self.data.ignore_index, self.mode)
+        if self.data.batch_transforms:
+            data_checks.batch_transforms_fit(
+                self.data.batch_transforms,
+                classes,
+                self.data.ignore_index,
+                self.mode,
+                self.data.batch_size,
+                list(self.loss),
+            )
         checks.one_origin_of_weights(self.training.init_from, self.model.weights)
         if self.mode == "binary":
             checks.two_classes(classes)

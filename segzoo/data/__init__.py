@@ -14,6 +14,10 @@ from segzoo.registry import Registry
 if TYPE_CHECKING:
     from segzoo.data.augmentation import Augmentation as Augmentation
     from segzoo.data.augmentation import validate_transforms as validate_transforms
+    from segzoo.data.batch_transforms import BATCH_TRANSFORMS as BATCH_TRANSFORMS
+    from segzoo.data.batch_transforms import BatchTransform as BatchTransform
+    from segzoo.data.batch_transforms import BatchTransforms as BatchTransforms
+    from segzoo.data.batch_transforms import create_batch_transform as create_batch_transform
     from segzoo.data.cache import CachedSource as CachedSource
     from segzoo.data.checks import Findings as Findings
     from segzoo.data.checks import Rehearsal as Rehearsal
@@ -22,8 +26,6 @@ if TYPE_CHECKING:
     from segzoo.data.checks import check_splits as check_splits
     from segzoo.data.crop import Crop as Crop
     from segzoo.data.disk_cache import DiskCachedSource as DiskCachedSource
-    from segzoo.data.distances import signed_distances as signed_distances
-    from segzoo.data.distances import with_distances as with_distances
     from segzoo.data.folder import FolderSource as FolderSource
     from segzoo.data.folder import Pair as Pair
     from segzoo.data.formats import MASK_FORMATS as MASK_FORMATS
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from segzoo.data.splits import listed_pairs as listed_pairs
     from segzoo.data.splits import refuse_common as refuse_common
     from segzoo.data.splits import split as split
+    from segzoo.losses.distances import signed_distances as signed_distances
+    from segzoo.losses.distances import with_distances as with_distances
 
 SOURCES = Registry(
     "data source",
@@ -52,6 +56,10 @@ SOURCES = Registry(
 
 _LAZY = {
     "Augmentation": "segzoo.data.augmentation",
+    "BATCH_TRANSFORMS": "segzoo.data.batch_transforms",
+    "BatchTransform": "segzoo.data.batch_transforms",
+    "BatchTransforms": "segzoo.data.batch_transforms",
+    "create_batch_transform": "segzoo.data.batch_transforms",
     "CachedSource": "segzoo.data.cache",
     "Crop": "segzoo.data.crop",
     "DiskCachedSource": "segzoo.data.disk_cache",
@@ -76,10 +84,10 @@ _LAZY = {
     "refuse_common": "segzoo.data.splits",
     "presence": "segzoo.data.sampling",
     "repeat_factors": "segzoo.data.sampling",
-    "signed_distances": "segzoo.data.distances",
+    "signed_distances": "segzoo.losses.distances",
     "split": "segzoo.data.splits",
     "validate_transforms": "segzoo.data.augmentation",
-    "with_distances": "segzoo.data.distances",
+    "with_distances": "segzoo.losses.distances",
 }
 
 __all__ = ["SOURCES", "Sample", "Source", "create_source", "remarks", *sorted(_LAZY)]

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from segzoo.data.augmentation import Augmentation
+from segzoo.data.batch_transforms import BatchTransforms
 from segzoo.data.crop import Crop
 from segzoo.data.sources import Sample, Size, Source
 from segzoo.errors import DataError
@@ -35,9 +36,9 @@ _EVAL_SEED = 0  # evaluation transforms should not be random; if they are, they 
 class TrainBatches:
     """Endless shuffled, augmented batches, the same whatever the number of workers and wherever they start.
 
-    The order is a function of (seed, epoch), crop and augmentation of (seed, epoch, sample, which of its copies). The
-    samples left over at the end of an epoch are dropped (others in every epoch); a source smaller than one batch is
-    repeated to fill it.
+    The order is a function of (seed, epoch), crop and augmentation of (seed, epoch, sample, which of its copies), batch
+    transforms of (seed, epoch, step). The samples left over at the end of an epoch are dropped (others in every epoch);
+    a source smaller than one batch is repeated to fill it.
 
     Args:
         source: where samples come from.
@@ -45,12 +46,15 @@ class TrainBatches:
         seed: at least 0.
         augmentation: applied to every sample; it must bring all to one size.
         workers: threads that make batches ahead; 0 makes each when it is asked for.
-        target: makes of each augmented mask what the loss is given in its place; None leaves the mask.
+        target: makes of each augmented mask what the loss is given in its place, or a dict of what several losses are
+            given; None leaves the mask.
         crop: taken of every sample before it is augmented, so that transforms work on fewer pixels.
         factors: how often each sample comes in an epoch, above 0 and as a mean over epochs where it is no whole number;
             None: once.
-        rows: places of a batch that are made, where several processes make a batch together; None: all. A sample's
-            place and augmentation are the same whoever makes it.
+        rows: places of a batch that are returned, where several processes make a batch together; None: all. A sample's
+            place and augmentation are the same whoever makes it. With batch transforms every process makes the whole
+            batch, since any sample may become part of any other.
+        batch_transforms: applied to each batch, with (seed, epoch, step of the epoch) as the source of chance.
 
     Attributes:
         steps_per_epoch: batches in one epoch, at least 1.
@@ -66,10 +70,11 @@ class TrainBatches:
         seed: int = 0,
         augmentation: Augmentation | None = None,
         workers: int = 2,
-        target: Callable[[np.ndarray], np.ndarray] | None = None,
+        target: Callable[[np.ndarray], Any] | None = None,
         crop: Crop | None = None,
         factors: Sequence[float] | np.ndarray | None = None,
         rows: range | None = None,
+        batch_transforms: BatchTransforms | None = None,
     ):
         if len(source) == 0 or batch_size < 1:
             raise DataError(f"batches of {batch_size} from {len(source)} sample(s): both must be at least 1.")
@@ -82,16 +87,18 @@ class TrainBatches:
         self.workers = workers
         self.target = target
         self.crop = crop
+        self.batch_transforms = batch_transforms
         self._factors = None if factors is None else np.asarray(factors, np.float64)
         self._length = len(source) if self._factors is None else max(1, round(self._factors.sum()))
         self.rows = range(batch_size) if rows is None else rows
         self.steps_per_epoch = max(1, self._length // batch_size)
         self._last_order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
 
-    def batches(self, start_step: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def batches(self, start_step: int = 0) -> Iterator[tuple[np.ndarray, Any]]:
         """Iterate for ever over (images (B, H, W, 3) uint8, masks (B, H, W) integers), from step `start_step`.
 
-        With `target`, its results (B, ...) are in the masks' place.
+        With `target`, its results (B, ...) are in the masks' place, or a dict of them; with batch transforms masks can
+        be shares of classes, see `segzoo.data.BatchTransform`.
 
         Step s belongs to epoch s // steps_per_epoch. Starting at s gives what iterating to s would have given.
 
@@ -100,32 +107,48 @@ class TrainBatches:
         """
         return _in_order(lambda step: self.batch(start_step + step), _ENDLESS, self.workers)
 
-    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+    def batch(self, step: int) -> tuple[np.ndarray, Any]:
         """Make the batch of one step (0, 1, ...) in this thread: (B, H, W, 3) uint8 and (B, H, W) integers."""
         samples = self.samples(step)
         _check_sizes((sample.id, sample.image.shape[:2]) for sample in samples)
-        masks = [sample.mask if self.target is None else self.target(sample.mask) for sample in samples]
-        return np.stack([sample.image for sample in samples]), np.stack(masks)
+        return np.stack([sample.image for sample in samples]), stacked([self._target(sample) for sample in samples])
 
-    def samples(self, step: int) -> list[Sample]:
-        """Make the samples of one step's batch (0, 1, ...), cropped and augmented."""
+    def samples(self, step: int, mixed: bool = True) -> list[Sample]:
+        """Make the samples of one step's batch (0, 1, ...), cropped, augmented and, if wanted, mixed."""
         epoch, position = divmod(step, self.steps_per_epoch)
         order = self._order(epoch)
         first = position * self.batch_size
         samples = []
-        for row in self.rows:
+        is_whole = mixed and self.batch_transforms is not None
+        for row in range(self.batch_size) if is_whole else self.rows:
             place = first + row
             index = int(order[place])
             copy = int(np.count_nonzero(order[:place] == index))  # not 0 where a sample comes again in the epoch
             samples.append(self.sample(index, epoch, copy))
-        return samples
+        if not is_whole:
+            return samples
+        batch = self.mixed(samples, epoch, position)
+        return [batch[row] for row in self.rows]
+
+    def mixed(self, samples: Sequence[Sample], epoch: int, position: int) -> list[Sample]:
+        """Apply the batch transforms to samples of one size, as to the batch at a position (0, 1, ...) of an epoch.
+
+        Raises:
+            DataError: samples of several sizes, or a transform that fails.
+        """
+        if self.batch_transforms is None:
+            return list(samples)
+        _check_sizes((sample.id, sample.image.shape[:2]) for sample in samples)
+        images, masks = (np.stack([sample[part] for sample in samples]) for part in (0, 1))
+        images, masks = self.batch_transforms(images, masks, (self.seed, epoch, position))
+        return [Sample(image, mask, old.id) for image, mask, old in zip(images, masks, samples, strict=True)]
 
     def sample(self, index: int, epoch: int, copy: int = 0) -> Sample:
         """Make sample `index` as it is in an epoch (0, 1, ...), the `copy`-th time that it comes there (0, 1, ...)."""
         return self._prepared(self.source[index], index, epoch, copy)
 
     def rehearse(self, index: int, sample: Sample) -> list[Size]:
-        """Crop and augment a sample that was read from place `index` as in the first epoch.
+        """Crop and augment a sample that was read from place `index` as in the first epoch, mix it and make its target.
 
         Where it comes there several times (`factors`, a source smaller than a batch), twice: enough to tell whether its
         size is the same each time.
@@ -134,10 +157,12 @@ class TrainBatches:
             (height, width) of each.
 
         Raises:
-            DataError: a transform fails on it.
+            DataError: a transform fails on it, or the loss finds no target.
         """
         times = int(np.count_nonzero(self._order(0) == index)) if len(self._order(0)) > len(self.source) else 1
         prepared = [self._prepared(sample, index, 0, copy) for copy in range(min(max(1, times), _TRIED))]
+        for made in prepared:
+            self._target(self.mixed([made, made], 0, 0)[0])
         return [made.image.shape[:2] for made in prepared]
 
     def check_sizes(self, sizes: Mapping[int, Sequence[Size]], one_size: bool) -> None:
@@ -157,6 +182,15 @@ class TrainBatches:
             expected = size_of_all(found[0][1], found[1][1])
             for index, size in found:
                 check_size(expected, size, self.source.ids[index])
+
+    def _target(self, sample: Sample) -> Any:
+        """Return what the loss is given in place of a sample's mask; DataError where that cannot be made."""
+        if self.target is None:
+            return sample.mask
+        try:
+            return self.target(sample.mask)
+        except DataError as error:
+            raise DataError(f"sample {sample.id}: {error}", error.kind) from error
 
     def _prepared(self, sample: Sample, index: int, epoch: int, copy: int) -> Sample:
         """Crop and augment a sample with the seeds of its place, epoch and copy."""
@@ -265,6 +299,13 @@ def _augment(sample: Sample, augmentation: Augmentation, seed: int) -> Sample:
     except DataError as error:
         raise DataError(f"sample {sample.id}: {error}", "augmentation") from error
     return Sample(image, mask, sample.id)
+
+
+def stacked(targets: Sequence[Any]) -> Any:
+    """Stack arrays, or dicts of arrays by their keys."""
+    if isinstance(targets[0], Mapping):
+        return {name: np.stack([target[name] for target in targets]) for name in targets[0]}
+    return np.stack(targets)
 
 
 def _stack(samples: list[Sample]) -> tuple[np.ndarray, np.ndarray, list[str]]:

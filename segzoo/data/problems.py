@@ -61,8 +61,11 @@ KINDS: dict[str, Kind] = {
     ),
     "unusable": Kind("error", "unusable sample", "See the message.", _LEFT_OUT),
     "augmentation": Kind(
-        "error", "transform that fails", "Correct data.augment, or data.val_transforms where it is an evaluation's."
+        "error",
+        "transform that fails",
+        "Correct data.augment or data.batch_transforms, or data.val_transforms where it is an evaluation's.",
     ),
+    "target": Kind("error", "mask that the loss makes no target of", "Correct make_target of the loss."),
     "batch": Kind("error", "sizes that share no batch", "Set data.crop, or Resize or PadIfNeeded and RandomCrop."),
     "class_weights": Kind(
         "error", "no pixels to weigh classes by", "Add masks that show classes, or give class_weights as a list."

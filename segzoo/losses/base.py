@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, get_args
 
 import keras
+import numpy as np
 from keras import ops
 
 from segzoo.losses.replicas import ratio_of_sums
@@ -30,13 +31,13 @@ class Target:
         values: (B, H, W, C) in 0..1, all other targets; at ignored places 0.
         weights: how much a place counts, 0 where it is ignored; (B, H, W) in multiclass, (B, H, W, C) otherwise. None
             where every place counts 1.
-        distances: (B, H, W, C), signed distances to the classes' outlines, where the target came with them.
+        extra: (B, H, W, `extra_channels`), what the loss's `make_target` puts behind the target's own channels.
     """
 
     labels: Any | None
     values: Any | None
     weights: Any | None
-    distances: Any | None = None
+    extra: Any | None = None
 
     def shares(self, logits: Any) -> Any:
         """Return the target as (B, H, W, C): 1 where a pixel is of the class; rows of 0 where a label is no class."""
@@ -58,9 +59,10 @@ class PixelLoss(keras.losses.Loss):
         binary: one class against the rest, C = 1, sigmoid. Targets (B, H, W) or (B, H, W, 1), 0..1.
         multilabel: classes that may overlap, sigmoid. Targets (B, H, W, C), 0..1.
 
-    In the last two the ignore index stands in the target in place of a value, for each class apart. A loss that reads
-    signed distances (`takes_distances`, as `Boundary`) needs C further channels behind the target's own; to all others
-    every further channel is an error, since it might as well be the one-hot form of another number of classes.
+    In the last two the ignore index stands in the target in place of a value, for each class apart. A loss that needs
+    more than the mask, such as the distances of `Boundary`, makes it from the mask where samples are read, in
+    `make_target`, and finds it behind the target's own channels, `extra_channels` of them. Any other number of channels
+    is an error, since it might as well be the one-hot form of another number of classes.
 
     Keras multiplies a loss by `sample_weight` after `call`, which is wrong for a ratio: the weights belong in
     the numerator and in the denominator. So they travel with the labels, and a weight of 0 is the same as an
@@ -72,7 +74,8 @@ class PixelLoss(keras.losses.Loss):
 
     Attributes:
         modes: the modes in which the loss makes sense, its default first.
-        takes_distances: whether signed distances stand behind the target's own channels.
+        takes_distances: whether the channels behind the target's own are those of `segzoo.data.with_distances`.
+        takes_soft: whether the value makes sense for shares of classes, as mixed samples have, and not labels alone.
 
     Args:
         ignore_index: label of the pixels that take no part, or None.
@@ -90,6 +93,7 @@ class PixelLoss(keras.losses.Loss):
 
     modes: ClassVar[tuple[Mode, ...]] = get_args(Mode)
     takes_distances: ClassVar[bool] = False
+    takes_soft: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -114,6 +118,26 @@ class PixelLoss(keras.losses.Loss):
             logits: (B, H, W, C) in the loss's dtype.
         """
         raise NotImplementedError(f"{type(self).__name__} must define value.")
+
+    def extra_channels(self, classes: int) -> int:
+        """Return how many channels `make_target` puts behind the mask's own, for so many channels of logits."""
+        return 0
+
+    def make_target(self, mask: np.ndarray, classes: int) -> np.ndarray:
+        """Return what the loss is given in place of a mask; it runs on NumPy arrays where samples are read.
+
+        A loss that needs more than the mask extends this together with `extra_channels`, and finds in `Target.extra`
+        what it puts behind the mask's own channels (one for labels).
+
+        Args:
+            mask: integers (H, W), in multilabel (H, W, C) of 0, 1 and the ignore index; or shares (H, W, C) float32,
+                see `segzoo.data.batch_transforms`.
+            classes: channels of the logits.
+
+        Returns:
+            The mask itself, or (H, W, own channels + extra_channels) float32.
+        """
+        return mask
 
     def probabilities(self, logits: Any) -> Any:
         """Return (B, H, W, C) in 0..1: a softmax in multiclass mode, otherwise a sigmoid."""
@@ -149,9 +173,8 @@ class PixelLoss(keras.losses.Loss):
         """Return the loss as a tensor (1,), which Keras reduces to a scalar and scales for replicas."""
         given, *rest = y_true if isinstance(y_true, tuple | list) else (y_true,)
         _check_logits(y_pred, self.mode)
-        distances = None
-        if self.takes_distances:
-            given, distances = split_distances(given, y_pred.shape[-1], self.mode)
+        classes = y_pred.shape[-1]
+        given, extra = split_extra(given, self.extra_channels(classes), classes, self.mode, self.takes_distances)
         given = _in_form(given, y_pred, self.mode)
         weights = _pixel_weights(rest[0], y_pred) if rest else None
         if self.mode != "multiclass":
@@ -163,8 +186,8 @@ class PixelLoss(keras.losses.Loss):
             valid = ops.cast(ops.sum(given, axis=-1) > 0, y_pred.dtype)
             values = ops.cast(given, y_pred.dtype)
             target = Target(None, values, valid if weights is None else weights * valid)
-        if distances is not None:
-            target = replace(target, distances=ops.cast(distances, y_pred.dtype))
+        if extra is not None:
+            target = replace(target, extra=ops.cast(extra, y_pred.dtype))
         return ops.reshape(self.value(target, y_pred), (1,))
 
     def _of_labels(self, labels: Any, logits: Any, weights: Any) -> Target:
@@ -243,6 +266,37 @@ def _check_logits(logits: Any, mode: Mode) -> None:
         raise ValueError(f"Logits must be (B, H, W, C) with {wanted} in {mode} mode; got {tuple(logits.shape)}.")
 
 
+def split_extra(given: Any, extra: int, classes: int, mode: Mode, distances: bool = False) -> tuple[Any, Any]:
+    """Split a target (B, H, W, ...) that `extra` channels stand behind.
+
+    Args:
+        given: the target's own channels, in one of the forms of the mode, and `extra` more.
+        extra: 0 or more.
+        classes: the channels of the logits.
+        mode: what the target's own channels are.
+        distances: whether the further ones are signed distances, for the message.
+
+    Returns:
+        The target's own channels and the others; None where there are none.
+
+    Raises:
+        ValueError: another number of channels.
+    """
+    if not extra:
+        return given, None
+    own = {"multiclass": (1, classes), "binary": (1,), "multilabel": (classes,)}[mode]
+    shape = tuple(given.shape)
+    if len(shape) != 4 or shape[-1] not in [channels + extra for channels in own]:
+        needs, maker = "The loss needs further channels", "its make_target"
+        if distances:
+            needs, maker = "The boundary loss needs distances", "segzoo.data.with_distances"
+        raise ValueError(
+            f"{needs} in the target: {' or '.join(map(str, own))} channels of its own and {extra} more, as {maker} "
+            f"adds; the target is {shape}."
+        )
+    return given[..., :-extra], given[..., -extra:]
+
+
 def split_distances(given: Any, classes: int, mode: Mode) -> tuple[Any, Any]:
     """Split a target (B, H, W, ...) that signed distances to the classes' outlines stand behind.
 
@@ -257,14 +311,7 @@ def split_distances(given: Any, classes: int, mode: Mode) -> tuple[Any, Any]:
     Raises:
         ValueError: another number of channels.
     """
-    own = {"multiclass": (1, classes), "binary": (1,), "multilabel": (classes,)}[mode]
-    shape = tuple(given.shape)
-    if len(shape) != 4 or shape[-1] not in [channels + classes for channels in own]:
-        raise ValueError(
-            f"The boundary loss needs distances in the target: {' or '.join(map(str, own))} channels of its own and "
-            f"{classes} more, as segzoo.data.with_distances adds; the target is {shape}."
-        )
-    return given[..., :-classes], given[..., -classes:]
+    return split_extra(given, classes, classes, mode, distances=True)
 
 
 def _in_form(given: Any, logits: Any, mode: Mode) -> Any:

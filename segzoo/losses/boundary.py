@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from segzoo.losses.base import PixelLoss, Target
+from segzoo.losses.distances import with_distances
 from segzoo.losses.replicas import ratio_of_sums
 
 
@@ -21,9 +23,9 @@ class Boundary(PixelLoss):
     Kervadec et al. 2019, https://arxiv.org/abs/1812.07032, equation 5.
 
     The distances come with the target, so that they are computed where samples are read and not in the step: they are
-    C further channels behind the target's own, as `segzoo.data.with_distances` makes them from a mask, and as train.py
-    does where this loss is configured. In a `WeightedSum` with this loss the others get the target without them; a loss
-    that stands alone refuses such channels.
+    C further channels behind the target's own, as `make_target` and `segzoo.data.with_distances` make them of a mask.
+    In a `WeightedSum` with this loss the others get the target without them; a loss that stands alone refuses such
+    channels.
 
     Args:
         ignore_index: label of the pixels that take no part, or None.
@@ -37,9 +39,18 @@ class Boundary(PixelLoss):
     """
 
     takes_distances = True
+    takes_soft = False  # shares of classes have no outline
+
+    def extra_channels(self, classes: int) -> int:
+        """Return the number of distances of a pixel: one to each class's outline."""
+        return classes
+
+    def make_target(self, mask: np.ndarray, classes: int) -> np.ndarray:
+        """Return the mask with its signed distances behind; see `PixelLoss.make_target`."""
+        return with_distances(mask, classes, self.ignore_index)
 
     def value(self, target: Target, logits: Any) -> Any:
         """Return the scalar loss; see `PixelLoss.value`."""
         weights = target.place_weights(logits) * self.weight_of_classes(logits)
         weights = ops.broadcast_to(weights, ops.shape(logits))
-        return ratio_of_sums(target.distances * self.probabilities(logits) * weights, weights)
+        return ratio_of_sums(target.extra * self.probabilities(logits) * weights, weights)

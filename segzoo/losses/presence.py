@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from segzoo.losses.base import Mode, split_distances
@@ -15,7 +16,8 @@ class ClassPresence(keras.losses.Loss):
     """Binary cross-entropy between logits `(B, C)` and the classes that each mask holds; a mean over both.
 
     Source: the semantic encoding loss of Zhang et al., "Context Encoding for Semantic Segmentation" (2018), which they
-    weigh by 0.2. Ignored pixels count for no class.
+    weigh by 0.2. Ignored pixels count for no class. A run gives it the classes that `make_target` finds, `(B, C)`; it
+    finds them itself in masks.
 
     Args:
         ignore_index: label of the pixels that take no part, or None.
@@ -38,12 +40,29 @@ class ClassPresence(keras.losses.Loss):
         self.mode = mode
         self.distances = bool(distances)
 
+    def make_target(self, mask: np.ndarray, classes: int) -> np.ndarray:
+        """Return which classes a mask holds, `(C,)` float32: 1 or 0, of shares the largest that a pixel has.
+
+        Args:
+            mask: integers `(H, W)`, multilabel `(H, W, C)`; or shares `(H, W, C)`, of a mixed sample.
+            classes: number of logits C.
+        """
+        if self.mode == "multiclass" and mask.ndim == 2:
+            held = np.isin(np.arange(classes), mask)
+            if self.ignore_index is not None and 0 <= self.ignore_index < classes:
+                held[self.ignore_index] = False
+            return held.astype(np.float32)
+        values = mask.reshape(-1, classes)
+        if self.ignore_index is not None and self.mode != "multiclass":
+            values = np.where(values == self.ignore_index, 0, values)
+        return values.max(axis=0, initial=0).astype(np.float32)
+
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Return the loss of each image, `(B,)`.
 
         Args:
-            y_true: masks `(B, H, W)` or `(B, H, W, 1)`, multilabel `(B, H, W, C)`; with `distances` as
-                `segzoo.data.with_distances` makes them.
+            y_true: classes `(B, C)`, 0..1, as `make_target` finds them; or masks `(B, H, W)` or `(B, H, W, 1)`,
+                multilabel `(B, H, W, C)`, with `distances` as `segzoo.data.with_distances` makes them.
             y_pred: logits `(B, C)`.
 
         Raises:
@@ -52,6 +71,11 @@ class ClassPresence(keras.losses.Loss):
         classes = y_pred.shape[-1]
         if self.mode == "binary" and classes != 1:
             raise ValueError(f"ClassPresence needs one logit in binary mode, not {classes}.")
+        if len(y_true.shape) == 2:
+            if y_true.shape[-1] != classes:
+                raise ValueError(f"ClassPresence was given {y_true.shape[-1]} classes for {classes} logits.")
+            truth = ops.cast(y_true, y_pred.dtype)
+            return keras.losses.binary_crossentropy(truth, y_pred, from_logits=True)
         if self.distances:
             y_true, _ = split_distances(y_true, classes, self.mode)
         if self.mode == "multilabel":

@@ -15,9 +15,10 @@ from segzoo import data, losses
 from segzoo.backend import dtype_policy
 from segzoo.config import Config, FolderData
 from segzoo.data import Source
+from segzoo.data.sources import Size
 from segzoo.errors import DataError
 from segzoo.metrics import ConfusionMatrix, MultilabelCounts
-from segzoo.model import PRESENCE, build_model
+from segzoo.model import LOGITS, PRESENCE, build_model
 from segzoo.optim import SCHEDULES, optimizers
 from segzoo.optim.parts import rate_factors
 from segzoo.optim.schedules import OneCycle, WarmUpDecay
@@ -230,13 +231,54 @@ def trackers(config: Config) -> dict[str, dict[str, Any]]:
     return {name: settings for name, settings in config.tracking.items() if settings is not None}
 
 
-def target_maker(config: Config) -> Callable[[np.ndarray], np.ndarray] | None:
-    """What turns a mask into the target of the configured loss; None where that is the mask itself."""
-    if "boundary" not in config.loss:
-        return None
-    return functools.partial(
-        data.with_distances, classes=output_channels(config), ignore_index=config.data.ignore_index
-    )
+def target_maker(config: Config, given: Any = None) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what turns a mask into the target of the configured loss, or of one that was given in its place.
+
+    A loss that is not segzoo's takes the mask itself. What is returned raises DataError where the loss fails.
+    """
+    if given is not None:
+        loss = given if hasattr(given, "make_target") else _TakesMasks()
+        return functools.partial(_made_target, loss, type(given).__name__, output_channels(config))
+    terms: dict[str, Any] = dict(config.loss)
+    for name in weight_schemes(config):  # made from counts that there may not be yet, and no part of a target
+        terms[name] = {key: value for key, value in terms[name].items() if key != "class_weights"}
+    loss = losses.create(terms, config.data.ignore_index, config.mode)
+    return functools.partial(_made_target, loss, " + ".join(config.loss), output_channels(config))
+
+
+class _TakesMasks:
+    """Stands for a loss of Keras, or a function."""
+
+    def make_target(self, mask: np.ndarray, classes: int) -> np.ndarray:
+        """Return the mask as it is."""
+        return mask
+
+
+def training_target_maker(config: Config, given: Any = None) -> Callable[[np.ndarray], Any]:
+    """Return what turns a mask into what the network's outputs are trained on: an array, or arrays by output."""
+    of_logits = target_maker(config, given)
+    if config.model.classification is None:
+        return of_logits
+    of_presence = functools.partial(_made_target, _presence_loss(config), PRESENCE, output_channels(config))
+    return lambda mask: {LOGITS: of_logits(mask), PRESENCE: of_presence(mask)}
+
+
+def _made_target(loss: Any, name: str, classes: int, mask: np.ndarray) -> np.ndarray:
+    """Let a loss make its target of a mask; integers become int32, which every backend has."""
+    try:
+        target = loss.make_target(mask, classes)
+        return target.astype("int32", copy=False) if target.dtype.kind in "iu" else target
+    except Exception as error:  # a class of the user's may raise anything
+        raise DataError(
+            f"the loss {name} cannot make its target of a mask {mask.shape} {mask.dtype}: "
+            f"{type(error).__name__}: {error}.",
+            "target",
+        ) from error
+
+
+def _presence_loss(config: Config) -> losses.ClassPresence:
+    """Return the loss of a classification head."""
+    return losses.ClassPresence(config.data.ignore_index, config.mode)
 
 
 def rehearsals(config: Config, sources: Mapping[str, Source]) -> dict[str, data.Rehearsal]:
@@ -249,8 +291,17 @@ def rehearsals(config: Config, sources: Mapping[str, Source]) -> dict[str, data.
             check_sizes = functools.partial(batches.check_sizes, one_size=one_size)
             found[split] = data.Rehearsal(batches.rehearse, check_sizes, functools.partial(_check_weights, config))
         else:
-            found[split] = data.Rehearsal(eval_batches(config, source).rehearse)
+            rehearse = functools.partial(_rehearsed, eval_batches(config, source), target_maker(config))
+            found[split] = data.Rehearsal(rehearse)
     return found
+
+
+def _rehearsed(
+    batches: data.EvalBatches, target: Callable[[np.ndarray], np.ndarray], index: int, sample: data.Sample
+) -> list[Size]:
+    """Prepare a sample as an evaluation does, and make its target."""
+    target(sample.mask)
+    return batches.rehearse(index, sample)
 
 
 def _check_weights(config: Config, report: data.Report) -> None:
@@ -258,19 +309,22 @@ def _check_weights(config: Config, report: data.Report) -> None:
     class_weights(config, ClassPixels(report.fingerprint, report.pixels, report.shown_in))
 
 
-def train_batches(config: Config, source: Source, rows: range | None = None) -> data.TrainBatches:
-    """Endless augmented batches of the training split, or of each the rows that this process makes."""
+def train_batches(config: Config, source: Source, rows: range | None = None, loss: Any = None) -> data.TrainBatches:
+    """Endless augmented batches of the training split, or of each the rows that this process makes.
+
+    Their targets are those of the configured loss, or of `loss` in its place.
+    """
     section = config.data
     factors = _factors(config, source)
     if section.disk_cache is not None:
         source = data.DiskCachedSource(source, section.disk_cache.folder, section.disk_cache.max_mb * 2**20)
     if section.cache_mb:
         source = data.CachedSource(source, section.cache_mb * 2**20)
-    return _augmented(config, source, factors, rows)
+    return _augmented(config, source, factors, rows, loss)
 
 
 def _augmented(
-    config: Config, source: Source, factors: np.ndarray | None, rows: range | None = None
+    config: Config, source: Source, factors: np.ndarray | None, rows: range | None = None, loss: Any = None
 ) -> data.TrainBatches:
     section = config.data
     augmentation = data.Augmentation(section.augment, section.ignore_index) if section.augment else None
@@ -280,11 +334,20 @@ def _augmented(
         config.seed,
         augmentation=augmentation,
         workers=section.workers,
-        target=target_maker(config),
+        target=training_target_maker(config, loss),
         crop=_crop(config),
         factors=factors,
         rows=rows,
+        batch_transforms=_batch_transforms(config),
     )
+
+
+def _batch_transforms(config: Config) -> data.BatchTransforms | None:
+    """Return the configured changes to whole training batches."""
+    section = config.data
+    if not section.batch_transforms:
+        return None
+    return data.BatchTransforms.of(section.batch_transforms, class_names(config), section.ignore_index, config.mode)
 
 
 def _factors(config: Config, source: Source) -> np.ndarray | None:
@@ -412,9 +475,7 @@ def losses_of_outputs(
     for name in network.output:
         found[name], scales[name] = loss, weights.get(name, 1.0)
     if config.model.classification is not None:
-        found[PRESENCE] = losses.ClassPresence(
-            config.data.ignore_index, config.mode, distances="boundary" in config.loss
-        )
+        found[PRESENCE] = _presence_loss(config)
         scales[PRESENCE] = config.model.classification
     return found, scales
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from segzoo.config import Config
 from segzoo.data import Sample
+from segzoo.data.pipeline import stacked
 from segzoo.errors import DataError
 from segzoo.training import assemble
 
@@ -32,6 +33,7 @@ class Batched:
         length: batches in a pass, ENDLESS, or None where that is not known before its end.
         config: the resolved configuration: classes, ignore index, channels.
         split: "train" or "val", for messages.
+        target: makes of each mask what the network's outputs are trained on.
 
     Attributes:
         steps_per_epoch: batches in a pass, or None.
@@ -40,11 +42,19 @@ class Batched:
 
     source = None  # there are no samples that could be read one by one
 
-    def __init__(self, data: Any, length: int | None, config: Config, split: str):
+    def __init__(
+        self,
+        data: Any,
+        length: int | None,
+        config: Config,
+        split: str,
+        target: Callable[[np.ndarray], Any] = lambda mask: mask,
+    ):
         self.data = data
         self._is_endless = length == ENDLESS
         self.steps_per_epoch = length = None if self._is_endless else length
         self.config = config
+        self.target = target
         self.name = f"{split}_data"
         self.is_restartable = _is_indexed(data) or iter(data) is not data
         self._reader = _Reader(self._from_step, self.name, self.is_restartable)
@@ -53,7 +63,9 @@ class Batched:
         self._classes = len(assemble.class_names(config))
 
     @classmethod
-    def of(cls, data: Any, config: Config, split: str) -> Batched:
+    def of(
+        cls, data: Any, config: Config, split: str, target: Callable[[np.ndarray], Any] = lambda mask: mask
+    ) -> Batched:
         """Look at what was given.
 
         Raises:
@@ -67,7 +79,7 @@ class Batched:
         length = _length(data)
         if length == 0:
             raise DataError(f"{split}_data has no batches.")
-        found = cls(data, length, config, split)
+        found = cls(data, length, config, split, target)
         if split == "val" and (length == ENDLESS or not found.is_restartable):
             raise DataError(
                 "val_data is read anew in every evaluation, so it must have an end and be one that can be read again: "
@@ -79,12 +91,16 @@ class Batched:
         """Return a name of the kind of data: what is in it nobody knows before it is read."""
         return f"given: {type(self.data).__module__}.{type(self.data).__qualname__}"
 
-    def batches(self, start_step: int = 0) -> Iterator[Batch]:
-        """Iterate over checked batches from step `start_step` on, pass after pass.
+    def batches(self, start_step: int = 0) -> Iterator[tuple[np.ndarray, Any]]:
+        """Iterate over images and targets from step `start_step` on, pass after pass.
 
         Raises:
             DataError: a batch that cannot be used; a stream that ended.
         """
+        for images, masks in self._masked(start_step):
+            yield images, stacked([self.target(mask) for mask in masks])
+
+    def _masked(self, start_step: int) -> Iterator[Batch]:
         for step, batch in enumerate(self._reader.read(start_step), start_step):
             yield self._checked(batch, step)
 
@@ -102,7 +118,7 @@ class Batched:
 
     def scaled(self) -> str | None:
         """Return a warning where the first batch looks scaled to 0..1 or -1..1 instead of 0..255; None else."""
-        images, _ = next(self.batches())
+        images, _ = next(self._masked(0))
         low, high = float(images.min()), float(images.max())
         if images.dtype.kind != "f" or low < -1 or high > 1:
             return None
@@ -119,7 +135,7 @@ class Batched:
         """
         if not self.is_restartable:
             raise DataError(f"{self.name} can be read only once.")
-        images, masks = next(self.batches(step))
+        images, masks = next(self._masked(step))
         return [
             Sample(*pair, f"batch {step}, image {place}") for place, pair in enumerate(zip(images, masks, strict=True))
         ]

@@ -31,10 +31,11 @@ def explain(config: Config, network: keras.Model, loss: keras.losses.Loss, batch
         step: the first being 0.
     """
     try:
+        made = batches.samples(step, mixed=False)  # what is odd in one sample lies in several once they are mixed
         samples = batches.samples(step)
     except SegzooError as error:
         return f"The batch of that step cannot be looked at again: {error}"
-    found = [*_odd_images(samples, batches), *_odd_labels(config, samples)]
+    found = [*_odd_images(made, batches), *_odd_labels(config, made)] or _odd_images(samples, batches)
     found = found or _odd_loss(config, loss, samples) or _overflow(config, network, loss, samples)
     return " ".join(found or _suspicions(config, network, samples))
 
@@ -49,7 +50,7 @@ def _odd_images(samples: Sequence[Sample], batches: TrainBatches) -> list[str]:
         stored = None if source is None else source[source.ids.index(next(iter(bad)))].image
         made = stored is not None and bool(np.isfinite(stored).all())
         cure = (
-            "As stored they are finite: look at the transforms of data.augment."
+            "As stored they are finite: look at the transforms of data.augment and data.batch_transforms."
             if made
             else "Correct or remove these files; segzoo check-data lists all of the kind."
         )
@@ -87,7 +88,7 @@ def _odd_loss(config: Config, loss: keras.losses.Loss, samples: Sequence[Sample]
     for sample in samples:
         logits = np.zeros((1, *sample.mask.shape[:2], assemble.output_channels(config)), "float32")
         if not np.isfinite(_loss_of(config, loss, [sample], logits)):
-            ignored = bool((sample.mask == config.data.ignore_index).all())
+            ignored = _is_ignored(sample.mask, config)
             odd.append(f"{sample.id} (all pixels are ignored)" if ignored else sample.id)
     if not odd:
         return []
@@ -95,6 +96,13 @@ def _odd_loss(config: Config, loss: keras.losses.Loss, samples: Sequence[Sample]
         f"The loss is not finite on the masks of {_listed(odd)}, whatever the network says. Remove these samples, crop "
         "them with data.crop strategy foreground, or take another loss."
     ]
+
+
+def _is_ignored(mask: np.ndarray, config: Config) -> bool:
+    """Return whether all pixels of a mask, of labels or of shares, are ignored."""
+    if config.mode == "multiclass" and mask.ndim == 3:
+        return not mask.any()
+    return bool((mask == config.data.ignore_index).all())
 
 
 def _overflow(config: Config, network: keras.Model, loss: keras.losses.Loss, samples: Sequence[Sample]) -> list[str]:
@@ -138,9 +146,9 @@ def _suspicions(config: Config, network: keras.Model, samples: Sequence[Sample])
 
 
 def _loss_of(config: Config, loss: keras.losses.Loss, samples: Sequence[Sample], logits: Any) -> float:
-    target = assemble.target_maker(config)
-    masks = [sample.mask.astype("int32") if target is None else target(sample.mask) for sample in samples]
-    return float(keras.ops.convert_to_numpy(loss(np.stack(masks), logits)))
+    target = assemble.target_maker(config, loss)
+    masks = np.stack([target(sample.mask) for sample in samples])
+    return float(keras.ops.convert_to_numpy(loss(masks, logits)))
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -163,7 +163,7 @@ class Epochs:
             len(self.names),
             self.config.data.ignore_index,
             loss=self.loss,
-            target=assemble.target_maker(self.config),
+            target=assemble.target_maker(self.config, self.loss),
             keep=self.pictured,
             worst=self.config.output.pictures,
             multilabel=self.config.mode == "multilabel",

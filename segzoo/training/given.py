@@ -87,7 +87,7 @@ class Given:
         if given is None:
             return None
         if not isinstance(given, Source):
-            return Batched.of(given, config, split)
+            return Batched.of(given, config, split, assemble.training_target_maker(config, self.loss))
         names = assemble.class_names(config)
         if list(given.classes) != names or given.ignore_index != config.data.ignore_index:
             raise DataError(

@@ -204,7 +204,8 @@ class _Training:
         return assemble.build_network(self.config, weights="none")
 
     def _source(self, split: str) -> Source | Batched:
-        return self.given.data(self.config, split) or assemble.build_source(self.config, split)
+        found = self.given.data(self.config, split)
+        return assemble.build_source(self.config, split) if found is None else found
 
     def _train_batches(self, source: Source | Batched) -> TrainBatches | Batched:
         if isinstance(source, Batched):
@@ -213,7 +214,8 @@ class _Training:
             return source
         if (range_needed := suggested_for(source)) is not None:
             warn(self.console, str(range_needed))
-        return assemble.train_batches(self.config, source, self.distribution.rows(self.config.data.batch_size))
+        rows = self.distribution.rows(self.config.data.batch_size)
+        return assemble.train_batches(self.config, source, rows, self.given.loss)
 
     def _val_batches(self, source: Source | Batched) -> tuple[EvalBatches | Batched, frozenset[str]]:
         """The batches that this process evaluates, and the ids of the samples that are drawn."""

@@ -61,7 +61,9 @@ def _is_free(key: str) -> bool:
 def _differences(before: Any, now: Any, key: str) -> list[tuple[str, str]]:
     if isinstance(before, dict) and isinstance(now, dict):
         found = []
-        for name in before.keys() | now.keys():
+        # A key that an older version did not write has what was done then: nothing, for lists and sections.
+        unwritten = {name for name in now.keys() - before.keys() if now[name] in ([], {})}
+        for name in (before.keys() | now.keys()) - unwritten:
             found += _differences(before.get(name), now.get(name), f"{key}.{name}" if key else str(name))
         return found
     return [] if before == now else [(key, f"was {before!r} and is {now!r}")]

@@ -7,13 +7,17 @@ from pathlib import Path
 import numpy as np
 
 from segzoo.config import Config
+from segzoo.data import Sample
+from segzoo.data.batch_transforms import hard
 from segzoo.inference.pictures import sample_sheet
 from segzoo.training import assemble
 from segzoo.training.evaluation import evenly_spaced
 
 
 def preview(config: Config, path: Path, count: int = 6, variants: int = 3) -> None:
-    """Draw samples of the training split as they are stored and as they are cropped and augmented.
+    """Draw samples of the training split as they are stored and as they are cropped, augmented and mixed.
+
+    Batch transforms mix the samples of the sheet with each other, as if they were a batch.
 
     Args:
         config: the resolved configuration.
@@ -27,14 +31,11 @@ def preview(config: Config, path: Path, count: int = 6, variants: int = 3) -> No
     source = assemble.build_source(config, "train")
     batches = assemble.train_batches(config, source)
     chosen = evenly_spaced(source.ids, count)
-    samples = []
-    for index in [place for place, name in enumerate(source.ids) if name in chosen]:
-        stored = source[index]
-        shown: list[tuple[np.ndarray, np.ndarray]] = [(stored.image, stored.mask)]
-        for epoch in range(variants):
-            made = batches.sample(index, epoch)
-            shown.append((made.image, made.mask))
-        samples.append((shown, stored.id))
+    indices = [place for place, name in enumerate(source.ids) if name in chosen]
+    made = [[source[index] for index in indices]]
+    for epoch in range(variants):
+        made.append(batches.mixed([batches.sample(index, epoch) for index in indices], epoch, 0))
+    samples = [([_panel(config, sample) for sample in row], row[0].id) for row in zip(*made, strict=True)]
     columns = ["as stored", *(f"epoch {epoch + 1}" for epoch in range(variants))]
     sample_sheet(
         samples,
@@ -45,3 +46,8 @@ def preview(config: Config, path: Path, count: int = 6, variants: int = 3) -> No
         path,
         assemble.background(config),
     )
+
+
+def _panel(config: Config, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+    """Return image and labels, of mixed samples the largest share at each pixel."""
+    return sample.image, hard(sample.mask, config.data.ignore_index, config.mode)

@@ -68,6 +68,35 @@ def test_images_that_hold_nan_or_what_no_network_takes_are_named(config):
     assert "far beyond 0..255, which networks take: c (3e+30). Set data.value_range" in text
 
 
+def test_in_a_mixed_batch_the_sample_that_is_odd_is_named(config):
+    settings = config("data.batch_transforms=[mixup: {alpha: 50}]")
+    source = Source(b=setting(np.nan, (0, slice(2))))
+    chain = data.BatchTransforms.of(settings.data.batch_transforms, source.classes, 255, "multiclass")
+    batches = data.TrainBatches(source, 4, batch_transforms=chain)
+    assert sum(np.isnan(sample.image).any() for sample in batches.samples(0)) == 2  # itself and its partner
+    text = explain(settings, network(), assemble.build_loss(settings), batches, 0)
+    assert (
+        "NaN or infinity: b (6 values)" in text and "check-data" in text and ", " not in text.split("values)")[0][-10:]
+    )
+    text = explain(
+        settings,
+        network(),
+        assemble.build_loss(settings),
+        data.TrainBatches(Source(), 4, batch_transforms=data.BatchTransforms([Infinite(source.classes)], ["infinite"])),
+        0,
+    )
+    assert "a (1 value)" in text and "look at the transforms of data.augment and data.batch_transforms" in text
+
+
+class Infinite(data.BatchTransform):
+    """Writes infinity into an image."""
+
+    def __call__(self, images, masks, rng):
+        images = images.copy()
+        images[:, 0, 0, 0] = np.inf
+        return images, masks
+
+
 def test_labels_that_are_no_class_are_named(config):
     text = said(config(), Source(c=setting(77, 0)))
     assert "neither 0 to 5 nor the ignore index 255: c (77)" in text and "learning_rate" not in text

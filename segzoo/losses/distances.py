@@ -18,7 +18,12 @@ def signed_distances(mask: np.ndarray, classes: int, ignore_index: int | None = 
         mask: integers (H, W), class indices.
         classes: number of classes; 1 stands for the label 1 against 0.
         ignore_index: label of ignored pixels, or None.
+
+    Raises:
+        ValueError: a mask of shares, which has no outlines.
     """
+    if mask.dtype.kind not in "iub":
+        raise ValueError(f"Distances are to outlines of integer masks; this one is {mask.dtype}.")
     valid = np.ones(mask.shape, bool) if ignore_index is None else mask != ignore_index
     result = np.zeros((*mask.shape, classes), np.float32)
     for index in range(classes):
