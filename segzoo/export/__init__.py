@@ -8,24 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from segzoo.registry import Registry
+from segzoo.export.formats import FORMATS
 
 if TYPE_CHECKING:
     from segzoo.export.exporter import export_model as export_model
     from segzoo.export.parity import ExportReport as ExportReport
     from segzoo.export.precision import in_float32 as in_float32
 
-FORMATS = Registry(
-    "export format",
-    {
-        "saved_model": "segzoo.export.saved_model:FORMAT",
-        "onnx": "segzoo.export.onnx:FORMAT",
-        "litert": "segzoo.export.litert:FORMAT",
-        "openvino": "segzoo.export.openvino:FORMAT",
-    },
-    absent={"tflite": "TensorFlow Lite is called LiteRT now; use litert."},
-    base="segzoo.export.contract:Format",
-)
 _OBJECTS = {
     "ExportReport": "segzoo.export.parity",
     "export_model": "segzoo.export.exporter",

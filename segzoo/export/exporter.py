@@ -11,8 +11,8 @@ import numpy as np
 
 from segzoo.backend import dtype_policy
 from segzoo.errors import SegzooError, unknown_name
-from segzoo.export import FORMATS
 from segzoo.export.contract import Format
+from segzoo.export.formats import FORMATS
 from segzoo.export.graph import Graph, Output, check_model, traced
 from segzoo.export.parity import ExportReport, compare, comparison_batches
 from segzoo.export.precision import in_float32
