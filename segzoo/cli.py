@@ -484,6 +484,8 @@ def convert_weights(
     if found.assumed:
         defaults = ", ".join(f"{key} {json.dumps(value)}" for key, value in found.assumed.items())
         text += f". Without a configuration (--config), which alone says it, it was taken to be of {defaults}"
+    if found.note:
+        text += f". {found.note}"
     console = _console()
     say(console, text + ". For the configuration:")
     say(console, "model: " + json.dumps({**found.settings, "weights": str(out)}))
