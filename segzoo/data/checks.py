@@ -257,7 +257,7 @@ def check_splits(
 def _white_hint(source: Source, report: Report) -> str:
     """Return a sentence where all objects of a split may be ignored, because its masks are white there; or nothing."""
     masks = getattr(getattr(source, "source", source), "format", None)
-    if not getattr(masks, "white", "") or not report.ignored:
+    if masks is None or not getattr(masks, "white", "") or not report.ignored:
         return ""
     objects = list(report.pixels.values())[0 if masks.labels.multilabel else 1 :]
     if any(objects):
