@@ -13,6 +13,11 @@ SMP = "smp"
 # What `imitate: smp` of segzoo 0.1.0 did, to the backbone alone: for runs that were trained with it.
 SMP_0_1_0 = "smp-0.1.0"
 NAMES = (SMP, SMP_0_1_0)
+# Of weights that segzoo 0.1.0 wrote, and a network that is built with `compat: smp`.
+OF_0_1_0_CURE = (
+    f"Build the model with compat: {SMP_0_1_0} where it was built with imitate: smp there, and without compat where it "
+    "was not. What was converted from segmentation_models.pytorch can also be converted again."
+)
 
 
 def resolve(compat: str | None, imitate: str | None, stacklevel: int = 3) -> str | None:
@@ -28,7 +33,8 @@ def resolve(compat: str | None, imitate: str | None, stacklevel: int = 3) -> str
     """
     if imitate is not None:
         warnings.warn(
-            "imitate is deprecated and will be removed; say compat instead, which also covers the decoder.",
+            "imitate is deprecated and will be removed; say compat instead, which also covers the decoder "
+            f"(compat: {SMP_0_1_0} is what imitate did in segzoo 0.1.0).",
             DeprecationWarning,
             stacklevel=stacklevel,
         )

@@ -31,19 +31,22 @@ class Conversion:
             the original does not use either.
         assumed: keys of the original's configuration that neither it nor the tensors say, to the original's defaults,
             which were taken. Empty for a checkpoint with a configuration.
+        note: what else was taken to be so, for the user to judge; or empty.
     """
 
     model: keras.Model
     settings: dict[str, Any]
     unused: list[str] = field(default_factory=list)
     assumed: dict[str, Any] = field(default_factory=dict)
+    note: str = ""
 
 
 def convert(checkpoint: str | Path, encoder: str | None = None, config: str | Path | None = None) -> Conversion:
     """Build the segzoo model of a checkpoint of segmentation_models.pytorch, with its weights.
 
-    Logits agree with the original's at every size that the original takes. Pixels are 0..255 here, and normalised by
-    ImageNet's mean and standard deviation inside, as the original's encoders want them.
+    Logits agree with the original's at every size that the original takes. Pixels are 0..255 here, and normalised
+    inside as the original's encoders want them: by ImageNet's mean and standard deviation, or to -1..1 where an
+    EfficientNet was started from "advprop".
 
     Args:
         checkpoint: a folder as `save_pretrained` writes it, a `.safetensors` file, or a state dict saved by
@@ -86,11 +89,13 @@ def convert_tensors(
     smp_tensors.check_encoder(encoder, tensors, origin)
     placed, assumed = smp_options.settings_of(architecture, tensors, config, origin)
     names = {"decoder": architecture.decoder, "backbone": ENCODERS[encoder]}
-    settings: dict[str, Any] = {**names, "taps": "output", "compat": SMP, **placed}
-    model = _build(settings, tensors)
+    channels = _input_channels(tensors)
+    pixels, more, note = smp_options.pixels_of(encoder, config, channels, origin)
+    settings: dict[str, Any] = {**names, "taps": "output", "compat": SMP, **pixels, **placed}
+    model = _build(settings, tensors, channels)
     rows = smp_tensors.encoder_rows(model, encoder, tensors)
     rows += smp_tensors.decoder_rows(architecture, settings, tensors)
-    return Conversion(model, settings, smp_tensors.assign(model, rows, tensors, origin), assumed)
+    return Conversion(model, settings, smp_tensors.assign(model, rows, tensors, origin), {**assumed, **more}, note)
 
 
 def _encoder(named: str | None, config: Mapping[str, Any] | None, origin: str) -> str:
@@ -117,19 +122,23 @@ def _under_present_names(tensors: Tensors) -> Tensors:
     }
 
 
-def _build(settings: dict[str, Any], tensors: Tensors) -> keras.Model:
-    from segzoo.model import build_model
-
-    named = {key: value for key, value in settings.items() if key not in ("decoder", "backbone", "options")}
+def _input_channels(tensors: Tensors) -> int:
     first = "encoder.conv1.weight" if "encoder.conv1.weight" in tensors else "encoder._conv_stem.weight"
     if first not in tensors:
         raise WeightsError("The checkpoint holds no encoder of a kind that is known here.")
+    return int(tensors[first].shape[1])
+
+
+def _build(settings: dict[str, Any], tensors: Tensors, channels: int) -> keras.Model:
+    from segzoo.model import build_model
+
+    named = {key: value for key, value in settings.items() if key not in ("decoder", "backbone", "options")}
     return build_model(
         settings["decoder"],
         settings["backbone"],
         int(tensors["segmentation_head.0.weight"].shape[0]),
         weights="none",
-        input_channels=int(tensors[first].shape[1]),
+        input_channels=channels,
         **named,
         **settings["options"],
     )

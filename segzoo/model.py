@@ -98,6 +98,7 @@ def build_model(
     compat = resolve(compat, imitate)
     preset = {} if instance is not None else dict(decoder_class.compat.get(compat or "", {}))
     default_stride = preset.pop("output_stride", decoder_class.default_output_stride)
+    assumed = preset.keys() - options.keys()
     options = {**preset, **options}
     weights = as_text(weights)
     if classes < 1:
@@ -131,6 +132,7 @@ def build_model(
     read = decoder_class.levels(2 ** number(max(features)), tuple(sorted(features)), **options)
     try:
         layer = decoder_class(name="decoder", **options) if instance is None else instance
+            layer.assumed = assumed
         decoded = layer({level: features[level] for level in read})
     except (ValueError, TypeError) as error:
         raise SegzooError(f"Decoder {decoder!r} cannot be built with {options}: {error}") from error

@@ -22,10 +22,11 @@ import numpy as np
 from segzoo import hdf5
 from segzoo.backbones import BACKBONES, reference
 from segzoo.backbones.contract import Variant
+from segzoo.compat import OF_0_1_0_CURE, SMP
 from segzoo.decoders.base import Decoder, explain, read_function
 from segzoo.errors import StorageError, WeightsError, unknown_name
 from segzoo.files import operation, replacing
-from segzoo.signature import digests
+from segzoo.signature import DECODER, digests
 
 _NAMED = ("auto", "imagenet", "none")
 _PRESET = "preset:"
@@ -356,6 +357,7 @@ class _Content(NamedTuple):
         signature: name, backbone, pixels and options; None where the file has none.
         function: the decoder's options; None where it has none or they were not kept.
         layers: digests of what layers compute.
+        described: the configuration of the decoder's layer, of a `.keras` file.
     """
 
     shapes: dict[str, tuple[int, ...]]
@@ -363,6 +365,7 @@ class _Content(NamedTuple):
     signature: dict[str, Any] | None
     function: dict[str, Any] | None = None
     layers: Mapping[str, str] = {}
+    described: dict[str, Any] | None = None
 
 
 def _refuse_another_graph(model: keras.Model, path: Path, theirs: _Content) -> None:
@@ -396,11 +399,8 @@ def _refuse_another_function(model: keras.Model, path: Path, theirs: _Content, r
     Returns:
         what the report has to add where only the output stride is another one, as it may be on purpose; else nothing.
     """
-    decoder = next((layer for layer in model.layers if isinstance(layer, Decoder)), None)
-    taken, left = ({name for name in names if name.startswith("decoder/")} for names in (report.loaded, report.missing))
-    # What another decoder shares with this one is a start for its training, and is listed tensor by tensor.
-    if decoder is not None and taken and not left and (changed := decoder.differences(theirs.function)):
-        raise WeightsError(f"{path}: its weights {explain(changed, theirs.function)}")
+    _refuse_another_decoder(model, path, theirs, report)
+    _refuse_compat_of_0_1_0(model, path, theirs)
     loaded = {name.partition("/")[0] for name in report.loaded}
     ours = _layer_digests(model)
     other = [name for name in ours if name in loaded and theirs.layers.get(name, ours[name]) != ours[name]]
@@ -420,6 +420,51 @@ def _refuse_another_function(model: keras.Model, path: Path, theirs: _Content, r
         f"{f'Options: {listed}. ' if listed else ''}Build the network as it was built there (model.compat, "
         "model.output_stride, model.taps)."
     )
+
+
+def _refuse_another_decoder(model: keras.Model, path: Path, theirs: _Content, report: WeightsReport) -> None:
+    """Raise WeightsError where the decoder's weights would give other maps than where they come from."""
+    decoder = next((layer for layer in model.layers if isinstance(layer, Decoder)), None)
+    taken, left = (_of_decoder(names) for names in (report.loaded, report.missing))
+    if decoder is None or not taken:
+        return
+    changed = decoder.differences(theirs.described if theirs.function is None else theirs.function)
+    # What another decoder shares with this one is a start for its training, and is listed tensor by tensor. Not so
+    # where the words that build this one built another in segzoo 0.1.0, with other tensors among them.
+    meant = theirs.function is None and changed.keys() & set(decoder.assumed)
+    if changed and (not left or (meant and _is_of(model, theirs, taken | left))):
+        raise WeightsError(f"{path}: its weights {explain(changed, theirs.function, decoder.assumed)}")
+
+
+def _is_of(model: keras.Model, theirs: _Content, ours: Collection[str]) -> bool:
+    """Whether a file is of a model of this name, by its signature, else by most of its decoder's tensors (`ours`)."""
+    if theirs.signature is not None:
+        return bool(theirs.signature["model"] == model.name)
+    there = _of_decoder(theirs.shapes)
+    return 2 * len(there.intersection(ours)) > len(there)
+
+
+def _of_decoder(tensors: Iterable[str]) -> set[str]:
+    return {name for name in tensors if name.startswith(f"{DECODER}/")}
+
+
+def _refuse_compat_of_0_1_0(model: keras.Model, path: Path, theirs: _Content) -> None:
+    """Raise WeightsError where a backbone that `compat: smp` changes takes weights of segzoo 0.1.0, which had no such.
+
+    Its files say nothing of the backbone's options, and are told by that.
+    """
+    backbone = _signature(model)["backbone"]
+    if _options(model).get("compat") != SMP or not BACKBONES[backbone].image_size or theirs.layers:
+        return
+    if theirs.signature is None:
+        old = theirs.function is None and bool(_of_decoder(theirs.shapes))
+    else:
+        old = "options" not in theirs.signature
+    if old:
+        raise WeightsError(
+            f"{path} was written by segzoo 0.1.0, whose {backbone} padded its strided convolutions otherwise than with "
+            f"compat: smp today; its weights would load here and give wrong maps. {OF_0_1_0_CURE}"
+        )
 
 
 def _options(model: keras.Model) -> dict[str, Any]:
@@ -485,7 +530,8 @@ def _read_archive(
         raise WeightsError(f"{path} cannot be read as a .keras file: {_reason(error)}") from error
     try:
         found = _read(unpacked, wanted, trusted)
-        return found._replace(signature=signature, layers=_described_digests(description, found.shapes))
+        layers, decoder = _described_digests(description, found.shapes), _described_layer(description, DECODER)
+        return found._replace(signature=signature, layers=layers, described=decoder)
     except WeightsError as error:
         raise WeightsError(str(error).replace(str(unpacked), f"model.weights.h5 in {path}")) from error
 
@@ -500,14 +546,18 @@ def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> No
 
 def _described_signature(description: Any) -> dict[str, Any] | None:
     """The signature from the JSON of a functional model; None where it has no preprocessing layer of segzoo's."""
+    preprocessing = _described_layer(description, "preprocessing")
+    if preprocessing is None:
+        return None
+    return _signature_of(str(description["config"].get("name")), preprocessing)
+
+
+def _described_layer(description: Any, name: str) -> dict[str, Any] | None:
+    """Configuration of a layer in the JSON of a functional model; None where there is none of this name."""
     config = description.get("config", {}) if isinstance(description, dict) else {}
     layers = config.get("layers", []) if isinstance(config, dict) else []
     found = [layer.get("config") for layer in layers if isinstance(layer, dict)] if isinstance(layers, list) else []
-    configs = [layer for layer in found if isinstance(layer, dict)]
-    preprocessing = next((layer for layer in configs if layer.get("name") == "preprocessing"), None)
-    if preprocessing is None:
-        return None
-    return _signature_of(str(config.get("name")), preprocessing)
+    return next((layer for layer in found if isinstance(layer, dict) and layer.get("name") == name), None)
 
 
 def _described_digests(description: Any, tensors: Iterable[str]) -> dict[str, str]:

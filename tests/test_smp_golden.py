@@ -43,6 +43,21 @@ def test_the_settings_build_the_same_network() -> None:
     assert np.abs(returned - expected).max() < 1e-4 * expected.std()
 
 
+def test_an_encoder_of_advprop_reads_other_pixels_and_the_settings_say_so() -> None:
+    """The original prepares them by a half instead of ImageNet's mean and std; behind that the network is the same."""
+    tensors, config, logits = golden.read("unet_b0")
+    found = convert_tensors(tensors, {**config, "encoder_weights": "advprop"})
+    assert (found.settings["mean"], found.settings["std"]) == ([127.5] * 3, [127.5] * 3)
+    for size, expected in logits.items():
+        prepared = (golden.images(size, 1, 9) / 255 - golden.MEAN) / golden.STD
+        returned = golden.part(np.asarray(found.model(127.5 + 127.5 * prepared, training=False)))
+        assert np.abs(returned - expected).max() < 1e-3 * expected.std()
+    settings = dict(found.settings)
+    again = segzoo.build_model(classes=3, weights="none", **settings.pop("options"), **settings)
+    ours, theirs = (model.get_layer("preprocessing").get_config() for model in (again, found.model))
+    assert (ours["mean"], ours["std"]) == (theirs["mean"], theirs["std"])
+
+
 @pytest.mark.peers
 @pytest.mark.parametrize("case", golden.CASES)
 def test_the_file_is_what_the_installed_original_returns(case: str) -> None:

@@ -246,11 +246,23 @@ def check_splits(
             message = f"class {name!r} has no pixel in the split {split!r}."
             if split != next(iter(sources)):
                 message += " Its figures there are n/a and left out of the means."
+                message += _white_hint(source, reports[split])
             problems.append(Problem(name, message, "absent_class", split))
     copies, twins = _duplicates(looks)
     problems += copies + _outliers(looks)
     pictures = [look.thumbnail for seen in looks.values() for look in seen.values() if look.thumbnail is not None]
     return Findings(reports, problems, pictures, twins)
+
+
+def _white_hint(source: Source, report: Report) -> str:
+    """Return a sentence where all objects of a split may be ignored, because its masks are white there; or nothing."""
+    masks = getattr(getattr(source, "source", source), "format", None)
+    if masks is None or not getattr(masks, "white", "") or not report.ignored:
+        return ""
+    objects = list(report.pixels.values())[0 if masks.labels.multilabel else 1 :]
+    if any(objects):
+        return ""
+    return f" Its masks show nothing but 0 and {source.ignore_index}; where that is the object, set {masks.white}."
 
 
 class _Totals:

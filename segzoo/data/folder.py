@@ -119,7 +119,8 @@ class FolderSource:
         self.ids = [pair.name for pair in pairs]
         self._images = [pair.image for pair in pairs]
         self._masks = [pair.mask for pair in pairs]
-        self._refuse_ignored_objects()
+        self._is_refused = False
+        self.refuse_ignored_objects(range(len(self.ids)))
 
     def _find(self, root: Path, split: str, image: tuple[str, _Affixes], mask: tuple[str, _Affixes]) -> list[Pair]:
         """Pair the files in folders; `image` and `mask` are (folder, what stems begin and end with)."""
@@ -166,16 +167,23 @@ class FolderSource:
         if not self._strict:
             self.problems += [Problem(sentence.split(":")[0], sentence, kind) for sentence in sentences]
 
-    def _refuse_ignored_objects(self) -> None:
+    def refuse_ignored_objects(self, places: Sequence[int], split: str = "") -> None:
         """Refuse masks of which none shows more than the first class and the ignore index, as those in white do not.
 
         Samples are read until one shows more, which is nearly always the first.
+
+        Args:
+            places: of the samples to read.
+            split: what they are, where the samples were dealt to splits.
+
+        Raises:
+            DataError: masks of this kind, unless the source only lists its `problems`.
         """
-        if not self.format.white:
+        if not self.format.white or self._is_refused:
             return
         ignored = 0
-        for index in range(len(self.ids)):
-            if index == _LOOKED_AT and not ignored:
+        for number, index in enumerate(places):
+            if number == _LOOKED_AT and not ignored:
                 return
             try:
                 mask = self[index].mask
@@ -185,14 +193,17 @@ class FolderSource:
                 return
             ignored += bool((mask == self.ignore_index).any())
         if ignored:
+            of_split = f" of the split {split!r}" if split else ""
             message = (
-                f"{self._masks[0]} and {len(self.ids) - 1} more: no mask shows more than 0 and {self.ignore_index}, "
-                f"which is the ignore index, so there is nothing to learn. Where {self.ignore_index} is the object, "
-                f"set {self.format.white}; where it marks unlabelled pixels, add masks that show a class."
+                f"{self._masks[places[0]]} and {len(places) - 1} more: no mask{of_split} shows more than 0 and "
+                f"{self.ignore_index}, which is the ignore index, so there is nothing to learn. Where "
+                f"{self.ignore_index} is the object, set {self.format.white}; where it marks unlabelled pixels, add "
+                "masks that show a class."
             )
             if self._strict:
                 raise DataError(message, "label")
-            self.problems.append(Problem(self.ids[0], message, "label"))
+            self.problems.append(Problem(self.ids[places[0]], message, "label"))
+            self._is_refused = True
 
     def __len__(self) -> int:
         return len(self.ids)

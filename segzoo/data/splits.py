@@ -84,7 +84,8 @@ def split(
         strict: raise where a mask cannot be read; otherwise its sample counts as one that shows no class.
 
     Raises:
-        DataError: an unusable list, table or expression; a sample in two splits; an empty split.
+        DataError: an unusable list, table or expression; a sample in two splits; an empty split; a folder's masks in
+            "train" that show nothing but background and the ignore index.
     """
     ids = source.ids
     if train is not None and val is not None:
@@ -130,6 +131,8 @@ def split(
         )
         kept = [left[place] for number, part in enumerate(parts) if number != index for place in part]
         places |= {"train": sorted(kept, key=lambda place: ids[place]), "val": [left[place] for place in parts[index]]}
+    if (refuse := getattr(source, "refuse_ignored_objects", None)) is not None:
+        refuse(places["train"], "train")  # what the others show does not help it to learn
     return {name: Subset(source, found) for name, found in places.items()}
 
 

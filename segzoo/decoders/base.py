@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import keras
 import numpy as np
 from keras import ops
 
+from segzoo.compat import OF_0_1_0_CURE
 from segzoo.errors import SegzooError, WeightsError
 from segzoo.hdf5 import FUNCTION
 from segzoo.layers import ConvBlock, ResizeTo, SeparableConvBlock
 from segzoo.levels import LEVELS, levels_at
 
+# Values that options of segzoo 0.1.0 could not have.
+_ADDED_VALUES = ("nearest_floor",)
 # Deep supervision: a decoder returns a dict of "decoded" and maps whose names begin so.
 SUPERVISED = "supervised"
 
@@ -34,6 +37,8 @@ class Decoder(keras.layers.Layer):
         compat: for "smp", the options, and the `output_stride` of the backbone, that make the decoder
             segmentation_models.pytorch's. `segzoo.build_model(compat="smp")` fills them in where none are given.
         legacy: options that give the function of segzoo 0.1.0, where a default is another one since.
+        added: options that segzoo 0.1.0 did not have.
+        assumed: options that `segzoo.build_model` took from `compat`, because its caller did not give them.
 
     Args:
         normalization: "batch", "group", "layer" or "none".
@@ -49,6 +54,8 @@ class Decoder(keras.layers.Layer):
     finest: ClassVar[int] = 2
     compat: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smp": {}}
     legacy: ClassVar[Mapping[str, Any]] = {}
+    added: ClassVar[Sequence[str]] = ("epsilon", "groups")
+    assumed: Collection[str] = ()
     depth: int | None = None
     _head_interpolation: str | None = None
     separable: bool = False
@@ -176,16 +183,24 @@ class Decoder(keras.layers.Layer):
     def function(self) -> dict[str, Any]:
         """Options that the decoded map depends on besides the weights, as JSON gives them back."""
         given = {name: getattr(self, name) for name in self.options() if name != "dropout"}
+        if self.normalization != "group":
+            given.pop("groups", None)
         return json.loads(json.dumps(given))
 
     def differences(self, stored: Mapping[str, Any] | None) -> dict[str, tuple[Any, Any]]:
         """Options in which the decoder that weights were made for was another one: name to (there, here).
 
         Args:
-            stored: its `function`; None for weights of segzoo 0.1.0, which did not keep it.
+            stored: its `function`, or the configuration of the layer; None for weights of segzoo 0.1.0, which kept
+                neither. What 0.1.0 gave no choice of is known of these, and the rest is taken to be as here, but for
+                what only `compat` says here: then it was as 0.1.0 had it where nothing was said.
         """
-        there = {**self.legacy, **(stored or {})}
         own = self.function()
+        known = {*self.added, *self.legacy}
+        if stored is None:
+            known.update(name for name, value in own.items() if name in self.assumed or value in _ADDED_VALUES)
+        before = {name: value for name, value in {**self.options(), **self.legacy}.items() if name in known}
+        there = {**json.loads(json.dumps(before)), **(stored or {})}
         return {
             name: (there[name], own[name]) for name in sorted(own.keys() & there.keys()) if there[name] != own[name]
         }
@@ -200,7 +215,7 @@ class Decoder(keras.layers.Layer):
         kept = {key: store[key] for key in store.keys()}  # noqa: SIM118 - Keras's store is no dict
         stored = read_function(kept.pop(FUNCTION, None))
         if changed := self.differences(stored):
-            raise WeightsError(f"These weights {explain(changed, stored)}")
+            raise WeightsError(f"These weights {explain(changed, stored, self.assumed)}")
         super().load_own_variables(kept)
 
     @classmethod
@@ -242,15 +257,27 @@ def read_function(stored: Any) -> dict[str, Any] | None:
     return found
 
 
-def explain(changed: Mapping[str, tuple[Any, Any]], stored: Mapping[str, Any] | None) -> str:
-    """Return the end of a message on weights of a decoder with other options: what differs, and the cure."""
+def explain(
+    changed: Mapping[str, tuple[Any, Any]], stored: Mapping[str, Any] | None, assumed: Collection[str] = ()
+) -> str:
+    """Return the end of a message on weights of a decoder with other options: what differs, and the cure.
+
+    Args:
+        changed: `Decoder.differences`.
+        stored: the options that were kept with the weights; None where there were none.
+        assumed: `Decoder.assumed`.
+    """
     listed = ", ".join(f"{name}: {there!r} there and {here!r} here" for name, (there, here) in changed.items())
-    cure = ", ".join(f"{name}: {there!r}" for name, (there, _) in changed.items())
+    by_compat = changed.keys() & set(assumed) if stored is None else set()
+    given = ", ".join(f"{name}: {there!r}" for name, (there, _) in changed.items() if name not in by_compat)
+    cures = [OF_0_1_0_CURE] if by_compat else []
+    if given:
+        cures.append(
+            f"Build the model with the options that they were made with: {given} (in a configuration under "
+            "model.options)."
+        )
     whose = "a decoder with other options" if stored is not None else "a decoder of segzoo 0.1.0"
-    return (
-        f"were made for {whose} ({listed}), and would load here and give wrong maps. Build the model with the options "
-        f"that they were made with: {cure} (in a configuration under model.options)."
-    )
+    return f"were made for {whose} ({listed}), and would load here and give wrong maps. {' '.join(cures)}"
 
 
 @keras.saving.register_keras_serializable("segzoo")

@@ -24,6 +24,7 @@ class _DeepLab(Decoder):
     """What both versions share: their options and the rates that follow from the deepest level."""
 
     default_output_stride: ClassVar[int] = 16
+    added: ClassVar[Sequence[str]] = ("depth", "aspp_separable", *Decoder.added)
 
     def __init__(
         self,
@@ -80,6 +81,7 @@ class DeepLabV3(_DeepLab):
     compat: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smp": {"output_stride": 8, "rates": _SMP_RATES, "head_interpolation": "aligned"}
     }
+    added: ClassVar[Sequence[str]] = ("head_interpolation", *_DeepLab.added)
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ from keras import ops
 
 from segzoo.decoders.base import Decoder
 from segzoo.layers import ResizeTo
+from segzoo.layers.normalization import default_groups
 
 
 @keras.saving.register_keras_serializable("segzoo")
@@ -101,6 +102,14 @@ class FPN(Decoder):
         for other in merged[1:]:
             x = x + other if self.merge == "add" else ops.concatenate([x, other], axis=-1)
         return self.drop(x, training=training)
+
+    def differences(self, stored: Mapping[str, Any] | None) -> dict[str, tuple[Any, Any]]:
+        """Options in which the decoder was another one; groups that come to the same number are no difference."""
+        found = super().differences(stored)
+        counts = {groups or default_groups(self.segmentation_channels) for groups in found.get("groups", ())}
+        if len(counts) == 1:
+            del found["groups"]
+        return found
 
     def compute_output_shape(self, features_shape: dict[str, tuple]) -> tuple:
         """Shape of P2 with the branch's channels, times the levels if they are concatenated."""

@@ -42,6 +42,12 @@ class MANet(ClimbingDecoder):
         "smp": {"attention_softmax": "pairs", "attention_interleaved": True}
     }
     legacy: ClassVar[Mapping[str, Any]] = {"squeeze_activation": "swish"}
+    added: ClassVar[Sequence[str]] = (
+        "attention_softmax",
+        "attention_interleaved",
+        "squeeze_activation",
+        *ClimbingDecoder.added,
+    )
 
     def __init__(
         self,

@@ -54,6 +54,14 @@ class PAN(Decoder):
         }
     }
     legacy: ClassVar[Mapping[str, Any]] = {"pyramid_activation": "swish"}
+    added: ClassVar[Sequence[str]] = (
+        "pyramid_activation",
+        "pyramid_upsampling",
+        "halving",
+        "align_corners",
+        "stage_four",
+        *Decoder.added,
+    )
 
     def __init__(
         self,

@@ -33,6 +33,7 @@ class SegFormer(Decoder):
     compat: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smp": {"with_p1": True, "dropout": 0.0, "head_interpolation": "aligned"}
     }
+    added: ClassVar[Sequence[str]] = ("with_p1", "head_interpolation", *Decoder.added)
 
     def __init__(
         self,

@@ -41,6 +41,7 @@ class UNet(ClimbingDecoder):
     head_kernel: ClassVar[int] = 3
     compat: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smp": {"upsampling": "nearest_floor", "fit_image": True}}
     legacy: ClassVar[Mapping[str, Any]] = {"squeeze_activation": "swish"}
+    added: ClassVar[Sequence[str]] = ("squeeze_activation", "fit_image", *ClimbingDecoder.added)
 
     def __init__(
         self,

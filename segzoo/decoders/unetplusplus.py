@@ -40,6 +40,7 @@ class UNetPlusPlus(ClimbingDecoder):
     """
 
     head_kernel: ClassVar[int] = 3
+    added: ClassVar[Sequence[str]] = ("attention", "squeeze_activation", *ClimbingDecoder.added)
 
     def __init__(
         self,
@@ -95,6 +96,13 @@ class UNetPlusPlus(ClimbingDecoder):
             return [up, *convolutions]
         before = [self._attend(f"{name}_attention1", below + skips)] if skips else []
         return [up, *before, *convolutions, self._attend(f"{name}_attention2", width)]
+
+    def function(self) -> dict[str, Any]:
+        """Options that the decoded map depends on; without attention its activation is none of them."""
+        found = super().function()
+        if self.attention is None:
+            del found["squeeze_activation"]
+        return found
 
     def _attend(self, name: str, channels: int) -> ScSE:
         layer = ScSE(activation=self.squeeze_activation, dtype=self.dtype_policy, name=name)

@@ -33,6 +33,7 @@ class UPerNet(Decoder):
 
     head_kernel: ClassVar[int] = 1
     compat: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smp": {"head_interpolation": "aligned"}}
+    added: ClassVar[Sequence[str]] = ("head_interpolation", *Decoder.added)
 
     def __init__(
         self,

@@ -330,12 +330,18 @@ ARCHITECTURES = (
         depth_of=lambda tensors: len(list(numbered(tensors, "decoder.mlp_stage.{}.linear.weight"))),
     ),
 )
+# Weights for pixels from -1 to 1 that EfficientNets start from, and those for pixels normalised as ImageNet's; null
+# starts from random values. The original reads the same from the files that lie beside its weights.
+_ADVPROP = "advprop"
+_AS_IMAGENET = (None, "imagenet", "ssl", "swsl", "instagram", "noisy-student")
 # Former names of keys, which their constructors still take.
 _FORMER = {
     "decoder_use_batchnorm": "decoder_use_norm",
     "psp_use_batchnorm": "decoder_use_norm",
     "upscale_mode": "decoder_interpolation",
 }
+# What `save_pretrained` adds to the arguments of the constructor.
+_NOTES = ("_model_class",)
 _SHARED = (
     "encoder_name",
     "encoder_depth",
@@ -385,7 +391,7 @@ def settings_of(
     upsampling_key = ("upsampling",) if architecture.upsampling(5, 32) > 1 else ()
     known = (*_SHARED, *stride_key, *upsampling_key, *architecture.keys)
     for key in given:
-        if key not in known and not key.startswith("_"):  # theirs ignore these, too
+        if key not in (*known, *_NOTES):
             raise WeightsError(f"{origin}: the key {key} of its configuration is not known of a {architecture.name}.")
     _check_shared(given, tensors, origin)
     assumed: dict[str, Any] = {}
@@ -416,6 +422,42 @@ def settings_of(
             raise _contradiction(origin, key, value, derived)
         options.update(read)
     return {**section, "options": _changed(architecture.decoder, options)}, {} if config is not None else assumed
+
+
+def pixels_of(
+    encoder: str, config: Mapping[str, Any] | None, channels: int, origin: str
+) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """How the pixels are normalised that an encoder was trained on, by the weights that its training started from.
+
+    Args:
+        encoder: their `encoder_name`.
+        config: of the checkpoint; None where it has none.
+        channels: of its images.
+        origin: name of the checkpoint, for messages.
+
+    Returns:
+        The mean and std of the `model` section, none where they are ImageNet's; what nothing says, to its default; and
+        a sentence on weights that are not known, or nothing.
+
+    Raises:
+        WeightsError: weights that no encoder of this family has.
+    """
+    given = (config or {}).get("encoder_weights", "imagenet")
+    scaled = encoder.startswith("efficientnet")
+    if given == _ADVPROP and scaled:
+        return {"mean": [127.5] * channels, "std": [127.5] * channels}, {}, ""
+    if given == _ADVPROP or not isinstance(given, str | None):
+        raise WeightsError(
+            f"{origin}: encoder_weights {_text(given)} has no counterpart here for the encoder {encoder}, which was "
+            "never published so; the configuration is of another network."
+        )
+    note = ""
+    if given not in _AS_IMAGENET:
+        note = (
+            f"encoder_weights {_text(given)} are not known here; their pixels are taken to be normalised as ImageNet's "
+            "(else set model.mean and model.std)"
+        )
+    return {}, {"encoder_weights": given} if config is None and scaled else {}, note
 
 
 def _under_present_names(config: Mapping[str, Any], origin: str) -> dict[str, Any]:

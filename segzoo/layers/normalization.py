@@ -118,6 +118,14 @@ class BatchNormalization(keras.layers.BatchNormalization):
             moving.assign_add((ops.cast(value, moving.dtype) - moving) * (1.0 - self.momentum))
 
 
+def default_groups(channels: int) -> int:
+    """Return the most of 32, 16, 8, 4 and 2 groups that leave two channels or more in each, else 1.
+
+    A pooled branch has one value in each channel; alone in its group it would become zero.
+    """
+    return next((groups for groups in (32, 16, 8, 4, 2) if channels % (2 * groups) == 0), 1)
+
+
 def normalization_layer(
     kind: str | None, channels: int, epsilon: float | None = None, groups: int | None = None, **kwargs: Any
 ) -> keras.layers.Layer | None:
@@ -138,9 +146,7 @@ def normalization_layer(
     if kind == "batch":
         return BatchNormalization(epsilon=1e-5 if epsilon is None else epsilon, **kwargs)
     if kind == "group":
-        if groups is None:
-            # Two channels or more in a group: a pooled branch has one value each, and alone it would become zero.
-            groups = next((groups for groups in (32, 16, 8, 4, 2) if channels % (2 * groups) == 0), 1)
+        groups = default_groups(channels) if groups is None else groups
         if groups < 1 or channels % groups:
             raise ValueError(f"groups must divide the {channels} channels that are normalised, got {groups}.")
         return keras.layers.GroupNormalization(groups=groups, epsilon=1e-5 if epsilon is None else epsilon, **kwargs)

@@ -259,6 +259,24 @@ def test_a_hole_in_multilabel_and_in_ignored_ground(root):
     np.testing.assert_array_equal(labelme(root, text, background="ignore"), np.where(ring() == 1, 1, 255))
 
 
+@pytest.mark.parametrize("place", [0, 2])
+def test_a_hole_that_is_a_class_in_multilabel_clears_the_others(root, place):
+    classes = ["thing", "other"]
+    classes.insert(place, "_background_")
+    shapes = [{"label": name, "points": OUTER} for name in ("thing", "other", "__ignore__", "thing", "other")]
+    text = labelme_text(*shapes, {"label": "_background_", "points": INNER})
+    found = labelme(root, text, classes, multilabel=True)
+    hole = np.zeros(SIZE, np.uint8)
+    hole[8:13, 8:13] = 1
+    layers = {name: ring() for name in ("thing", "other")}
+    ignored = np.where(ring() == 1, 255, 0)
+    for number, name in enumerate(classes):
+        expected = layers.get(name, hole)
+        if name == "_background_":
+            expected = np.where(ignored == 255, 255, hole)
+        np.testing.assert_array_equal(found[..., number], expected)
+
+
 @pytest.mark.parametrize("kind", ["rectangle", "rotation", "oriented_rectangle", "quadrilateral", "polygon", None])
 def test_four_corners_are_a_polygon(root, kind):
     turned = [[10, 4], [16, 10], [10, 16], [4, 10]]

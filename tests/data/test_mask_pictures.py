@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segzoo.data import FolderSource, Labels, check_source, check_splits, create_format
+from segzoo.data import FolderSource, Labels, check_source, check_splits, create_format, split
 from segzoo.errors import ConfigError, DataError
 
 CLASSES = ("ground", "thing", "other")
@@ -244,6 +244,50 @@ def test_one_thing_in_white_is_no_ignored_label(root, truth):
     for name in ("a", "b", "c"):
         Image.fromarray(0 * truth).save(root / "masks" / f"{name}.png")
     assert read(root, "index").max() == 0  # background alone is no sign of white
+
+
+@pytest.mark.parametrize("kind", ["index", "array"])
+@pytest.mark.parametrize("held_out", ["val", "test"])
+def test_what_a_split_has_decides_where_samples_are_dealt(root, truth, kind, held_out):
+    """One mask that shows a class does not help where it falls into another split than the training's."""
+    for name in "abcdefgh":
+        mask = (truth > 0).astype(np.uint8) * (1 if name == "d" else 255)
+        add_image(root, name)
+        np.save(root / "masks" / f"{name}.npy", mask)
+        Image.fromarray(mask).save(root / "masks" / f"{name}.png")
+    lists = {name: root / f"{name}.txt" for name in ("train", "val", "test")}
+    others = "val" if held_out == "test" else "test"
+    for name, ids in {"train": "abcef", held_out: "d", others: "gh"}.items():
+        lists[name].write_text("\n".join(ids))
+    pattern = r"a\.(png|npy) and 4 more: no mask of the split 'train' shows more than 0 and 255.*set masks: binary"
+    with pytest.raises(DataError, match=pattern):
+        split(source(root, kind, CLASSES[:2]), **lists)
+    found = check_splits(split(source(root, kind, CLASSES[:2], strict=False), **lists))
+    errors = [problem for problem in found.problems if problem.severity == "error"]
+    assert not found.ok and [(problem.kind, problem.split) for problem in errors] == [("label", "train")]
+    assert "set masks: binary" in errors[0].message
+
+
+def test_a_held_out_split_in_white_is_hinted_at(root, truth):
+    """It may show none of the objects, so it is no error; but where 255 is the object its figures are of nothing."""
+    for name in "abcd":
+        add_image(root, name)
+        Image.fromarray((truth > 0).astype(np.uint8) * (255 if name == "d" else 1)).save(root / "masks" / f"{name}.png")
+    lists = {name: root / f"{name}.txt" for name in ("train", "val")}
+    lists["train"].write_text("a\nb\nc")
+    lists["val"].write_text("d")
+    split(source(root, "index", CLASSES[:2]), **lists)
+    found = check_splits(split(source(root, "index", CLASSES[:2], strict=False), **lists))
+    (absent,) = (problem.message for problem in found.problems if problem.kind == "absent_class")
+    assert "'val'" in absent and "nothing but 0 and 255; where that is the object, set masks: binary" in absent
+
+
+def test_one_error_is_enough_where_no_mask_at_all_shows_a_class(root, truth):
+    for name in "abcd":
+        add_image(root, name)
+        Image.fromarray(255 * (truth > 0).astype(np.uint8)).save(root / "masks" / f"{name}.png")
+    found = check_splits(split(source(root, "index", CLASSES[:2], strict=False), fraction=0.5))
+    assert [problem.kind for problem in found.problems if problem.severity == "error"] == ["label"]
 
 
 def test_a_white_mask_under_another_ignore_index_is_hinted_at(root, truth):

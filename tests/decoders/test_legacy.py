@@ -46,6 +46,30 @@ def test_legacy_options_name_what_has_changed() -> None:
         legacy_options("unetz")
 
 
+@pytest.mark.parametrize("name", names())
+def test_a_decoder_knows_which_options_0_1_0_had(name: str) -> None:
+    with np.load(GOLDEN) as golden:
+        before = json.loads(str(golden[f"{name}/config"]))
+    assert set(DECODERS[name].added) == set(DECODERS[name].options()) - set(before)
+
+
+@pytest.mark.parametrize("name", names())
+def test_what_0_1_0_computed_is_no_difference(name: str) -> None:
+    then = DECODERS[name](**legacy_options(name), **SMALL[name])
+    assert then.differences(None) == {}
+    with np.load(GOLDEN) as golden:
+        assert then.differences(json.loads(str(golden[f"{name}/config"]))) == {}
+    assert list(DECODERS[name](epsilon=0.1, **legacy_options(name)).differences(None)) == ["epsilon"]
+
+
+def test_groups_are_compared_by_what_they_come_to() -> None:
+    fpn = DECODERS["fpn"]
+    assert fpn(groups=32).differences(None) == {}  # of 128 channels
+    assert fpn(groups=16).differences(None) == {"groups": (None, 16)}
+    assert fpn(groups=16, normalization="batch").differences(None) == {}
+    assert fpn(groups=32, segmentation_channels=32).differences(None) == {"groups": (None, 32)}
+
+
 @pytest.mark.parametrize("kind", [SqueezeExcitation, ScSE])
 def test_attention_layers_of_0_1_0_have_swish(kind: type) -> None:
     config = kind(reduction=4).get_config()

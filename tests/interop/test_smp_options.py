@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from segzoo.errors import WeightsError
-from segzoo.interop.smp_options import ARCHITECTURES, architecture_of, settings_of
+from segzoo.interop.smp_options import ARCHITECTURES, architecture_of, pixels_of, settings_of
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "smp_golden"))
 
@@ -82,6 +82,8 @@ def test_a_key_becomes_an_option(case: str, changes: dict, expected: dict) -> No
 
 
 REFUSED = [
+    ("unet", {"_center": True}, "the key _center of its configuration is not known of a Unet"),
+    ("unet", {"_x": 1}, "the key _x of its configuration is not known of a Unet"),
     ("unet", {"decoder_foo": 1}, "the key decoder_foo of its configuration is not known of a Unet"),
     ("unet", {"activation": "sigmoid"}, "activation sigmoid is an activation after the logits"),
     ("unet", {"aux_params": {"classes": 4}}, "aux_params .* is a classification head, which is not converted"),
@@ -143,6 +145,33 @@ def test_what_has_no_counterpart_is_refused_by_name(case: str, changes: dict, wo
     with pytest.raises(WeightsError, match=words) as error:
         settings(case, **changes)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("weights", [None, "imagenet", "ssl", "swsl", "instagram", "noisy-student"])
+@pytest.mark.parametrize("encoder", ["resnet18", "efficientnet-b0"])
+def test_weights_for_pixels_as_imagenets_say_nothing(encoder: str, weights: str | None) -> None:
+    assert pixels_of(encoder, {"encoder_weights": weights}, 3, "x") == ({}, {}, "")
+    assert pixels_of(encoder, {}, 3, "x") == ({}, {}, "")
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_advprop_is_for_pixels_from_minus_one_to_one(channels: int) -> None:
+    middle = [127.5] * channels
+    assert pixels_of("efficientnet-b4", {"encoder_weights": "advprop"}, channels, "x") == (
+        {"mean": middle, "std": middle},
+        {},
+        "",
+    )
+
+
+def test_weights_that_are_not_known_are_said_and_those_of_other_networks_refused() -> None:
+    section, assumed, note = pixels_of("resnet18", {"encoder_weights": "mine"}, 3, "x")
+    assert (section, assumed) == ({}, {}) and "encoder_weights mine are not known here" in note
+    assert pixels_of("efficientnet-b0", None, 3, "x") == ({}, {"encoder_weights": "imagenet"}, "")
+    assert pixels_of("resnet18", None, 3, "x") == ({}, {}, "")
+    for encoder, weights in (("resnet18", "advprop"), ("efficientnet-b0", 3), ("resnet18", True), ("resnet18", [])):
+        with pytest.raises(WeightsError, match=r"^x: encoder_weights .* has no counterpart here for the encoder"):
+            pixels_of(encoder, {"encoder_weights": weights}, 3, "x")
 
 
 @pytest.mark.parametrize("case", golden.CASES)

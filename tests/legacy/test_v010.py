@@ -6,40 +6,84 @@ epoch by `train.py`. Their squeeze-and-excitation has swish, where a decoder bui
 
 from __future__ import annotations
 
+import json
 import shutil
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import h5py
 import keras
 import numpy as np
 import pytest
 
 import segzoo
+from segzoo import hdf5
 from segzoo.errors import RunError, SegzooError, WeightsError
-from segzoo.weights import load_file
+from segzoo.training import assemble
+from segzoo.training.start import Start
+from segzoo.weights import load_file, save_file
 
 OPTIONS = {
     "unet": {"channels": [8, 8, 8, 4, 4]},
     "unet_scse": {"channels": [8, 8, 8, 4, 4], "attention": "scse"},
+    "unetplusplus": {"channels": [8, 4, 4, 4, 4]},
     "manet": {"channels": [8, 8, 8, 4, 4], "attention_channels": 4, "reduction": 4},
+    "linknet": {},
+    "fpn": {"pyramid_channels": 8, "segmentation_channels": 8, "normalization": "batch"},
+    "pspnet": {"channels": 8},
     "pan": {"channels": 8},
+    "deeplabv3": {"channels": 8},
+    "deeplabv3plus": {"channels": 8, "low_level_channels": 4},
+    "upernet": {"channels": 8},
+    "segformer": {"channels": 8},
+}
+# What `compat: smp` changes in these decoders, an option of each.
+BY_COMPAT = {
+    "unet": "fit_image: False there and True here",
+    "unet_scse": "upsampling: 'nearest' there and 'nearest_floor' here",
+    "manet": "attention_softmax: 'keys' there and 'pairs' here",
+    "fpn": "align_corners: False there and True here",
+    "pspnet": "depth: None there and 3 here",
+    "pan": "halving: 'ceil' there and 'floor' here",
+    "deeplabv3": r"rates: None there and \[12, 24, 36\] here",
+    "deeplabv3plus": "align_corners: False there and True here",
+    "upernet": "head_interpolation: 'bilinear' there and 'aligned' here",
+    "segformer": "with_p1: False there and True here",
 }
 CURE = {"unet_scse": "squeeze_activation", "manet": "squeeze_activation", "pan": "pyramid_activation"}
 EVERY = ("unet", "unet_scse", "unetplusplus", "manet", "linknet", "fpn", "pspnet", "pan", "deeplabv3", "deeplabv3plus",
          "upernet", "segformer")  # fmt: skip
 
 
-def tiny() -> keras.Model:
+def tiny(levels: int = 5) -> keras.Model:
     x = images = keras.Input((None, None, 3), name="images")
     x = keras.layers.Rescaling(1 / 127.5, -1, name="pixels")(x)
-    for number, channels in enumerate((4, 6, 8, 8, 8), 1):
+    for number, channels in enumerate((4, 6, 8, 8, 8)[:levels], 1):
         x = keras.layers.Conv2D(channels, 3, strides=2, padding="same", activation="relu", name=f"stage{number}")(x)
     network = keras.Model(images, x, name="tiny")
-    return segzoo.backbones.wrap(network, {f"P{number}": f"stage{number}" for number in range(1, 6)})
+    return segzoo.backbones.wrap(network, {f"P{number}": f"stage{number}" for number in range(1, levels + 1)})
 
 
-def build(name: str, **more: str) -> keras.Model:
+def build(name: str, levels: int = 5, **more: Any) -> keras.Model:
     decoder = name.partition("_")[0]
-    return segzoo.build_model(decoder, tiny(), 2, weights="none", **OPTIONS[name], **more)
+    return segzoo.build_model(decoder, tiny(levels), 2, **{"weights": "none", **OPTIONS[name], **more})
+
+
+@pytest.fixture
+def weights_of(legacy: Path, tmp_path: Path) -> Callable[[str], Path]:
+    """Weights as `model.save_weights` wrote them, which a `.keras` file holds."""
+
+    def unpack(name: str) -> Path:
+        with zipfile.ZipFile(legacy / f"{name}.keras") as archive:
+            return Path(archive.extract("model.weights.h5", tmp_path / name))
+
+    return unpack
+
+
+def levels_of(name: str) -> int:
+    return 4 if name in ("deeplabv3", "deeplabv3plus") else 5
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +130,127 @@ def test_weights_in_a_keras_file_are_told_apart_too(legacy: Path, images: np.nda
     model = build("manet", squeeze_activation="swish")
     load_file(model, legacy / "manet.keras")
     check(model, images, truth["manet"])
+
+
+@pytest.mark.filterwarnings("ignore:imitate is deprecated")
+@pytest.mark.parametrize("name", BY_COMPAT)
+def test_weights_are_refused_by_the_network_that_compat_changed(
+    name: str, legacy: Path, images: np.ndarray, truth, weights_of
+) -> None:
+    """`imitate="smp"` left the decoder alone in 0.1.0: the same call builds another network today."""
+    levels, path = levels_of(name), weights_of(name)
+    cure = r"compat: smp-0\.1\.0 where it was built with imitate: smp"
+    with pytest.raises(WeightsError, match=f"decoder of segzoo 0.1.0.*{BY_COMPAT[name]}.*{cure}") as error:
+        build(name, levels, imitate="smp", weights=path)
+    option = {CURE[name]: "swish"} if name in CURE else {}
+    assert (f"{CURE.get(name)}: 'swish' (in a configuration" in str(error.value)) == bool(option)
+    with pytest.raises(WeightsError, match=BY_COMPAT[name]):
+        build(name, levels, compat="smp", weights=legacy / f"{name}.keras")
+    check(build(name, levels, compat="smp-0.1.0", weights=path, **option), images, truth[name])
+    check(build(name, levels, compat="smp-0.1.0", weights=legacy / f"{name}.keras", **option), images, truth[name])
+
+
+@pytest.mark.parametrize("name", ["fpn", "upernet", "deeplabv3plus"])
+def test_keras_too_refuses_what_compat_changed(name: str, weights_of) -> None:
+    with pytest.raises(ValueError, match=f"These weights were made for a decoder of segzoo 0.1.0.*{BY_COMPAT[name]}"):
+        build(name, levels_of(name), compat="smp").load_weights(weights_of(name))
+
+
+@pytest.mark.parametrize("name", ["linknet", "unetplusplus"])
+def test_weights_load_where_compat_changes_nothing(name: str, images: np.ndarray, truth, weights_of) -> None:
+    check(build(name, compat="smp", weights=weights_of(name)), images, truth[name])
+
+
+def test_options_that_are_given_are_those_of_the_file(images: np.ndarray, truth, weights_of) -> None:
+    """0.1.0 had `align_corners`; what the user says of it is not `compat`'s word, and counts for the file."""
+    given = {"align_corners": False}
+    check(build("fpn", compat="smp", weights=weights_of("fpn"), **given), images, truth["fpn"])
+    with pytest.raises(WeightsError, match=r"epsilon: None there and 0\.001 here.*options that they were made with"):
+        build("fpn", epsilon=0.001, weights=weights_of("fpn"))
+    with pytest.raises(WeightsError, match="upsampling: 'nearest' there and 'nearest_floor' here"):
+        build("unet", upsampling="nearest_floor", weights=weights_of("unet"))
+
+
+def test_options_of_a_decoder_in_a_keras_file_are_compared(legacy: Path) -> None:
+    with pytest.raises(WeightsError, match="upsampling: 'nearest' there and 'bilinear' here"):
+        build("unet", upsampling="bilinear", weights=legacy / "unet.keras")
+
+
+def test_weights_of_another_decoder_are_a_start_still(weights_of) -> None:
+    """The tensors that the decoders share are taken, and the others are listed."""
+    report = build("unet", compat="smp", channels=[8, 8, 8, 4, 2], weights=weights_of("linknet")).weights_report
+    assert report.missing and any(name.startswith("stage1") for name in report.loaded)
+
+
+@pytest.fixture
+def without_notes(tmp_path: Path) -> Callable[[keras.Model, bool], Path]:
+    """Write weights as 0.1.0 did: without the options of backbone and decoder, with or without the signature."""
+
+    def write(model: keras.Model, signed: bool) -> Path:
+        path = tmp_path / f"{model.name}_{signed}.weights.h5"
+        save_file(model, path)
+        with h5py.File(path, "r+") as file:
+            del file[hdf5.LAYERS]
+            signature = json.loads(file.attrs.pop(hdf5.SIGNATURE))
+            del signature["options"]
+            if signed:
+                file.attrs[hdf5.SIGNATURE] = json.dumps(signature)
+            functions: list[str] = []
+            file.visit(lambda name: functions.append(name) if name.endswith("/function") else None)
+            for name in functions:
+                del file[name]
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_backbone_that_compat_changed_is_told_too(signed: bool, images: np.ndarray, without_notes) -> None:
+    """Linknet is the same with `compat: smp`; the padding of an EfficientNet is not."""
+
+    def linknet(**given: Any) -> keras.Model:
+        return segzoo.build_model("linknet", "efficientnet_b0", 2, **{"weights": "none", "taps": "output", **given})
+
+    before = linknet(compat="smp-0.1.0")
+    path = without_notes(before, signed)
+    with pytest.raises(WeightsError, match=r"segzoo 0\.1\.0, whose efficientnet_b0 padded.*compat: smp-0\.1\.0"):
+        linknet(compat="smp", weights=path)
+    expected = keras.ops.convert_to_numpy(before(images))
+    check(linknet(compat="smp-0.1.0", weights=path), images, expected)
+
+
+@pytest.mark.filterwarnings("ignore:imitate is deprecated")
+@pytest.mark.parametrize("key", ["model.weights", "training.init_from"])
+def test_a_recipe_with_imitate_refuses_weights_that_it_would_change(key: str, legacy: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    text = (legacy / "run" / "config.yaml").read_text()
+    recipe.write_text(text.replace("imitate: null", "imitate: smp"))
+    place = f"{key}={legacy / 'run' / 'best.weights.h5'}"
+
+    def network(*overrides: str) -> keras.Model:
+        config = segzoo.load_config(recipe, [place, *overrides])
+        built = assemble.build_network(config)
+        if key == "training.init_from":
+            Start.of(config).load_into(built)
+        return built
+
+    both = "fit_image: False there.*squeeze_activation: 'swish' there.*compat: smp-0.1.0.*squeeze_activation: 'swish'"
+    with pytest.raises(WeightsError, match=both):
+        network()
+    cured = network("model.imitate=null", "model.compat=smp-0.1.0", "model.options.squeeze_activation=swish")
+    assert not cured.weights_report.missing
+
+
+@pytest.mark.filterwarnings("ignore:imitate is deprecated")
+def test_a_run_folder_without_its_environment_refuses_imitate_too(legacy: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(legacy / "run", tmp_path / "run")
+    (folder / "environment.json").unlink()
+    config = folder / "config.yaml"
+    config.write_text(config.read_text().replace("imitate: null", "imitate: smp"))
+    with pytest.raises(
+        WeightsError, match=r"upsampling: 'nearest' there and 'nearest_floor' here.*compat: smp-0\.1\.0"
+    ):
+        segzoo.load_run(folder).model()
 
 
 def test_a_run_folder_gives_its_logits(legacy: Path, images: np.ndarray, truth) -> None:

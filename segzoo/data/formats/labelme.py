@@ -27,7 +27,7 @@ class LabelMeFormat(OneFile):
 
     Rectangles have two opposite corners or all four, so that they may be turned. Pixels are filled as labelme's own
     export does, with Pillow, outlines included. The label `__ignore__` carries the ignore index; `_background_`, and
-    that of the background's class, make a hole in what was painted before.
+    that of the background's class, make a hole in what was painted before, also where data.classes has it.
 
     Args:
         labels: the classes.
@@ -85,8 +85,13 @@ class LabelMeFormat(OneFile):
             if not isinstance(shape.get("label"), str | int | float):
                 raise DataError(f"{name}: its label is {shown(shape.get('label'))}. Name it, or remove the shape.")
             label = self._label(str(shape["label"]), name)
-            if label is not None:
-                yield label, _fill(shape, size, name, self._line_width)
+            if label is None:
+                continue
+            where = _fill(shape, size, name, self._line_width)
+            if str(shape["label"]) == "_background_":
+                yield HOLE, where  # a class of this name is that of the hole, which clears the others first
+            if label != HOLE:
+                yield label, where
 
     def _label(self, label: str, name: str) -> int | None:
         if label in self.labels.classes:
