@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -236,6 +236,11 @@ class FolderSource:
         """Return the (height, width) that the mask was drawn on."""
         height, width = image.shape[:2]
         return (width, height) if self._exif == "image" and exif_orientation(path) >= 5 else (height, width)
+
+    def gives_float(self, places: Iterable[int] | None = None) -> bool:
+        """Return whether images of these samples, or of any, come as float32, from what their headers say."""
+        images = (self._images[place] for place in (range(len(self)) if places is None else places))
+        return any(not no_file(path) and self.reader.gives_float(path) for path in images)
 
     def files(self, index: int) -> tuple[Path, ...]:
         """Return the files that sample `index` is read from: the image first."""

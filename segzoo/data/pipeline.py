@@ -49,6 +49,8 @@ class TrainBatches:
         crop: taken of every sample before it is augmented, so that transforms work on fewer pixels.
         factors: how often each sample comes in an epoch, above 0 and as a mean over epochs where it is no whole number;
             None: once.
+        image_type: number type of the images of all batches; None: that which its samples have in common. Where some
+            samples are uint8 and others float32, batches would be of either.
         rows: places of a batch that are made, where several processes make a batch together; None: all. A sample's
             place and augmentation are the same whoever makes it.
 
@@ -70,6 +72,7 @@ class TrainBatches:
         crop: Crop | None = None,
         factors: Sequence[float] | np.ndarray | None = None,
         rows: range | None = None,
+        image_type: type[np.generic] | None = None,
     ):
         if len(source) == 0 or batch_size < 1:
             raise DataError(f"batches of {batch_size} from {len(source)} sample(s): both must be at least 1.")
@@ -84,6 +87,7 @@ class TrainBatches:
         self.crop = crop
         self._factors = None if factors is None else np.asarray(factors, np.float64)
         self._length = len(source) if self._factors is None else max(1, round(self._factors.sum()))
+        self.image_type = image_type
         self.rows = range(batch_size) if rows is None else rows
         self.steps_per_epoch = max(1, self._length // batch_size)
         self._last_order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
@@ -105,7 +109,8 @@ class TrainBatches:
         samples = self.samples(step)
         _check_sizes((sample.id, sample.image.shape[:2]) for sample in samples)
         masks = [sample.mask if self.target is None else self.target(sample.mask) for sample in samples]
-        return np.stack([sample.image for sample in samples]), np.stack(masks)
+        images = np.stack([sample.image for sample in samples])
+        return images if self.image_type is None else images.astype(self.image_type, copy=False), np.stack(masks)
 
     def samples(self, step: int) -> list[Sample]:
         """Make the samples of one step's batch (0, 1, ...), cropped and augmented."""

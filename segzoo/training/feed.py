@@ -11,6 +11,7 @@ import numpy as np
 
 from segzoo.data.pipeline import check_size, size_of_all
 from segzoo.data.sources import Size
+from segzoo.errors import DataError
 
 Batch = tuple[np.ndarray, np.ndarray]
 
@@ -91,17 +92,29 @@ class Feed:
             reader = self._guarded(0)
             (images, targets), (others, _) = next(reader), next(reader)
             reader.close()
+            image_type = np.result_type(images, others).name
             self._size = None if self._may_vary else size_of_all(images.shape[1:3], others.shape[1:3])
             size = self._size or (None, None)
             count = None if self._may_vary else images.shape[0]
             self._shape = (count, *size, images.shape[3])
-            self._target = ((count, *size, *targets.shape[3:]), targets.dtype.name, images.dtype.name)
+            self._target = ((count, *size, *targets.shape[3:]), targets.dtype.name, image_type)
         return self._shape, *self._target
+
+    def _as_first(self, images: np.ndarray) -> np.ndarray:
+        """Return images in the number type that TensorFlow was told of; DataError where that does not hold them."""
+        told = images.dtype if self._target is None else np.dtype(self._target[2])
+        if not np.can_cast(images.dtype, told):
+            raise DataError(
+                f"The images of the first training batches are {told}, those of a later one {images.dtype}. Give all "
+                "images one number type; a TIFF of floating-point numbers must be called .tif or .tiff."
+            )
+        return images.astype(told, copy=False)
 
     def _guarded(self, step: int) -> Generator[Batch, None, None]:
         try:
             for images, masks in self._batches(step):
                 check_size(self._size, images.shape[1:3])
+                images = self._as_first(images)
                 yield images, masks.astype("int32", copy=False) if masks.dtype.kind in "iu" else masks
         except Exception as error:
             # TensorFlow would turn it into a wall of text; the loop raises the original instead.
