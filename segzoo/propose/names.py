@@ -8,6 +8,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from segzoo.config.fields import LONGEST_LINE
+from segzoo.config.text_checks import one_line
 from segzoo.errors import ConfigError, DataError, shortened
 from segzoo.files import read_text
 from segzoo.propose.evidence import Evidence
@@ -21,15 +23,15 @@ _NO_CLASS = "__ignore__"  # in LabelMe's lists what stands for unlabelled pixels
 
 def check_name(name: str, where: str) -> None:
     """Raise DataError unless a configuration takes `name` for a class; `where` says what holds it, for messages."""
-    from pydantic import TypeAdapter, ValidationError
-
-    from segzoo.config.fields import Text
-
+    why = ""
+    if not 0 < len(name) <= LONGEST_LINE:
+        why = f"it has {len(name):,} characters, where 1 to {LONGEST_LINE:,} are due" if name else "it is empty"
     try:
-        TypeAdapter(Text).validate_python(name, strict=True)
-    except ValidationError as error:
-        why = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise DataError(f"{where} is {shortened(name)}, which names no class: {why}. Correct it.") from None
+        one_line(name)
+    except ValueError as error:
+        why = str(error)
+    if why:
+        raise DataError(f"{where} is {shortened(name)}, which names no class: {why}. Correct it.")
 
 
 def names_beside(found: Evidence, folders: Sequence[Path]) -> None:
