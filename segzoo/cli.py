@@ -19,7 +19,7 @@ from rich.text import Text
 
 from segzoo import __version__, plugins
 from segzoo.backend import start_backend
-from segzoo.errors import RunInterruptedError, SegzooError
+from segzoo.errors import RunInterruptedError, SegzooError, shortened
 from segzoo.escaping import unbroken
 from segzoo.files import check_file, check_folder
 from segzoo.terminal import new_console as _console
@@ -425,9 +425,7 @@ def init(
     classes and colours are taken from the files where these have them, and from labelmap.txt, _classes.csv, classes.txt
     and the like beside. data.root is relative where the data lie in the folder that init is started in.
     """
-    from segzoo.config import load_config
-    from segzoo.files import replacing
-    from segzoo.propose import class_names, look, look_at_names, propose, try_out
+    from segzoo.propose import class_names, look, look_at_names, propose, save, try_out
 
     if out.suffix not in (".yaml", ".yml"):
         raise SegzooError(f"--out must end in .yaml, got {out}.")
@@ -441,9 +439,7 @@ def init(
         if names is None or len(names) == found.classes:
             try_out(found, names or class_names(found)[0], group)
     text = propose(found, names, group=group).replace("THIS_FILE", str(out))
-    with replacing(out) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-        load_config(temporary, ["name=proposed"])  # what it refuses is not left behind
+    save(text, out, found)
     say(console, f"{found.pairs} pairs, {found.classes} classes; masks: {found.why}.")
     for remark in found.remarks:
         say(console, f"Note: {remark}")
@@ -592,10 +588,12 @@ def _progress(console: Console, words: str, total: int) -> Iterator[Callable[[in
 def _size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
-    height, _, width = text.lower().partition("x")
-    if not (height.isdigit() and width.isdigit()):
-        raise SegzooError(f"--size must be HEIGHTxWIDTH in pixels, such as 512x768, got {text!r}.")
-    return int(height), int(width)
+    sides = re.fullmatch(r"0*([1-9][0-9]{0,4})x0*([1-9][0-9]{0,4})", text, re.IGNORECASE)
+    if sides is None:
+        raise SegzooError(
+            f"--size must be HEIGHTxWIDTH in pixels, such as 512x768, each 1 to 99999, got {shortened(text)}."
+        )
+    return int(sides[1]), int(sides[2])
 
 
 if __name__ == "__main__":
