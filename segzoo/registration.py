@@ -86,7 +86,7 @@ class _Watcher(importlib.abc.MetaPathFinder):
         """
         if name != "keras" and not name.startswith("segzoo."):
             return None
-        if name == "keras" and getattr(self._running, "depth", 0):
+        if name == "keras" and getattr(self._running, "depth", 0) > 0:
             from segzoo.backend import check_backend
 
             check_backend()  # a part of segzoo is about to import Keras; whoever imports it by hand gets its own answer

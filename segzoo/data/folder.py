@@ -49,9 +49,9 @@ class FolderSource:
     Pairs are made, and files without a partner refused, when the source is built; each file is checked when it is read.
     Where `masks.missing` is "background", an image without a mask is one that shows nothing.
 
-    In `image_dir` and `mask_dir` a star stands for any folder's name ("*/images"), and {split} for the split: then the
-    path starts at the root instead ("images/{split}"). With another format than one file for each image, `mask_dir` is
-    what the format's `find` takes: a folder of folders, or a JSON.
+    In `image_dir` and `mask_dir` a star stands for the name of any folder that is not hidden ("*/images"), and {split}
+    for the split: then the path starts at the root instead ("images/{split}"). With another format than one file for
+    each image, `mask_dir` is what the format's `find` takes: a folder of folders, or a JSON.
 
     Args:
         root: the data set's folder.
@@ -272,7 +272,12 @@ def _folders(root: Path, split: str, pattern: str, key: str) -> list[Path]:
     place = pattern.replace("{split}", split)
     if "*" not in place:
         return [base / place]
-    found = sorted(path for path in base.glob(place) if path.is_dir() and not path.name.startswith("."))
+    named = Path(place).parts
+    found = sorted(
+        path
+        for path in base.glob(place)
+        if path.is_dir() and not any(part[0] == "." and part not in named for part in path.relative_to(base).parts)
+    )
     if not found:
         raise DataError(f"{base}: no folder is like {place}. Check {key}.")
     return found
