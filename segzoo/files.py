@@ -23,6 +23,7 @@ from segzoo.errors import StorageError, shortened
 fault: Callable[[str, Path], None] | None = None
 
 _TEMPORARY = re.compile(r"\.\d+-.+", re.DOTALL)
+_MOST_TEXT = 2**28  # bytes: a list of three million paths; more is something else, given by mistake
 _LONGEST_NAME = 255  # bytes of one name in a path, on every common file system
 # What HDF5 says of a write that the system refused; closing the file then fails with other words each time.
 _HDF5_ERRNO = re.compile(r"errno = (\d+)")
@@ -108,6 +109,11 @@ def _is_device(path: Path) -> bool:
         mode = path.stat().st_mode
     except (OSError, ValueError):  # what is wrong with the path, writing says
         return False
+    return _is_special(mode)
+
+
+def _is_special(mode: int) -> bool:
+    """Whether a mode is of neither a file nor a folder."""
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
@@ -135,9 +141,30 @@ def expanded(path: str | os.PathLike[str]) -> Path:
         ) from None
 
 
+def regular(path: Path) -> Path:
+    """Return the path of a file, or of a link to one, that is about to be opened.
+
+    Raises:
+        OSError: it is a device, pipe or socket, reading which could wait for ever or never end; or it is not there.
+    """
+    if _is_special(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is a device, pipe or socket, where a file is due", str(path))
+    return path
+
+
+def read_text(path: Path, most: int = _MOST_TEXT) -> str:
+    """Return the text of a UTF-8 file, with or without a byte order mark; raises as `read_at_most`."""
+    return read_at_most(path, most).decode("utf-8-sig")
+
+
 def read_at_most(path: Path, most: int) -> bytes:
-    """Return the content of a file; ValueError where it has over `most` bytes, as a device without an end has."""
-    with path.open("rb") as file:
+    """Return the content of a file.
+
+    Raises:
+        OSError: it cannot be read, or is no file, as `regular` says.
+        ValueError: it has over `most` bytes.
+    """
+    with regular(path).open("rb") as file:
         content = file.read(most + 1)
     if len(content) > most:
         raise ValueError(f"it has over {most:,} bytes, which is too large")

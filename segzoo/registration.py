@@ -78,9 +78,18 @@ class _Watcher(importlib.abc.MetaPathFinder):
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """Return the specification that the other finders make, with a loader that reports its end."""
+        """Return the specification that the other finders make, with a loader that reports its end.
+
+        Raises:
+            ConfigError: a part of segzoo imports Keras, whose backend cannot be used, see `backend.check_backend`.
+            MissingPackageError: that backend is not installed.
+        """
         if name != "keras" and not name.startswith("segzoo."):
             return None
+        if name == "keras" and getattr(self._running, "depth", 0) > 0:
+            from segzoo.backend import check_backend
+
+            check_backend()  # a part of segzoo is about to import Keras; whoever imports it by hand gets its own answer
         others = (finder for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec"))
         found = next((spec for finder in others if (spec := finder.find_spec(name, path, target))), None)
         if found is not None and found.loader is not None:

@@ -1,5 +1,6 @@
 """What segzoo knows of the processor, and how it starts TensorFlow."""
 
+import os
 import subprocess
 import sys
 
@@ -56,3 +57,24 @@ def test_memory_is_kept_between_steps_unless_the_user_says_otherwise():
     pages = 4 * 64 * 1024 * 1024 // 4096
     assert faults("") < pages / 10
     assert faults("os.environ['TF_CPU_ALLOCATOR_USE_BFC'] = 'false'; ") > pages / 2
+
+
+@pytest.mark.parametrize("use", ["segzoo.build_model", "segzoo.layers", "segzoo.losses.Dice", "segzoo.decoders.UNet"])
+def test_a_backend_that_is_none_is_named_where_segzoo_is_a_library(use):
+    done = subprocess.run(
+        [sys.executable, "-c", f"import segzoo\ntry: {use}\nexcept segzoo.SegzooError as error: print(error)"],
+        env={**os.environ, "KERAS_BACKEND": "foo"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.startswith("KERAS_BACKEND names the Keras backend 'foo', and segzoo runs on"), done.stderr
+
+
+def test_keras_imported_by_hand_gives_its_own_answer():
+    done = subprocess.run(
+        [sys.executable, "-c", "import segzoo, keras"],
+        env={**os.environ, "KERAS_BACKEND": "foo"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and "ValueError" in done.stderr and "segzoo.errors" not in done.stderr

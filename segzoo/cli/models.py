@@ -116,8 +116,8 @@ def convert_weights(
         defaults = ", ".join(f"{key} {json.dumps(value)}" for key, value in found.assumed.items())
         text += (
             f". Without a configuration (--checkpoint-config), which alone says it, it was taken to be of {defaults}"
+        )
     if found.note:
         text += f". {found.note}"
-        )
     say(console, text + ". For the configuration:")
     say(console, "model: " + json.dumps({**found.settings, "weights": str(out)}))

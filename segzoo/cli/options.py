@@ -5,13 +5,14 @@ Where a shared option differs by command, as the place that `--out` writes to do
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from segzoo import plugins
-from segzoo.errors import SegzooError
+from segzoo.errors import SegzooError, shortened
 
 
 def _load_plugins(names: list[str] | None) -> list[str] | None:
@@ -72,7 +73,9 @@ def parsed_size(text: str | None) -> tuple[int, int] | None:
     """Read --size; SegzooError where it is not HEIGHTxWIDTH."""
     if text is None:
         return None
-    height, _, width = text.lower().partition("x")
-    if not (height.isdigit() and width.isdigit()):
-        raise SegzooError(f"--size must be HEIGHTxWIDTH in pixels, such as 512x768, got {text!r}.")
-    return int(height), int(width)
+    sides = re.fullmatch(r"0*([1-9][0-9]{0,4})x0*([1-9][0-9]{0,4})", text, re.IGNORECASE)
+    if sides is None:
+        raise SegzooError(
+            f"--size must be HEIGHTxWIDTH in pixels, such as 512x768, each 1 to 99999, got {shortened(text)}."
+        )
+    return int(sides[1]), int(sides[2])

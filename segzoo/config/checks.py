@@ -379,7 +379,7 @@ def auto_or_open_fraction(value: object) -> object:
 def seconds(value: object) -> float:
     """Read a time span: a number of seconds, or numbers with units as in 2h, 1h30m, 45s, 1d."""
     if isinstance(value, str):
-        digits = r"(\d{1,12})"
+        digits = r"([0-9]{1,12})"
         parts = re.fullmatch(rf"(?:{digits}d)?(?:{digits}h)?(?:{digits}m)?(?:{digits}s)?", value.strip().lower())
         if not value.strip() or parts is None:
             wanted = "expected a time span such as 90m, 1h30m or 2d, or a number of seconds"

@@ -172,7 +172,9 @@ class _PlainReader:
     def _mapping(self, node: MappingNode, path: KeyPath, inside: tuple[int, ...]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for key_node, value_node, merged in self._pairs(node, inside):
-            key = self._scalar(key_node) if isinstance(key_node, ScalarNode) else key_node.value
+            if not isinstance(key_node, ScalarNode):
+                self._fail(key_node, "a list or section stands where a key is due; write text, in quotes where needed")
+            key = self._scalar(key_node)
             if not isinstance(key, str):
                 self._fail(key_node, f"the key {str(key)[:60]} is no text; write it in quotes")
             if key in found and not merged:

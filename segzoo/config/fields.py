@@ -14,7 +14,8 @@ Count = Annotated[int, Field(ge=0, le=MOST)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Weight = Annotated[float, Field(gt=0)]
 # Text in one line, without what a terminal or the file system would take for a command.
-Line = Annotated[str, Field(max_length=1000), AfterValidator(text_checks.one_line)]
+LONGEST_LINE = 1000
+Line = Annotated[str, Field(max_length=LONGEST_LINE), AfterValidator(text_checks.one_line)]
 Text = Annotated[Line, Field(min_length=1)]
 Place = Annotated[Text, AfterValidator(text_checks.path)]
 

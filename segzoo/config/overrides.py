@@ -62,8 +62,7 @@ def _step(here: Any, name: str, path: KeyPath, text: str) -> str | int:
         return name
     if not isinstance(here, list):
         raise ConfigError(f"override {shortened(text)}: {section} is {given(here)} and has no keys below it.")
-    # `isdecimal` takes digits of other scripts too, which int() also reads.
-    if not name.isdecimal() or len(name) > 9 or int(name) >= len(here):
+    if not (name.isascii() and name.isdecimal()) or len(name) > 9 or int(name) >= len(here):
         count = f"an index from 0 to {len(here) - 1}" if here else "nothing, for it is empty"
         raise ConfigError(
             f"override {shortened(text)}: {section} is a list, and {shortened(name)} is not in it; it has {count}."

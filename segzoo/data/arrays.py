@@ -7,12 +7,13 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
 from segzoo.data.decoding import too_many_pixels
 from segzoo.errors import DataError
+from segzoo.files import regular
 
 _KINDS = {
     "O": "Python objects", "S": "text", "U": "text", "V": "a structure of fields", "c": "complex numbers", "M": "dates",
@@ -47,7 +48,13 @@ def load_array(
 def array_shape(path: Path, max_pixels: int) -> tuple[int, ...]:
     """Return the shape of the only array of an .npy or .npz; raises as `load_array` does, which reads it too."""
     with _opened(path, None, "It is not the only one.") as (stream, length):
-        return _check_header(stream, path, max_pixels, length)
+        return _check_header(stream, path, max_pixels, length)[0]
+
+
+def array_type(path: Path, max_pixels: int) -> np.dtype[Any]:
+    """Return the number type of the only array of an .npy or .npz; raises as `array_shape`."""
+    with _opened(path, None, "It is not the only one.") as (stream, length):
+        return _check_header(stream, path, max_pixels, length)[1]
 
 
 def check_finite(array: np.ndarray, path: Path) -> None:
@@ -77,10 +84,10 @@ def _opened(path: Path, key: str | None, several: str) -> Iterator[tuple[IO[byte
     """
     try:
         if path.suffix.lower() == ".npy":
-            with path.open("rb") as stream:
+            with regular(path).open("rb") as stream:
                 yield stream, path.stat().st_size
             return
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(regular(path)) as archive:
             keys = [name.removesuffix(".npy") for name in archive.namelist()]
             if len(keys) != 1 if key is None else key not in keys:
                 wanted = "no single one" if key is None else f"none called {key!r}"
@@ -99,8 +106,8 @@ def _opened(path: Path, key: str | None, several: str) -> Iterator[tuple[IO[byte
         ) from error
 
 
-def _check_header(stream: IO[bytes], path: Path, max_pixels: int, length: int) -> tuple[int, ...]:
-    """Return the shape of the array that begins a stream of `length` bytes; DataError where it cannot be used."""
+def _check_header(stream: IO[bytes], path: Path, max_pixels: int, length: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return shape and type of the array that begins a stream of `length` bytes; DataError where it cannot be used."""
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(stream)
@@ -129,4 +136,4 @@ def _check_header(stream: IO[bytes], path: Path, max_pixels: int, length: int) -
             "meant is not for segzoo to guess. Write each array into a file of its own.",
             "several_pictures",
         )
-    return shape
+    return shape, dtype

@@ -13,7 +13,7 @@ import struct
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -26,6 +26,7 @@ from segzoo.data.headers import Header, bmp_bits, gif_frames, header, stated_siz
 from segzoo.data.tiff import Page, Tiff, is_tiff, read_tiff
 from segzoo.errors import DataError, SegzooError
 from segzoo.extras import install_command
+from segzoo.files import regular
 
 # Others are not even tried: Pillow runs Ghostscript on EPS, and reads 16 bits of JPEG 2000 as 8.
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF")
@@ -93,7 +94,7 @@ def open_image(path: Path, max_pixels: int, bands: Sequence[int] | None = None) 
         DataError: missing, unreadable or cut; too large; several pictures in one file; or of a kind that no decoder
             reads as it is meant.
     """
-    with reading(path), path.open("rb", buffering=0) as stream:
+    with reading(path), regular(path).open("rb", buffering=0) as stream:
         start = stream.read(4)
         stream.seek(0)
         if is_tiff(start):
@@ -146,7 +147,10 @@ def reading(path: Path, what: str = "image") -> Iterator[None]:
     except SegzooError:
         raise
     except Exception as error:
-        data = path.read_bytes() if path.is_file() else None
+        data = None
+        if path.is_file():
+            with suppress(OSError):  # which `error` says
+                data = path.read_bytes()
         raise _unreadable(path, error, damage(data, error), what) from error
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -49,9 +49,9 @@ class FolderSource:
     Pairs are made, and files without a partner refused, when the source is built; each file is checked when it is read.
     Where `masks.missing` is "background", an image without a mask is one that shows nothing.
 
-    In `image_dir` and `mask_dir` a star stands for any folder's name ("*/images"), and {split} for the split: then the
-    path starts at the root instead ("images/{split}"). With another format than one file for each image, `mask_dir` is
-    what the format's `find` takes: a folder of folders, or a JSON.
+    In `image_dir` and `mask_dir` a star stands for the name of any folder that is not hidden ("*/images"), and {split}
+    for the split: then the path starts at the root instead ("images/{split}"). With another format than one file for
+    each image, `mask_dir` is what the format's `find` takes: a folder of folders, or a JSON.
 
     Args:
         root: the data set's folder.
@@ -248,6 +248,11 @@ class FolderSource:
         height, width = image.shape[:2]
         return (width, height) if self._exif == "image" and exif_orientation(path) >= 5 else (height, width)
 
+    def gives_float(self, places: Iterable[int] | None = None) -> bool:
+        """Return whether images of these samples, or of any, come as float32, from what their headers say."""
+        images = (self._images[place] for place in (range(len(self)) if places is None else places))
+        return any(not no_file(path) and self.reader.gives_float(path) for path in images)
+
     def files(self, index: int) -> tuple[Path, ...]:
         """Return the files that sample `index` is read from: the image first."""
         mask = self._masks[index]
@@ -278,7 +283,12 @@ def _folders(root: Path, split: str, pattern: str, key: str) -> list[Path]:
     place = pattern.replace("{split}", split)
     if "*" not in place:
         return [base / place]
-    found = sorted(path for path in base.glob(place) if path.is_dir() and not path.name.startswith("."))
+    named = Path(place).parts
+    found = sorted(
+        path
+        for path in base.glob(place)
+        if path.is_dir() and not any(part[0] == "." and part not in named for part in path.relative_to(base).parts)
+    )
     if not found:
         raise DataError(f"{base}: no folder is like {place}. Check {key}.")
     return found

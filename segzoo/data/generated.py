@@ -66,6 +66,10 @@ class GeneratedShapes:
             _draw(image, mask, label, centre, radius, self.ignore_index, rng)
         return Sample(_expose(image, rng), mask, self.ids[index])
 
+    def gives_float(self, places: object = None) -> bool:
+        """Return that no image comes as float32."""
+        return False
+
     def fingerprint(self) -> str:
         """Return a sha256 (hex) over the parameters."""
         parameters = ("generated-3", self._split, len(self), self._size, self._seed, self.ignore_index)

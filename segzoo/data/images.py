@@ -10,13 +10,16 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from segzoo.data.arrays import check_finite, load_array
+from segzoo.data.arrays import array_type, check_finite, load_array
 from segzoo.data.decoding import open_image, reading, unlimited
+from segzoo.data.tiff import holds_wide_numbers
 from segzoo.errors import DataError
+from segzoo.files import regular
 
 # The endings of images, lower case: what folders are searched for, in training, prediction and `init`.
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 ARRAY_SUFFIXES = (".npy", ".npz")
+_TIFF_SUFFIXES = (".tif", ".tiff")
 IMAGE_SUFFIXES = (*PICTURE_SUFFIXES, *ARRAY_SUFFIXES)
 
 Alpha = Literal["drop", "black", "white"]
@@ -106,6 +109,21 @@ class ImageReader:
                 array = picture.read()
         return self._arranged(array, path)
 
+    def gives_float(self, path: Path) -> bool:
+        """Return whether an image comes as float32, and not as uint8; False too for a header that cannot be read.
+
+        What is named like formats of 8 and 16 bits alone is not opened.
+        """
+        suffix = path.suffix.lower()
+        if self.value_range is not None:
+            return True
+        try:
+            if suffix in ARRAY_SUFFIXES:
+                return array_type(path, self.max_pixels) not in (np.uint8, np.uint16)
+            return suffix in _TIFF_SUFFIXES and holds_wide_numbers(path)
+        except (DataError, OSError):
+            return False
+
     def _check_channels(self, given: int, bands: bool, path: Path) -> None:
         """Raise DataError unless `_arranged` makes the channels wanted of those given."""
         if given == self.channels:
@@ -188,7 +206,7 @@ def turned(array: np.ndarray, orientation: int) -> np.ndarray:
 def exif_orientation(path: Path) -> int:
     """Return the EXIF orientation of an image file, 1 (as stored) to 8; 1 where there is none."""
     try:
-        with unlimited(), Image.open(path) as picture:
+        with unlimited(), Image.open(regular(path)) as picture:
             return int(picture.getexif().get(_EXIF_ORIENTATION, 1))
     except (OSError, SyntaxError, ValueError, TypeError):
         return 1

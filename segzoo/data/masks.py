@@ -10,6 +10,7 @@ from PIL import Image
 
 from segzoo.data.decoding import unlimited
 from segzoo.errors import DataError
+from segzoo.files import regular
 
 
 def check_labels(mask: np.ndarray, classes: int, ignore_index: int, name: object) -> None:
@@ -58,7 +59,7 @@ _NODATA = 42113  # the tag of a TIFF in which GDAL writes the value that stands 
 def nodata(path: Path) -> int | None:
     """Return the whole number that stands for no data in a GeoTIFF; None where there is none."""
     try:
-        with unlimited(), Image.open(path, formats=("TIFF",)) as picture:
+        with unlimited(), Image.open(regular(path), formats=("TIFF",)) as picture:
             value = float(str(picture.tag_v2[_NODATA]).strip("\0 "))  # type: ignore[attr-defined]
         return int(value) if value.is_integer() else None
     except Exception:  # no TIFF, no such tag, no number

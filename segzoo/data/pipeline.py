@@ -51,6 +51,8 @@ class TrainBatches:
         crop: taken of every sample before it is augmented, so that transforms work on fewer pixels.
         factors: how often each sample comes in an epoch, above 0 and as a mean over epochs where it is no whole number;
             None: once.
+        image_type: number type of the images of all batches; None: that which its samples have in common. Where some
+            samples are uint8 and others float32, batches would be of either.
         rows: places of a batch that are returned, where several processes make a batch together; None: all. A sample's
             place and augmentation are the same whoever makes it. With batch transforms every process makes the whole
             batch, since any sample may become part of any other.
@@ -75,6 +77,7 @@ class TrainBatches:
         factors: Sequence[float] | np.ndarray | None = None,
         rows: range | None = None,
         batch_transforms: BatchTransforms | None = None,
+        image_type: type[np.generic] | None = None,
     ):
         if len(source) == 0 or batch_size < 1:
             raise DataError(f"batches of {batch_size} from {len(source)} sample(s): both must be at least 1.")
@@ -90,6 +93,7 @@ class TrainBatches:
         self.batch_transforms = batch_transforms
         self._factors = None if factors is None else np.asarray(factors, np.float64)
         self._length = len(source) if self._factors is None else max(1, round(self._factors.sum()))
+        self.image_type = image_type
         self.rows = range(batch_size) if rows is None else rows
         self.steps_per_epoch = max(1, self._length // batch_size)
         self._last_order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
@@ -111,7 +115,9 @@ class TrainBatches:
         """Make the batch of one step (0, 1, ...) in this thread: (B, H, W, 3) uint8 and (B, H, W) integers."""
         samples = self.samples(step)
         _check_sizes((sample.id, sample.image.shape[:2]) for sample in samples)
-        return np.stack([sample.image for sample in samples]), stacked([self._target(sample) for sample in samples])
+        images = np.stack([sample.image for sample in samples])
+        images = images if self.image_type is None else images.astype(self.image_type, copy=False)
+        return images, stacked([self._target(sample) for sample in samples])
 
     def samples(self, step: int, mixed: bool = True) -> list[Sample]:
         """Make the samples of one step's batch (0, 1, ...), cropped, augmented and, if wanted, mixed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -49,6 +50,15 @@ class Source(Protocol):
     def fingerprint(self) -> str:
         """Return a sha256 (hex) that changes when the samples do; it is cheap, so it reads no pixels."""
         ...
+
+
+def may_give_float(source: Source, places: Iterable[int] | None = None) -> bool:
+    """Return whether images of these samples, or of any, may come as float32; True where a source does not tell.
+
+    A source tells by a method `gives_float(places)`.
+    """
+    tells = getattr(source, "gives_float", None)
+    return True if tells is None else bool(tells(places))
 
 
 def remarks(source: Source) -> list[str]:

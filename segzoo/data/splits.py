@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv as csv_files
 import hashlib
+import io
 import itertools
 import re
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,9 @@ import numpy as np
 from segzoo.data.folder import Pair
 from segzoo.data.images import IMAGE_SUFFIXES
 from segzoo.data.sampling import presence
-from segzoo.data.sources import Sample, Source
+from segzoo.data.sources import Sample, Source, may_give_float
 from segzoo.errors import DataError
+from segzoo.files import read_text
 
 
 class Subset:
@@ -42,6 +44,11 @@ class Subset:
     def __getitem__(self, index: int) -> Sample:
         """Read sample `index` of the subset, as the source reads it."""
         return self.source[self.places[index]]
+
+    def gives_float(self, places: Iterable[int] | None = None) -> bool:
+        """Return whether images of these samples, or of any, may come as float32."""
+        taken = self.places if places is None else [self.places[place] for place in places]
+        return may_give_float(self.source, taken)
 
     def fingerprint(self) -> str:
         """Return a sha256 (hex) over the source's fingerprint and the places taken."""
@@ -342,8 +349,8 @@ def _fields(line: str, where: str) -> list[str]:
 def _lines(path: Path) -> list[tuple[int, str]]:
     """Return number and text of the lines of a list file that hold any."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path)
+    except (OSError, ValueError) as error:
         raise DataError(f"The list {path} cannot be read ({error}). Check data.split.") from error
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
     found = [(number, line) for number, line in lines if line and not line.startswith("#")]
@@ -365,10 +372,9 @@ def by_column(path: Path, ids: Sequence[str], column: str, key: str = "image") -
         DataError: no such file or column, samples without a row, or two rows for one.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv_files.DictReader(stream)
-            rows, columns = list(reader), reader.fieldnames or []
-    except (OSError, UnicodeDecodeError, csv_files.Error) as error:
+        reader = csv_files.DictReader(io.StringIO(read_text(path), newline=""))
+        rows, columns = list(reader), reader.fieldnames or []
+    except (OSError, ValueError, csv_files.Error) as error:
         raise DataError(f"{path} cannot be read as CSV ({error}). Check data.split.csv.") from error
     for name in (key, column):
         if name not in columns:

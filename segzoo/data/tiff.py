@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
+from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
 _MAGIC = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True), b"MM\0+": (">", True)}
@@ -107,6 +108,20 @@ def read_tiff(stream: BinaryIO) -> Tiff:
         return _Reader(stream).read()
     except (struct.error, OverflowError) as error:
         raise TiffError(f"its directory is damaged: {error}") from error
+
+
+def holds_wide_numbers(path: Path) -> bool:
+    """Return whether a page of a TIFF has samples with a sign, floating ones, or more than 16 bits.
+
+    False too for a file that is no TIFF, or whose directories are damaged; OSError where it cannot be opened.
+    """
+    with path.open("rb", buffering=0) as stream:
+        if not is_tiff(stream.read(4)):
+            return False
+        try:
+            return any(page.number != "u" or page.bits > 16 for page in read_tiff(stream).pages)
+        except TiffError:
+            return False
 
 
 class _Reader:

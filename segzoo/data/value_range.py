@@ -19,6 +19,7 @@ _LOOKED_AT = 16  # images, evenly spaced
 _VALUES = 100_000  # of an image, evenly spaced
 _REST = 0.001  # share of values left out at either end: hot pixels, and what marks missing data
 _BRIGHT = 64  # of 255; what reaches it is an image, if a dark one
+_FLOAT32 = float(np.finfo(np.float32).max)  # images become float32, and what it does not hold is refused by its file
 _FULL = (1, 3, 7, 15, 31, 63, 127, 255, 1023, 4095, 16383, 65535)  # largest values of 1 to 8, 10, 12, 14 and 16 bits
 DARK = 16  # of 255; an image nearly all of which is below it is nearly black
 
@@ -114,6 +115,10 @@ def _span(path: Path, read: Callable[[Path], np.ndarray]) -> _Span | None:
     except DataError:
         return None
     values = values[:: max(1, values.size // _VALUES)]
+    if values.dtype.kind == "f":
+        values = values[np.isfinite(values)]  # reading the file as an image refuses the others, by its name
+    if not values.size:
+        return None
     low, high = np.quantile(values.astype(np.float64), (_REST, 1 - _REST), method="nearest")
     return _Span(values.dtype.newbyteorder("=").name, float(low), float(high))
 
@@ -125,7 +130,7 @@ def _ends(spans: Sequence[_Span], dtype: str) -> tuple[float, float]:
 
 def _needed(dtype: np.dtype[Any], low: float, high: float) -> tuple[float, float] | None:
     """Return the range that values of this type from `low` to `high` need; None where they do without."""
-    if low == high:
+    if low == high or max(-low, high) > _FLOAT32:
         return None
     if dtype.kind == "b":
         return (0, 1)

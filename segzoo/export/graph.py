@@ -14,6 +14,8 @@ import keras
 from segzoo.binary import class_logits
 from segzoo.errors import SegzooError
 
+_SMALLEST, _LARGEST = 32, 8192  # pixels a side of a fixed input; the most is what a configuration takes too
+
 Output = Literal["logits", "classes"]
 INPUT = "image"
 
@@ -108,5 +110,8 @@ def check_model(model: Any, image_size: tuple[int, int] | None) -> None:
             f"The model must take one batch of images and return logits (B, H, W, classes); it takes "
             f"{model.input_shape} and returns {shape}."
         )
-    if image_size and min(image_size) < 32:
-        raise SegzooError(f"image_size must be at least 32 x 32, got {image_size[0]} x {image_size[1]}.")
+    if image_size and not (min(image_size) >= _SMALLEST and max(image_size) <= _LARGEST):
+        raise SegzooError(
+            f"image_size must be at least {_SMALLEST} x {_SMALLEST} and at most {_LARGEST} x {_LARGEST}, got "
+            f"{image_size[0]} x {image_size[1]}."
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,15 +11,20 @@ from typing import Any
 import numpy as np
 
 from segzoo.data.folder import FolderSource
+from segzoo.data.formats.annotations import entries as listed_in
+from segzoo.data.formats.annotations import identifier, read_json
+from segzoo.data.formats.annotations import shown as in_json
 from segzoo.data.formats.binary import BinaryFormat
 from segzoo.data.formats.contract import IGNORE
 from segzoo.data.images import IMAGE_SUFFIXES
 from segzoo.errors import ConfigError, DataError
 from segzoo.propose.evidence import Evidence
 from segzoo.propose.look import image_sizes
+from segzoo.propose.names import check_name
 from segzoo.propose.trial import sample_errors, source_of
 
 _READ = 200  # samples that are read to count pixels
+_MANY = 65535  # the ignore index where there are more classes than the usual one leaves room for
 _BACKGROUND = ("background", "_background_")
 _VAL_NAMES = ("val", "valid", "validation", "test")
 _PICTURES = BinaryFormat.suffixes
@@ -57,6 +61,10 @@ def look_at_names(images: Path, masks: Path, threshold: int | None = None) -> Ev
     if kind == "per_class" and first[0] not in names:
         found.why += "; pixels in none are background"
     found.ignored = "no pixel has it so far"
+    if len(classes) > found.ignore_index:
+        found.ignore_index = _MANY
+    if found.masks.get("background") == IGNORE:
+        _leave_the_rest(found)
     if threshold is not None and kind in ("per_class", "instances"):
         found.masks["threshold"] = threshold
     part = found.splits[0] if found.splits else None
@@ -91,10 +99,7 @@ def _kind(masks: Path, stems: set[str]) -> tuple[str, Sequence[str], str, dict[s
     if sheets and not others:
         labels: set[str] = set()
         for path in sheets:
-            try:
-                labels |= {str(shape["label"]) for shape in json.loads(path.read_text(encoding="utf-8"))["shapes"]}
-            except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-                raise DataError(f"{path}: no LabelMe annotation ({type(error).__name__}: {error}).") from error
+            labels |= _labels_of(path)
         return "labelme", sorted(labels - {"__ignore__"}), f"LabelMe, {len(sheets)} files with {len(labels)} labels", {}
     folders = [path for path in entries if path.is_dir()]
     if not folders or any(path.suffix.lower() in IMAGE_SUFFIXES for path in entries):
@@ -110,22 +115,36 @@ def _coco(path: Path) -> tuple[str, Sequence[str], str, dict[str, Any]]:
 
     A category that owns nothing and only groups others, as Roboflow puts it first, is no class.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        categories = list(content["categories"])
-        used = {str(entry["category_id"]) for entry in content["annotations"]}
-        groups = {str(entry.get("supercategory")) for entry in categories}
-        names = [
-            str(entry["name"])
-            for entry in categories
-            if str(entry["id"]) in used or str(entry["name"]) not in groups - {str(entry.get("supercategory"))}
-        ]
-        count = len(content["annotations"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(f"{path}: no COCO annotations ({type(error).__name__}: {error}).") from error
+    content = read_json(path, "file of COCO annotations")
+    categories, annotations = listed_in(content, "categories", path), listed_in(content, "annotations", path)
+    used = {identifier(entry.get("category_id")) for entry in annotations} - {None}
+    groups = {str(entry.get("supercategory")) for entry in categories}
+    names: dict[str, bool] = {}  # each to whether it is drawn
+    for number, entry in enumerate(categories):
+        name, where = entry.get("name"), f"{path}: categories[{number}]"
+        if not isinstance(name, str | int | float):
+            raise DataError(f"{where}.name is {in_json(name)}, not the name of a category. Correct it.")
+        drawn = identifier(entry.get("id")) in used
+        if drawn or str(name) not in groups - {str(entry.get("supercategory"))}:
+            check_name(str(name), f"{where}.name")
+            names[str(name)] = drawn or names.get(str(name), False)
     if not used:
-        names = []
-    return "coco", list(dict.fromkeys(names)), f"COCO, {count} annotations of {len(names)} categories", {}
+        names = {}
+    # Pixels without an annotation could not be told from those drawn as background
+    options = {"background": IGNORE} if any(names.get(name) for name in _BACKGROUND) else {}
+    return "coco", list(names), f"COCO, {len(annotations)} annotations of {len(names)} categories", options
+
+
+def _labels_of(path: Path) -> set[str]:
+    """Return the labels of the shapes of a LabelMe JSON, but for that of ignored pixels."""
+    found = set()
+    for number, shape in enumerate(listed_in(read_json(path, "LabelMe annotation"), "shapes", path), 1):
+        label = shape.get("label")
+        if not isinstance(label, str | int | float):
+            raise DataError(f"{path}: shape {number}: its label is {in_json(label)}. Name it, or remove the shape.")
+        check_name(str(label), f"{path}: shape {number}: its label")
+        found.add(str(label))
+    return found
 
 
 def _per_class(folders: Sequence[Path], stems: set[str]) -> tuple[str, Sequence[str], str, dict[str, Any]] | None:
@@ -140,6 +159,8 @@ def _per_class(folders: Sequence[Path], stems: set[str]) -> tuple[str, Sequence[
     fitting = [any(path.stem in stems for path in paths) or not paths for paths in pictures.values()]
     if not held or not all(fitting):
         return None
+    for folder in folders:
+        check_name(folder.name, f"{folder.parent}: the name of a folder")
     endings = collections.Counter(path.suffix.lower() for path in held)
     ending = endings.most_common(1)[0][0] if len(endings) == 1 else ".*"
     why = f"{len(folders)} folders of {', '.join(sorted(endings))} called like images"
@@ -170,8 +191,14 @@ def _settle(found: Evidence, part: str | None) -> None:
         found.classes = len(found.names)
     elif any("masks.background" in error for error in errors):
         found.masks["background"] = IGNORE
-        found.why += f"; {found.names[0]} is drawn, so pixels in none are unlabelled"
-        found.ignored = "pixels that no file marks"
+        _leave_the_rest(found)
+
+
+def _leave_the_rest(found: Evidence) -> None:
+    """Say that pixels of no shape are unlabelled, since the background is drawn like every class."""
+    assert found.names is not None
+    found.why += f"; {found.names[0]} is drawn, so pixels in none are unlabelled"
+    found.ignored = "pixels that no file marks"
 
 
 def _count(found: Evidence, source: FolderSource) -> None:

@@ -17,6 +17,7 @@ from segzoo.data.formats.contract import PICTURE_SUFFIXES as MASK_PICTURES
 from segzoo.data.images import ARRAY_SUFFIXES, IMAGE_SUFFIXES
 from segzoo.data.value_range import suggested_range
 from segzoo.errors import ConfigError, DataError
+from segzoo.files import regular
 from segzoo.propose.evidence import Evidence
 from segzoo.propose.names import names_beside
 from segzoo.propose.values import read_values
@@ -195,7 +196,7 @@ def image_sizes(found: Evidence, images: Sequence[Path]) -> None:
                 if len(shape) == 3 and shape[2] not in (1, 3):
                     found.channels = int(shape[2])
                 continue
-            with unlimited(), Image.open(path) as picture:
+            with unlimited(), Image.open(regular(path)) as picture:
                 found.sizes[picture.height, picture.width] += 1
                 channels.add(picture.mode)
         except UnidentifiedImageError:

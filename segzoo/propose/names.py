@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import csv
+import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from segzoo.errors import ConfigError
+from segzoo.config.fields import LONGEST_LINE
+from segzoo.config.text_checks import one_line
+from segzoo.errors import ConfigError, DataError, shortened
+from segzoo.files import read_text
 from segzoo.propose.evidence import Evidence
 
 # Tables of names and colours: CVAT's, CamVid's, and those of collections of data sets.
@@ -14,6 +19,19 @@ _COLOUR_TABLES = ("labelmap.txt", "labelmap", "label_colors.txt", "label_colours
 _VALUE_TABLES = ("_classes.csv",)  # Roboflow's "Pixel Value, Class"
 _LISTS = ("classes.txt", "labels.txt", "class_names.txt", "codes.txt")  # a name a line, in the order of the labels
 _NO_CLASS = "__ignore__"  # in LabelMe's lists what stands for unlabelled pixels
+
+
+def check_name(name: str, where: str) -> None:
+    """Raise DataError unless a configuration takes `name` for a class; `where` says what holds it, for messages."""
+    why = ""
+    if not 0 < len(name) <= LONGEST_LINE:
+        why = f"it has {len(name):,} characters, where 1 to {LONGEST_LINE:,} are due" if name else "it is empty"
+    try:
+        one_line(name)
+    except ValueError as error:
+        why = str(error)
+    if why:
+        raise DataError(f"{where} is {shortened(name)}, which names no class: {why}. Correct it.")
 
 
 def names_beside(found: Evidence, folders: Sequence[Path]) -> None:
@@ -28,7 +46,7 @@ def names_beside(found: Evidence, folders: Sequence[Path]) -> None:
                     continue
                 try:
                     why = read(found, path)
-                except (OSError, UnicodeDecodeError, ConfigError, csv.Error) as error:
+                except (OSError, ValueError, ConfigError, csv.Error) as error:
                     why = f"it cannot be read ({error})"
                 if not why:
                     return
@@ -67,11 +85,9 @@ def _by_value(found: Evidence, path: Path) -> str:
     """Name classes by the values of their pixels; return why not, or nothing."""
     if found.masks["format"] not in ("index", "array"):
         return "the masks are no class indices"
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(file)]
-    pairs = [
-        (int(row[0]), row[1]) for row in rows if len(row) > 1 and row[0].isdecimal() and len(row[0]) < 6 and row[1]
-    ]
+    lines = csv.reader(io.StringIO(read_text(path), newline=""))
+    rows = [cells for row in lines if len(cells := [cell.strip() for cell in row]) > 1]
+    pairs = [(int(row[0]), row[1]) for row in rows if re.fullmatch(r"[0-9]{1,5}", row[0]) and row[1]]
     names = dict(pairs)
     if len(pairs) < 2 or len(names) < len(pairs) or len(set(names.values())) < len(pairs):
         return "it is no table of different values and names"
@@ -95,7 +111,7 @@ def _by_order(found: Evidence, path: Path) -> str:
     """Name classes in the order of a list; return why not, or nothing."""
     if found.masks["format"] == "rgb":
         return "the masks hold colours, and it has no order for them"
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    lines = read_text(path).splitlines()
     names = [line.strip() for line in lines if line.strip() and line.strip() != _NO_CLASS]
     if len(set(names)) < len(names) or not names:
         return "it names a class twice, or none"

@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from segzoo.data.decoding import check_size, unlimited
 from segzoo.data.formats import MASK_FORMATS
 from segzoo.errors import ConfigError, DataError
+from segzoo.files import regular
 from segzoo.propose.evidence import Evidence
 
 _MOST_COLOURS = 64  # more in a few masks are smeared colours, no table of classes
@@ -133,7 +134,7 @@ def _stored(path: Path) -> _Stored:
             )
         return _Stored("array", _counted(array), {})
     try:
-        opened = Image.open(path)
+        opened = Image.open(regular(path))
     except UnidentifiedImageError:  # such as a TIFF of 64 bits, which is read all the same
         return _Stored("grey", _counted(read_indices(path, MAX_PIXELS)), {})
     with opened as picture:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from segzoo.config import load_config
 from segzoo.data.value_range import shown as as_range
 from segzoo.errors import ConfigError
+from segzoo.files import replacing
 from segzoo.propose.evidence import Evidence
 from segzoo.propose.trial import FRACTION, mask_options
 
@@ -160,6 +162,25 @@ def propose(
         f"  schedule: {{name: poly, warmup_steps: {min(50, max(1, steps * epochs // 10))}, power: 0.9}}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def save(text: str, path: Path, found: Evidence) -> None:
+    """Write a proposed configuration; what `load_config` refuses of it is not left behind.
+
+    Raises:
+        ConfigError: it is refused; the message says what of.
+        StorageError: the file cannot be written.
+    """
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+        try:
+            load_config(temporary, ["name=proposed"])
+        except ConfigError as error:
+            seen = found.root / found.mask_dir
+            raise ConfigError(
+                f"What was found in {seen} ({found.why}) makes no configuration that can be used, so none was written: "
+                f"{str(error).replace(str(temporary), str(path))}"
+            ) from None
 
 
 def _crop(found: Evidence) -> tuple[int, int]:

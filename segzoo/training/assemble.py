@@ -15,7 +15,7 @@ from segzoo import data, losses
 from segzoo.backend import dtype_policy
 from segzoo.config import Config, FolderData
 from segzoo.data import Source
-from segzoo.data.sources import Size
+from segzoo.data.sources import Size, may_give_float
 from segzoo.errors import DataError
 from segzoo.metrics import ConfusionMatrix, MultilabelCounts
 from segzoo.model import LOGITS, PRESENCE, build_model
@@ -316,15 +316,21 @@ def train_batches(config: Config, source: Source, rows: range | None = None, los
     """
     section = config.data
     factors = _factors(config, source)
+    image_type = np.float32 if may_give_float(source) else None  # TensorFlow takes one type for all batches
     if section.disk_cache is not None:
         source = data.DiskCachedSource(source, section.disk_cache.folder, section.disk_cache.max_mb * 2**20)
     if section.cache_mb:
         source = data.CachedSource(source, section.cache_mb * 2**20)
-    return _augmented(config, source, factors, rows, loss)
+    return _augmented(config, source, factors, rows, image_type, loss)
 
 
 def _augmented(
-    config: Config, source: Source, factors: np.ndarray | None, rows: range | None = None, loss: Any = None
+    config: Config,
+    source: Source,
+    factors: np.ndarray | None,
+    rows: range | None = None,
+    image_type: type[np.generic] | None = None,
+    loss: Any = None,
 ) -> data.TrainBatches:
     section = config.data
     augmentation = data.Augmentation(section.augment, section.ignore_index) if section.augment else None
@@ -339,6 +345,7 @@ def _augmented(
         factors=factors,
         rows=rows,
         batch_transforms=_batch_transforms(config),
+        image_type=image_type,
     )
 
 

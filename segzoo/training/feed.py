@@ -11,6 +11,7 @@ import numpy as np
 
 from segzoo.data.pipeline import check_size, size_of_all
 from segzoo.data.sources import Size
+from segzoo.errors import DataError
 from segzoo.model import LOGITS
 
 Batch = tuple[np.ndarray, Any]  # images, and targets or a dict of them
@@ -103,11 +104,12 @@ class Feed:
             reader = self._guarded(0)
             (images, targets), (others, _) = next(reader), next(reader)
             reader.close()
+            image_type = np.result_type(images, others).name
             self._size = None if self._may_vary else size_of_all(images.shape[1:3], others.shape[1:3])
             size = self._size or (None, None)
             count = None if self._may_vary else len(images)
             self._shape = (count, *size, images.shape[3])
-            self._image_type = images.dtype.name
+            self._image_type = image_type
             self._targets = {
                 # Maps have the size of the images, which may vary, and rows of numbers their own.
                 name: (
@@ -118,11 +120,21 @@ class Feed:
             }
         return self._targets
 
+    def _as_first(self, images: np.ndarray) -> np.ndarray:
+        """Return images in the number type that TensorFlow was told of; DataError where that does not hold them."""
+        told = np.dtype(self._image_type) if self._image_type else images.dtype
+        if not np.can_cast(images.dtype, told):
+            raise DataError(
+                f"The images of the first training batches are {told}, those of a later one {images.dtype}. Give all "
+                "images one number type; a TIFF of floating-point numbers must be called .tif or .tiff."
+            )
+        return images.astype(told, copy=False)
+
     def _guarded(self, step: int) -> Generator[Batch, None, None]:
         try:
             for images, targets in self._batches(step):
                 check_size(self._size, images.shape[1:3])
-                yield images, _by_output(targets)
+                yield self._as_first(images), _by_output(targets)
         except Exception as error:
             # TensorFlow would turn it into a wall of text; the loop raises the original instead.
             self.error = error

@@ -30,6 +30,8 @@ from segzoo.training.start import Start
 from segzoo.weights import WeightsWarning
 
 # A loss so many times the lowest one is divergence; as in fastai.
+_FEWEST, _MOST = 10, 10_000  # updates; smoothing takes time and memory with their square
+_HIGHEST = 1e6  # learning rate
 _DIVERGED = 4.0
 _MEMORY = 0.9
 # The curve is smoothed over a standard deviation of this part of it.
@@ -108,17 +110,18 @@ def find_learning_rate(config: Config, *, start: float = 1e-6, end: float = 1.0,
     Args:
         config: the resolved configuration.
         start: first learning rate.
-        end: last learning rate.
-        updates: how many rates are tried, at least 10.
+        end: last learning rate, at most a million.
+        updates: how many rates are tried, 10 to 10,000.
 
     Raises:
         RunError: values that make no ramp, or a loss that is not finite from the start.
         DataError: samples that cannot be used.
         WeightsError: weights that cannot be had.
     """
-    if not 0 < start < end or updates < 10:
+    if not 0 < start < end <= _HIGHEST or not _FEWEST <= updates <= _MOST:
         raise RunError(
-            f"The finder needs 0 < start < end and 10 updates or more, got {start:g}, {end:g} and {updates}."
+            f"The finder needs 0 < start < end <= {_HIGHEST:,.0f} and {_FEWEST} to {_MOST:,} updates, got {start:g}, "
+            f"{end:g} and {updates:,}."
         )
     start_backend()
     refuse_what_cannot_fit(config, on_processor=device_bytes() is None)

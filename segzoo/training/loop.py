@@ -180,9 +180,12 @@ class _Training:
             try:
                 return epochs.run(batches.batches, progress, self.stored)
             except StorageError as error:
+                kept, then = "The state that was saved last is intact", "to go on from it"
+                if not self._holds_state():
+                    kept, then = "No state was saved yet", "to start anew"
                 raise RunError(
-                    f"{error} Training stopped after step {progress.step}. The state that was saved last is intact: "
-                    "make room, or the folder writable, and give the same command again to go on from it."
+                    f"{error} Training stopped after step {progress.step}. {kept}: make room, or the folder writable, "
+                    f"and give the same command again {then}."
                 ) from error
 
     def _holds_state(self) -> bool:

@@ -9,9 +9,12 @@ import numpy as np
 from segzoo.config import Config
 from segzoo.data import Sample
 from segzoo.data.batch_transforms import hard
+from segzoo.errors import DataError
 from segzoo.inference.pictures import sample_sheet
 from segzoo.training import assemble
 from segzoo.training.evaluation import evenly_spaced
+
+_MOST = 1000  # pictures on a sheet, which has to fit into memory as a whole
 
 
 def preview(config: Config, path: Path, count: int = 6, variants: int = 3) -> None:
@@ -26,9 +29,14 @@ def preview(config: Config, path: Path, count: int = 6, variants: int = 3) -> No
         variants: how often each is augmented, 1 or more; the seeds are those of the first epochs of a training.
 
     Raises:
-        DataError: samples that cannot be used.
+        DataError: samples that cannot be used, or more than 1,000 pictures.
     """
     source = assemble.build_source(config, "train")
+    if (pictures := min(count, len(source)) * (1 + variants)) > _MOST:
+        raise DataError(
+            f"A sheet of {min(count, len(source)):,} samples, each as stored and augmented {variants:,} times, has "
+            f"{pictures:,} pictures, and at most {_MOST:,} are drawn. Lower count or variants."
+        )
     batches = assemble.train_batches(config, source)
     chosen = evenly_spaced(source.ids, count)
     indices = [place for place, name in enumerate(source.ids) if name in chosen]

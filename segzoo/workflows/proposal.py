@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segzoo.errors import SegzooError
-from segzoo.files import check_file, replacing
+from segzoo.files import check_file
 
 if TYPE_CHECKING:
     from segzoo.propose import Evidence
@@ -65,8 +65,7 @@ def init(
         >>> proposal = segzoo.init("photos", "masks", "my_data.yaml")
         >>> proposal.found.remarks
     """
-    from segzoo.config import load_config
-    from segzoo.propose import class_names, look, look_at_names, propose, try_out
+    from segzoo.propose import class_names, look, look_at_names, propose, save, try_out
 
     out, images, masks = Path(out), Path(images), Path(masks)
     if out.suffix not in (".yaml", ".yml"):
@@ -79,7 +78,5 @@ def init(
     if names is None or len(names) == found.classes:
         try_out(found, names or class_names(found)[0], group)
     text = propose(found, names, group=group).replace("THIS_FILE", str(out))
-    with replacing(out) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-        load_config(temporary, ["name=proposed"])  # what it refuses is not left behind
+    save(text, out, found)
     return Proposal(out, found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import unicodedata
 from pathlib import Path
 
@@ -116,6 +117,18 @@ def test_the_same_name_in_two_folders_of_a_star(tmp_path) -> None:
     refusal, errors = both_verdicts(tmp_path, image_dir="*/images", mask_dir="*/masks")
     assert "have the same stem, so one image is ambiguous" in refusal
     assert [kind for kind, _ in errors].count("same_stem") == 6
+
+
+@pytest.mark.parametrize("hidden", [".ipynb_checkpoints", ".site9"])
+def test_a_star_stands_for_no_hidden_folder(tmp_path, hidden: str) -> None:
+    write(tmp_path / "train", split="a")
+    shutil.copytree(tmp_path / "train" / "a", tmp_path / "train" / hidden)
+    for kind in ("images", "masks"):
+        (tmp_path / "train" / hidden / kind / "2.png").rename(tmp_path / "train" / hidden / kind / "9.png")
+    stars = {"image_dir": "*/images", "mask_dir": "*/masks"}
+    assert source(tmp_path, **stars).ids == source(tmp_path, strict=False, **stars).ids == ["0", "1", "2"]
+    named = {"image_dir": f"{hidden}/image*", "mask_dir": f"{hidden}/mask*"}
+    assert source(tmp_path, **named).ids == ["0", "1", "9"]
 
 
 def test_files_of_other_endings_are_named(tmp_path) -> None:

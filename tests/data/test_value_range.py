@@ -146,3 +146,22 @@ def test_training_says_it(twelve_bits, monkeypatch, capsys, small_network):
     )
     train(load_config(twelve_bits / "run.yaml"))
     assert "Networks take 0 to 255: set data.value_range: [0, 4095]." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_values_that_are_no_numbers_are_passed_over(wrong, tmp_path):
+    """Missing values are often NaN: the range is that of the others."""
+    image = RNG.random((20, 30), np.float32)
+    image[:5] = wrong
+    Image.fromarray(image).save(tmp_path / "some.tif")
+    Image.fromarray(np.full((20, 30), wrong, np.float32)).save(tmp_path / "all.tif")
+    assert suggested_range([tmp_path / "some.tif", tmp_path / "all.tif"]).range == (0, 1)
+    assert suggested_range([tmp_path / "all.tif"]) is None
+
+
+def test_numbers_beyond_float32_are_for_the_reader_to_refuse(tmp_path):
+    np.save(tmp_path / "far.npy", np.tile([-1.7e308, 1.7e308], (20, 15)))
+    assert suggested_range([tmp_path / "far.npy"]) is None
+    np.save(tmp_path / "near.npy", np.linspace(-3e38, 3e38, 600).reshape(20, 30))
+    low, high = suggested_range([tmp_path / "near.npy"]).range
+    assert low == pytest.approx(-3e38, rel=0.1) and high == pytest.approx(3e38, rel=0.1)

@@ -132,6 +132,9 @@ def test_wrong_arguments(model, tmp_path):
         export_model(model, tmp_path, "litert", "logit")
     with pytest.raises(SegzooError, match="32 x 32"):
         export_model(model, tmp_path, "litert", image_size=(16, 64))
+    for size in ((0, 0), (64, 8193), (1_000_000, 1_000_000)):
+        with pytest.raises(SegzooError, match=f"at most 8192 x 8192, got {size[0]} x {size[1]}"):
+            export_model(model, tmp_path, "litert", image_size=size)
     with pytest.raises(SegzooError, match=r"keras\.Model"):
         export_model("unet", tmp_path, "litert")
     dense = keras.Sequential([keras.Input((5,)), keras.layers.Dense(2)])

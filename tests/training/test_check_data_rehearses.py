@@ -1,10 +1,10 @@
 """`segzoo check-data` ends with exit code 1 where a run stops at its data, and with 0 where it does not.
 
 test_check_agrees_with_training.py plants faults into files. Here they lie in what a configuration makes of sound files:
-augmentation, sizes in batches, class weights, lists, tables, groups, folds: 70 faults, and 23 cases that are none. The
-check's side is the command. Training's side is all that `train` does with data: sources, counts, the loss, an epoch of
-batches as `fit` gets them, and the evaluation of the validation and, as `segzoo evaluate` does, the test split; without
-a network, which costs seconds.
+augmentation, sizes in batches, class weights, lists, tables, groups, folds, number types: 77 faults, and 40 cases that
+are none. The check's side is the command. Training's side is all that `train` does with data: sources, counts, the
+loss, an epoch of batches as `fit` gets them, and the evaluation of the validation and, as `segzoo evaluate` does, the
+test split; without a network, which costs seconds.
 """
 
 from __future__ import annotations
@@ -125,6 +125,32 @@ def no_object(home: Path) -> None:
     for path in (home / "set").glob("*/masks/*.png"):
         np.save(path.with_suffix(".npy"), np.zeros((*SIZE, 2), np.uint8))
         path.unlink()
+
+
+def stored(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
+    """Store what a function makes of an image of `set` as an array of its own number type, or as TIFF."""
+
+    def plant(home: Path) -> None:
+        path = home / "set" / name.partition(".")[0].rstrip("0123456789") / "images" / name
+        pixels = change(np.asarray(Image.open(path.with_suffix(".png"))))
+        path.with_suffix(".png").unlink()
+        if path.suffix == ".tif":
+            Image.fromarray(pixels).save(path)
+        else:
+            (np.save if path.suffix == ".npy" else np.savez)(path, pixels)
+
+    return plant
+
+
+def hole(value: float) -> Callable[[np.ndarray], np.ndarray]:
+    """Grey images of floating-point numbers with a value of their own in one place."""
+
+    def change(pixels: np.ndarray) -> np.ndarray:
+        grey = pixels[..., 0].astype(np.float32)
+        grey[2, 3] = value
+        return grey
+
+    return change
 
 
 def one_sample(home: Path) -> None:
@@ -304,8 +330,22 @@ TABLES = {
     "no folder of the test split": Case(("data.test_split=exam",), words=("exam",)),
     "no image in the folder": Case((), lambda home: shutil.rmtree(home / "set/val/images"), ("val/images",)),
 }
+NUMBERS = {
+    f"{value} in a {suffix}": Case((), stored(f"train1{suffix}", hole(value)), (f"train1{suffix}", "x 3, y 2"))
+    for value in (np.nan, np.inf)
+    for suffix in (".tif", ".npy", ".npz")
+} | {
+    "float64 beyond float32": Case((), stored("train1.npz", lambda image: image * 1e300), ("train1.npz", "infinite")),
+}
 NAMES = {"broken file whose name is no UTF-8": Case((), bytes_name_of_nothing, ("val0",))}
-KINDS = {"augmentation": AUGMENTATION, "batches": BATCHES, "counts": COUNTS, "lists": LISTS, "tables": TABLES}
+KINDS = {
+    "augmentation": AUGMENTATION,
+    "batches": BATCHES,
+    "counts": COUNTS,
+    "lists": LISTS,
+    "tables": TABLES,
+    "numbers": NUMBERS,
+}
 FAULTS = {f"{kind}: {name}": case for kind, cases in {**KINDS, "names": NAMES}.items() for name, case in cases.items()}
 
 SOUND = {
@@ -331,6 +371,13 @@ SOUND = {
     "groups of a table": Case((POOL, "data.split={fraction: 0.5, csv: all.csv, group: patient}"), table(ROWS)),
     "fold": Case((POOL, "data.split={fold: {index: 1, of: 3}, stratify: true, test_fraction: 0.3}")),
 }
+
+
+for _type in ("int64", "uint64", "int16", "float16", "bool"):  # beside images of uint8, in either split
+    for _place in ("train1.npz", "train3.npy", "val1.npz"):
+        SOUND[f"{_place} of {_type}"] = Case((), stored(_place, lambda image, to=_type: image.astype(to)))
+SOUND["train1.tif of float32"] = Case((), stored("train1.tif", lambda image: image[..., 0].astype(np.float32)))
+SOUND["a negative number"] = Case((), stored("train2.npy", lambda image: image.astype(np.int16) - 300))
 
 
 def absolute_pairs(home: Path) -> None:

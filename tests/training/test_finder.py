@@ -71,3 +71,12 @@ def test_losses_are_those_of_single_updates(tmp_path, small_network):
     np.testing.assert_allclose(finding.losses, finding.losses[0], rtol=0.05)
     with pytest.raises(RunError, match="0 < start < end"):
         find_learning_rate(config, start=1.0, end=0.1)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"end": math.inf}, {"end": math.nan}, {"start": math.nan}, {"end": 1e300}, {"updates": 10**12}, {"updates": 9}],
+)
+def test_ramps_that_cannot_be_tried_are_refused_at_once(given):
+    with pytest.raises(RunError, match=r"0 < start < end <= 1,000,000 and 10 to 10,000 updates"):
+        find_learning_rate(None, **given)

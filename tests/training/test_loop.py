@@ -225,6 +225,25 @@ def test_a_disk_that_refuses_to_drop_the_state_is_told_of_and_the_run_is_finishe
     assert train(config("training.epochs=1"), resume=True, console=console).best_epoch == 1
 
 
+@pytest.mark.parametrize(
+    ("from_save", "said"),
+    [(1, r"No state was saved yet: .* to start anew\."), (2, r"saved last is intact: .* to go on from it\.")],
+)
+def test_a_full_disk_is_told_with_what_there_is_to_go_on_from(from_save, said, config, console, monkeypatch):
+    saves = []
+
+    def refuse(name, path):
+        saves.extend([path] if (name, path.name) == ("write", "state.npz") else [])
+        if len(saves) >= from_save:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "fault", refuse)
+    with pytest.raises(RunError, match=rf"No space left on device\. Training stopped after step \d+\. .*{said}"):
+        train(config("training.epochs=2"), console=console)
+    monkeypatch.setattr(files, "fault", None)
+    assert train(config("training.epochs=2"), console=console).history[-1]["epoch"] == 2
+
+
 def test_overwrite_leaves_a_folder_alone_that_is_no_run(config, console, tmp_path):
     precious = tmp_path / "runs" / "tiny" / "thesis.txt"
     precious.parent.mkdir(parents=True)

@@ -1,7 +1,11 @@
 import cv2
 import numpy as np
+import pytest
 
 from segzoo.cli import main
+from segzoo.config import load_config
+from segzoo.errors import DataError
+from segzoo.training.preview import preview
 
 
 def test_preview_draws_a_row_for_each_sample(tmp_path, monkeypatch, capsys):
@@ -17,3 +21,12 @@ def test_preview_draws_a_row_for_each_sample(tmp_path, monkeypatch, capsys):
     assert sheet.shape[0] > 2 * 300
     assert len(np.unique(sheet.reshape(-1, 3), axis=0)) > 1000
     assert "preview.png" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("count", "variants"), [(5, 10**9), (5, 200), (10**12, 10**6)])
+def test_a_sheet_too_large_to_draw_is_refused(count, variants, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = load_config("unet_b0.yaml", ["data.size=[64, 64]", "data.train_count=5"])
+    with pytest.raises(DataError, match=rf"5 samples.* {5 * (1 + variants):,} pictures, and at most 1,000"):
+        preview(config, tmp_path / "a.png", count, variants)
+    assert not (tmp_path / "a.png").exists()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from segzoo.errors import DataError
+from segzoo.files import read_at_most
 
 # Both are far above what tools write; a file or a number beyond them would cost memory and minutes, or crash C code.
 _MOST_BYTES = 2**30
@@ -28,7 +29,7 @@ def read_json(path: Path, kind: str) -> dict[str, Any]:
     try:
         if (size := path.stat().st_size) > _MOST_BYTES:
             raise DataError(f"{path}: {size / 2**20:.0f} MiB is more than a {kind} of 1024 MiB. Split the file.")
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_at_most(path, _MOST_BYTES))
     except RecursionError as error:
         raise DataError(
             f"{path}: no {kind} (lists within lists, too deep to be read). Export the file again."
@@ -68,7 +69,8 @@ def identifier(value: Any) -> str | None:
 def whole(value: Any) -> int | None:
     """Return a number that is whole, also where it is written as text or with a point; None for all else."""
     if isinstance(value, str):
-        return int(value) if value.strip().isdecimal() and len(value) < 20 else None
+        digits = value.strip()
+        return int(digits) if digits.isascii() and digits.isdecimal() and len(digits) < 20 else None
     if isinstance(value, float):
         return int(value) if value.is_integer() else None
     return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -37,6 +37,7 @@ from segzoo.data.decoding import (
 from segzoo.data.headers import gif_frames, header, stated_size
 from segzoo.data.tiff import Page, Tiff, is_tiff, read_tiff
 from segzoo.errors import DataError
+from segzoo.files import regular
 
 # Samples of few bits are stretched to 0..255 when they are unpacked; dividing gives the stored indices back.
 GREY_STRETCH = {"L;1": 255, "L;2": 85, "L;4": 17}
@@ -220,7 +221,7 @@ def _decoding(path: Path) -> Iterator[bytes]:
     """Give the bytes of a mask's file; whatever their decoding raises becomes a DataError that names the file."""
     data = None
     try:
-        data = path.read_bytes()
+        data = regular(path).read_bytes()
         with unlimited():
             yield data
     except DataError:

@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
+from segzoo.config.document import MAX_BYTES, parse
 from segzoo.data.formats.contract import Labels, OneFile
 from segzoo.data.formats.pictures import alpha_of, load_picture
-from segzoo.errors import ConfigError, DataError
+from segzoo.errors import ConfigError, DataError, shortened
+from segzoo.files import read_text
 
 _SEARCHED = 300  # colours; the time to find a smaller table than one of all colours grows with the square of this
 _FORMS = "{sky: [128, 128, 128], road: [[128, 64, 128], [0, 0, 192]]}, or a list with one [r, g, b] per class"
@@ -110,34 +110,37 @@ def read_colors(path: Path) -> list[tuple[str, tuple[int, int, int]]]:
         ConfigError: the file is missing, or a line is no such entry.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path, MAX_BYTES)
+    except (OSError, ValueError) as error:
         raise ConfigError(f"masks.colors: {path} cannot be read ({error}).") from error
     if path.suffix.lower() in (".yaml", ".yml"):
-        try:
-            found = YAML(typ="safe", pure=True).load(text)
-        except YAMLError as error:
-            raise ConfigError(f"masks.colors: {path} is no YAML ({error}).") from error
+        found, _ = parse(text, lambda line: f"masks.colors: {path}:{line}")
         if not isinstance(found, Mapping):
             raise ConfigError(f"masks.colors: {path} must hold class names and colours, as {_FORMS}.")
-        return _as_table(found, None, str(path))
+        return [(name, _channels(color, f"masks.colors: {path}, {name}")) for name, color in _as_table(found, None, "")]
     table: list[tuple[str, tuple[int, int, int]]] = []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         # CamVid's own list has "64 128 64<tab>Animal", CVAT's of VOC "cat:64,0,0::"; CSVs have commas or semicolons,
         # and names may have spaces
-        line = re.sub(r"^([^:,;]+):([\d, ]+):.*$", r"\1,\2", line)
-        cells = next(csv.reader([line], delimiter=";" if ";" in line else ","))
+        line = re.sub(r"^([^:,;]+):([0-9, ]+):.*$", r"\1,\2", line)
+        try:
+            cells = next(csv.reader([line], delimiter=";" if ";" in line else ","))
+        except csv.Error as error:
+            raise ConfigError(f"masks.colors: {path}:{number}: {shortened(line)} is no CSV ({error}).") from error
         if len(cells) == 1:
             cells = re.split(r"\s+", line.strip(), maxsplit=3)
         cells = [cell.strip() for cell in cells if cell.strip()]
-        values = [int(cell) for cell in cells if cell.isdigit()]
-        names = [cell for cell in cells if not cell.isdigit()]
-        if len(names) == 1 and len(values) == 3:
-            table.append((names[0], (values[0], values[1], values[2])))
-        elif table or values:  # anything else before the first entry is a heading
-            raise ConfigError(f"masks.colors: {path}:{number}: {line!r} is not one name and three numbers.")
+        digits = [cell for cell in cells if cell.isascii() and cell.isdigit()]
+        names = [cell for cell in cells if cell not in digits]
+        if len(names) == 1 and len(digits) == 3:
+            if any(len(cell.lstrip("0")) > 3 for cell in digits):  # which int() may not even read
+                raise ConfigError(f"masks.colors: {path}:{number}: {shortened(line)} holds a number over 255.")
+            values = [int(cell.lstrip("0") or "0") for cell in digits]
+            table.append((names[0], _channels(values, f"masks.colors: {path}:{number}, {shortened(names[0])}")))
+        elif table or digits:  # anything else before the first entry is a heading
+            raise ConfigError(f"masks.colors: {path}:{number}: {shortened(line)} is not one name and three numbers.")
     if not table:
         raise ConfigError(f"masks.colors: {path} holds no line of a name and three numbers.")
     return table
@@ -147,7 +150,9 @@ def _as_table(colors: Any, labels: Labels | None, where: str) -> list[tuple[str,
     if isinstance(colors, Mapping):
         table = []
         for name, value in colors.items():
-            several = isinstance(value, Sequence) and value and isinstance(value[0], Sequence)
+            several = (
+                not isinstance(value, str) and isinstance(value, Sequence) and value and isinstance(value[0], Sequence)
+            )
             table += [(str(name), color) for color in (value if several else [value])]
         return table
     if labels is None or not isinstance(colors, Sequence) or len(colors) != len(labels.classes):
@@ -155,11 +160,18 @@ def _as_table(colors: Any, labels: Labels | None, where: str) -> list[tuple[str,
     return list(zip(labels.classes, colors, strict=True))
 
 
+def _channels(color: Any, where: str) -> tuple[int, int, int]:
+    """Return red, green and blue; ConfigError unless they are whole numbers of 0 to 255."""
+    numbers = isinstance(color, Sequence) and len(color) == 3
+    if not numbers or not all(type(value) is int and 0 <= value <= 255 for value in color):
+        shown = shortened(color) if isinstance(color, str) else shortened(str(color))[1:-1]
+        raise ConfigError(f"{where}: {shown} is no [red, green, blue] of 0 to 255.")
+    return (color[0], color[1], color[2])
+
+
 def _code(color: Any, where: str) -> int:
-    numbers = isinstance(color, Sequence) and len(color) == 3 and all(isinstance(value, int) for value in color)
-    if not numbers or not all(0 <= value <= 255 for value in color):
-        raise ConfigError(f"{where}: {color!r} is no [red, green, blue] of 0 to 255.")
-    return (color[0] << 16) | (color[1] << 8) | color[2]
+    red, green, blue = _channels(color, where)
+    return (red << 16) | (green << 8) | blue
 
 
 def _unknown_colors(place: Path, codes: np.ndarray, where: str) -> str:
