@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from typing import Any
 
 from segzoo.errors import SegzooError
 
@@ -44,21 +42,3 @@ def resolve(compat: str | None, imitate: str | None, stacklevel: int = 3) -> str
     if compat is not None and compat not in NAMES:
         raise SegzooError(f"compat must be {' or '.join(map(repr, NAMES))} or None, got {compat!r}.")
     return compat
-
-
-def legacy_model(section: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the `model` section that builds today what segzoo 0.1.0 built from `section`.
-
-    Options whose default is another one since are written out, and `imitate`, which left the decoder alone, becomes the
-    `compat` that does the same. For what lies in a run folder of 0.1.0; a recipe that is trained anew needs none of it.
-
-    Args:
-        section: the keys of `model` as 0.1.0 wrote them; it is not checked.
-    """
-    from segzoo.decoders import legacy_options
-
-    found = {key: value for key, value in section.items() if key != "imitate"}
-    found["options"] = {**legacy_options(section["decoder"]), **(section.get("options") or {})}
-    if section.get("imitate") is not None:
-        found["compat"] = SMP_0_1_0
-    return found

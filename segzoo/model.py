@@ -132,7 +132,7 @@ def build_model(
     read = decoder_class.levels(2 ** number(max(features)), tuple(sorted(features)), **options)
     try:
         layer = decoder_class(name="decoder", **options) if instance is None else instance
-            layer.assumed = assumed
+        layer.assumed = assumed
         decoded = layer({level: features[level] for level in read})
     except (ValueError, TypeError) as error:
         raise SegzooError(f"Decoder {decoder!r} cannot be built with {options}: {error}") from error

@@ -10,7 +10,7 @@ import pytest
 
 import segzoo
 from segzoo import backbones
-from segzoo.compat import legacy_model, resolve
+from segzoo.compat import resolve
 from segzoo.config import dump_config
 from segzoo.decoders import DECODERS, names
 from segzoo.errors import ConfigError, SegzooError
@@ -84,16 +84,3 @@ def test_efficientnet_pads_for_its_own_size(compat: str | None, expected: tuple[
     """A side of 45 is 22 after the stem there, which pads for an even size, and 23 in every other network."""
     backbone = backbones.create("efficientnet_b0", taps="output", levels=("P1",), weights="none", compat=compat)
     assert backbone(np.zeros((1, 45, 67, 3), "float32"))["P1"].shape[1:3] == expected
-
-
-def test_a_section_of_0_1_0_says_what_it_meant() -> None:
-    before = {"decoder": "unet", "backbone": "resnet18", "imitate": "smp", "options": {"attention": "scse"}}
-    assert legacy_model(before) == {
-        "decoder": "unet",
-        "backbone": "resnet18",
-        "compat": "smp-0.1.0",
-        "options": {"squeeze_activation": "swish", "attention": "scse"},
-    }
-    assert legacy_model({"decoder": "fpn", "imitate": None, "options": None}) == {"decoder": "fpn", "options": {}}
-    chosen = {"decoder": "pan", "options": {"pyramid_activation": "elu"}}
-    assert legacy_model(chosen)["options"] == {"pyramid_activation": "elu"}

@@ -15,10 +15,10 @@ from ruamel.yaml.comments import CommentedSeq
 from ruamel.yaml.representer import RoundTripRepresenter
 
 from segzoo.config import text_checks
-from segzoo.config.document import Document, read_document
 from segzoo.config.messages import config_error
 from segzoo.config.overrides import apply_overrides
 from segzoo.config.schema import Config
+from segzoo.document import Document, read_document
 from segzoo.errors import ConfigError, nearest, shortened
 from segzoo.files import expanded, replacing
 

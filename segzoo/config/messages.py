@@ -10,9 +10,9 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from segzoo.config.document import Document, KeyPath
 from segzoo.config.problems import ProblemAt, given
 from segzoo.config.schema import Config
+from segzoo.document import Document, KeyPath
 from segzoo.errors import ConfigError, nearest, shortened
 
 # Above this many, the valid keys of a section are not listed, only the nearest.

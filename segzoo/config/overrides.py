@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from segzoo.config.document import MAX_DEPTH, KeyPath, Place, parse
 from segzoo.config.problems import given
 from segzoo.config.schema import Config
+from segzoo.document import MAX_DEPTH, KeyPath, Place, parse
 from segzoo.errors import ConfigError, shortened
 
 

@@ -127,8 +127,8 @@ class Batched:
             "black: networks take 0..255 and scale it themselves. Give them so, or a model that takes what these are."
         )
 
-    def samples(self, step: int) -> list[Sample]:
-        """Return the images and masks of one step, to look at them again.
+    def samples(self, step: int, mixed: bool = True) -> list[Sample]:
+        """Return the images and masks of one step, to look at them again; `mixed` makes no difference here.
 
         Raises:
             DataError: it cannot be read again.

@@ -13,12 +13,15 @@ from segzoo.data import Sample, TrainBatches
 from segzoo.errors import SegzooError
 from segzoo.model import logits_only
 from segzoo.training import assemble
+from segzoo.training.batched import Batched
 
 _NAMED = 5  # samples that a message names
 _HUGE = 1e6  # pixel values beyond it are no picture's: networks take 0..255
 
 
-def explain(config: Config, network: keras.Model, loss: keras.losses.Loss, batches: TrainBatches, step: int) -> str:
+def explain(
+    config: Config, network: keras.Model, loss: keras.losses.Loss, batches: TrainBatches | Batched, step: int
+) -> str:
     """Sentences that name what made a step's loss, or the weights after it, not finite, each with its cure.
 
     The learning rate is blamed only where the batch and the loss on it are in order.
@@ -40,7 +43,7 @@ def explain(config: Config, network: keras.Model, loss: keras.losses.Loss, batch
     return " ".join(found or _suspicions(config, network, samples))
 
 
-def _odd_images(samples: Sequence[Sample], batches: TrainBatches) -> list[str]:
+def _odd_images(samples: Sequence[Sample], batches: TrainBatches | Batched) -> list[str]:
     """Images with values that no network can take."""
     floats = [sample for sample in samples if sample.image.dtype.kind == "f"]
     bad = {sample.id: int((~np.isfinite(sample.image)).sum()) for sample in floats}

@@ -34,6 +34,7 @@ from segzoo.training.state import NotFiniteError, restore_metrics, save_state
 
 if TYPE_CHECKING:
     from segzoo.data import EvalBatches
+    from segzoo.training.batched import Batched
 
 
 class Epochs:
@@ -48,7 +49,7 @@ class Epochs:
         trained: the network, compiled, and what moves with it.
         loss: of the logits, for the evaluation.
         steps: steps of an epoch.
-        val_batches: the validation split.
+        val_batches: the validation split, once in each iteration.
         console: where progress is shown.
         interrupts: signals that ask for a stop.
         pictured: ids of the validation samples in the sheet of predictions.
@@ -66,7 +67,7 @@ class Epochs:
         trained: Trained,
         loss: keras.losses.Loss,
         steps: int,
-        val_batches: EvalBatches,
+        val_batches: EvalBatches | Batched,
         console: Console,
         interrupts: Interrupts,
         *,

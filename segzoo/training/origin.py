@@ -49,8 +49,8 @@ def origin_of(
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """List what changed between two origins, as "training.epochs was 3 and is 5"; what may change is left out."""
-    both = ({"given": {}, **json.loads(json.dumps(origin))} for origin in (before, now))
-    found = _differences(*both, "")
+    then, today = ({"given": {}, **json.loads(json.dumps(origin))} for origin in (before, now))
+    found = _differences(then, today, "")
     return sorted(f"{key.removeprefix('config.')} {text}" for key, text in found if not _is_free(key))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from segzoo.config import load_config
-from segzoo.config.document import MAX_BYTES, parse
+from segzoo.document import MAX_BYTES, parse
 from segzoo.errors import ConfigError
 
 MINIMAL = (Path(__file__).parent / "minimal.yaml").read_text()  # seven lines, so what is added starts in line 8

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from segzoo.config import Config, dump_config, load_config
-from segzoo.config.document import parse
 from segzoo.config.messages import _all_paths
+from segzoo.document import parse
 from segzoo.errors import ConfigError, SegzooError
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-from segzoo.config.document import MAX_BYTES, parse
 from segzoo.data.formats.contract import Labels, OneFile
 from segzoo.data.formats.pictures import alpha_of, load_picture
+from segzoo.document import MAX_BYTES, parse
 from segzoo.errors import ConfigError, DataError, shortened
 from segzoo.files import read_text
 
