@@ -382,9 +382,8 @@ def _say_what_is_trained(
         f"{_amount(sources['train'], 'training')} and {_amount(sources['val'], 'validation')}, {steps} steps an epoch, "
         f"{'with' if network.jit_compile else 'without'} XLA. {network.weights_report}",
     )
-    for remark in dict.fromkeys(
-        remark for source in sources.values() if not isinstance(source, Batched) for remark in remarks(source)
-    ):
+    samples = [source for source in sources.values() if not isinstance(source, Batched)]
+    for remark in dict.fromkeys(remark for source in samples for remark in remarks(source)):
         say(console, f"Note: {remark}")
     say(console, f"Device: {device_name()}")
     for note in (idle_card_note(), *short_run_notes(config, network, steps)):
