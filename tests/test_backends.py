@@ -29,10 +29,12 @@ def smallest_of_families() -> list[str]:
     return sorted(smallest.values(), key=lambda name: BACKBONES[name].package == "keras-cv")
 
 
-# Every decoder on five convolutions, and a network of each kind: dilated, with squeeze-and-excitation, with layer
-# normalization, with attention. The marker `zoo` adds the smallest network of every family.
-PAIRS = [f"{decoder}+small" for decoder in DECODERS]
-PAIRS += ["deeplabv3plus+resnet18", "linknet+mobilenetv3_small", "linknet+convnext_tiny", "linknet+hub_mit_b0"]
+# By default the decoders with layers of their own (attention, pyramids of pooled and of dilated maps), and a dilated
+# network, also in training. The marker `nightly` has every decoder on five convolutions and a network of each kind:
+# with squeeze-and-excitation, layer normalization, attention; `zoo` has the smallest network of every family.
+FEW = ["manet+small", "pan+small", "upernet+small", "deeplabv3plus+resnet18"]
+KINDS = [f"{decoder}+small" for decoder in DECODERS]
+KINDS += ["linknet+mobilenetv3_small", "linknet+convnext_tiny", "linknet+hub_mit_b0"]
 
 # Each backend runs in a process of its own, since Keras binds to one when it is imported; the others are hidden from
 # it, so that nothing leans on TensorFlow by accident. The first process writes the weights, the others read them.
@@ -77,7 +79,8 @@ for pair in pairs:
         assert len(report.loaded) == len(model.weights) and not report.skipped, report
     else:
         save_file(model, path)
-    results[pair] = model.predict_on_batch(images)  # compiled as a whole, which JAX does faster than layer by layer
+    # JAX compiles the whole faster than layer by layer; tracing costs TensorFlow more than it saves.
+    results[pair] = model.predict_on_batch(images) if backend == "jax" else model(images, training=False)
     if pair == "deeplabv3plus+resnet18":  # batch normalisation in training, the pooled branch of one image too
         results["trained on two"] = model(images, training=True)
         results["trained on one"] = model(images[:1], training=True)
@@ -87,13 +90,21 @@ np.savez(folder / f"{backend}.npz", **{key: keras.ops.convert_to_numpy(value) fo
 """
 
 
-@pytest.fixture(scope="module", params=["kinds", pytest.param("families", marks=pytest.mark.zoo)])
+@pytest.fixture(
+    scope="module",
+    params=[
+        "few",
+        pytest.param("kinds", marks=pytest.mark.nightly),
+        pytest.param("families", marks=pytest.mark.zoo),
+    ],
+)
 def reference(request, tmp_path_factory) -> tuple[Path, str, list[str]]:
     """Folder and name of the first installed backend, after it has run these networks."""
     if len(INSTALLED) < 2:
         pytest.skip(f"compares backends, and only {', '.join(INSTALLED) or 'none'} is installed")
     folder = tmp_path_factory.mktemp("backends")
-    pairs = PAIRS if request.param == "kinds" else [f"linknet+{name}" for name in smallest_of_families()]
+    families = [f"linknet+{name}" for name in smallest_of_families()]
+    pairs = {"few": FEW, "kinds": KINDS, "families": families}[request.param]
     run(INSTALLED[0], folder, pairs)
     return folder, INSTALLED[0], pairs
 

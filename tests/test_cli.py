@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +28,19 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Where the first test that asks for a run leaves it for the others."""
+    return tmp_path_factory.mktemp("finished") / "tiny"
+
+
 @pytest.fixture
-def run(here, small_network, capsys):
-    """A finished run of the small network."""
-    main_quietly("train", "--config", "tiny.yaml")
+def run(here, finished, small_network, capsys):
+    """A finished run of the small network, a copy of the test's own."""
+    if not finished.exists():
+        main_quietly("train", "--config", "tiny.yaml")
+        shutil.copytree(here / "runs" / "tiny", finished)
+    shutil.copytree(finished, here / "runs" / "tiny", dirs_exist_ok=True)
     capsys.readouterr()
     return here / "runs" / "tiny"
 

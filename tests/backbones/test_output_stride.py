@@ -42,7 +42,7 @@ def network(shake) -> Callable[..., keras.Model]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(("output_stride", "deepest"), [(16, "P4"), (8, "P3")])
+@pytest.mark.parametrize(("output_stride", "deepest"), [(16, "P4"), pytest.param(8, "P3", marks=pytest.mark.nightly)])
 def test_levels_end_at_the_output_stride(
     name: str, output_stride: int, deepest: str, network, pixels, installed
 ) -> None:
@@ -74,8 +74,16 @@ def test_dilation_replaces_strides_and_changes_no_weight(name: str, output_strid
     assert stride == 32
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("output_stride", [16, 8])
+@pytest.mark.parametrize(
+    ("name", "output_stride"),
+    [
+        pytest.param(
+            name, stride, marks=() if stride == 16 or name in (*EFFICIENTNETS, "resnet50") else pytest.mark.nightly
+        )
+        for stride in (16, 8)
+        for name in NAMES
+    ],
+)
 def test_subsampled_dilated_features_are_the_strided_ones(
     name: str, output_stride: int, network, pixels, installed
 ) -> None:

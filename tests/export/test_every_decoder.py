@@ -14,6 +14,9 @@ from segzoo.model import build_model
 EVERY_FORMAT = [("unet", None), ("fpn", "mobilenetv3_small")]
 ONNX = [(decoder, None) for decoder in DECODERS if decoder != "unet"] + [("deeplabv3plus", "efficientnet_b0")]
 CASES = [(pair, format) for pair in EVERY_FORMAT for format in FORMATS] + [(pair, "onnx") for pair in ONNX]
+NIGHTLY = {
+    (pair, format) for pair, format in CASES if pair[1] and (pair, format) != (("fpn", "mobilenetv3_small"), "onnx")
+}
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +31,17 @@ def zoo(request, shake):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("zoo", "format"), CASES, indirect=["zoo"], ids=[f"{'+'.join(filter(None, pair))}-{name}" for pair, name in CASES]
+    ("zoo", "format"),
+    [
+        pytest.param(
+            pair,
+            name,
+            id=f"{'+'.join(filter(None, pair))}-{name}",
+            marks=pytest.mark.nightly if (pair, name) in NIGHTLY else (),
+        )
+        for pair, name in CASES
+    ],
+    indirect=["zoo"],
 )
 def test_decoder_agrees_with_keras(zoo, tmp_path, require, format, record_property):
     require(*FORMATS[format].packages)

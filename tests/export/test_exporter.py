@@ -45,7 +45,9 @@ def test_export_agrees_with_keras_at_even_and_odd_sizes(model, tmp_path, require
     assert [path.name for path in report.path.parent.iterdir()] == [report.path.name]
 
 
-@pytest.mark.parametrize("format", ALL)
+@pytest.mark.parametrize(
+    "format", [pytest.param(name, marks=pytest.mark.nightly if name == "openvino" else ()) for name in ALL]
+)
 def test_class_maps_at_a_fixed_size(model, tmp_path, require, format):
     require(*FORMATS[format].packages)
     report = export_model(model, tmp_path, format, "classes", image_size=(45, 64))

@@ -1,6 +1,7 @@
 """What each format's file looks like to those who use it."""
 
 import numpy as np
+import pytest
 
 from segzoo.export import export_model
 
@@ -72,6 +73,7 @@ def test_onnx_of_a_fixed_size_resizes_to_whole_numbers_of_pixels(model, tmp_path
     assert [dimension.dim_value for dimension in returned.type.tensor_type.shape.dim] == [1, 45, 64, 3]
 
 
+@pytest.mark.nightly
 def test_openvino_keeps_float32_weights(model, tmp_path, require):
     require("openvino")
     report = export_model(model, tmp_path, "openvino")

@@ -33,6 +33,7 @@ training:
   save_every: 0
   optimizer: {learning_rate: 1e-2, clip_norm: 0.5}
   schedule: {name: poly, warmup_steps: 1}
+output: {pictures: 0}
 """
 
 

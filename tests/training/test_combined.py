@@ -14,7 +14,7 @@ from segzoo.training.origin import differences
 
 RECIPE = """
 name: tiny
-model: {decoder: fpn, backbone: resnet18, weights: none}
+model: {decoder: fpn, backbone: resnet18, weights: none, options: {depth: 2}}
 data: {source: generated, size: [32, 32], train_count: 8, val_count: 2, batch_size: 2, eval_batch_size: 2, workers: 0}
 training: {epochs: 1, optimizer: {learning_rate: 0.01}, schedule: {warmup_steps: 0}}
 output: {pictures: 0}
@@ -36,7 +36,7 @@ def run(tmp_path):
 
 @pytest.mark.slow
 def test_losses_of_several_outputs_go_on_within_an_epoch(run, eager, monkeypatch):
-    auxiliary = "model.auxiliary={P4: 0.4}"
+    auxiliary = "model.auxiliary={P2: 0.4}"
     whole = run("name=whole", auxiliary)
     after_step = epochs.Epochs.after_step
 

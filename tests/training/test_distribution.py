@@ -66,6 +66,7 @@ def together(task: str, folders: list[Path], status: int = 0) -> None:
             process.kill()
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_two_processes_train_as_one_and_resume_exactly(tmp_path: Path) -> None:
     pytest.importorskip("jax")

@@ -22,14 +22,15 @@ from segzoo.training.state import load_progress
 
 RECIPE = """
 name: tiny
-model: {decoder: fpn, backbone: resnet18, weights: none, options: {pyramid_channels: 32}}
+model: {decoder: fpn, backbone: resnet18, weights: none, options: {pyramid_channels: 32, depth: 2}}
 data: {source: generated, size: [32, 32], train_count: 8, val_count: 5, batch_size: 4, eval_batch_size: 4}
 training: {epochs: 3, schedule: {name: poly, warmup_steps: 1}}
+output: {pictures: 0}
 """
 
 
 @pytest.fixture
-def config(tmp_path, small_network):
+def config(tmp_path, small_network, eager):
     return recipe_loader(tmp_path)
 
 
@@ -51,7 +52,7 @@ def rows(folder):
 
 
 def test_a_run_leaves_all_that_the_contract_names(config, console, tmp_path):
-    result = train(config(), console=console)
+    result = train(config("output.pictures=4"), console=console)
     names = {path.name for path in result.folder.iterdir()}
     assert names == {
         "config.yaml", "environment.json", "log.jsonl", "sessions.jsonl", "metrics.csv", "state.npz",
@@ -116,7 +117,7 @@ def test_a_boundary_loss_trains_and_is_evaluated_on_distances_from_the_reader(co
     assert np.isfinite(float(row["loss"])) and np.isfinite(float(row["val_loss"]))
 
 
-def test_binary_mode_trains_one_sigmoid_and_counts_two_classes(tmp_path, console, small_network, monkeypatch):
+def test_binary_mode_trains_one_sigmoid_and_counts_two_classes(tmp_path, console, small_network, eager):
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
         for kind in ("images", "masks"):
@@ -285,20 +286,20 @@ def test_early_stopping_ends_the_run_and_says_so(config, console, tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_mixed_precision_trains_with_float32_weights(real_config, console, precision):
+def test_mixed_precision_trains_with_float32_weights(real_config, eager, console, precision):
     result = train(real_config(f"training.precision={precision}", "training.epochs=1"), console=console)
     assert math.isfinite(result.history[0]["loss"])
     assert {str(weight.dtype) for weight in result.model.trainable_variables} == {"float32"}
     assert keras.config.dtype_policy().name == "float32"  # the caller's policy is as it was
 
 
-def test_heads_for_the_training_alone_train_and_leave_a_plain_model(tmp_path, console, loaded_elsewhere):
+def test_heads_for_the_training_alone_train_and_leave_a_plain_model(tmp_path, eager, console, loaded_elsewhere):
     heads = (
         "model={decoder: unetplusplus, backbone: resnet18, weights: none, "
         "options: {depth: 3, deep_supervision: true}, auxiliary: {P2: 0.4}, classification: 0.2}"
     )
     load = recipe_loader(tmp_path)
-    result = train(load(heads, "training.epochs=2"), console=console)
+    result = train(load(heads, "training.epochs=1"), console=console)
     row = rows(result.folder)[-1]
     assert float(row["auxiliary_loss"]) > 0
     images = np.random.default_rng(0).uniform(0, 255, (1, 33, 47, 3)).astype("float32")
@@ -308,4 +309,4 @@ def test_heads_for_the_training_alone_train_and_leave_a_plain_model(tmp_path, co
     finished = loaded_elsewhere(result.folder / "model.keras", images)
     np.testing.assert_allclose(finished.output, logits, atol=1e-4)
     # The state holds the heads too: a run goes on as if it had not been stopped.
-    assert train(load(heads, "training.epochs=2"), resume=True, console=console).best_epoch == result.best_epoch
+    assert train(load(heads, "training.epochs=1"), resume=True, console=console).best_epoch == result.best_epoch

@@ -11,7 +11,7 @@ from segzoo.training import assemble, train
 
 RECIPE = """
 name: tiny
-model: {decoder: fpn, backbone: resnet18, weights: none, options: {pyramid_channels: 32}}
+model: {decoder: fpn, backbone: resnet18, weights: none, options: {pyramid_channels: 32, depth: 2}}
 data: {source: generated, size: [32, 32], train_count: 8, val_count: 4, batch_size: 2, eval_batch_size: 4}
 training: {epochs: 3, schedule: {name: poly, warmup_steps: 1}}
 output: {pictures: 0}
@@ -61,9 +61,9 @@ def test_a_batch_in_parts_trains_as_the_whole_batch(config, console, monkeypatch
     # Without BatchNorm and dropout, and with one number of labelled pixels in every sample, or the means differ.
     monkeypatch.setattr(GeneratedShapes, "__getitem__", everything_labelled(GeneratedShapes.__getitem__))
     same = (
-        "model.options={pyramid_channels: 32, normalization: group}", "model.batch_norm=frozen", "model.drop_path=0.0",
-        "model.options.dropout=0.0", "loss={cross_entropy: 1.0}", "training.epochs=1", "data.batch_size=4",
-        "training.optimizer={name: sgd, learning_rate: 0.05}", "training.schedule.warmup_steps=0",
+        "model.options={pyramid_channels: 32, depth: 2, normalization: group}", "model.batch_norm=frozen",
+        "model.drop_path=0.0", "model.options.dropout=0.0", "loss={cross_entropy: 1.0}", "training.epochs=1",
+        "data.batch_size=4", "training.optimizer={name: sgd, learning_rate: 0.05}", "training.schedule.warmup_steps=0",
     )  # fmt: skip
     whole = train(config(*same, "name=whole"), console=console)
     parts = train(config(*same, "name=parts", "data.batch_size=2", "training.accumulate=2"), console=console)

@@ -130,13 +130,13 @@ output: {keep_state: true, pictures: 0}
 
 
 @pytest.fixture
-def config(tmp_path, small_network):
+def config(tmp_path, small_network, eager):
     path = tmp_path / "tiny.yaml"
     path.write_text(RECIPE)
     return lambda *overrides: load_config(path, [f"output.root={tmp_path / 'runs'}", *overrides])
 
 
-@pytest.mark.parametrize("crash_after", [1, 2, 3])
+@pytest.mark.parametrize("crash_after", [2, *(pytest.param(epoch, marks=pytest.mark.nightly) for epoch in (1, 3))])
 def test_a_run_with_stages_resumes_to_the_same_bits(config, console, monkeypatch, crash_after):
     whole = train(config("name=whole", "training.early_stopping=null"), console=console)
     save, saves = epochs.save_state, []

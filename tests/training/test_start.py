@@ -14,7 +14,7 @@ from segzoo.training.start import Start
 
 RECIPE = """
 name: tiny
-model: {decoder: fpn, backbone: resnet18, weights: none}
+model: {decoder: fpn, backbone: resnet18, weights: none, options: {depth: 2}}
 data: {source: generated, size: [32, 32], train_count: 4, val_count: 2, batch_size: 4, eval_batch_size: 2}
 training: {epochs: 1}
 output: {pictures: 0}
@@ -89,7 +89,7 @@ def test_as_many_classes_of_other_names_give_a_new_head_too(config, first):
     assert "the classes there stand in another order" in str(network.weights_report)
 
 
-def test_a_run_goes_on_from_what_the_other_learnt_and_keeps_no_tie_to_it(config, folder, small_network):
+def test_a_run_goes_on_from_what_the_other_learnt_and_keeps_no_tie_to_it(config, folder, small_network, eager):
     with (folder / "second.txt").open("w") as stream:
         console = Console(file=stream, width=400)
         one = train(config("name=one"), console=console)
@@ -121,8 +121,8 @@ def test_what_cannot_be_started_from(config, first, folder):
     assert keras.config.dtype_policy().name == "float32"
 
 
-def test_the_recipe_for_few_images_trains_in_stages_from_another_run(tmp_path, small_network):
-    small = (f"output.root={tmp_path}", "data.size=[32,32]", "data.val_count=2", "output.pictures=0")
+def test_the_recipe_for_few_images_trains_in_stages_from_another_run(tmp_path, small_network, eager):
+    small = (f"output.root={tmp_path}", "data.workers=0", "data.size=[32,32]", "data.val_count=2", "output.pictures=0")
     with (tmp_path / "screen.txt").open("w") as stream:
         console = Console(file=stream, width=400)
         learnt = train(load_config("unet_b0", [*small, "data.train_count=8", "training.epochs=1"]), console=console)

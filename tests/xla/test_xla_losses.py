@@ -52,7 +52,15 @@ def value_and_gradient(loss, target: np.ndarray, logits: np.ndarray, jit: bool) 
 
 
 @pytest.mark.parametrize(
-    ("name", "mode", "options"), [*[(*case, {}) for case in CASES], *OPTIONS], ids=lambda part: str(part)[:30]
+    ("name", "mode", "options"),
+    [
+        *[
+            pytest.param(name, mode, {}, marks=() if mode == LOSSES[name].modes[0] else pytest.mark.xla)
+            for name, mode in CASES
+        ],
+        *[pytest.param(*case, marks=pytest.mark.xla) for case in OPTIONS],
+    ],
+    ids=lambda part: str(part)[:30],
 )
 def test_value_and_gradient_are_those_without_xla(name: str, mode: str, options: dict) -> None:
     loss = LOSSES[name](ignore_index=IGNORE, mode=mode, **options)

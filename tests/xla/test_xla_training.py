@@ -28,6 +28,7 @@ OPTIONS = {
     "rates by part": ["training.optimizer.lr_scale={head: 0.1}", "training.optimizer.name=sgd"],
     "class weights": ["loss={cross_entropy: {class_weights: balanced}, lovasz_softmax: 1.0, boundary: 0.1}"],
 }
+CI = {"accumulation", "float16"}
 
 
 @pytest.fixture
@@ -45,7 +46,9 @@ def run(tmp_path):
     return run
 
 
-@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize(
+    "options", [pytest.param(name, marks=() if name in CI else pytest.mark.xla) for name in OPTIONS]
+)
 def test_the_engine_trains_with_every_option(run, small_network, options: str) -> None:
     rows = run(*OPTIONS[options])
     assert len(rows) == 1
@@ -67,8 +70,10 @@ def test_the_engine_trains_a_whole_network(run, options: list[str]) -> None:
     assert np.isfinite([float(rows[0][name]) for name in ("loss", "val_loss")]).all()
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("accumulate", [1, pytest.param(2, marks=pytest.mark.xla)])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in ("adamw", "sgd") else pytest.mark.xla) for name in OPTIMIZERS]
+)
 def test_updates_of_every_optimizer_are_those_without_xla(name: str, accumulate: int) -> None:
     """AdamW's fused kernel among them; four steps, with decay, clipping and accumulation."""
     if keras.backend.backend() != "tensorflow":
