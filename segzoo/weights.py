@@ -20,8 +20,9 @@ import keras
 import numpy as np
 
 from segzoo import hdf5
-from segzoo.backbones import BACKBONES, reference
+from segzoo.backbones import reference
 from segzoo.backbones.contract import Variant
+from segzoo.backbones.table import BACKBONES
 from segzoo.compat import OF_0_1_0_CURE, SMP
 from segzoo.decoders.base import Decoder, explain, read_function
 from segzoo.errors import StorageError, WeightsError, unknown_name

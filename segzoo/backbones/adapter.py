@@ -9,8 +9,9 @@ from typing import Any
 
 import keras
 
-from segzoo.backbones import BACKBONES, reference
+from segzoo.backbones import reference
 from segzoo.backbones.contract import Pixels, Variant
+from segzoo.backbones.table import BACKBONES
 from segzoo.compat import SMP, SMP_0_1_0, resolve
 from segzoo.errors import SegzooError, unknown_name
 from segzoo.layers import (

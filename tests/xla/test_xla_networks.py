@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import segzoo
-from segzoo.backbones import _FAMILIES
+from segzoo.backbones.table import FAMILIES
 from segzoo.losses import create
 from segzoo.remat import RematModel
 
@@ -63,8 +63,8 @@ def two_steps(model: keras.Model, images: np.ndarray, rate: float = 0.01) -> Non
 
 
 def test_every_family_is_here() -> None:
-    assert set(SMALLEST) == set(_FAMILIES)
-    assert all(name in _FAMILIES[family] for family, name in SMALLEST.items())
+    assert set(SMALLEST) == set(FAMILIES)
+    assert all(name in FAMILIES[family] for family, name in SMALLEST.items())
 
 
 @pytest.mark.parametrize("family", SMALLEST)
