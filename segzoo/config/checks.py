@@ -6,15 +6,14 @@ decoder or a loss is given arguments of its own, because only then is its signat
 
 from __future__ import annotations
 
-import inspect
 import math
 import re
-import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from segzoo.arguments import arguments_of, types_of
 from segzoo.backend import start_backend
 from segzoo.compat import resolve
 from segzoo.config.problems import ProblemAt, given, not_among
@@ -22,7 +21,7 @@ from segzoo.errors import SegzooError, listed
 from segzoo.registry import Registry
 
 # What every Keras layer or loss takes, or what segzoo fills in from the rest of the configuration.
-_FILLED_IN = frozenset({"self", "name", "dtype", "trainable", "ignore_index", "mode", "num_classes", "reduction"})
+_FILLED_IN = frozenset({"name", "dtype", "trainable", "ignore_index", "mode", "num_classes", "reduction"})
 
 
 def decoder_name(name: str) -> str:
@@ -207,9 +206,8 @@ def tracker_arguments(tracking: Mapping[str, dict[str, Any] | None]) -> None:
     for tracker, settings in tracking.items():
         if not settings:
             continue
-        constructor = TRACKERS[tracker].__init__  # of a module that does not import the tracker's package yet
-        types = typing.get_type_hints(constructor)
-        known = [p.name for p in inspect.signature(constructor).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        constructor = TRACKERS[tracker]  # of a module that does not import the tracker's package yet
+        types, known = types_of(constructor), arguments_of(constructor, keyword_only=True)
         for name, value in settings.items():
             if name not in known:
                 raise ProblemAt((tracker, name), not_among(f"setting of the tracker {tracker}", name, known))
@@ -343,11 +341,7 @@ def one_class_weight_per_class(loss: Mapping[str, float | dict[str, Any]], class
 
 def _parameters(registry: Registry, name: str) -> list[str]:
     start_backend()  # before the class's module imports it, with all that TensorFlow then writes on the screen
-    cls = registry[name]
-    # Of __init__ and not of the class: Keras layers have a __new__ that hides their arguments.
-    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    parameters = inspect.signature(cls.__init__).parameters.values()
-    return [p.name for p in parameters if p.kind in kinds and p.name not in _FILLED_IN]
+    return arguments_of(registry[name], _FILLED_IN)
 
 
 def loss_term(value: object) -> object:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 import os
 import random
 import threading
@@ -14,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from segzoo.arguments import arguments_of, defaults_of, takes_any_name
 from segzoo.errors import ConfigError, DataError, unknown_name
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise the import asks a server for its newest version
@@ -244,17 +244,16 @@ def _instance(specification: Specification, ignore_index: int, where: str = "") 
     if issubclass(kind, A.BaseCompose):
         nested = [_instance(item, ignore_index) for item in arguments["transforms"]]
         return _construct(kind, {**arguments, "transforms": nested}, where)
-    parameters = inspect.signature(kind).parameters
-    if "ignore_values" in parameters:
+    defaults = defaults_of(kind)
+    if "ignore_values" in arguments_of(kind):
         arguments = {"ignore_values": [ignore_index], **arguments}
-    fill = parameters.get("fill_mask")
-    if fill is not None and fill.default is not None:  # None, in the dropout transforms, leaves the mask untouched
+    if defaults.get("fill_mask") is not None:  # None, in the dropout transforms, leaves the mask untouched
         arguments = {"fill_mask": ignore_index, **arguments}
         filled = arguments["fill_mask"]
         if issubclass(kind, _REMAPPED) and isinstance(filled, int | float):
             # OpenCV takes one number as that of the first channel, and 0 for the next three.
             arguments["fill_mask"] = (filled,) * 4
-    if any(parameter in parameters for parameter in ("strict", "kwargs")):
+    if "strict" in arguments_of(kind) or takes_any_name(kind):
         # Without it, albumentations turns some unusable values into a warning and all-default arguments.
         arguments = {**arguments, "strict": True}
     return _construct(kind, arguments, where)
@@ -295,14 +294,14 @@ def _constant(value: Any, where: str) -> Any:
 
 
 def _arguments(kind: type) -> list[str]:
-    return [name for name in inspect.signature(kind).parameters if name != "strict"]
+    return arguments_of(kind, {"strict"})
 
 
 def _known() -> dict[str, type]:
     """Return the albumentations transforms for images, and the compositions, by name."""
     if not _KNOWN:
         for name, kind in vars(A).items():
-            if not inspect.isclass(kind) or name in _LEFT_OUT or issubclass(kind, A.Transform3D):
+            if not isinstance(kind, type) or name in _LEFT_OUT or issubclass(kind, A.Transform3D):
                 continue
             if issubclass(kind, (A.BasicTransform, A.BaseCompose)):
                 _KNOWN[name] = kind

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
@@ -11,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from segzoo.arguments import defaults_of
 from segzoo.compat import OF_0_1_0_CURE
 from segzoo.errors import SegzooError, WeightsError
 from segzoo.hdf5 import FUNCTION
@@ -84,9 +84,7 @@ class Decoder(keras.layers.Layer):
         found: dict[str, Any] = {}
         for base in cls.__mro__[: cls.__mro__.index(Decoder) + 1]:
             if "__init__" in vars(base):
-                for parameter in inspect.signature(vars(base)["__init__"]).parameters.values():
-                    if parameter.default is not parameter.empty:
-                        found.setdefault(parameter.name, parameter.default)
+                found = {**defaults_of(vars(base)["__init__"]), **found}
         return found
 
     @classmethod

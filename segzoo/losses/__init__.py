@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from segzoo.arguments import arguments_of
 from segzoo.errors import ConfigError, unknown_name
 from segzoo.registry import Registry
 
@@ -122,7 +122,7 @@ def create(
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
             raise ConfigError(f"The weight of loss {name!r} must be a positive number, not {weight!r}.")
         cls = LOSSES[name]
-        known = set(inspect.signature(cls).parameters) - {"ignore_index", "mode", "name", "dtype"}
+        known = set(arguments_of(cls, {"ignore_index", "mode", "name", "dtype"}))
         for option in options:
             if option not in known:
                 raise unknown_name(f"option of loss {name!r}", option, known | {"weight"})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from segzoo.arguments import defaults_of
 from segzoo.errors import SegzooError
 from segzoo.optim import OPTIMIZERS
 from segzoo.optim.clipping import WholeClipping
@@ -215,8 +215,7 @@ def options(name: str) -> dict[str, Any]:
     for base in _named(name).__mro__:
         own = vars(base).get("__init__")
         if own is not None and not base.__module__.startswith("segzoo."):
-            parameters = inspect.signature(own).parameters.values()
-            return {p.name: p.default for p in parameters if p.name not in _FILLED_IN and p.default is not p.empty}
+            return defaults_of(own, _FILLED_IN)
     return {}
 
 

@@ -93,7 +93,7 @@ def test_top_level_values(problems, tail, line, key, words):
         ("schedule: {milestones: [0.5, 0.5]}", 8, "schedule.milestones.1", ["0.5 is not above 0.5"]),
         ("schedule: {milestones: [0.5, 30]}", 8, "schedule.milestones.1", ["below 1", "Fractions of the run"]),
         ("accumulate: 0", 8, "accumulate", ["at least 1"]),
-        ("early_stopping: {}", 8, "early_stopping.patience", ["missing", "mIoU"]),
+        ("early_stopping: {}", 8, "early_stopping.patience", ["missing", "monitor"]),
         ("early_stopping:\n    patience: 0", 9, "early_stopping.patience", ["at least 1"]),
         ("batchnorm_momentum: 1.0", 8, "batchnorm_momentum", ["auto or a number between 0 and 1", "1.0"]),
         ("batchnorm_momentum: avto", 8, "batchnorm_momentum", ["auto or a number", "'avto'"]),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from segzoo.arguments import arguments_of
 from segzoo.data.batch_transforms.contract import Batch, BatchTransform, hard, is_soft
 from segzoo.errors import ConfigError, DataError, SegzooError, unknown_name
 from segzoo.registry import Registry
@@ -32,7 +32,7 @@ __all__ = [
     "parsed",
 ]
 
-_FILLED_IN = frozenset({"self", "classes", "ignore_index", "mode"})  # by segzoo, from the rest of the configuration
+_FILLED_IN = frozenset({"classes", "ignore_index", "mode"})  # by segzoo, from the rest of the configuration
 _EXAMPLE = "Write `- cutmix` or `- mixup: {alpha: 0.2}`."
 
 
@@ -128,9 +128,7 @@ def create_batch_transform(
 
 def options_of(name: str) -> list[str]:
     """Return the names of a batch transform's own options."""
-    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    parameters = inspect.signature(BATCH_TRANSFORMS[name]).parameters.values()
-    return [p.name for p in parameters if p.kind in kinds and p.name not in _FILLED_IN]
+    return arguments_of(BATCH_TRANSFORMS[name], _FILLED_IN)
 
 
 def parsed(entry: Any) -> tuple[str, dict[str, Any]]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from segzoo.arguments import arguments_of
 from segzoo.data.formats.contract import FindsMasks, Labels, MaskFormat
 from segzoo.errors import ConfigError, unknown_name
 from segzoo.registry import Registry
@@ -52,7 +52,7 @@ def create_format(name: str, labels: Labels, **options: Any) -> MaskFormat:
     missing = options.pop("missing", None)
     if missing not in (None, "error", "background"):
         raise ConfigError(f"masks.missing must be background or error, got {missing!r}.")
-    known = [option for option in inspect.signature(kind).parameters if option != "labels"]
+    known = arguments_of(kind, {"labels"})
     for option in options:
         if option not in known:
             raise ConfigError(str(unknown_name(f"option of masks: {name}", option, [*known, "missing"])))

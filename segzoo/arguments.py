@@ -1,0 +1,51 @@
+"""Reading what a class or function takes by name: the one place that looks at signatures."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection
+from typing import Any, get_type_hints
+
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+def arguments_of(kind: Callable[..., Any], leave_out: Collection[str] = (), *, keyword_only: bool = False) -> list[str]:
+    """Return the names of the arguments of a class's constructor or of a function, in order.
+
+    Args:
+        kind: the class or function. Of a class `__init__` is read: Keras layers have a `__new__` that hides it.
+        leave_out: names that are not wanted; `self`, `*args` and `**kwargs` never are.
+        keyword_only: leave out what can also be given by place.
+    """
+    kinds = (inspect.Parameter.KEYWORD_ONLY,) if keyword_only else _BY_NAME
+    return [name for name, parameter in _parameters(kind).items() if parameter.kind in kinds and name not in leave_out]
+
+
+def defaults_of(kind: Callable[..., Any], leave_out: Collection[str] = ()) -> dict[str, Any]:
+    """Return the arguments that have a default, with it."""
+    found = {name: parameter.default for name, parameter in _parameters(kind).items()}
+    return {
+        name: default
+        for name, default in found.items()
+        if default is not inspect.Parameter.empty and name not in leave_out
+    }
+
+
+def takes_any_name(kind: Callable[..., Any]) -> bool:
+    """Return whether there is a `**kwargs`."""
+    found = inspect.signature(_function(kind)).parameters.values()
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in found)
+
+
+def types_of(kind: Callable[..., Any]) -> dict[str, Any]:
+    """Return the types that arguments are declared with."""
+    return get_type_hints(_function(kind))
+
+
+def _parameters(kind: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    found = inspect.signature(_function(kind)).parameters
+    return {name: parameter for name, parameter in found.items() if parameter.kind in _BY_NAME and name != "self"}
+
+
+def _function(kind: Callable[..., Any]) -> Callable[..., Any]:
+    return kind.__init__ if isinstance(kind, type) else kind  # type: ignore[misc]
