@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import io
+import logging
 import os
 import select
 import sys
@@ -17,12 +18,14 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, cast
 
 from rich.console import Console
 from rich.text import Text
 
 from segzoo.escaping import unbroken
+
+logger = logging.getLogger("segzoo")
 
 _MOST_WAITING = 2**20  # bytes kept for a reader that is away; what comes later is left out
 
@@ -35,13 +38,43 @@ def new_console() -> Console:
     return made
 
 
+class LogConsole(Console):
+    """A console for library use, where nobody asked for output: what would be printed goes to the logger "segzoo".
+
+    `logging.basicConfig(level="INFO", format="%(message)s")` shows it; without, only warnings are.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(file=cast(TextIO, _LogLines()), width=120, color_system=None)
+
+
+class _LogLines(io.TextIOBase):
+    """Passes lines of text to the logger."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._begun = ""
+
+    def write(self, text: str) -> int:
+        *lines, self._begun = (self._begun + text).split("\n")
+        for line in lines:
+            logger.info(line)
+        return len(text)
+
+
 def say(where: Console, text: str) -> None:
     """Print plain text, of one line or several: nothing in it is markup, and a terminal wraps it."""
+    if isinstance(where, LogConsole):
+        logger.info(text)
+        return
     where.print(Text(unbroken(text)), soft_wrap=True)
 
 
 def warn(where: Console, text: str) -> None:
     """Print plain text as a warning."""
+    if isinstance(where, LogConsole):
+        logger.warning(text)
+        return
     where.print(Text.assemble(("Warning:", "yellow"), " ", unbroken(text)), soft_wrap=True)
 
 

@@ -357,3 +357,20 @@ def test_a_backend_that_is_not_installed_names_those_that_are(monkeypatch):
     monkeypatch.setattr(backend.importlib.util, "find_spec", lambda name: None if name == "jax" else object())
     with pytest.raises(MissingPackageError, match=r"pip install jax.*tensorflow, torch.*KERAS_BACKEND=tensorflow"):
         backend.check_backend()
+
+
+def test_library_use_tells_the_logger_and_prints_nothing(capsys, caplog) -> None:
+    from rich.table import Table
+
+    from segzoo.terminal import LogConsole, say, warn
+
+    console = LogConsole()
+    table = Table("class", "IoU")
+    table.add_row("cat", "0.5")
+    with caplog.at_level("INFO", logger="segzoo"):
+        say(console, "epoch 1/2 [bold]")
+        warn(console, "too short")
+        console.print(table)
+    assert capsys.readouterr() == ("", "")
+    assert caplog.record_tuples[:2] == [("segzoo", 20, "epoch 1/2 [bold]"), ("segzoo", 30, "too short")]
+    assert any("cat" in text and "0.5" in text for _, _, text in caplog.record_tuples[2:])

@@ -23,7 +23,7 @@ from segzoo.data.value_range import suggested_for
 from segzoo.device import device_name, idle_card_note
 from segzoo.errors import DataError, RunError, StorageError
 from segzoo.optim.plateau import PlateauFactor
-from segzoo.terminal import say, warn
+from segzoo.terminal import LogConsole, say, warn
 from segzoo.tracking import check_packages
 from segzoo.training import assemble
 from segzoo.training.averages import Averages
@@ -83,7 +83,7 @@ def train(
         resume: there must be a run to go on with; a finished one is shown again.
         overwrite: replace what the run folder holds.
         resume_anyway: go on with a run that was started with another configuration, other data or other code.
-        console: where progress is shown; by default the standard output.
+        console: where progress is shown; by default the logger "segzoo" is told of it.
 
     Raises:
         RunInterruptedError: a signal asked to stop; the state is saved.
@@ -97,7 +97,7 @@ def train(
         >>> config = segzoo.load_config("unet_b3.yaml", ["name=mine"])
         >>> segzoo.train(config, train_data=my_dataset, callbacks=[keras.callbacks.CSVLogger("epochs.csv")])
     """
-    console = console or Console()
+    console = console or LogConsole()
     config = resolve_config(config)
     given = Given.of(model, train_data, val_data, loss, tuple(callbacks))
     with collection_paused() as after_first_step:

@@ -12,7 +12,6 @@ from typing import Any
 
 import keras
 from rich.console import Console
-from rich.markup import escape
 
 from segzoo.config import Config
 from segzoo.errors import RunError, StorageError
@@ -20,7 +19,7 @@ from segzoo.files import replacing
 from segzoo.metrics import ConfusionMatrix, MultilabelCounts
 from segzoo.model import logits_only
 from segzoo.optim.plateau import PlateauFactor
-from segzoo.terminal import say
+from segzoo.terminal import say, warn
 from segzoo.training import assemble
 from segzoo.training.averages import Averages
 from segzoo.training.curves import plot_curves
@@ -216,15 +215,10 @@ class Outputs:
             self.folder.rewrite_log(progress)  # lines that were appended may still be on their way to the disk
             freed = drop_variables(self.folder.state, progress)
         except StorageError as error:  # nothing is lost, and the run is finished
-            self.console.print(
-                f"[yellow]Warning:[/] {escape(str(error))} So the run keeps its state, which it needs no more.",
-                highlight=False,
-                soft_wrap=True,
-            )
+            warn(self.console, f"{error} So the run keeps its state, which it needs no more.")
             return
-        self.console.print(
+        say(
+            self.console,
             f"Dropped the optimizer's state, {freed / 1e6:,.1f} MB: weights and figures stay, further training would "
             "need output.keep_state: true.",
-            highlight=False,
-            soft_wrap=True,
         )
