@@ -96,6 +96,7 @@ class Epochs:
         self.why_not_finite = why_not_finite
         self.callbacks = list(callbacks)
         self.may_vary = may_vary
+        self.is_stopped = False  # by a callback
         self.outputs = Outputs(config, folder, trained, self.distribution, console)
         self._predictor = self.distribution.predictor(self.outputs.predicting)
         self._resumed: Stored | None = None  # until the metrics of its epoch are restored
@@ -208,16 +209,11 @@ class Epochs:
             progress.early_stopping.stale = progress.plateau.stale = 0
             self.folder.write_log(progress, "stage", epoch=progress.epoch, what=str(stage))
 
-    def after_step(self, progress: Progress, is_stopped: bool) -> bool:
-        """Save the state if it is time to, stop if a signal came; returns whether the epoch may go on.
-
-        Args:
-            progress: where the run stands.
-            is_stopped: whether a callback has stopped the training.
-        """
+    def after_step(self, progress: Progress) -> bool:
+        """Save the state if it is time to, stop if a signal came; returns whether the epoch may go on."""
         self._tick(progress)
         over = self.settings.max_time is not None and progress.seconds >= self.settings.max_time
-        wishes = (self.interrupts.requested, "max_time" if over else "callback" if is_stopped else None)
+        wishes = (self.interrupts.requested, "max_time" if over else "callback" if self.is_stopped else None)
         requested, stopped = self.distribution.agree(progress.step, wishes)
         progress.stopped = stopped or progress.stopped
         if requested:
@@ -394,9 +390,8 @@ class _Saver(keras.callbacks.Callback):
         super().__init__()
         self.epochs = epochs
         self.progress = progress
-        self.is_stopped = False
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Called by Keras after each step; of several processes none may stop before all have agreed to."""
-        self.is_stopped = self.is_stopped or self.model.stop_training
-        self.model.stop_training = not self.epochs.after_step(self.progress, self.is_stopped)
+        self.epochs.is_stopped = self.epochs.is_stopped or self.model.stop_training
+        self.model.stop_training = not self.epochs.after_step(self.progress)

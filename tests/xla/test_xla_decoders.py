@@ -33,7 +33,7 @@ VARIANTS = {
     "fpn_heads": ("fpn", {"auxiliary": ["P4"], "classification": True}),
     "pspnet_aligned": ("pspnet", {"align_corners": True}),
 }
-CI = {"fpn_heads", "segformer"}  # the layers of the others have tests of their own beside this one
+CI = {*NARROW, "fpn_heads"}
 
 
 def test_every_decoder_is_tried() -> None:
