@@ -379,7 +379,7 @@ def _say_what_is_trained(
     say(
         console,
         f"{model}: {network.count_params():,} parameters, "
-        f"{_amount(sources['train'], 'training')} and {_amount(sources['val'], 'validation')}, {steps} steps an epoch, "
+        f"{_amounts(sources)}, {steps} steps an epoch, "
         f"{'with' if network.jit_compile else 'without'} XLA. {network.weights_report}",
     )
     samples = [source for source in sources.values() if not isinstance(source, Batched)]
@@ -399,10 +399,16 @@ def _say_what_is_trained(
         )
 
 
-def _amount(source: Source | Batched, split: str) -> str:
-    if isinstance(source, Batched):
-        return f"given {split} batches"
-    return f"{len(source)} {split} samples"
+def _amounts(sources: Mapping[str, Source | Batched]) -> str:
+    """Say how many samples there are; of given batches nobody knows."""
+    train, val = sources["train"], sources["val"]
+    if not isinstance(train, Batched) and not isinstance(val, Batched):
+        return f"{len(train)} training and {len(val)} validation samples"
+    words = {"train": "training", "val": "validation"}
+    return " and ".join(
+        f"given {words[split]} batches" if isinstance(source, Batched) else f"{len(source)} {words[split]} samples"
+        for split, source in sources.items()
+    )
 
 
 @contextmanager

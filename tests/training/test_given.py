@@ -57,9 +57,9 @@ def small(classes: int = CLASSES, channels: int = 3) -> keras.Model:
     keras.utils.set_random_seed(3)
     images = keras.Input((None, None, channels))
     x = keras.layers.Rescaling(1 / 255)(images)
-    x = keras.layers.Conv2D(8, 3, padding="same", activation="relu")(x)
-    x = keras.layers.BatchNormalization()(x)
-    return keras.Model(images, SegmentationHead(classes)(x, images), name="own_model")
+    x = keras.layers.Conv2D(8, 3, padding="same", activation="relu", name="conv")(x)
+    x = keras.layers.BatchNormalization(name="norm")(x)
+    return keras.Model(images, SegmentationHead(classes, name="head")(x, images), name="own_model")
 
 
 class Passes:

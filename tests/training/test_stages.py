@@ -8,8 +8,9 @@ from segzoo.config import load_config
 from segzoo.decoders import SegmentationHead
 from segzoo.errors import RunError, SegzooError
 from segzoo.layers import BatchNormalization, ConvBlock
+from segzoo.optim import optimizers
 from segzoo.optim.schedules import WarmUpDecay
-from segzoo.training import epochs, optimizers, train
+from segzoo.training import epochs, train
 from segzoo.training.stages import Stage, Stages
 
 
