@@ -134,7 +134,7 @@ def test_init_writes_the_range_and_its_evidence(twelve_bits):
     assert "  # CHANGE: The images hold numbers of several kinds (uint16, float64)" in text
 
 
-def test_training_says_it(twelve_bits, monkeypatch, capsys, small_network):
+def test_training_says_it(twelve_bits, monkeypatch, caplog, small_network):
     from segzoo.config import load_config
     from segzoo.training import train
 
@@ -145,7 +145,7 @@ def test_training_says_it(twelve_bits, monkeypatch, capsys, small_network):
         "training: {epochs: 1, steps_per_epoch: 1}\noutput: {pictures: 0}\n"
     )
     train(load_config(twelve_bits / "run.yaml"))
-    assert "Networks take 0 to 255: set data.value_range: [0, 4095]." in capsys.readouterr().out
+    assert "Networks take 0 to 255: set data.value_range: [0, 4095]." in caplog.text
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
