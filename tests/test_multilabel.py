@@ -117,6 +117,7 @@ def test_distances_of_overlapping_classes_are_those_of_each_alone():
     mask = np.zeros((12, 12, 2), np.uint8)
     mask[2:8, 2:8, 0], mask[5:, 5:, 1] = 1, 1
     found = with_distances(mask, 2, 255)
+    assert found.shape == (12, 12, 5) and (found[..., 4] == -16384).all()
     np.testing.assert_array_equal(found[..., :2], mask)
     for index in range(2):
         np.testing.assert_array_equal(found[..., 2 + index], signed_distances(mask[..., index], 1, 255)[..., 0])

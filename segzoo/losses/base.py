@@ -15,6 +15,10 @@ from segzoo.losses.replicas import ratio_of_sums
 
 Mode = Literal["multiclass", "binary", "multilabel"]
 
+# The last channel of a mask with distances. It tells them from a one-hot mask of as many channels, whose values it is
+# far from, as it is from distances in an image; half precision holds it exactly.
+DISTANCE_MARK = -16384.0
+
 TARGET_FORMS: dict[Mode, str] = {
     "multiclass": "class indices (B, H, W) or (B, H, W, 1), or one-hot or soft (B, H, W, C)",
     "binary": "(B, H, W) or (B, H, W, 1)",
@@ -301,17 +305,25 @@ def split_distances(given: Any, classes: int, mode: Mode) -> tuple[Any, Any]:
     """Split a target (B, H, W, ...) that signed distances to the classes' outlines stand behind.
 
     Args:
-        given: 1 + C channels, class indices or the 0 and 1 of binary mode, or 2 C channels, one-hot or multilabel.
+        given: what `with_distances` makes of a mask: 1 + C + 1 channels, class indices or the 0 and 1 of binary mode,
+            or C + C + 1, one-hot or multilabel.
         classes: number of classes C, the channels of the logits.
         mode: what the target's own channels are.
 
     Returns:
-        The target's own channels, and the C channels of distances.
+        The target's own channels, and the C channels of distances, NaN where the mark behind them is missing.
 
     Raises:
         ValueError: another number of channels.
     """
-    return split_extra(given, classes, classes, mode, distances=True)
+    own, extra = split_extra(given, classes + 1, classes, mode, distances=True)
+    return own, marked_distances(extra)
+
+
+def marked_distances(extra: Any) -> Any:
+    """Return the distances (B, H, W, C) of the channels that `with_distances` adds: NaN where its mark is missing."""
+    extra = extra if "float" in keras.backend.standardize_dtype(extra.dtype) else ops.cast(extra, "float32")
+    return ops.where(ops.equal(extra[..., -1:], DISTANCE_MARK), extra[..., :-1], float("nan"))
 
 
 def _in_form(given: Any, logits: Any, mode: Mode) -> Any:
@@ -345,16 +357,13 @@ def _cure(given: Any, channels: int, mode: Mode) -> str:
     if found is None:
         return " The number of channels must be known before the step: set it with tf.ensure_shape."
     if mode == "binary" and found == 2:
-        return (
-            " Two channels may be one-hot, background and object: give the object's, y[..., 1:]. Or they may be a "
-            "mask with signed distances, which Boundary takes, alone or in a WeightedSum."
-        )
-    if found in (channels + 1, 2 * channels):
-        return (
-            f" {found} channels may be the one-hot form of {found} classes, where the model has {channels}. Or they "
-            "may be a mask with signed distances, which Boundary takes, alone or in a WeightedSum."
-        )
-    return ""
+        return " Two channels may be one-hot, background and object: give the object's, y[..., 1:]."
+    cure = ""
+    if found > channels:
+        cure = f" {found} channels may be the one-hot form of {found} classes, where the model has {channels}."
+    if found in (channels + 2, 2 * channels + 1):
+        cure += " Or they may be a mask with signed distances, which Boundary takes, alone or in a WeightedSum."
+    return cure
 
 
 def _pixel_weights(sample_weight: Any, logits: Any) -> Any:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from segzoo.losses.base import PixelLoss, Target
+from segzoo.losses.base import PixelLoss, Target, marked_distances
 from segzoo.losses.distances import with_distances
 from segzoo.losses.replicas import ratio_of_sums
 
@@ -23,7 +23,8 @@ class Boundary(PixelLoss):
     Kervadec et al. 2019, https://arxiv.org/abs/1812.07032, equation 5.
 
     The distances come with the target, so that they are computed where samples are read and not in the step: they are
-    C further channels behind the target's own, as `make_target` and `segzoo.data.with_distances` make them of a mask.
+    C further channels and a mark behind the target's own, as `make_target` and `segzoo.data.with_distances` make them
+    of a mask. Without the mark the loss is NaN: a one-hot mask of as many channels is no mask with distances.
     In a `WeightedSum` with this loss the others get the target without them; a loss that stands alone refuses such
     channels.
 
@@ -42,8 +43,8 @@ class Boundary(PixelLoss):
     takes_soft = False  # shares of classes have no outline
 
     def extra_channels(self, classes: int) -> int:
-        """Return the number of distances of a pixel: one to each class's outline."""
-        return classes
+        """Return the number of channels: a distance to each class's outline, and the mark of `with_distances`."""
+        return classes + 1
 
     def make_target(self, mask: np.ndarray, classes: int) -> np.ndarray:
         """Return the mask with its signed distances behind; see `PixelLoss.make_target`."""
@@ -53,4 +54,4 @@ class Boundary(PixelLoss):
         """Return the scalar loss; see `PixelLoss.value`."""
         weights = target.place_weights(logits) * self.weight_of_classes(logits)
         weights = ops.broadcast_to(weights, ops.shape(logits))
-        return ratio_of_sums(target.extra * self.probabilities(logits) * weights, weights)
+        return ratio_of_sums(marked_distances(target.extra) * self.probabilities(logits) * weights, weights)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from segzoo.losses.base import DISTANCE_MARK
+
 
 def signed_distances(mask: np.ndarray, classes: int, ignore_index: int | None = None) -> np.ndarray:
     """Return for each class the distance of every pixel to it: (H, W, classes) float32, in pixels.
@@ -37,16 +39,18 @@ def signed_distances(mask: np.ndarray, classes: int, ignore_index: int | None = 
 
 
 def with_distances(mask: np.ndarray, classes: int, ignore_index: int | None = None) -> np.ndarray:
-    """Return a mask with its signed distances as further channels: (H, W, 1 + classes) float32.
+    """Return a mask with its signed distances as further channels: (H, W, 1 + classes + 1) float32.
 
-    Of a multilabel mask (H, W, classes) of 0, 1 and the ignore index come (H, W, 2 * classes). Class indices up to 2^24
-    are exact in float32; `segzoo.losses` takes the result as it takes the mask.
+    Of a multilabel mask (H, W, classes) of 0, 1 and the ignore index come (H, W, 2 * classes + 1). The last channel is
+    -16384 everywhere: the loss of a target without it is NaN, since a one-hot mask would pass for a mask with
+    distances. Class indices up to 2^24 are exact in float32; `segzoo.losses` takes the result as it takes the mask.
     """
+    mark = np.full((*mask.shape[:2], 1), DISTANCE_MARK, np.float32)
     if mask.ndim == 3:
         apart = [signed_distances(mask[..., index], 1, ignore_index) for index in range(classes)]
-        return np.concatenate([mask.astype(np.float32), *apart], axis=-1)
+        return np.concatenate([mask.astype(np.float32), *apart, mark], axis=-1)
     labels = mask[..., None].astype(np.float32)
-    return np.concatenate([labels, signed_distances(mask, classes, ignore_index)], axis=-1)
+    return np.concatenate([labels, signed_distances(mask, classes, ignore_index), mark], axis=-1)
 
 
 def _distance_to(pixels: np.ndarray) -> np.ndarray:

@@ -22,7 +22,8 @@ class ClassPresence(keras.losses.Loss):
     Args:
         ignore_index: label of the pixels that take no part, or None.
         mode: "multiclass": masks of class indices; "binary": of 0 and 1, with C = 1; "multilabel": `(B, H, W, C)`.
-        distances: whether C channels of signed distances stand behind the mask's own, as for `Boundary`.
+        distances: whether signed distances stand behind the mask's own channels, as `segzoo.data.with_distances` makes
+            them; where its mark is missing the loss is NaN.
         name: name of the loss.
         dtype: dtype to compute in, float32 unless told.
     """
@@ -76,8 +77,11 @@ class ClassPresence(keras.losses.Loss):
                 raise ValueError(f"ClassPresence was given {y_true.shape[-1]} classes for {classes} logits.")
             truth = ops.cast(y_true, y_pred.dtype)
             return keras.losses.binary_crossentropy(truth, y_pred, from_logits=True)
+        unmarked: Any = 0.0
         if self.distances:
-            y_true, _ = split_distances(y_true, classes, self.mode)
+            y_true, distances = split_distances(y_true, classes, self.mode)
+            missing = ops.any(ops.isnan(distances), axis=(1, 2, 3))
+            unmarked = ops.where(missing, float("nan"), ops.zeros((), y_pred.dtype))
         if self.mode == "multilabel":
             _check_masks(y_true, "(B, H, W, C)", (4,), classes, classes)
             shown = ops.cast(y_true, "int32") == 1
@@ -88,7 +92,7 @@ class ClassPresence(keras.losses.Loss):
             if self.ignore_index is not None:
                 shown = shown & (labels != self.ignore_index)
         truth = ops.cast(ops.any(shown, axis=(1, 2)), y_pred.dtype)
-        return keras.losses.binary_crossentropy(truth, y_pred, from_logits=True)
+        return keras.losses.binary_crossentropy(truth, y_pred, from_logits=True) + unmarked
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that rebuild the loss."""

@@ -38,8 +38,8 @@ class MeanIoU(keras.metrics.Metric):
         threshold: in binary and multilabel mode the logit above which a class is predicted.
         name: name of the metric.
         dtype: dtype of the result, float32 unless told.
-        distances: whether C channels of signed distances, which the boundary loss takes, stand behind the target's own;
-            they are left alone.
+        distances: whether signed distances, which the boundary loss takes, stand behind the target's own channels, as
+            `segzoo.data.with_distances` makes them; they are left alone. Pixels without its mark count as no class.
 
     Raises:
         ValueError: a mode that does not exist, or a number of classes that it cannot have.
@@ -89,7 +89,7 @@ class MeanIoU(keras.metrics.Metric):
         if sample_weight is not None:
             raise ValueError("MeanIoU counts pixels and takes no sample_weight: use `metrics`, not `weighted_metrics`.")
         y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
-        target = split_distances(y_true, self.classes, self.mode)[0] if self.distances else y_true
+        target = self._without_distances(y_true) if self.distances else y_true
         if self.mode == "multiclass":
             target, predicted = _without_channel(target), self._class_map(y_pred)
             allowed = f"(B, H, W) and predictions (B, H, W, {self.classes}) or (B, H, W)"
@@ -110,6 +110,12 @@ class MeanIoU(keras.metrics.Metric):
         if any(None in pair for pair in pairs):
             target = ops.reshape(target, ops.shape(predicted))  # fails where sizes differ, and does not broadcast
         self._add(ops.cast(target, "int32"), ops.cast(predicted, "int32"))
+
+    def _without_distances(self, y_true: Any) -> Any:
+        """Return the target's own channels: no class where the mark of distances is missing."""
+        target, distances = split_distances(y_true, self.classes, self.mode)
+        no_class = -1 if self.ignore_index != -1 else -2
+        return ops.where(ops.isnan(distances[..., :1]), no_class, ops.cast(target, "int32"))
 
     def _class_map(self, y_pred: Any) -> Any:
         """Return predictions of multiclass mode as a class map, (B, H, W) where their shape is one of those allowed."""

@@ -125,11 +125,11 @@ def test_a_target_without_distances_is_refused(batch):
 
 
 @pytest.mark.parametrize(
-    ("mode", "target", "own"), [("multiclass", 3, "1 or 4"), ("binary", 3, "1"), ("multilabel", 5, "4")]
+    ("mode", "target", "own"), [("multiclass", 5, "1 or 4"), ("binary", 2, "1"), ("multilabel", 8, "4")]
 )
 def test_another_number_of_channels_is_refused(mode, target, own):
     channels = 1 if mode == "binary" else 4
-    with pytest.raises(ValueError, match=f"{own} channels of its own and {channels} more"):
+    with pytest.raises(ValueError, match=f"{own} channels of its own and {channels + 1} more"):
         Boundary(mode=mode)(np.zeros((2, 6, 6, target)), np.zeros((2, 6, 6, channels)))
 
 
@@ -144,7 +144,8 @@ def test_other_losses_get_the_target_without_distances_in_a_sum_and_refuse_them_
     logits = logits[..., :classes]
     target = labels[..., None] if mode == "multiclass" else np.where(labels == IGNORE, IGNORE, labels > 1)[..., None]
     target = np.broadcast_to(target, (*labels.shape, 4 if mode == "multilabel" else 1)).astype("float32")
-    maps = np.random.default_rng(0).normal(size=(*labels.shape, classes)).astype("float32")
+    maps = np.random.default_rng(0).normal(size=(*labels.shape, classes + 1)).astype("float32")
+    maps[..., -1] = -16384
     both = np.concatenate([target, maps], axis=-1)
     loss, boundary = cls(ignore_index=IGNORE, mode=mode), Boundary(IGNORE, mode=mode)
     found = number(losses.create({name: 1.0, "boundary": 0.5}, IGNORE, mode)(both, logits))

@@ -34,7 +34,7 @@ for name in LOSSES:
     for mode in LOSSES[name].modes:
         loss = LOSSES[name](ignore_index=int(ignore), mode=mode)
         target, logits = (keras.ops.convert_to_tensor(arrays[f"{what} {mode}"]) for what in ("target", "logits"))
-        target = target if loss.takes_distances else target[..., : -logits.shape[-1]]
+        target = target if loss.takes_distances else target[..., : -logits.shape[-1] - 1]
         if backend == "jax":
             import jax
             value, slope = jax.value_and_grad(lambda z: loss(target, z))(logits)
@@ -63,7 +63,7 @@ def arrays():
     for mode, classes in (("binary", 1), ("multilabel", 4)):
         values = (rng.uniform(size=(*labels.shape, classes)) < 0.4).astype("float32")
         values[labels == IGNORE] = IGNORE
-        made[f"target {mode}"] = np.concatenate([values, distances[..., 1 : 1 + classes]], axis=-1)
+        made[f"target {mode}"] = np.concatenate([values, distances[..., 1 : 1 + classes], distances[..., -1:]], axis=-1)
     for mode, classes in (("multiclass", 4), ("binary", 1), ("multilabel", 4)):
         made[f"logits {mode}"] = rng.normal(0, 2, (*labels.shape, classes)).astype("float32")
     return made
@@ -86,7 +86,7 @@ def test_losses_and_metric_are_those_of_tensorflow(backend, arrays, tmp_path):
         for mode in LOSSES[name].modes:
             loss = losses.LOSSES[name](ignore_index=IGNORE, mode=mode)
             target, logits = arrays[f"target {mode}"], arrays[f"logits {mode}"]
-            target = target if loss.takes_distances else target[..., : -logits.shape[-1]]
+            target = target if loss.takes_distances else target[..., : -logits.shape[-1] - 1]
             assert found.pop(f"{name} {mode}") == pytest.approx(number(loss(target, logits)), rel=1e-5), (name, mode)
             slope = found.pop(f"{name} {mode} gradient")
             np.testing.assert_allclose(slope, gradient(loss, target, logits), atol=1e-6, err_msg=f"{name} {mode}")
@@ -106,7 +106,7 @@ def test_no_loss_leaves_the_graph(name, arrays):
     mode = LOSSES[name].modes[0]
     loss = LOSSES[name](ignore_index=IGNORE, mode=mode)
     target, logits = (tf.constant(arrays[f"{what} {mode}"]) for what in ("target", "logits"))
-    target = target if loss.takes_distances else target[..., : -logits.shape[-1]]
+    target = target if loss.takes_distances else target[..., : -logits.shape[-1] - 1]
 
     @tf.function
     def step(target, logits):

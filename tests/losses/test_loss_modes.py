@@ -263,7 +263,7 @@ def test_every_loss_checks_its_class_weights(name):
     channels = 1 if cls.modes[0] == "binary" else 3
     with pytest.raises(ValueError, match=f"2 class_weights for {channels} classes"):
         # The boundary loss cannot do without distances.
-        own = np.zeros((1, 4, 4, 1 + channels * cls.takes_distances))
+        own = np.zeros((1, 4, 4, 1 + (channels + 1) * cls.takes_distances))
         cls(class_weights=[1, 2])(own, np.zeros((1, 4, 4, channels)))
     assert cls(class_weights=[1, 2]).get_config()["class_weights"] == [1.0, 2.0]
 
@@ -278,7 +278,8 @@ def test_every_loss_takes_a_negative_ignore_index(name):
     distances, logits = rng.normal(0, 1, (2, 1, 8, 8, channels)).astype("float32")  # for the boundary loss
 
     def target(given):
-        return np.concatenate([given, distances], -1) if cls.takes_distances else given
+        mark = np.full(labels.shape, -16384)
+        return np.concatenate([given, distances, mark], -1) if cls.takes_distances else given
 
     def value(ignore_index):
         given = np.where(labels == IGNORE, ignore_index, labels)
@@ -316,7 +317,7 @@ def test_a_mode_that_makes_no_sense_is_an_error_at_construction():
         ("multiclass", (2, 4, 4, 2), (2, 4, 4, 3), "one-hot or soft"),
         # One-hot masks of another number of classes, once read as a mask and its distances.
         ("binary", (2, 4, 4, 2), (2, 4, 4, 1), r"Two channels may be one-hot.*y\[..., 1:\]"),
-        ("binary", (2, 4, 4, 3), (2, 4, 4, 1), r"targets \(2, 4, 4, 3\)"),
+        ("binary", (2, 4, 4, 3), (2, 4, 4, 1), "one-hot form of 3 classes, .* may be a mask with signed distances"),
         ("multiclass", (2, 4, 4, 4), (2, 4, 4, 3), "4 channels may be the one-hot form of 4 classes, where .* 3"),
         ("multiclass", (2, 4, 4, 6), (2, 4, 4, 3), "6 channels may be the one-hot form of 6 classes"),
         ("multilabel", (2, 4, 4, 6), (2, 4, 4, 3), "6 channels may be the one-hot form of 6 classes"),

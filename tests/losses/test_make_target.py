@@ -69,11 +69,12 @@ def test_the_sum_gives_each_loss_its_own_channels():
     parts = [Dice(IGNORE), Weighted(ignore_index=IGNORE), Boundary(IGNORE), Weighted(factor=5.0, ignore_index=IGNORE)]
     total = WeightedSum(parts, [1.0, 0.5, 0.25, 2.0])
     target = targets(total)
-    assert target.shape == (2, 8, 9, 1 + 1 + 3 + 1) and total.extra_channels(3) == 5
+    assert target.shape == (2, 8, 9, 1 + 1 + 4 + 1) and total.extra_channels(3) == 6
     np.testing.assert_array_equal(target[..., 0], MASKS)
     np.testing.assert_array_equal(target[..., 1], 1 + 2 * MASKS)
     np.testing.assert_array_equal(target[0, ..., 2:5], signed_distances(MASKS[0], 3, IGNORE))
-    np.testing.assert_array_equal(target[..., 5], 1 + 5 * MASKS)
+    assert (target[..., 5] == -16384).all()
+    np.testing.assert_array_equal(target[..., 6], 1 + 5 * MASKS)
     alone = sum(w * number(loss, targets(loss)) for w, loss in zip(total.weights, parts, strict=True))
     assert number(total, target) == pytest.approx(alone, rel=1e-6)
 
@@ -94,7 +95,7 @@ def test_losses_on_distances_share_them():
 def test_a_target_without_the_channels_is_refused():
     with pytest.raises(ValueError, match=r"1 or 3 channels of its own and 1 more, as its make_target"):
         number(Weighted(ignore_index=IGNORE), MASKS)
-    with pytest.raises(ValueError, match="1 or 3 channels of its own and 4 more"):
+    with pytest.raises(ValueError, match="1 or 3 channels of its own and 5 more"):
         number(WeightedSum([Weighted(ignore_index=IGNORE), Boundary(IGNORE)], [1, 1]), MASKS)
 
 

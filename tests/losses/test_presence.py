@@ -30,7 +30,9 @@ def expected(held: np.ndarray, logits: np.ndarray) -> float:
 def test_multiclass(dtype: str) -> None:
     loss = ClassPresence(ignore_index=255)
     assert float(loss(MASKS.astype(dtype), LOGITS)) == pytest.approx(expected(HELD, LOGITS), rel=1e-5)
-    with_distances = np.concatenate([MASKS[..., None], RNG.normal(size=(3, 6, 5, 4))], axis=-1)
+    with_distances = np.concatenate(
+        [MASKS[..., None], RNG.normal(size=(3, 6, 5, 4)), np.full((3, 6, 5, 1), -16384)], axis=-1
+    )
     loss = ClassPresence(ignore_index=255, distances=True)
     assert float(loss(with_distances, LOGITS)) == pytest.approx(expected(HELD, LOGITS), rel=1e-5)
 

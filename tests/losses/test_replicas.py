@@ -54,10 +54,11 @@ for name in LOSSES:
         if mode == "multiclass":
             target = with_outlines
         else:
-            target = rng.integers(0, 2, (4, 12, 9, 2 * channels[mode])).astype("float32")
+            target = rng.integers(0, 2, (4, 12, 9, 2 * channels[mode] + 1)).astype("float32")
             target[labels == IGNORE] = IGNORE
+            target[..., -1] = with_outlines[..., -1]
         if not loss.takes_distances:
-            target = target[..., : -channels[mode]]
+            target = target[..., : -channels[mode] - 1]
         variants = [{}]
         if name == "cross_entropy":
             variants += [{"hardest": 0.3}, {"class_weights": [1.0, 2.0, 3.0, 4.0]}]

@@ -93,8 +93,8 @@ def test_mean_iou_streams_the_same_counts(maps, classes):
 def test_mean_iou_takes_binary_masks_without_a_channel_and_leaves_announced_distances_alone(maps):
     target, logits = (array[..., :1] for array in maps)
     values = []
-    for given in (target, target[..., 0], np.concatenate([target, logits], axis=-1)):
-        metric = MeanIoU(1, IGNORE, mode="binary", distances=given.shape[-1] == 2)
+    for given in (target, target[..., 0], np.concatenate([target, logits, np.full_like(logits, -16384)], axis=-1)):
+        metric = MeanIoU(1, IGNORE, mode="binary", distances=given.shape[-1] == 3)
         metric.update_state(given, logits)
         values.append(float(metric.result()))
     assert values[0] == values[1] == values[2]
@@ -199,6 +199,7 @@ def test_modes_work_in_a_plain_compile():
 
     loss = WeightedSum([BinaryCrossEntropy(mode="multilabel"), Boundary(mode="multilabel")], [1, 0.1])
     model.compile("sgd", loss, metrics=[MeanIoU(2, mode="multilabel", distances=True)])
-    target = np.random.default_rng(0).integers(0, 2, (4, 8, 8, 4)).astype("float32")
+    masks = np.random.default_rng(0).integers(0, 2, (4, 8, 8, 2))
+    target = np.stack([loss.make_target(mask, 2) for mask in masks])
     history = model.fit(np.zeros((4, 8, 8, 3)), target, verbose=0).history
     assert np.isfinite(history["loss"][0]) and 0 <= history["mean_iou"][0] <= 1
