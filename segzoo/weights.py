@@ -23,7 +23,7 @@ from segzoo import hdf5
 from segzoo.backbones import reference
 from segzoo.backbones.contract import Variant
 from segzoo.backbones.table import BACKBONES
-from segzoo.compat import OF_0_1_0_CURE, SMP
+from segzoo.compat import OF_0_1_0_CURE, SMP, SMP_0_1_0
 from segzoo.decoders.base import Decoder, explain, read_function
 from segzoo.errors import StorageError, WeightsError, unknown_name
 from segzoo.files import operation, replacing
@@ -276,7 +276,13 @@ def _signature_of(model: str, config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def load_file(model: keras.Model, path: Path, sha256: str | None = None, keep: Collection[str] = ()) -> WeightsReport:
+def load_file(
+    model: keras.Model,
+    path: Path,
+    sha256: str | None = None,
+    keep: Collection[str] = (),
+    configured: bool = False,
+) -> WeightsReport:
     """Load what fits by name and shape from a `.weights.h5` or `.keras` file and report the rest.
 
     Of a `.keras` archive only the weights are read, and of the description of its graph what the pixels were divided
@@ -287,13 +293,15 @@ def load_file(model: keras.Model, path: Path, sha256: str | None = None, keep: C
         path: of the file.
         sha256: digest in hexadecimal that is checked before anything of the file is parsed.
         keep: top-level layers, such as "head", that keep the weights they have.
+        configured: whether the model was built from the configuration that the weights were trained with, so that what
+            the file does not say of itself is known.
 
     Raises:
         WeightsError: no such file, another digest, not a weights file, made for other pixels, another backbone, or
             a backbone or decoder with options that compute something else, or nothing fits.
 
     Warns:
-        WeightsWarning: the backbone had another output stride there.
+        WeightsWarning: the backbone had another output stride there, or may have been padded otherwise.
     """
     if not path.is_file():
         raise WeightsError(f"Weights file {path} does not exist (weights: auto, imagenet, none or a file).")
@@ -339,7 +347,7 @@ def load_file(model: keras.Model, path: Path, sha256: str | None = None, keep: C
                         reason = "the rest of its layer does not fit" if name in wanted else "not wanted"
                         report.skipped.append(f"{name}: {reason if same else shapes}")
         _refuse_another_backbone(model, path, report)
-        caution = _refuse_another_function(model, path, theirs, report)
+        caution = _refuse_another_function(model, path, theirs, report, configured)
         network.load_weights(template)
     report.skipped += [f"{name}: the model has no such tensor" for name in theirs.shapes if name not in ours]
     report.note = (
@@ -394,19 +402,21 @@ def _refuse_another_backbone(model: keras.Model, path: Path, report: WeightsRepo
         raise WeightsError(f"{path} holds no tensor that {model.name} has; it was made for another network.")
 
 
-def _refuse_another_function(model: keras.Model, path: Path, theirs: _Content, report: WeightsReport) -> str:
+def _refuse_another_function(
+    model: keras.Model, path: Path, theirs: _Content, report: WeightsReport, configured: bool
+) -> str:
     """Raise WeightsError where tensors that fit would compute something else than in the network they come from.
 
     Returns:
-        what the report has to add where only the output stride is another one, as it may be on purpose; else nothing.
+        what the report has to add where the network may be another one, or is one on purpose; else nothing.
     """
     _refuse_another_decoder(model, path, theirs, report)
-    _refuse_compat_of_0_1_0(model, path, theirs)
+    caution = _check_padding_of_0_1_0(model, path, theirs, configured)
     loaded = {name.partition("/")[0] for name in report.loaded}
     ours = _layer_digests(model)
     other = [name for name in ours if name in loaded and theirs.layers.get(name, ours[name]) != ours[name]]
     if not other:
-        return ""
+        return caution
     there, here = (theirs.signature or {}).get("options") or {}, _options(model)
     changed = {name: (there[name], here[name]) for name in there.keys() & here.keys() if there[name] != here[name]}
     listed = ", ".join(f"{name} {before!r} there and {now!r} here" for name, (before, now) in sorted(changed.items()))
@@ -449,23 +459,38 @@ def _of_decoder(tensors: Iterable[str]) -> set[str]:
     return {name for name in tensors if name.startswith(f"{DECODER}/")}
 
 
-def _refuse_compat_of_0_1_0(model: keras.Model, path: Path, theirs: _Content) -> None:
+def _check_padding_of_0_1_0(model: keras.Model, path: Path, theirs: _Content, configured: bool) -> str:
     """Raise WeightsError where a backbone that `compat: smp` changes takes weights of segzoo 0.1.0, which had no such.
 
-    Its files say nothing of the backbone's options, and are told by that.
+    Its files say nothing of the backbone's options, and are told by that. Nor do they say whether `imitate: smp` was
+    set, which is warned of where the network is built without.
+
+    Returns:
+        what the report has to add, or nothing.
     """
-    backbone = _signature(model)["backbone"]
-    if _options(model).get("compat") != SMP or not BACKBONES[backbone].image_size or theirs.layers:
-        return
+    backbone, compat = _signature(model)["backbone"], _options(model).get("compat")
+    if compat == SMP_0_1_0 or backbone not in BACKBONES or not BACKBONES[backbone].image_size or theirs.layers:
+        return ""
     if theirs.signature is None:
         old = theirs.function is None and bool(_of_decoder(theirs.shapes))
     else:
         old = "options" not in theirs.signature
-    if old:
+    if not old:
+        return ""
+    if compat == SMP:
         raise WeightsError(
             f"{path} was written by segzoo 0.1.0, whose {backbone} padded its strided convolutions otherwise than with "
             f"compat: smp today; its weights would load here and give wrong maps. {OF_0_1_0_CURE}"
         )
+    if configured:
+        return ""
+    warnings.warn(
+        f"{path} was written by segzoo 0.1.0, whose files do not say whether imitate: smp was set. If it was, these "
+        f"weights give wrong maps here: build the model with compat: {SMP_0_1_0}.",
+        WeightsWarning,
+        stacklevel=5,
+    )
+    return "; written by segzoo 0.1.0, see the warning"
 
 
 def _options(model: keras.Model) -> dict[str, Any]:

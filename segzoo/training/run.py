@@ -485,7 +485,7 @@ def _load_all(model: keras.Model, path: Path) -> None:
     """Load a weights file; RunError where it lacks some of the model's tensors."""
     from segzoo.weights import load_file
 
-    report = load_file(model, path)
+    report = load_file(model, path, configured=True)
     if report.missing:
         raise RunError(f"{path} lacks {len(report.missing)} tensors of its network, first {report.missing[0]}.")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,7 @@ from segzoo import hdf5
 from segzoo.errors import RunError, SegzooError, WeightsError
 from segzoo.training import assemble
 from segzoo.training.start import Start
-from segzoo.weights import load_file, save_file
+from segzoo.weights import WeightsWarning, load_file, save_file
 
 OPTIONS = {
     "unet": {"channels": [8, 8, 8, 4, 4]},
@@ -217,6 +218,14 @@ def test_a_backbone_that_compat_changed_is_told_too(signed: bool, images: np.nda
         linknet(compat="smp", weights=path)
     expected = keras.ops.convert_to_numpy(before(images))
     check(linknet(compat="smp-0.1.0", weights=path), images, expected)
+    # A file does not say whether `imitate: smp` was set; a run's configuration does.
+    with pytest.warns(WeightsWarning, match=r"not say whether imitate: smp was set.*compat: smp-0\.1\.0"):
+        unsure = linknet(weights=path)
+    assert unsure.weights_report.note.endswith("; written by segzoo 0.1.0, see the warning")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", WeightsWarning)
+        assert not load_file(linknet(), path, configured=True).missing
+        linknet(compat="smp-0.1.0", weights=path)
 
 
 @pytest.mark.filterwarnings("ignore:imitate is deprecated")
