@@ -200,7 +200,7 @@ def segzoo_camvid(folder: str, epochs: int, scale: Scale) -> list[tuple[float, f
     """Of each epoch: seconds of training until then, validation mIoU."""
     from rich.console import Console
 
-    from segzoo.training import train
+    from segzoo.engine import train
 
     if not scale.smoke:
         gpu_of_jax()
@@ -214,16 +214,16 @@ def segzoo_camvid(folder: str, epochs: int, scale: Scale) -> list[tuple[float, f
 
 def peer_camvid(folder: str, epochs: int, scale: Scale) -> list[tuple[float, float]]:
     """The same of the peer: segzoo's batches, schedule and metric, its own network, update and precision."""
-    from segzoo.training import assemble
-    from segzoo.training.evaluation import evaluate
+    from segzoo.engine import builders
+    from segzoo.engine.evaluation import evaluate
 
     with tempfile.TemporaryDirectory() as output:
         config = camvid_config(folder, epochs, output, scale)
-    train_source, val_source = (assemble.build_source(config, split) for split in ("train", "val"))
-    batches = assemble.train_batches(config, train_source)
+    train_source, val_source = (builders.build_source(config, split) for split in ("train", "val"))
+    batches = builders.train_batches(config, train_source)
     steps = config.training.steps_per_epoch or batches.steps_per_epoch
     settings, schedule = config.training.optimizer, config.training.schedule
-    classes = assemble.output_channels(config)
+    classes = builders.output_channels(config)
     peer = Peer("Unet", "efficientnet-b0", classes, settings.learning_rate, settings.weight_decay, scale.smoke)
     total, spent, found = steps * epochs, 0.0, []
     made = batches.batches()
@@ -237,7 +237,7 @@ def peer_camvid(folder: str, epochs: int, scale: Scale) -> list[tuple[float, flo
             peer.step(images, masks.astype("int32"), config.data.ignore_index)
         peer.wait()
         spent += time.perf_counter() - began
-        matrix = evaluate(peer, assemble.eval_batches(config, val_source), classes, config.data.ignore_index).confusion
+        matrix = evaluate(peer, builders.eval_batches(config, val_source), classes, config.data.ignore_index).confusion
         found.append((spent, matrix.mean_iou()))
     return found
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from segzoo.moved import MOVED, keep_old_names
 from segzoo.registration import register_with_keras
 
 if TYPE_CHECKING:
@@ -15,20 +16,22 @@ if TYPE_CHECKING:
     from segzoo import config as config
     from segzoo import data as data
     from segzoo import decoders as decoders
+    from segzoo import engine as engine
     from segzoo import export as export
     from segzoo import inference as inference
     from segzoo import layers as layers
     from segzoo import losses as losses
     from segzoo import metrics as metrics
+    from segzoo import models as models
     from segzoo import plugins as plugins
-    from segzoo import training as training
+    from segzoo import reporting as reporting
     from segzoo import workflows as workflows
     from segzoo.config import load_config as load_config
+    from segzoo.engine import train as train
+    from segzoo.engine.checkpoint.run_folder import load_run as load_run
     from segzoo.errors import SegzooError as SegzooError
-    from segzoo.model import build_model as build_model
-    from segzoo.model import logits_only as logits_only
-    from segzoo.training import train as train
-    from segzoo.training.run import load_run as load_run
+    from segzoo.models.build import build_model as build_model
+    from segzoo.models.build import logits_only as logits_only
     from segzoo.workflows import check_data as check_data
     from segzoo.workflows import evaluate as evaluate
     from segzoo.workflows import export_model as export_model
@@ -44,28 +47,30 @@ _SUBPACKAGES = (
     "config",
     "data",
     "decoders",
+    "engine",
     "export",
     "inference",
     "layers",
     "losses",
     "metrics",
+    "models",
     "plugins",
-    "training",
+    "reporting",
     "workflows",
 )
 _OBJECTS = {
-    "build_model": "segzoo.model",
+    "build_model": "segzoo.models.build",
     "check_data": "segzoo.workflows",
     "evaluate": "segzoo.workflows",
     "export_model": "segzoo.workflows",
     "find_learning_rate": "segzoo.workflows",
     "init": "segzoo.workflows",
     "load": "segzoo.workflows",
-    "logits_only": "segzoo.model",
+    "logits_only": "segzoo.models.build",
     "predict": "segzoo.workflows",
     "load_config": "segzoo.config",
-    "load_run": "segzoo.training.run",
-    "train": "segzoo.training",
+    "load_run": "segzoo.engine.checkpoint.run_folder",
+    "train": "segzoo.engine",
     "SegzooError": "segzoo.errors",
 }
 
@@ -78,6 +83,7 @@ __all__ = [
     "config",
     "data",
     "decoders",
+    "engine",
     "evaluate",
     "export",
     "export_model",
@@ -91,10 +97,11 @@ __all__ = [
     "logits_only",
     "losses",
     "metrics",
+    "models",
     "plugins",
     "predict",
+    "reporting",
     "train",
-    "training",
     "workflows",
 ]
 
@@ -105,6 +112,8 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"segzoo.{name}")
     if name in _OBJECTS:
         return getattr(importlib.import_module(_OBJECTS[name]), name)
+    if f"segzoo.{name}" in MOVED:
+        return importlib.import_module(f"segzoo.{name}")
     raise AttributeError(f"module 'segzoo' has no attribute {name!r}")
 
 
@@ -112,4 +121,5 @@ def __dir__() -> list[str]:
     return __all__
 
 
+keep_old_names()
 register_with_keras()

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Sequence
 from types import FrameType
 
-# As `segzoo.training.interrupts` has them, whose import takes longer than this module is needed.
+# As `segzoo.engine.interrupts` has them, whose import takes longer than this module is needed.
 _EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 75}
 
 

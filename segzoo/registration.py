@@ -46,7 +46,7 @@ MODULES = (
     "segzoo.losses.presence",
     "segzoo.losses.weighted_sum",
     "segzoo.metrics.mean_iou",
-    "segzoo.remat",
+    "segzoo.models.remat",
     "segzoo.optim.optimizers",
     "segzoo.optim.schedules",
 )

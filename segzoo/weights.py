@@ -21,7 +21,7 @@ import numpy as np
 
 from segzoo import hdf5
 from segzoo.backbones import reference
-from segzoo.backbones.contract import Variant
+from segzoo.backbones.spec import Variant
 from segzoo.backbones.table import BACKBONES
 from segzoo.compat import OF_0_1_0_CURE, SMP, SMP_0_1_0
 from segzoo.decoders.base import Decoder, explain, read_function

@@ -68,7 +68,7 @@ def model_of(smooth: Callable[[str], dict[str, str]]) -> Callable[..., Any]:
     Without stochastic depth, which would take the gradient from a block's weights in some steps, and without ReLU where
     one or two channels, silent by chance, would take it from all below (`smooth`).
     """
-    from segzoo.model import build_model
+    from segzoo.models.build import build_model
 
     @functools.cache
     def model_of(decoder: str, backbone: str = "resnet18") -> Any:
@@ -213,15 +213,15 @@ def build_small_network(config: Any, weights: str | None = None) -> Any:
     import keras
 
     from segzoo.decoders import SegmentationHead
+    from segzoo.engine import builders
     from segzoo.layers import ConvBlock, PixelNormalization
-    from segzoo.training import assemble
     from segzoo.weights import WeightsReport
 
     channels = config.model.input_channels
     inputs = keras.Input((None, None, channels), name="image")
     x = PixelNormalization(1 / 255, [0.5] * channels, [0.25] * channels, name="preprocessing")(inputs)
     x = keras.layers.Dropout(0.1, name="dropout")(ConvBlock(8, name="conv")(x))
-    channels = assemble.output_channels(config)
+    channels = builders.output_channels(config)
     model = keras.Model(inputs, SegmentationHead(channels, name="head")(x, inputs), name="small")
     model.weights_report = WeightsReport("none", note="random initial values")
     return model
@@ -233,9 +233,9 @@ def small_network(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
     It is the function that builds one for a configuration.
     """
-    from segzoo.training import assemble
+    from segzoo.engine import builders
 
-    monkeypatch.setattr(assemble, "build_network", build_small_network)
+    monkeypatch.setattr(builders, "build_network", build_small_network)
     return build_small_network
 
 
@@ -245,7 +245,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from rich.console import Console
 
     from segzoo.config import Config
-    from segzoo.training import assemble, train
+    from segzoo.engine import builders, train
 
     shapes = {"source": "generated", "size": [32, 32], "train_count": 8, "val_count": 5}
     config = Config.model_validate(
@@ -258,6 +258,6 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(assemble, "build_network", build_small_network)
+        patch.setattr(builders, "build_network", build_small_network)
         train(config, console=Console(quiet=True))
     return Path(config.output.root) / "tiny"

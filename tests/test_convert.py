@@ -13,9 +13,9 @@ import pytest
 
 import segzoo
 from segzoo.cli import main
-from segzoo.convert import convert, convert_tensors
 from segzoo.errors import WeightsError
 from segzoo.weights import save_file
+from segzoo.workflows.conversion import convert, convert_tensors
 
 sys.path.insert(0, str(Path(__file__).parent / "smp_golden"))
 

@@ -10,10 +10,10 @@ import segzoo
 from segzoo.binary import decided
 from segzoo.cli import main
 from segzoo.data import Labels, create_format, signed_distances, with_distances
+from segzoo.engine.evaluation import evaluate
 from segzoo.export.parity import _compare_batch
-from segzoo.inference.pictures import overlay, prediction_sheet
 from segzoo.inference.predictor import Predictor
-from segzoo.training.evaluation import evaluate
+from segzoo.reporting.pictures import overlay, prediction_sheet
 
 CONFIG = """
 mode: multilabel

@@ -171,9 +171,9 @@ class TestWithKeras:
         import keras
 
         from segzoo.config import load_config
+        from segzoo.engine.builders import build_schedule
         from segzoo.errors import ConfigError
         from segzoo.optim import SCHEDULES
-        from segzoo.training.assemble import build_schedule
 
         @SCHEDULES.register("halves")
         class Halves(keras.optimizers.schedules.LearningRateSchedule):

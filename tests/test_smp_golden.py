@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import segzoo
-from segzoo.convert import convert_tensors
+from segzoo.workflows.conversion import convert_tensors
 
 sys.path.insert(0, str(Path(__file__).parent / "smp_golden"))
 

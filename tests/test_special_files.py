@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segzoo.autoconfig import look
 from segzoo.config import load_config
 from segzoo.config.loader import find_config
 from segzoo.data import ImageReader, Labels, create_format
@@ -21,7 +22,6 @@ from segzoo.data.images import exif_orientation
 from segzoo.data.splits import by_column, listed
 from segzoo.errors import SegzooError
 from segzoo.files import read_at_most, read_text
-from segzoo.propose import look
 
 SPECIAL: dict[str, Callable[[Path], object]] = {
     "a pipe": os.mkfifo,

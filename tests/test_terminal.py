@@ -21,10 +21,10 @@ from rich.console import Console
 
 from segzoo import files
 from segzoo.__main__ import main
+from segzoo.engine.interrupts import CTRL_C_CODE, EXIT_CODE, Interrupts, SignalReceived, stopped_by_signals
+from segzoo.engine.logs import TensorBoardLog
 from segzoo.errors import StorageError
 from segzoo.terminal import SteadyStream
-from segzoo.training.interrupts import CTRL_C_CODE, EXIT_CODE, Interrupts, SignalReceived, stopped_by_signals
-from segzoo.training.logs import TensorBoardLog
 
 RUN = "from segzoo.cli import main; main()"
 # A training's streams, without the training: what it prints, a mark in a file, then the exit code.

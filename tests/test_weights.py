@@ -16,7 +16,7 @@ import pytest
 
 from segzoo import backbones
 from segzoo.errors import WeightsError
-from segzoo.model import build_model
+from segzoo.models.build import build_model
 from segzoo.weights import WeightsReport, load_file, save_file
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from segzoo.backbones.table import BACKBONES
 
 if TYPE_CHECKING:
-    from segzoo.backbones.adapter import create as create
-    from segzoo.backbones.contract import Tap
+    from segzoo.backbones.spec import Tap
+    from segzoo.backbones.surgery import create as create
     from segzoo.backbones.wrapping import wrap as wrap
 
 __all__ = ["BACKBONES", "create", "names", "taps", "wrap"]
@@ -31,7 +31,7 @@ def taps(name: str, kind: str | None = None) -> tuple[Tap, ...]:
 def __getattr__(name: str) -> Any:
     # These import keras, so only when they are asked for.
     if name == "create":
-        from segzoo.backbones.adapter import create
+        from segzoo.backbones.surgery import create
 
         return create
     if name == "wrap":

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from segzoo.backbones import BACKBONES, names
-from segzoo.backbones.contract import Variant
 from segzoo.backbones.figures import SIZE, figures, is_measured
+from segzoo.backbones.spec import Variant
 from segzoo.extras import index_command, install_command
 from segzoo.levels import LEVELS
 

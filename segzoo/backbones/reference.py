@@ -12,7 +12,7 @@ import numpy as np
 from keras.src.backend.common import global_state
 from keras.src.utils.naming import to_snake_case
 
-from segzoo.backbones.contract import Variant
+from segzoo.backbones.spec import Variant
 from segzoo.registry import find
 
 # Built at a size that every stride divides: NASNet compares sizes to find where its cells stride.

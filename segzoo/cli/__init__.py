@@ -17,10 +17,10 @@ from rich.text import Text
 
 from segzoo import __version__
 from segzoo.cli import data, listing, models, training
+from segzoo.engine.interrupts import EXIT_CODE, SignalReceived, stopped_by_signals
 from segzoo.errors import RunInterruptedError, SegzooError
 from segzoo.escaping import unbroken
 from segzoo.terminal import say, steady_streams
-from segzoo.training.interrupts import EXIT_CODE, SignalReceived, stopped_by_signals
 
 app = typer.Typer(
     help="Segmentation models in Keras 3: train from one YAML file, evaluate, predict, export.",

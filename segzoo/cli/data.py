@@ -53,7 +53,7 @@ def check_data(
 
 def _print_problems(console: Console, found: workflows.DataCheck) -> None:
     """Print a table for each split and one of the kinds of problems, then some of each kind."""
-    from segzoo.inference.data_report import kind_table, split_table
+    from segzoo.reporting.data_quality import kind_table, split_table
 
     for name, report in found.findings.splits.items():
         console.print(split_table(name, report))
@@ -81,7 +81,7 @@ def preview(
     resolved = load_config(options.one_config(config, config_option), overrides or ())
     check_file(out)
     backend.start_backend()
-    from segzoo.training.preview import preview as draw
+    from segzoo.engine.preview import preview as draw
 
     draw(resolved, out, count, variants)
     say(new_console(), f"Samples: {out}")

@@ -104,8 +104,8 @@ def convert_weights(
     if out.exists() and not overwrite:
         raise SegzooError(f"{out} is there already; replace it with --overwrite.")
     backend.start_backend()
-    from segzoo.convert import convert
     from segzoo.weights import save_file
+    from segzoo.workflows.conversion import convert
 
     found = convert(checkpoint, encoder, checkpoint_config)
     save_file(found.model, out)

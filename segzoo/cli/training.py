@@ -38,7 +38,7 @@ def train(
     if resolved.training.distribution != "multi_host":  # where one process alone writes
         check_folder(Path(resolved.output.root) / str(resolved.name))
     backend.start_backend()
-    from segzoo.training import train as run
+    from segzoo.engine import train as run
 
     run(resolved, resume=resume, overwrite=overwrite, resume_anyway=resume_anyway, console=new_console())
 
@@ -85,7 +85,7 @@ def evaluate(
         found = workflows.evaluate(
             run, split, weights=weights, overrides=overrides or (), saved=saved, report=report, progress=progress
         )
-    from segzoo.training.screen import class_table
+    from segzoo.engine.screen import class_table
 
     console.print(class_table(found.confusion, found.class_names, f"{split} split, {found.network}"))
     say(console, f"Report: {found.report}")

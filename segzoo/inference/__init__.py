@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from segzoo.inference.outputs import PredictionSummary as PredictionSummary
     from segzoo.inference.outputs import find_images as find_images
-    from segzoo.inference.pictures import overlay as overlay
-    from segzoo.inference.pictures import palette as palette
-    from segzoo.inference.pictures import prediction_sheet as prediction_sheet
     from segzoo.inference.predictor import Predictor as Predictor
+    from segzoo.reporting.pictures import overlay as overlay
+    from segzoo.reporting.pictures import palette as palette
+    from segzoo.reporting.pictures import prediction_sheet as prediction_sheet
 
 _OBJECTS = {
     "PredictionSummary": "segzoo.inference.outputs",
     "Predictor": "segzoo.inference.predictor",
     "find_images": "segzoo.inference.outputs",
-    "overlay": "segzoo.inference.pictures",
-    "palette": "segzoo.inference.pictures",
-    "prediction_sheet": "segzoo.inference.pictures",
+    "overlay": "segzoo.reporting.pictures",
+    "palette": "segzoo.reporting.pictures",
+    "prediction_sheet": "segzoo.reporting.pictures",
 }
 
 __all__ = list(_OBJECTS)

@@ -172,7 +172,7 @@ class Predictor:
             DataError: no images, images outside `root`, among the results, or sharing a result file.
             SegzooError: results exist and `overwrite` is False; colours or names that are not one for each class.
         """
-        from segzoo.inference.pictures import overlay, palette
+        from segzoo.reporting.pictures import overlay, palette
 
         class_names = self.class_names if class_names is None else class_names
         background = self.background if background is None else background

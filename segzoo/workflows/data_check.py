@@ -79,8 +79,8 @@ def check_data(
     backend.start_backend()
     from segzoo.data import check_splits
     from segzoo.data.repair import check_repairable, repair
-    from segzoo.inference.data_report import DataReport
-    from segzoo.training import assemble
+    from segzoo.engine import builders
+    from segzoo.reporting.data_quality import DataReport
 
     sources = _sources(resolved)
     pairs = _folders(sources)
@@ -95,14 +95,14 @@ def check_data(
         sources,
         workers=max(1, resolved.data.workers),
         progress=None if progress is None else lambda done: progress(done, total),
-        rehearsals=assemble.rehearsals(resolved, sources),
+        rehearsals=builders.rehearsals(resolved, sources),
     )
     page = DataReport(
         f"{resolved.name}: check of the data",
         findings,
-        assemble.colours(resolved),
+        builders.colours(resolved),
         resolved.data.ignore_index,
-        assemble.background(resolved),
+        builders.background(resolved),
     )
     written = None if report is False else page.write(place)
     mended = None if copy is None else repair(pairs, findings, copy)
@@ -111,12 +111,12 @@ def check_data(
 
 def _sources(config: Config) -> dict[str, Source]:
     """Return the splits that there are, those of `training.overfit` cut to its few samples."""
-    from segzoo.training import assemble
+    from segzoo.engine import builders
 
-    splits = ("train", "val", "test") if assemble.has_test_split(config) else ("train", "val")
-    sources = {split: assemble.whole_source(config, split, strict=False) for split in splits}
+    splits = ("train", "val", "test") if builders.has_test_split(config) else ("train", "val")
+    sources = {split: builders.whole_source(config, split, strict=False) for split in splits}
     if config.training.overfit is not None:
-        assemble.few(sources["train"], config.training.overfit)
+        builders.few(sources["train"], config.training.overfit)
     return sources
 
 

@@ -16,8 +16,8 @@ from segzoo.workflows.networks import description, network_of
 if TYPE_CHECKING:
     import keras
 
+    from segzoo.engine.checkpoint.run_folder import Run
     from segzoo.metrics import Calibration, ConfusionMatrix, ImageCounts, Intervals, MultilabelCounts
-    from segzoo.training.run import Run
 
 _SPLITS = ("train", "val", "test")
 _WORST = 10  # samples that the report shows
@@ -98,7 +98,7 @@ def evaluate(
         >>> found = segzoo.evaluate("runs/unet_b3", "test", report=False)
         >>> found.mean_iou, found.intervals.mean_iou, found.confusion.iou()
     """
-    from segzoo.training.run import load_run
+    from segzoo.engine.checkpoint.run_folder import load_run
 
     network_name = description(weights, model, saved)
     if split not in _SPLITS:
@@ -109,10 +109,10 @@ def evaluate(
     if report is not False:
         check_folder(place)
     backend.start_backend()
-    from segzoo.inference.report import Report
+    from segzoo.engine import builders
+    from segzoo.engine.evaluation import evaluate as measure
     from segzoo.metrics import Calibration, bootstrap
-    from segzoo.training import assemble
-    from segzoo.training.evaluation import evaluate as measure
+    from segzoo.reporting.evaluation import Report
 
     config = opened.config
     multilabel = config.mode == "multilabel"
@@ -122,18 +122,18 @@ def evaluate(
             "configuration does not describe. Evaluate on data that it does describe, with --set data.root=... and the "
             "like, or another split."
         )
-    source = assemble.build_source(config, split)
+    source = builders.build_source(config, split)
     calibration = Calibration(ignore_index=config.data.ignore_index, mode="multilabel" if multilabel else "multiclass")
     network, loss = network_of(opened, weights, model, saved), opened.loss()
     if progress is not None:
         progress(0, len(source))
     found = measure(
         network,
-        assemble.eval_batches(config, source),
+        builders.eval_batches(config, source),
         len(opened.classes),
         config.data.ignore_index,
         loss=loss,
-        target=assemble.target_maker(config),
+        target=builders.target_maker(config),
         worst=0 if report is False else _WORST,
         calibration=calibration,
         multilabel=multilabel,
@@ -162,6 +162,6 @@ def evaluate(
             worst=found.worst,
             samples=len(found.images),
             loss=found.loss,
-            background=assemble.background(config),
+            background=builders.background(config),
         ).write(place)
     return result

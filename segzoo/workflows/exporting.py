@@ -15,8 +15,8 @@ from segzoo.workflows.networks import description, network_of
 if TYPE_CHECKING:
     import keras
 
+    from segzoo.engine.checkpoint.run_folder import Run
     from segzoo.export.parity import ExportReport
-    from segzoo.training.run import Run
 
 
 def export_model(
@@ -60,8 +60,8 @@ def export_model(
         >>> report = segzoo.export_model("runs/unet_b3", "onnx")
         >>> report.path, report.difference
     """
+    from segzoo.engine.checkpoint.run_folder import Run, load_run
     from segzoo.export import FORMATS
-    from segzoo.training.run import Run, load_run
 
     if not isinstance(run, str | PathLike | Run):
         raise SegzooError(

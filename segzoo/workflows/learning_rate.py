@@ -13,7 +13,7 @@ from segzoo.files import check_file
 
 if TYPE_CHECKING:
     from segzoo.config import Config
-    from segzoo.training.finder import Finding
+    from segzoo.engine.lr_finder import Finding
 
 
 def find_learning_rate(
@@ -27,7 +27,7 @@ def find_learning_rate(
 ) -> Finding:
     """Train with a growing learning rate until the loss blows up; plots the loss and suggests a rate.
 
-    Nothing is kept of the training. The method is in `segzoo.training.finder`.
+    Nothing is kept of the training. The method is in `segzoo.engine.lr_finder`.
 
     Args:
         config: a YAML file, the name of a recipe, or a `Config`.
@@ -59,10 +59,10 @@ def find_learning_rate(
     if out is not False:
         check_file(path)
     backend.start_backend()
-    from segzoo.training import finder
+    from segzoo.engine import lr_finder
 
-    finding = finder.find_learning_rate(resolved, start=start, end=end, updates=updates)
+    finding = lr_finder.find_learning_rate(resolved, start=start, end=end, updates=updates)
     if out is False:
         return finding
-    finder.plot(finding, path)
+    lr_finder.plot(finding, path)
     return dataclasses.replace(finding, figure=path)

@@ -9,7 +9,7 @@ from segzoo.errors import SegzooError, unknown_name
 if TYPE_CHECKING:
     import keras
 
-    from segzoo.training.run import Run
+    from segzoo.engine.checkpoint.run_folder import Run
 
 WEIGHTS = ("best", "last")
 
@@ -50,7 +50,7 @@ def network_of(run: Run, weights: str | None, model: keras.Model | None, saved: 
         WeightsError: a file that cannot be read, or weights of another network.
         SegzooError: a model that does not fit the run's classes or images.
     """
-    from segzoo.model import logits_only
+    from segzoo.models.build import logits_only
 
     if saved:
         return run.saved_model()
@@ -66,8 +66,8 @@ def _fitting(run: Run, model: keras.Model) -> keras.Model:
     """Return the model; SegzooError unless it takes the run's images and returns a logit for each of its classes."""
     import keras
 
-    from segzoo.model import LOGITS
-    from segzoo.training.assemble import output_channels
+    from segzoo.engine.builders import output_channels
+    from segzoo.models.build import LOGITS
 
     try:
         returned = model.output[LOGITS] if isinstance(model.output, dict) else model.output

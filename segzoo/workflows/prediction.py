@@ -15,9 +15,9 @@ from segzoo.workflows.networks import description, network_of
 if TYPE_CHECKING:
     import keras
 
+    from segzoo.engine.checkpoint.run_folder import Run
     from segzoo.inference.outputs import PredictionSummary
     from segzoo.inference.predictor import Predictor
-    from segzoo.training.run import Run
 
 
 def load(
@@ -53,21 +53,21 @@ def load(
         >>> class_map = predictor("photo.jpg")
         >>> predictor.model.summary()
     """
-    from segzoo.training.run import load_run
+    from segzoo.engine.checkpoint.run_folder import load_run
 
     description(weights, model, saved)
     opened = load_run(run, overrides)
     backend.start_backend()
+    from segzoo.engine import builders
     from segzoo.inference.predictor import Predictor
-    from segzoo.training import assemble
 
     return Predictor(
         network_of(opened, weights, model, saved),
-        reader=assemble.image_reader(opened.config, alone=True),
+        reader=builders.image_reader(opened.config, alone=True),
         multilabel=opened.config.mode == "multilabel",
         class_names=opened.classes,
         palette=opened.palette,
-        background=assemble.background(opened.config),
+        background=builders.background(opened.config),
     )
 
 
@@ -113,8 +113,8 @@ def predict(
         >>> done = segzoo.predict("runs/unet_b3", "photos", "predictions")
         >>> done.written, done.failed
     """
+    from segzoo.engine.checkpoint.run_folder import load_run
     from segzoo.inference.outputs import find_images
-    from segzoo.training.run import load_run
 
     description(weights, model, saved)
     if max_pixels is not None and max_pixels < 1:

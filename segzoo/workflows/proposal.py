@@ -12,7 +12,7 @@ from segzoo.errors import SegzooError
 from segzoo.files import check_file
 
 if TYPE_CHECKING:
-    from segzoo.propose import Evidence
+    from segzoo.autoconfig import Evidence
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def init(
         >>> proposal = segzoo.init("photos", "masks", "my_data.yaml")
         >>> proposal.found.remarks
     """
-    from segzoo.propose import class_names, look, look_at_names, propose, save, try_out
+    from segzoo.autoconfig import class_names, look, look_at_names, propose, save, try_out
 
     out, images, masks = Path(out), Path(images), Path(masks)
     if out.suffix not in (".yaml", ".yml"):

@@ -81,7 +81,7 @@ def test_the_old_name_of_an_option_still_works_and_is_told(capsys, tmp_path, mon
     """`--config` of `weights convert` was no configuration of segzoo."""
     given = []
     monkeypatch.setattr("segzoo.backend.start_backend", lambda: given.append("started"))
-    monkeypatch.setattr("segzoo.convert.convert", lambda *arguments: given.append(arguments) or 1 / 0)
+    monkeypatch.setattr("segzoo.workflows.conversion.convert", lambda *arguments: given.append(arguments) or 1 / 0)
     command = ["weights", "convert", "x.pth", "--out", str(tmp_path / "y.weights.h5")]
     with pytest.raises(ZeroDivisionError):
         app([*command, "--config", "old.json"])

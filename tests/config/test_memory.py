@@ -118,7 +118,7 @@ def test_counts_have_an_end(write, override, words):
 
 
 def test_train_refuses_before_it_writes_a_run_folder(write):
-    from segzoo.training import train
+    from segzoo.engine import train
 
     with pytest.raises(ConfigError, match="needs at least"):
         train(load_config(write(MINIMAL), ["data.batch_size=1000000000", "model.weights=none"]))

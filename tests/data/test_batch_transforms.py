@@ -23,8 +23,8 @@ from segzoo.data import (
 )
 from segzoo.data.batch_transforms import hard
 from segzoo.data.batch_transforms.contract import partners
+from segzoo.engine.checkpoint.provenance import differences
 from segzoo.errors import ConfigError, DataError, UnknownNameError
-from segzoo.training.origin import differences
 
 CLASSES, IGNORE = ("ground", "car", "tree"), 255
 CHAIN = [{"copy_paste": {"objects": ["disc"], "p": 1.0}}, "cutmix", {"mixup": {"alpha": 1.0}}]

@@ -201,7 +201,7 @@ def test_a_planted_problem_is_found_and_no_other(root, drawn, kind):
 
 def test_every_kind_is_planted():
     # "unusable" is for errors that name no kind; the next only formats of objects have: see test_missing_masks.py; and
-    # the last a configuration: see tests/training/test_check_data_rehearses.py
+    # the last a configuration: see tests/engine/test_check_data_rehearses.py
     elsewhere = {"unusable", "left_out", "no_mask", "augmentation", "target", "batch", "class_weights"}
     assert PLANTED.keys() == KINDS.keys() - elsewhere
 

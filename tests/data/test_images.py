@@ -177,7 +177,7 @@ def test_an_orientation_turns_image_and_mask_as_the_setting_says(tmp_path, orien
 @pytest.mark.parametrize("exif", ["neither", "both", "image"])
 def test_prediction_reads_images_as_training_does(tmp_path, exif):
     from segzoo.config import load_config
-    from segzoo.training.assemble import image_reader
+    from segzoo.engine.builders import image_reader
 
     note = Image.Exif()
     note[ORIENTATION] = 6

@@ -60,7 +60,7 @@ def test_prefixes_tell_images_and_masks_of_one_folder_apart(tmp_path) -> None:
 
 
 def test_init_finds_prefixes(tmp_path) -> None:
-    from segzoo.propose import look
+    from segzoo.autoconfig import look
 
     write(tmp_path, "image_{}.png", "mask_{}.png", 6)
     found = look(tmp_path / "train" / "images", tmp_path / "train" / "masks", None, None, None)

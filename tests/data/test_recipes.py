@@ -13,8 +13,8 @@ from ruamel.yaml import YAML
 
 from segzoo.config import dump_config, load_config
 from segzoo.data import MASK_FORMATS
+from segzoo.engine.builders import build_source
 from segzoo.errors import ConfigError
-from segzoo.training.assemble import build_source
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "custom-masks.md").read_text(encoding="utf-8")
 RECIPES = dict(re.findall(r"```yaml\n# recipe: (\w+)\n(.*?)```", DOCUMENT, re.DOTALL))

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from segzoo.config import load_config
+from segzoo.engine import builders
 from segzoo.errors import ConfigError, DataError
-from segzoo.training import assemble
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "custom-masks.md").read_text(encoding="utf-8")
 RECIPES = dict(re.findall(r"```yaml\n# split: (\w+)\n(.*?)```", DOCUMENT, re.DOTALL))
@@ -50,8 +50,8 @@ def test_the_page_has_these_recipes():
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_sample_is_in_one_split(clinic, name):
     config = configured(name)
-    train, val = (assemble.build_source(config, split) for split in ("train", "val"))
-    test = assemble.build_source(config, "test").ids if assemble.has_test_split(config) else []
+    train, val = (builders.build_source(config, split) for split in ("train", "val"))
+    test = builders.build_source(config, "test").ids if builders.has_test_split(config) else []
     assert len(val) == 2 and sorted([*train.ids, *val.ids, *test]) == NAMES
     assert len({sample[:2] for sample in test}) == len(test) / 2 == (name == "test")
     if name in ("lists", "csv"):
@@ -63,10 +63,10 @@ def test_every_sample_is_in_one_split(clinic, name):
 
 def test_a_test_split_is_a_list_a_word_in_the_table_or_a_folder(clinic):
     lists = configured("lists")
-    assert not assemble.has_test_split(lists) and not assemble.has_test_split(configured("csv"))
+    assert not builders.has_test_split(lists) and not builders.has_test_split(configured("csv"))
     for name in ("lists", "csv", "fold"):
         with pytest.raises(DataError, match=r"There is no test split.*data\.test_split"):
-            assemble.build_source(configured(name), "test")
+            builders.build_source(configured(name), "test")
     for kind in ("images", "masks"):
         (clinic / "exam" / kind).mkdir(parents=True)
         suffix = ".jpg" if kind == "images" else ".png"
@@ -84,14 +84,14 @@ def test_a_test_split_is_a_list_a_word_in_the_table_or_a_folder(clinic):
     ):
         configured(name)
         config = load_config("run.yaml", [override])
-        assert assemble.has_test_split(config)
-        assert assemble.build_source(config, "test").ids == ids
-        others = [*assemble.build_source(config, "train").ids, *assemble.build_source(config, "val").ids]
+        assert builders.has_test_split(config)
+        assert builders.build_source(config, "test").ids == ids
+        others = [*builders.build_source(config, "train").ids, *builders.build_source(config, "val").ids]
         assert not set(ids) & set(others)
     (clinic / "test.txt").write_text("\n".join(lines[3:]))
     configured("lists")
     with pytest.raises(DataError, match=r"p1_3\.jpg stands in both clinic/train\.txt and clinic/test\.txt"):
-        assemble.build_source(load_config("run.yaml", ["data.split.test=clinic/test.txt"]), "train")
+        builders.build_source(load_config("run.yaml", ["data.split.test=clinic/test.txt"]), "train")
 
 
 @pytest.mark.parametrize(
@@ -110,8 +110,8 @@ def test_what_does_not_go_together_is_refused(clinic, override, said):
 
 def test_rare_classes_come_cropped_repeated_and_cached(clinic):
     config = configured("rare").model_copy()
-    source = assemble.build_source(config, "train")
-    batches = assemble.train_batches(config, source)
+    source = builders.build_source(config, "train")
+    batches = builders.train_batches(config, source)
     images, masks = batches.batch(0)
     assert images.shape == (8, 32, 32, 3) and masks.shape == (8, 32, 32)
     assert batches.steps_per_epoch >= 3, "six samples four times in batches of eight"
@@ -122,4 +122,4 @@ def test_an_image_in_both_lists_is_named(clinic):
     text = (clinic / "train.txt").read_text().splitlines()
     (clinic / "val.txt").write_text("\n".join(text[:2]))
     with pytest.raises(DataError, match=r"p0_0\.jpg and 1 more stand in both clinic/train\.txt and clinic/val\.txt"):
-        assemble.build_source(configured("lists"), "val")
+        builders.build_source(configured("lists"), "val")

@@ -124,7 +124,7 @@ def test_a_source_is_looked_at_as_it_is_read(twelve_bits):
 
 
 def test_init_writes_the_range_and_its_evidence(twelve_bits):
-    from segzoo.propose import look, propose
+    from segzoo.autoconfig import look, propose
 
     text = propose(look(twelve_bits / "images", twelve_bits / "masks"))
     assert "  value_range: [0, 4095]  # 4 of 4 images were looked at: uint16, 99.9 % of the values" in text
@@ -136,7 +136,7 @@ def test_init_writes_the_range_and_its_evidence(twelve_bits):
 
 def test_training_says_it(twelve_bits, monkeypatch, caplog, small_network):
     from segzoo.config import load_config
-    from segzoo.training import train
+    from segzoo.engine import train
 
     monkeypatch.chdir(twelve_bits)
     (twelve_bits / "run.yaml").write_text(

@@ -8,7 +8,7 @@ from segzoo.export import FORMATS
 from segzoo.export.exporter import write_checked
 from segzoo.export.graph import traced
 from segzoo.export.parity import comparison_batches
-from segzoo.model import build_model
+from segzoo.models.build import build_model
 
 # Converting takes seconds for a hundred layers. MobileNetV3 has squeeze-and-excitation, EfficientNet is dilated here.
 EVERY_FORMAT = [("unet", None), ("fpn", "mobilenetv3_small")]

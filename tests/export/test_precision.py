@@ -4,7 +4,7 @@ import pytest
 
 from segzoo.errors import SegzooError
 from segzoo.export import export_model, in_float32
-from segzoo.model import build_model
+from segzoo.models.build import build_model
 
 HALF = {"mixed_bfloat16", "mixed_float16", "bfloat16", "float16"}
 

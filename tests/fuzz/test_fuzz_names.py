@@ -15,15 +15,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rich.console import Console
 
+from segzoo.engine.logs import TensorBoardLog, write_csv
+from segzoo.engine.screen import class_table
 from segzoo.escaping import fenced, for_html, for_markdown, for_plot, printable
-from segzoo.inference.page import html_table, markdown_table, page, preformatted
-from segzoo.inference.pictures import prediction_sheet
-from segzoo.inference.report import confusion_picture
 from segzoo.metrics import ConfusionMatrix
+from segzoo.reporting.evaluation import confusion_picture
+from segzoo.reporting.page import html_table, markdown_table, page, preformatted
+from segzoo.reporting.pictures import prediction_sheet
 from segzoo.terminal import say, warn
 from segzoo.tracking.mlflow import metric_names
-from segzoo.training.logs import TensorBoardLog, write_csv
-from segzoo.training.screen import class_table
 
 HOSTILE = (
     "[/b]",

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from segzoo.engine.checkpoint import generations
+from segzoo.engine.checkpoint.progress import Patience, Progress
+from segzoo.engine.checkpoint.state import restore, restore_metrics, save_state
 from segzoo.errors import RunError
-from segzoo.training import generations
-from segzoo.training.progress import Patience, Progress
-from segzoo.training.state import restore, restore_metrics, save_state
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

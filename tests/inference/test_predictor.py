@@ -8,8 +8,8 @@ from PIL import Image
 
 from segzoo.data.formats.pictures import read_indices
 from segzoo.errors import DataError, SegzooError
-from segzoo.inference.pictures import overlay, palette
 from segzoo.inference.predictor import Predictor, find_images
+from segzoo.reporting.pictures import overlay, palette
 
 COLOURS = palette(4)
 

@@ -21,9 +21,9 @@ import pytest
 
 import segzoo
 from segzoo import hdf5
+from segzoo.engine import builders
+from segzoo.engine.start import Start
 from segzoo.errors import RunError, SegzooError, WeightsError
-from segzoo.training import assemble
-from segzoo.training.start import Start
 from segzoo.weights import WeightsWarning, load_file, save_file
 
 OPTIONS = {
@@ -238,7 +238,7 @@ def test_a_recipe_with_imitate_refuses_weights_that_it_would_change(key: str, le
 
     def network(*overrides: str) -> keras.Model:
         config = segzoo.load_config(recipe, [place, *overrides])
-        built = assemble.build_network(config)
+        built = builders.build_network(config)
         if key == "training.init_from":
             Start.of(config).load_into(built)
         return built

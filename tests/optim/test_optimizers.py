@@ -169,7 +169,7 @@ def test_an_overflow_in_float16_halves_the_scale_and_leaves_the_weights(dtype_po
 
 
 def test_parts_and_levels_of_a_network(model_of):
-    from segzoo.model import build_model
+    from segzoo.models.build import build_model
 
     model = model_of("fpn", "efficientnet_b0")
     found = parts(model)
@@ -228,7 +228,7 @@ tf.config.set_logical_device_configuration(
 import keras
 from segzoo.errors import SegzooError
 from segzoo.optim import optimizers
-from segzoo.training.averages import Averages
+from segzoo.engine.callbacks.averages import Averages
 from segzoo.optim.schedules import WarmUpDecay
 
 def network():

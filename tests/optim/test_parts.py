@@ -6,15 +6,15 @@ import keras
 import numpy as np
 import pytest
 
+from segzoo.engine.batchnorm import momentum_for, set_momentum
+from segzoo.engine.evaluation import evaluate, evenly_spaced
+from segzoo.engine.feed import Feed
 from segzoo.errors import DataError
 from segzoo.files import replacing
 from segzoo.layers import BatchNormalization
 from segzoo.metrics import Calibration, ConfusionMatrix
 from segzoo.optim.optimizers import AdamW
 from segzoo.optim.schedules import WarmUpDecay
-from segzoo.training.batchnorm import momentum_for, set_momentum
-from segzoo.training.evaluation import evaluate, evenly_spaced
-from segzoo.training.feed import Feed
 
 
 def small_model():

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import assert_type
 
 import segzoo
+from segzoo.engine.checkpoint.run_folder import Run
 from segzoo.export import ExportReport
 from segzoo.inference import Predictor
-from segzoo.training.run import Run
 from segzoo.workflows import RunEvaluation
 
 assert_type(segzoo.load_run("runs/a"), Run)

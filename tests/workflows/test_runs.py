@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 import segzoo
+from segzoo.engine import builders
+from segzoo.engine.checkpoint.run_folder import load_run
 from segzoo.errors import RunError, SegzooError, UnknownNameError, WeightsError
-from segzoo.training import assemble
-from segzoo.training.run import load_run
 
 pytestmark = pytest.mark.usefixtures("small_network")
 
@@ -37,7 +37,7 @@ def test_evaluate_finds_what_training_found_and_writes_the_report(tiny_run, tmp_
     found = segzoo.evaluate(tiny_run, report=tmp_path / "here", progress=lambda *step: steps.append(step))
     finish = json.loads((tiny_run / "log.jsonl").read_text().splitlines()[-1])
     assert found.mean_iou == pytest.approx(finish["val_mean_iou"], abs=1e-6)
-    source = assemble.build_source(load_run(tiny_run).config, "val")
+    source = builders.build_source(load_run(tiny_run).config, "val")
     labelled = sum(int((source[index].mask != 255).sum()) for index in range(5))
     assert found.title == "tiny: val split, best weights" and found.confusion.counts.sum() == labelled
     low, high = found.intervals.mean_iou
@@ -69,7 +69,7 @@ def test_a_given_model_gets_the_weights_of_the_run_unless_it_brings_its_own(tiny
 
 def test_the_saved_model_is_that_of_the_best_weights(tiny_run, monkeypatch, quiet):
     rebuilt = segzoo.evaluate(tiny_run, report=False)
-    monkeypatch.setattr(assemble, "build_network", None)  # nothing is rebuilt
+    monkeypatch.setattr(builders, "build_network", None)  # nothing is rebuilt
     saved = segzoo.evaluate(tiny_run, saved=True, report=False)
     assert saved.network == "model.keras"
     np.testing.assert_array_equal(saved.confusion.counts, rebuilt.confusion.counts)

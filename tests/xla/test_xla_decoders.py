@@ -8,7 +8,7 @@ import pytest
 
 import segzoo
 from segzoo.losses import ClassPresence, CrossEntropy
-from segzoo.model import PRESENCE
+from segzoo.models.build import PRESENCE
 
 NARROW = {
     "unet": {"channels": [4] * 5},

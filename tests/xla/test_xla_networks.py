@@ -15,7 +15,7 @@ import pytest
 import segzoo
 from segzoo.backbones.table import FAMILIES
 from segzoo.losses import create
-from segzoo.remat import RematModel
+from segzoo.models.remat import RematModel
 
 pytestmark = pytest.mark.xla
 

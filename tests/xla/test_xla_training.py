@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from segzoo.config import load_config
+from segzoo.engine import train
 from segzoo.optim import OPTIMIZERS
 from segzoo.optim.optimizers import create
-from segzoo.training import train
 
 RECIPE = """
 name: tiny

@@ -1,0 +1,229 @@
+"""From evidence to a configuration as text: every value with the reason for it, and the choices not taken beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from segzoo.autoconfig.evidence import Evidence
+from segzoo.autoconfig.trial import FRACTION, mask_options
+from segzoo.config import load_config
+from segzoo.data.value_range import shown as as_range
+from segzoo.errors import ConfigError
+from segzoo.files import replacing
+
+# Memory of a training step, bytes for each pixel of the input: estimates for a U-Net in float32, not measured.
+_BYTES_PER_PIXEL = {"efficientnet_b0": 4_000, "efficientnet_b3": 9_000}
+_STEPS = 3000  # after which recipes of this size have learnt most of what they learn
+_IMBALANCE = 20.0  # most frequent over rarest class from which weights pay
+
+
+def propose(
+    found: Evidence, names: Sequence[str] | None = None, memory: int | None = None, group: str | None = None
+) -> str:
+    """Return a configuration for what `look` found, as YAML with comments.
+
+    Args:
+        found: the evidence.
+        names: one name per class; None: background and object, or class_0, class_1, ...
+        memory: bytes of the machine; None: what it has.
+        group: `data.split.group`, where there are no split folders.
+
+    Raises:
+        ConfigError: another number of names than classes.
+    """
+    named = "in the order of the labels" if names is not None else ""
+    if names is None:
+        names, named = class_names(found)
+    elif len(names) != found.classes:
+        raise ConfigError(f"{len(names)} class names, but the masks hold {found.classes} classes: {found.why}.")
+    memory = memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    train = found.train or (found.pairs if found.splits else max(1, round(found.pairs * (1 - FRACTION))))
+    backbone = "efficientnet_b3" if train > 2000 else "efficientnet_b0"
+    side, crop = _crop(found)
+    batch = _batch(crop, memory, train, _BYTES_PER_PIXEL[backbone])
+    steps = max(1, train // batch)
+    kilobytes = _BYTES_PER_PIXEL[backbone] // 1000
+    epochs = int(np.clip(round(_STEPS / steps), 5, 200))
+    one_size = len(found.sizes) == 1
+    shares = np.array(found.pixels, float) / max(1, sum(found.pixels))
+    seen = shares[shares > 0]
+    ratio = float(seen.max() / seen.min())
+    (height, width), count = found.sizes.most_common(1)[0]
+    shown = ", ".join(f"{_printable(name)} {100 * share:.2g} %" for name, share in zip(names, shares, strict=True))
+
+    lines = [
+        "# Written by `segzoo init`. Each value has its evidence in a comment; CHANGE marks what is yours to say.",
+        "#",
+        "#   segzoo check-data THIS_FILE",
+        "#   python train.py --config THIS_FILE",
+        "",
+        *(["mode: multilabel  # classes overlap: a sigmoid for each", ""] if found.multilabel else []),
+        "model:",
+        "  decoder: unet",
+        f"  backbone: {backbone}  # {train} training samples; above 2,000 a larger one pays",
+        "  weights: auto  # ImageNet's where they can be had: with few images they are worth more than anything else",
+        "  taps: output  # narrower skips: less memory",
+    ]
+    if found.channels is not None:
+        lines.append(f"  input_channels: {found.channels}  # as the arrays have them")
+    if train < 200:
+        lines.append("  # batch_norm: frozen  # with pretrained weights and small batches often better")
+    lines += [
+        "",
+        "data:",
+        "  source: folder",
+        _root(found.root),
+        f"  image_dir: {_text(found.image_dir)}",
+        f"  mask_dir: {_text(found.mask_dir)}",
+    ]
+    if found.value_range is not None and found.value_range.range is not None:
+        lines.append(
+            f"  value_range: {as_range(found.value_range.range)}  # {found.value_range.why}; networks take 0 to 255"
+        )
+    elif found.value_range is not None:
+        lines.append(f"  # CHANGE: {found.value_range}")
+    paired = f"{found.pairs} pairs in training" if found.splits else f"{found.pairs} pairs"
+    if found.image_prefix:
+        lines.append(f"  image_prefix: {_text(found.image_prefix)}")
+    if found.mask_prefix:
+        lines.append(f"  mask_prefix: {_text(found.mask_prefix)}")
+    if found.image_suffix:
+        lines.append(f"  image_suffix: {_text(found.image_suffix)}")
+    if found.mask_suffix:
+        lines.append(f"  mask_suffix: {_text(found.mask_suffix)}")
+    lines.append(f"  # {paired}, {found.lonely} files without a partner, which check-data names")
+    lines += [f"  # NOTE: {_printable(remark)}" for remark in found.remarks]
+    if found.splits:
+        lines += [f"  train_split: {found.splits[0]}  # folders", f"  val_split: {found.splits[1]}"]
+    else:
+        lines += [
+            "  split:",
+            f"    fraction: {FRACTION}  # no folders train and val: dealt at random, always alike",
+        ]
+        if group:
+            lines.append(f"    group: {_text(group)}  # --group")
+        else:
+            lines.append("    # group: '^([^_]+)_'  # CHANGE where images of one patient or scene belong together")
+    read = f"{found.read} of {found.total or found.pairs} masks were read"
+    lines += [
+        f"  masks: {_flow(mask_options(found, names))}  # {_printable(found.why)}; {read}",
+        f"  classes: {_flow(list(names))}  # {_printable(named)}",
+        f"  # pixels: {shown}",
+    ]
+    if found.palette is not None:
+        lines.append(f"  palette: {_flow(found.palette)}  # as in the masks")
+    if found.exif != "neither":
+        lines.append(f"  exif: {found.exif}  # masks fit images only once these are turned as the camera noted")
+    lines += [
+        f"  ignore_index: {found.ignore_index}  # {found.ignored}",
+        f"  batch_size: {batch}  # {batch} x {crop} x {crop} pixels x {kilobytes} kB (an estimate) "
+        f"is {batch * crop * crop * _BYTES_PER_PIXEL[backbone] / 2**30:.2g} GiB, of {memory / 2**30:.0f} GiB here a "
+        "quarter is allowed; most 8",
+        f"  eval_batch_size: {min(batch, 4) if one_size else 1}  # "
+        + (f"all images are {width} x {height}" if one_size else f"{len(found.sizes)} sizes of images")
+        + ", evaluated whole",
+        "  workers: 2",
+        "  augment:",
+        "    - RandomScale: {scale_limit: [-0.3, 0.5], p: 1.0}  # 0.7 to 1.5 times the size",
+        f"    # crops of {crop}: shorter sides are {side} or more in 9 of 10 images ({width} x {height} in {count} "
+        f"of {sum(found.sizes.values())}), at most 512",
+        f"    - PadIfNeeded: {{min_height: {crop}, min_width: {crop}}}",
+        f"    - RandomCrop: {{height: {crop}, width: {crop}}}",
+        "    - HorizontalFlip  # CHANGE: remove it where left and right mean something, as in text",
+        "    # - VerticalFlip  # CHANGE: add it where up and down mean nothing: microscopes, aerial views",
+    ]
+    if found.grey or found.channels is not None:
+        lines.append("    - RandomBrightnessContrast: {p: 0.8}  # the images have no colours")
+    else:
+        lines.append("    - ColorJitter: {brightness: 0.2, contrast: 0.2, saturation: 0.2, hue: 0.05, p: 0.8}")
+    lines += ["", "loss:"]
+    if found.multilabel:
+        lines.append("  binary_cross_entropy: 1.0")
+    elif ratio >= _IMBALANCE:
+        lines.append(
+            f"  cross_entropy: {{weight: 1.0, class_weights: median_frequency}}  # the most frequent class has "
+            f"{ratio:.0f} times the pixels of the rarest, {_IMBALANCE:.0f} or more"
+        )
+    else:
+        lines.append(
+            f"  cross_entropy: 1.0  # no class weights: the rarest class has 1/{ratio:.1f} of the pixels of the largest"
+        )
+    lines += [
+        "  dice: 1.0  # counts every class alike, however few pixels it has",
+        "",
+        "training:",
+        f"  epochs: {epochs}  # of {steps} steps: {steps * epochs:,} in all; {_STEPS:,} are wanted, in 5 to 200 epochs",
+        "  optimizer: {name: adamw, learning_rate: 1e-3, weight_decay: 1e-4}  # 3e-4 if the loss jumps",
+        f"  schedule: {{name: poly, warmup_steps: {min(50, max(1, steps * epochs // 10))}, power: 0.9}}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def save(text: str, path: Path, found: Evidence) -> None:
+    """Write a proposed configuration; what `load_config` refuses of it is not left behind.
+
+    Raises:
+        ConfigError: it is refused; the message says what of.
+        StorageError: the file cannot be written.
+    """
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+        try:
+            load_config(temporary, ["name=proposed"])
+        except ConfigError as error:
+            seen = found.root / found.mask_dir
+            raise ConfigError(
+                f"What was found in {seen} ({found.why}) makes no configuration that can be used, so none was written: "
+                f"{str(error).replace(str(temporary), str(path))}"
+            ) from None
+
+
+def _crop(found: Evidence) -> tuple[int, int]:
+    """Return the shorter side that 9 of 10 images have, and a multiple of 32 that fits in it, 32 to 512."""
+    sides = np.repeat([min(size) for size in found.sizes], list(found.sizes.values()))
+    side = int(np.quantile(sides, 0.1, method="lower"))
+    return side, int(np.clip(side // 32 * 32, 32, 512))
+
+
+def _batch(crop: int, memory: int, train: int, bytes_per_pixel: int) -> int:
+    """Return the largest power of two up to 8 that fits in a quarter of the memory, and in the training split."""
+    batch = 8
+    while batch > 1 and (batch * crop * crop * bytes_per_pixel > memory / 4 or batch > train):
+        batch //= 2
+    return batch
+
+
+def class_names(found: Evidence) -> tuple[list[str], str]:
+    """Return a name for each class, and where the names come from."""
+    if found.names is not None:
+        return found.names, found.named
+    names = ["background", "object"] if found.classes == 2 else [f"class_{n}" for n in range(found.classes)]
+    return names, "CHANGE: names made up, in the order of the labels"
+
+
+def _root(root: Path) -> str:
+    """Return the line of `data.root`: relative where the data lie in the working folder, and can move with it."""
+    here = Path.cwd().resolve()
+    if root.is_relative_to(here):
+        return f"  root: {_text(root.relative_to(here).as_posix())}  # from the folder that commands are started in"
+    return f"  root: {_text(str(root))}  # outside of the folder that init was started in"
+
+
+def _printable(text: str) -> str:
+    """Return text for a comment, which ends where the line does."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+
+
+def _text(text: str) -> str:
+    return json.dumps(text, ensure_ascii=not text.isprintable())
+
+
+def _flow(value: object) -> str:
+    """Return plain values as YAML in one line."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if text.isprintable() else json.dumps(value)

@@ -1,0 +1,1 @@
+"""Backbone families, by where their networks come from: one module each."""

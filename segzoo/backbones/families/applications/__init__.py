@@ -1,0 +1,1 @@
+"""Families built by keras.applications."""

@@ -1,0 +1,31 @@
+"""DenseNet (Huang et al., 2017), built by keras.applications."""
+
+from __future__ import annotations
+
+from segzoo.backbones.spec import STANDARDIZED, Variant, tap_table
+
+# Layers of a network to the channels of its dense blocks 3 and 4.
+_CHANNELS = {121: (1024, 1024), 169: (1280, 1664), 201: (1792, 1920)}
+
+
+def _variant(layers: int) -> Variant:
+    third, fourth = _CHANNELS[layers]
+    taps = tap_table(
+        "P1 conv1_relu 64 stem",
+        "P2 pool2_relu 256 activated output of dense block 1, before the transition narrows it",
+        "P3 pool3_relu 512 activated output of dense block 2, before the transition narrows it",
+        f"P4 pool4_relu {third} activated output of dense block 3, before the transition narrows it",
+        f"P5 relu {fourth} activated output of dense block 4",
+    )
+    return Variant(
+        f"densenet{layers}",
+        f"DenseNet{layers}",
+        "densenet",
+        STANDARDIZED,
+        {"output": taps},
+        centred_strides=True,
+        quirk="Transitions pool 2x2; for odd sizes the last row and column are pooled alone.",
+    )
+
+
+VARIANTS = {f"densenet{layers}": _variant(layers) for layers in _CHANNELS}

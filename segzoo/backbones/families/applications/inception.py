@@ -1,0 +1,36 @@
+"""InceptionV3 (Szegedy et al., 2015) and Inception-ResNet-v2 (Szegedy et al., 2016), built by keras.applications."""
+
+from __future__ import annotations
+
+from segzoo.backbones.spec import CENTERED, Variant, tap_table
+
+_V3 = tap_table(
+    "P1 activation_2 64 stem",
+    "P2 activation_4 192 stem, after its second convolutions",
+    "P3 mixed2 288 third block at stride 8",
+    "P4 mixed7 768 last block at stride 16",
+    "P5 mixed10 2048 last block",
+)
+_RESNET_V2 = tap_table(
+    "P1 activation_2 64 stem",
+    "P2 activation_4 192 stem, after its second convolutions",
+    "P3 block35_10_ac 320 last block of 35 x 35 (at 299 pixels)",
+    "P4 block17_20_ac 1088 last block of 17 x 17",
+    "P5 conv_7b_ac 1536 top convolution over the last block of 8 x 8",
+)
+_QUIRK = (
+    "Stem and reductions pad nothing, so that the maps are a few rows and columns smaller than the image divided by "
+    'the stride; here they are padded to "same".'
+)
+
+VARIANTS = {
+    "inceptionv3": Variant("inceptionv3", "InceptionV3", "inception_v3", CENTERED, {"output": _V3}, quirk=_QUIRK),
+    "inceptionresnetv2": Variant(
+        "inceptionresnetv2",
+        "InceptionResNetV2",
+        "inception_resnet_v2",
+        CENTERED,
+        {"output": _RESNET_V2},
+        quirk=_QUIRK,
+    ),
+}

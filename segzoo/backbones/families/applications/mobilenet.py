@@ -1,0 +1,47 @@
+"""MobileNet (Howard et al., 2017), V2 (Sandler et al., 2018) and V3 (Howard et al., 2019), by keras.applications.
+
+The taps are the last block's outputs at each stride, without the top convolution that widens for classification.
+"""
+
+from __future__ import annotations
+
+from segzoo.backbones.spec import CENTERED, Variant, tap_table
+
+_V1 = tap_table(
+    "P1 conv_pw_1_relu 64 block 1",
+    "P2 conv_pw_3_relu 128 block 3",
+    "P3 conv_pw_5_relu 256 block 5",
+    "P4 conv_pw_11_relu 512 block 11",
+    "P5 conv_pw_13_relu 1024 block 13",
+)
+_V2 = tap_table(
+    "P1 expanded_conv_project_BN 16 block 0",
+    "P2 block_2_add 24 block 2",
+    "P3 block_5_add 32 block 5",
+    "P4 block_12_add 96 block 12",
+    "P5 block_16_project_BN 320 block 16",
+)
+_V3_SMALL = tap_table(
+    "P1 activation 16 stem",
+    "P2 expanded_conv_project_bn 16 block 0",
+    "P3 expanded_conv_2_add 24 block 2",
+    "P4 expanded_conv_7_add 48 block 7",
+    "P5 expanded_conv_10_add 96 block 10",
+)
+_V3_LARGE = tap_table(
+    "P1 expanded_conv_add 16 block 0",
+    "P2 expanded_conv_2_add 24 block 2",
+    "P3 expanded_conv_5_add 40 block 5",
+    "P4 expanded_conv_11_add 112 block 11",
+    "P5 expanded_conv_14_add 160 block 14",
+)
+
+VARIANTS = {
+    variant.name: variant
+    for variant in (
+        Variant("mobilenet", "MobileNet", "mobilenet", CENTERED, {"output": _V1}),
+        Variant("mobilenetv2", "MobileNetV2", "mobilenet_v2", CENTERED, {"output": _V2}),
+        Variant("mobilenetv3_small", "MobileNetV3Small", "mobilenet_v3", CENTERED, {"output": _V3_SMALL}),
+        Variant("mobilenetv3_large", "MobileNetV3Large", "mobilenet_v3", CENTERED, {"output": _V3_LARGE}),
+    )
+}

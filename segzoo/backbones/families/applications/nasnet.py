@@ -1,0 +1,52 @@
+"""NASNet (Zoph et al., 2018), built by keras.applications."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from segzoo.backbones.spec import CENTERED, Variant, tap_table
+
+_MOBILE = tap_table(
+    "P1 stem_bn1 32 stem",
+    "P2 reduction_concat_stem_1 44 first reduction cell",
+    "P3 normal_concat_3 264 last cell at stride 8",
+    "P4 normal_concat_8 528 last cell at stride 16",
+    "P5 activation_187 1056 activated last cell",
+)
+_LARGE = tap_table(
+    "P1 stem_bn1 96 stem",
+    "P2 reduction_concat_stem_1 168 first reduction cell",
+    "P3 normal_concat_5 1008 last cell at stride 8",
+    "P4 normal_concat_12 2016 last cell at stride 16",
+    "P5 activation_259 4032 activated last cell",
+)
+_UNDILATED = (
+    "a cell also reads the cell before the last, and where that has twice the size it takes every second pixel of two "
+    "shifted copies; dilation has no counterpart to that."
+)
+_QUIRK = 'The stem pads nothing, which costs it a row and a column; here it is padded to "same".'
+
+
+def mobile(**arguments: Any) -> Any:
+    """NASNet Mobile on torch, too, where Keras 3.15 builds NASNet Large alone, of the same layers."""
+    from keras.src.applications.nasnet import NASNet
+
+    return NASNet(
+        penultimate_filters=1056,
+        num_blocks=4,
+        stem_block_filters=32,
+        skip_reduction=False,
+        filter_multiplier=2,
+        default_size=224,  # by which it knows the weights, too
+        name="nasnet_mobile",
+        **arguments,
+    )
+
+
+VARIANTS = {
+    name: Variant(name, constructor, "nasnet", CENTERED, {"output": taps}, undilated=_UNDILATED, quirk=_QUIRK)
+    for name, constructor, taps in (
+        ("nasnet_mobile", "segzoo.backbones.families.applications.nasnet:mobile", _MOBILE),
+        ("nasnet_large", "NASNetLarge", _LARGE),
+    )
+}

@@ -1,0 +1,1 @@
+"""Families of keras-hub, which is imported when one of them is built."""

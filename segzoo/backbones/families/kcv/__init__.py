@@ -1,0 +1,1 @@
+"""Families of keras-cv, which is imported when one of them is built."""

@@ -1,0 +1,353 @@
+"""Turns a reference network into a backbone: own preprocessing, any input size, dilation, cut at the deepest tap."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from segzoo.backbones import reference
+from segzoo.backbones.spec import Pixels, Variant
+from segzoo.backbones.table import BACKBONES
+from segzoo.compat import SMP, SMP_0_1_0, resolve
+from segzoo.errors import SegzooError, unknown_name
+from segzoo.layers import (
+    AtrousConv2D,
+    AveragePooling2D,
+    BatchNormalization,
+    DepthwiseConv2D,
+    DilatedPooling2D,
+    LayerScale,
+    PixelNormalization,
+)
+from segzoo.weights import apply_weights, as_text
+
+_REFERENCE_DROP_PATH = 0.2
+
+
+def create(
+    name: str,
+    *,
+    taps: str | None = None,
+    levels: Sequence[str] | None = None,
+    output_stride: int = 32,
+    weights: str | os.PathLike[str] | None = "auto",
+    input_channels: int = 3,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    drop_path: float = _REFERENCE_DROP_PATH,
+    trainable: bool | str = True,
+    batch_norm: str = "train",
+    compat: str | None = None,
+    imitate: str | None = None,
+) -> keras.Model:
+    """Build a backbone: a model from images `(B, H, W, C)`, pixels 0..255 and any H and W, to a dict of features.
+
+    Feature "Pn" is `(B, ceil(H / 2^n), ceil(W / 2^n), channels)`. Layers keep the names that they
+    have in keras.applications, keras-cv or keras-hub; the network is cut at the deepest tap in use.
+
+    Args:
+        name: registered name, see `segzoo.backbones.names()`.
+        taps: the kind of taps; by default the family's default. EfficientNet has "expansion" and "output".
+        levels: which of "P1" to "P5" to return; by default all that the network and the output stride leave. At output
+            stride 16 there is "C4", too: P4 as the network has it at stride 32, before the dilated stages that P4 ends.
+        output_stride: 32, 16 or 8. Below 32 the strides of the last stages are taken out and what follows is dilated
+            (Chen et al., 2017), and the levels end at P4 or P3.
+        weights: "auto", "imagenet", "none" (or None), "preset:NAME" of keras-cv or keras-hub, or the path of a
+            `.weights.h5` file.
+        input_channels: channels of an image. For others than 3 the first kernel's ImageNet weights are adapted: the
+            mean of its channels for 1, its channels in turn for more, scaled so that the response stays as large.
+        mean: of each channel, in pixel values, instead of what the pretrained weights were made for.
+        std: of each channel, in pixel values; given with `mean`.
+        drop_path: rate of stochastic depth at the deepest block, 0..1, falling linearly to the first; for EfficientNet
+            and ConvNeXt, the others have none.
+        trainable: False freezes the whole backbone; a level, such as "P2", freezes all that this level's tap needs and
+            trains the rest. What is frozen also runs batch normalisation and dropout as in inference.
+        batch_norm: "train", or "frozen" to keep the statistics and parameters of all batch normalisation, for batches
+            too small to estimate them.
+        compat: "smp" does three things as segmentation_models.pytorch's encoders, for weights converted from it: the
+            taps are "output" where there are several kinds; where a stride is taken out, its own convolution is dilated
+            too; and EfficientNet's strided convolutions pad as they must for the variant's own image size, whatever the
+            image, so that features of other sizes than multiples of 32 are rounded down. Its EfficientNet-B0 ends
+            stride 16 two blocks early, and so does this one. "smp-0.1.0" does what segzoo 0.1.0 did instead, which
+            chose no taps and rounded up.
+        imitate: deprecated alias of `compat`.
+
+    Raises:
+        UnknownNameError: no such backbone, taps, level or preset.
+        MissingPackageError: keras-cv or keras-hub, which the backbone comes from, is not installed.
+        SegzooError: an output stride other than 8, 16, 32 or one that the network cannot have; other arguments outside
+            of what is said above.
+        WeightsError: weights that cannot be had or do not fit.
+    """
+    variant: Variant = BACKBONES[name]
+    weights = as_text(weights)
+    if not isinstance(input_channels, int) or input_channels < 1:
+        raise SegzooError(f"input_channels must be 1 or more, got {input_channels!r}.")
+    if not 0 <= drop_path < 1:
+        raise SegzooError(f"drop_path must be in 0..1 (1 excluded), got {drop_path}.")
+    if batch_norm not in ("train", "frozen"):
+        raise SegzooError(f"batch_norm must be 'train' or 'frozen', got {batch_norm!r}.")
+    compat = resolve(compat, imitate)
+    taps = default_taps(variant, compat) if taps is None else taps
+    shown = variant.levels(taps, output_stride)
+    available = {**shown, **variant.inner_levels(taps, output_stride)}
+    fourth = "P4" if output_stride == 32 else "C4"
+    if compat and variant.smp_fourth and fourth in available:
+        available[fourth] = dataclasses.replace(available[fourth], layer=variant.smp_fourth)
+    levels = tuple(levels or shown)
+    for level in levels:
+        if level not in available:
+            raise unknown_name(f"level of {name} at output stride {output_stride}", level, available)
+    if isinstance(trainable, str) and trainable not in available:
+        raise unknown_name(f"level of {name} to train from", trainable, available)
+
+    network = reference.structure(variant)
+    names = reference.names(network)
+    operations = {names[id(operation)]: operation for operation in network.operations}
+    ends = {level: operations[available[level].layer].output for level in levels}
+    frozen = set()
+    if isinstance(trainable, str):
+        begin = reference.part(network, operations[available[trainable].layer].output)
+        frozen = {names[id(operation)] for operation in reference.flat(begin)}
+    elif not trainable:
+        frozen = set(names.values())
+
+    images = keras.Input((None, None, input_channels), name="image")
+    pixels = pixel_normalization(variant.pixels, input_channels, mean, std)
+    copy = _Copy(
+        variant, images, pixels(images), names, output_stride, drop_path, frozen, batch_norm == "frozen", compat
+    )
+    copy.count_blocks(network)
+    clone = keras.models.clone_model(
+        reference.part(network, ends), input_tensors=images, clone_function=lambda layer: layer, call_function=copy
+    )
+    # Outputs must be a dict by level again: the clone keeps the structure of the reference's outputs.
+    model = keras.Model(images, clone.output, name=variant.name)
+    model.built_with = {"taps": taps, "output_stride": output_stride, "compat": compat}
+    apply_weights(model, weights, backbone=variant)
+    return model
+
+
+def default_taps(variant: Variant, compat: str | None) -> str | None:
+    """Kind of taps where none is named: segmentation_models.pytorch's with "smp", else the family's (None)."""
+    return "output" if compat == SMP and "output" in variant.tables else None
+
+
+def pixel_normalization(
+    pixels: Pixels, channels: int, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> PixelNormalization:
+    """The layer that prepares images of this many channels; `mean` and `std`, in pixel values, override `pixels`.
+
+    Raises:
+        SegzooError: only one of the two, or not one number for each channel, or a std that is not positive.
+    """
+    if (mean is None) != (std is None):
+        raise SegzooError("mean and std are given together or not at all.")
+    if mean is not None and std is not None:
+        if len(mean) != channels or len(std) != channels:
+            raise SegzooError(f"mean has {len(mean)} and std {len(std)} numbers for images of {channels} channels.")
+        if min(std) <= 0:
+            raise SegzooError(f"std must be above 0 in every channel, got {list(std)}.")
+        return PixelNormalization(1.0, mean, std, name="preprocessing")
+
+    def spread(values: Sequence[float]) -> list[float]:
+        if channels == 1:
+            return [sum(values) / len(values)]
+        return [values[channel % len(values)] for channel in range(channels)]
+
+    return PixelNormalization(pixels.scale, spread(pixels.mean), spread(pixels.std), name="preprocessing")
+
+
+class _Copy:
+    """Calls each layer of a reference network anew, as a backbone needs it; keeps what a layer must know of its input.
+
+    Own normalisation, "same" padding where the reference's padding is right for some sizes only, dilation in place of
+    the strides beyond the output stride, and names that are the same in every build.
+    """
+
+    def __init__(
+        self,
+        variant: Variant,
+        images: keras.KerasTensor,
+        pixels: keras.KerasTensor,
+        names: Mapping[int, str],
+        output_stride: int,
+        drop_path: float,
+        frozen: set[str],
+        freeze_statistics: bool,
+        compat: str | None,
+    ):
+        self.variant = variant
+        self.images = images
+        self.pixels = pixels
+        self.names = names
+        self.output_stride = output_stride
+        self.drop_path = drop_path
+        self.frozen = frozen
+        self.freeze_statistics = freeze_statistics
+        self.compat = compat
+        self.past_fourth = False
+        self.scaled_blocks = 0
+        self.all_scaled_blocks = 0
+        # Tensors are kept beside what is known of them, so that their ids stay theirs.
+        self.strides: dict[int, tuple[Any, int]] = {id(pixels): (pixels, 1)}
+        self.padded: dict[int, tuple[Any, Any]] = {}
+
+    def count_blocks(self, network: keras.Model) -> None:
+        """Count the blocks that stochastic depth is spread over where the reference has none of it (ConvNeXt)."""
+        self.all_scaled_blocks = sum(_is(operation, "LayerScale") for operation in network.operations)
+
+    def __call__(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
+        if args and args[0] is self.images:
+            args = (self.pixels, *args[1:])
+        outputs = self._again(layer, *args, **kwargs)
+        self.past_fourth |= bool(self.compat) and self.names[id(layer)] == self.variant.smp_fourth
+        inputs = [self.strides[id(tensor)][1] for tensor in keras.tree.flatten(args) if id(tensor) in self.strides]
+        for output in keras.tree.flatten(outputs):
+            if id(output) not in self.strides:
+                # The largest where branches meet: a shortcut may have lost its own pooling to dilation.
+                self.strides[id(output)] = (output, max(inputs) * max(_pair(getattr(layer, "strides", 1))))
+        return outputs
+
+    def _again(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
+        x = args[0]
+        if isinstance(layer, keras.Sequential):
+            for inner in layer.layers:
+                x = self(inner, x)
+            return x
+        if isinstance(layer, keras.layers.Rescaling | keras.layers.Normalization):
+            return x  # the preprocessing is ours
+        if isinstance(layer, keras.layers.ZeroPadding2D) or _is(layer, "Pad"):
+            padded = self._new(layer)(*args, **kwargs)
+            self.padded[id(padded)] = (padded, x)
+            return padded
+        if isinstance(layer, keras.layers.MaxPooling2D | keras.layers.AveragePooling2D):
+            return self._pool(layer, x)
+        if isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D | keras.layers.SeparableConv2D):
+            return self._convolve(layer, x)
+        if isinstance(layer, keras.layers.BatchNormalization):
+            config = {key: layer.get_config()[key] for key in ("axis", "epsilon", "center", "scale")}
+            return self._new(layer, BatchNormalization, config)(x)
+        if isinstance(layer, keras.layers.Dropout):
+            return self._drop(layer, x, layer.rate * self.drop_path / _REFERENCE_DROP_PATH)
+        if _is(layer, "LayerScale"):
+            x = self._new(layer, LayerScale, {"initial": layer.init_values})(x)
+            self.scaled_blocks += 1
+            rate = self.drop_path * (self.scaled_blocks - 1) / max(1, self.all_scaled_blocks - 1)
+            return self._drop(layer, x, rate, noise_shape=(None, 1, 1, 1))
+        if _is(layer, "CustomScaleLayer"):  # Inception-ResNet's; Keras cannot read it back from a file
+            name = self.names[id(layer)]
+            scaled = keras.layers.Rescaling(layer.scale, name=f"{name}_scale")(x[1])
+            return keras.layers.Add(name=name)([x[0], scaled])
+        return self._new(layer)(*args, **kwargs)
+
+    def _new(self, layer: Any, kind: Any = None, config: dict[str, Any] | None = None) -> Any:
+        """A layer of this kind under the reference layer's name, frozen where it shall be."""
+        config = {**(layer.get_config() if config is None else config), "name": self.names[id(layer)]}
+        if isinstance(layer, keras.layers.Layer):
+            config["dtype"] = keras.config.dtype_policy()
+        new = (kind or type(layer)).from_config(config)
+        statistics = isinstance(new, keras.layers.BatchNormalization) and self.freeze_statistics
+        if isinstance(new, keras.layers.Layer) and (self.names[id(layer)] in self.frozen or statistics):
+            new.trainable = False
+        return new
+
+    def _drop(self, layer: Any, x: Any, rate: float, **options: Any) -> Any:
+        if rate == 0 or self.names[id(layer)] in self.frozen:
+            return x
+        own = layer.get_config() if isinstance(layer, keras.layers.Dropout) else options
+        name = self.names[id(layer)]
+        name = name if isinstance(layer, keras.layers.Dropout) else f"{name}_drop"
+        return keras.layers.Dropout(rate, noise_shape=own["noise_shape"], name=name)(x)
+
+    def _padding(self, x: Any, size: int, strides: int) -> tuple[Any, str]:
+        """What a kernel reads, and its padding."""
+        if size == 1:
+            return x, "valid"
+        if id(x) not in self.padded:
+            return x, "same"
+        padded, bare = self.padded[id(x)]
+        # Equal padding of both sides is kept where it says which pixels a stride hits, and right for any size. Other
+        # explicit padding is right for even sizes only; "same" is equal to it there, and right for odd sizes too.
+        return (padded, "valid") if self.variant.centred_strides and strides > 1 else (bare, "same")
+
+    def _dilated(self, layer: Any, x: Any) -> tuple[int, int]:
+        """Strides that are left to a layer, and the dilation of what it reads."""
+        steps = max(_pair(layer.strides))
+        stride = self.strides[id(x)][1]
+        if stride * steps <= self.output_stride and not (self.past_fourth and self.output_stride < 32):
+            return steps, 1
+        reached = stride * steps if self.compat else stride
+        reached = max(reached, 32) if self.past_fourth else reached
+        return max(1, self.output_stride // stride), max(1, reached // self.output_stride)
+
+    def _own_size(self, x: Any) -> int:
+        """Height that a map has when the image is of the variant's own size."""
+        own, stride = self.variant.image_size, self.strides[id(x)][1]
+        while stride > 1:
+            own, stride = -(-own // 2), stride // 2
+        return own
+
+    def _own_padding(self, x: Any, size: int, strides: int) -> tuple[int, int]:
+        """Rows that a strided kernel is padded by, before and after, as "same" is for the variant's own image size.
+
+        Zeros where the padding is left to "same": of all networks but those of segmentation_models.pytorch.
+        """
+        if not (self.compat and self.variant.image_size and strides > 1):
+            return 0, 0
+        odd = self._own_size(x) % 2
+        if self.compat == SMP_0_1_0 and not odd:
+            return 0, 0
+        rows = size - 1 if odd else size - strides
+        return rows // 2, rows - rows // 2
+
+    def _pool(self, layer: Any, x: Any) -> Any:
+        size = max(layer.pool_size)
+        strides, rate = self._dilated(layer, x)
+        if size == 1 and strides == 1:
+            return x
+        x, padding = self._padding(x, size, strides)
+        average = isinstance(layer, keras.layers.AveragePooling2D)
+        if rate > 1 and size > 1:
+            return self._new(layer, DilatedPooling2D, {"pool_size": size, "dilation_rate": rate, "average": average})(x)
+        kind = AveragePooling2D if average else None
+        return self._new(layer, kind, {**layer.get_config(), "strides": strides, "padding": padding})(x)
+
+    def _convolve(self, layer: Any, x: Any) -> Any:
+        size = max(layer.kernel_size)
+        strides, rate = self._dilated(layer, x)
+        rate = rate if size > 1 else 1
+        x, padding = self._padding(x, size, strides)
+        before, after = self._own_padding(x, size, strides)
+        if after:
+            sides = ((before, after), (before, after))
+            x = keras.layers.ZeroPadding2D(sides, name=f"{self.names[id(layer)]}_pad")(x)
+            padding = "valid"
+        if rate > 1 and size % 2 == 0:
+            # "Same" would shift an even kernel by half its width, which dilation makes whole pixels.
+            after = (size - 1) * rate
+            x = keras.layers.ZeroPadding2D(((0, after), (0, after)), name=f"{self.names[id(layer)]}_pad")(x)
+            padding = "valid"
+        config = {**layer.get_config(), "strides": strides, "dilation_rate": rate, "padding": padding}
+        if isinstance(layer, keras.layers.DepthwiseConv2D):
+            return self._new(layer, DepthwiseConv2D, config)(x)
+        if getattr(layer, "groups", 1) > 1 and layer.groups == layer.filters == x.shape[-1]:
+            # A convolution in as many groups as channels has no gradient on TensorFlow's CPU; this is the same.
+            same = ("kernel_size", "strides", "padding", "dilation_rate", "activation", "use_bias")
+            return self._new(layer, DepthwiseConv2D, {key: config[key] for key in same})(x)
+        if type(layer) is keras.layers.Conv2D and rate > 1:
+            return self._new(layer, AtrousConv2D, config)(x)
+        return self._new(layer, config=config)(x)
+
+
+def _is(operation: Any, class_name: str) -> bool:
+    """Whether an operation is of a class that keras.applications keeps to itself."""
+    return type(operation).__name__ == class_name
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else tuple(value)

@@ -1,0 +1,89 @@
+"""The list of a run's callbacks, over the several calls of `fit` that a run is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from segzoo.engine.callbacks.states import is_stateful
+
+
+class RunCallbacks(keras.callbacks.CallbackList):
+    """Keras's list of callbacks, for a run that calls `fit` once for each epoch or what is left of one.
+
+    Stages change what is trained between epochs, and a run is resumed within an epoch, so `fit` cannot train it all at
+    once. The callbacks see one training all the same: what `fit` says of the beginning and end of training and epochs
+    is not passed on; the run says it (`begin`, `begin_epoch`, `end_epoch`, `end`), an epoch's end after its evaluation.
+
+    Args:
+        first: callbacks of our own that come before the given ones.
+        given: the user's.
+        last: callbacks of our own that come after them.
+        model: the compiled network.
+        epochs: of the whole run.
+        steps: of an epoch.
+    """
+
+    def __init__(
+        self,
+        first: Sequence[keras.callbacks.Callback],
+        given: Sequence[keras.callbacks.Callback],
+        last: Sequence[keras.callbacks.Callback],
+        model: keras.Model,
+        epochs: int,
+        steps: int,
+    ):
+        self.given = list(given)
+        self._position = 0  # steps of the epoch that were done before this call of `fit`
+        super().__init__([*first, *given, *last], add_history=True, model=model, epochs=epochs, steps=steps, verbose=0)
+
+    def begin(self) -> None:
+        """Say that the training begins, or goes on in another process."""
+        super().on_train_begin()
+
+    def begin_epoch(self, epoch: int, position: int) -> None:
+        """Say that an epoch begins, the first being 0; within one (`position` steps done) only to who kept no state."""
+        self._position = position
+        for callback in self.callbacks:
+            if position == 0 or not is_stateful(callback):
+                callback.on_epoch_begin(epoch, {})
+
+    def end_epoch(self, epoch: int, logs: dict[str, Any]) -> None:
+        """Say that an epoch and its evaluation are done."""
+        super().on_epoch_end(epoch, logs)
+
+    def end(self, logs: dict[str, Any]) -> None:
+        """Say that the training has come to its end."""
+        super().on_train_end(logs)
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Pass nothing on: `fit` begins, not the training."""
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Pass nothing on: `fit` ends, not the training."""
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Tell only who waits for it that Keras has reset the metrics."""
+        for callback in self.callbacks:
+            if isinstance(callback, MetricsReset):
+                callback.on_metrics_reset()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Pass nothing on: the epoch is not evaluated yet."""
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Pass on the number of the step within the whole epoch."""
+        super().on_train_batch_begin(self._position + batch, logs)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Pass on the number of the step within the whole epoch."""
+        super().on_train_batch_end(self._position + batch, logs)
+
+
+class MetricsReset(keras.callbacks.Callback):
+    """A callback that is told when `fit` has set the metrics back."""
+
+    def on_metrics_reset(self) -> None:
+        """Called once in each `fit`, before its first step."""

@@ -1,0 +1,154 @@
+"""What was handed to `segzoo.train` ready-made, in place of what the configuration would build."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from segzoo.config import Config
+from segzoo.data import Source
+from segzoo.engine import builders
+from segzoo.engine.batched import Batched
+from segzoo.engine.callbacks.states import kinds_of, states_of
+from segzoo.engine.distribution import Distribution
+from segzoo.errors import DataError, RunError
+from segzoo.models.build import LOGITS
+from segzoo.models.remat import RematModel
+
+
+@dataclass(frozen=True)
+class Given:
+    """Objects of the caller's; None where the configuration says what is built.
+
+    Attributes:
+        model: images `(B, H, W, C)`, pixels 0..255, to logits `(B, H, W, channels)`, as of `build_model`.
+        train_data: a source of samples, which are cropped, augmented and batched as configured, or batches.
+        val_data: the same for the validation split; of a source only `data.val_transforms` apply.
+        loss: of masks and logits.
+        callbacks: of Keras.
+    """
+
+    model: keras.Model | None = None
+    train_data: Any = None
+    val_data: Any = None
+    loss: Callable[[Any, Any], Any] | None = None
+    callbacks: Sequence[keras.callbacks.Callback] = ()
+
+    @classmethod
+    def of(cls, model: Any, *others: Any) -> Given:
+        """Take what was given; of a `keras.Sequential` the functional model of the same layers."""
+        if isinstance(model, keras.Sequential) and model.built and model.inputs:
+            model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+        return cls(model, *others)
+
+    def check(self, config: Config) -> None:
+        """Raise RunError where something given cannot be used with the configuration; nothing is built or written."""
+        if self.model is not None:
+            _check_model(self.model, config)
+        if self.loss is not None and not callable(self.loss):
+            raise RunError(f"loss= takes a keras.losses.Loss or a function of masks and logits, not {self.loss!r}.")
+        for callback in self.callbacks:
+            if not isinstance(callback, keras.callbacks.Callback):
+                raise RunError(f"callbacks= takes instances of keras.callbacks.Callback, not {callback!r}.")
+        states_of(self.callbacks)  # a state that cannot be kept is refused now, not after an hour
+
+    def check_distribution(self, distribution: Distribution) -> None:
+        """Raise RunError where what was given cannot be shared by several devices or processes."""
+        if self.model is not None and distribution.devices > 1:
+            raise RunError(
+                "model= was built for one device. Set training.distribution: none, or let the configuration build it."
+            )
+        if (self.train_data is not None or self.val_data is not None) and distribution.processes > 1:
+            raise RunError(
+                "train_data= and val_data= are not divided between processes. Set training.distribution: none, or "
+                "mirrored on one machine."
+            )
+
+    def check_restartable(self, sources: Mapping[str, Source | Batched]) -> None:
+        """Raise RunError where a run has begun and its batches cannot be read again from where it stands."""
+        for split, source in sources.items():
+            if isinstance(source, Batched) and not source.is_restartable:
+                raise RunError(
+                    f"The run cannot be resumed with this {split}_data: a generator or iterator can be read only once. "
+                    "Give one that can be read again (a list, a tf.data.Dataset, a PyDataset, an object whose __iter__ "
+                    "makes a new iterator), or start a new run by --set name=..., or replace this one by --overwrite."
+                )
+
+    def data(self, config: Config, split: str) -> Source | Batched | None:
+        """The samples or batches that were given for "train" or "val"; None where none were.
+
+        Raises:
+            DataError: they are neither, or samples of other classes than the configuration's.
+        """
+        given = {"train": self.train_data, "val": self.val_data}[split]
+        if given is None:
+            return None
+        if not isinstance(given, Source):
+            return Batched.of(given, config, split, builders.training_target_maker(config, self.loss))
+        names = builders.class_names(config)
+        if list(given.classes) != names or given.ignore_index != config.data.ignore_index:
+            raise DataError(
+                f"{split}_data has the classes {', '.join(given.classes)} and ignore index {given.ignore_index}; the "
+                f"configuration has {', '.join(names)} and {config.data.ignore_index}. Make them the same."
+            )
+        return given
+
+    def facts(self) -> dict[str, Any]:
+        """What a run is resumed with again: the kind of each object; {} where nothing was given."""
+        found: dict[str, Any] = {}
+        if self.model is not None:
+            count, tensors = self.model.count_params(), len(self.model.weights)
+            found["model"] = f"{self.model.name}, {count:,} parameters in {tensors} tensors"
+        if self.loss is not None:
+            found["loss"] = getattr(self.loss, "name", None) or getattr(self.loss, "__name__", type(self.loss).__name__)
+        for name in ("train_data", "val_data"):
+            if (data := getattr(self, name)) is not None:
+                found[name] = f"{type(data).__module__}.{type(data).__qualname__}"
+        if kinds := kinds_of(self.callbacks):
+            found["callbacks"] = kinds
+        return found
+
+
+def _check_model(model: keras.Model, config: Config) -> None:
+    """Raise RunError unless a model makes what the configuration's loss and metrics take."""
+    if not isinstance(model, keras.Model) or len(getattr(model, "inputs", None) or ()) != 1:
+        raise RunError(
+            "model= takes a functional keras.Model of one input, images (B, H, W, C). Of a subclass make one by "
+            "x = keras.Input((None, None, 3)); keras.Model(x, model(x))."
+        )
+    output = model.output[LOGITS] if isinstance(model.output, dict) and LOGITS in model.output else model.output
+    channels, expected = model.inputs[0].shape[-1], config.model.input_channels
+    if channels != expected:
+        raise RunError(f"The given model takes images of {channels} channels; model.input_channels is {expected}.")
+    classes = builders.output_channels(config)
+    if isinstance(output, dict | list | tuple) or len(output.shape) != 4 or output.shape[-1] != classes:
+        found = output.shape if hasattr(output, "shape") else sorted(output)
+        raise RunError(
+            f"The given model returns {found}; it should return logits (B, H, W, {classes}), a channel for each class "
+            f"({config.mode} mode), or a dict with these as {LOGITS!r}."
+        )
+    _check_size(model, output)
+    policy = builders.POLICIES[config.training.precision]
+    found = {layer.dtype_policy.name for layer in model._flatten_layers() if layer.weights} - {"float32"}
+    if found != {policy} - {"float32"}:
+        raise RunError(
+            f"The given model computes in {' and '.join(sorted(found)) or 'float32'}; training.precision is "
+            f"{config.training.precision}. Build it under keras.config.set_dtype_policy({policy!r}), or set the "
+            "precision to what it has."
+        )
+    if config.training.remat and not isinstance(model, RematModel):
+        raise RunError("training.remat needs a model built with it: segzoo.build_model(..., remat=True).")
+
+
+def _check_size(model: keras.Model, output: Any) -> None:
+    """Raise RunError where the logits are known to have another size than the images."""
+    for axis, word in ((1, "height"), (2, "width")):
+        before, after = model.inputs[0].shape[axis], output.shape[axis]
+        if before is not None and after is not None and before != after:
+            raise RunError(
+                f"The given model returns logits of {word} {after} for images of {word} {before}; they should have the "
+                "size of the images. segzoo.decoders.SegmentationHead resizes them."
+            )

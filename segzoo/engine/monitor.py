@@ -1,0 +1,78 @@
+"""The figure that decides which epoch is the best, when training stops early and when the learning rate falls."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from segzoo.config import Config
+from segzoo.engine import builders
+from segzoo.engine.evaluation import Evaluation
+from segzoo.errors import RunError
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """A figure of the validation split.
+
+    Attributes:
+        name: `training.monitor` without `val_`: "mean_iou", "foreground_mean_iou", "pixel_accuracy", "loss" or
+            "iou/CLASS".
+        classes: names of the classes.
+        background: label of the class that `foreground_mean_iou` leaves out; None: there is none.
+    """
+
+    name: str
+    classes: Sequence[str]
+    background: int | None
+
+    @classmethod
+    def of(cls, config: Config) -> Monitor:
+        """Read the configuration.
+
+        Raises:
+            RunError: the foreground's mean IoU where nothing says which class is the background.
+        """
+        found = cls(
+            config.training.monitor.removeprefix("val_"), builders.class_names(config), builders.background(config)
+        )
+        if found.name == "foreground_mean_iou" and found.background is None and config.mode != "multilabel":
+            raise RunError(
+                "training.monitor: foreground_mean_iou leaves the background out, and no class is known to be it. Name "
+                "it by masks.background, or call it background."
+            )
+        return found
+
+    @property
+    def key(self) -> str:
+        """Name of the figure in metrics.csv and in the logs of callbacks."""
+        return f"val_{self.name}"
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return {"mean_iou": "validation mIoU", "loss": "validation loss"}.get(self.name, self.key)
+
+    def figure(self, found: Evaluation) -> float:
+        """Return the figure of an evaluation; NaN where its class does not occur."""
+        counts = found.confusion
+        if self.name == "loss":
+            return math.nan if found.loss is None else found.loss
+        if self.name == "pixel_accuracy":
+            return counts.pixel_accuracy()
+        if self.name == "mean_iou":
+            return counts.mean_iou()
+        scores = counts.iou()
+        if self.name == "foreground_mean_iou":
+            kept = np.delete(scores, [] if self.background is None else [self.background])
+            return float(np.nanmean(kept)) if not np.isnan(kept).all() else math.nan
+        return float(scores[self.classes.index(self.name.removeprefix("iou/"))])
+
+    def score(self, figure: float) -> float:
+        """Return a number that is the higher the better: a loss with its sign turned, minus infinity for NaN."""
+        if math.isnan(figure):
+            return -math.inf
+        return -figure if self.name == "loss" else figure

@@ -1,0 +1,224 @@
+"""What a run leaves beside its state, and is made from it: weights, tables, curves, reports, the finished model."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+from rich.console import Console
+
+from segzoo.config import Config
+from segzoo.engine import builders
+from segzoo.engine.callbacks.averages import Averages
+from segzoo.engine.callbacks.stages import Stages
+from segzoo.engine.checkpoint.progress import Progress
+from segzoo.engine.checkpoint.run_folder import RunFolder
+from segzoo.engine.checkpoint.state import Extra, drop_variables
+from segzoo.engine.distribution import Distribution
+from segzoo.engine.evaluation import Evaluation
+from segzoo.engine.logs import TensorBoardLog, write_csv
+from segzoo.engine.reports import Reports
+from segzoo.engine.screen import class_table
+from segzoo.engine.summary import write_summary
+from segzoo.errors import RunError, StorageError
+from segzoo.files import replacing
+from segzoo.metrics import ConfusionMatrix, MultilabelCounts
+from segzoo.models.build import logits_only
+from segzoo.optim.plateau import PlateauFactor
+from segzoo.reporting.curves import plot_curves
+from segzoo.terminal import say, warn
+from segzoo.weights import bare, load_file, save_file
+
+
+@dataclass
+class Result:
+    """What a run came to.
+
+    Attributes:
+        folder: the run folder.
+        confusion: confusion matrix of the validation split at the best epoch.
+        best_epoch: that epoch, the first being 1.
+        history: one row of figures for each epoch.
+        model: the network with its best weights.
+    """
+
+    folder: Path
+    confusion: ConfusionMatrix | MultilabelCounts
+    best_epoch: int
+    history: list[dict[str, Any]]
+    model: keras.Model
+
+
+@dataclass
+class Trained:
+    """What is trained and what moves with it.
+
+    Attributes:
+        network: compiled, its optimizer built.
+        stages: which parts of it are frozen when.
+        averages: moving averages of its weights, where the configuration asks for them.
+        plateau: factor on the learning rate, where the configuration has `reduce_on_plateau`.
+    """
+
+    network: keras.Model
+    stages: Stages
+    averages: Averages | None = None
+    plateau: PlateauFactor | None = None
+
+    @property
+    def evaluated(self) -> keras.Model:
+        """The network that is evaluated and saved: that of the averages where there are any."""
+        return self.network if self.averages is None else self.averages.averaged
+
+    @property
+    def extra(self) -> Extra:
+        """What the run state holds beside the network and its optimizer."""
+        return {} if self.averages is None else {"ema": self.averages.variables}
+
+
+class Outputs:
+    """Writes all of it from the progress of a run and the weights that belong to it, as often as it is asked to.
+
+    Args:
+        config: the resolved configuration.
+        folder: the run folder, locked; of several processes one writes to it.
+        trained: the network, and what moves with it.
+        distribution: the devices.
+        console: where the figures of a finished run are shown.
+
+    Attributes:
+        predicting: the network that is evaluated and saved, from images to logits alone.
+    """
+
+    def __init__(
+        self, config: Config, folder: RunFolder, trained: Trained, distribution: Distribution, console: Console
+    ):
+        self.config = config
+        self.folder = folder
+        self.trained = trained
+        self.predicting = logits_only(trained.evaluated)
+        self.distribution = distribution
+        self.console = console
+        self._reports: Reports | None = None  # of several processes one reports
+
+    @contextmanager
+    def opened(self, progress: Progress) -> Iterator[None]:
+        """Keep event files and trackers open while the block runs."""
+        if not self.folder.is_written:
+            yield
+            return
+        with (
+            closing(TensorBoardLog(self.folder.tensorboard, self._purge_step(progress))) as tensorboard,
+            Reports(self.config, self.folder, self.trained.network, tensorboard, self.console) as self._reports,
+        ):
+            yield
+
+    def _purge_step(self, progress: Progress) -> int | None:
+        """From which step on TensorBoard should forget what killed processes wrote."""
+        if not self.folder.tensorboard.is_dir():
+            return None
+        if not progress.history:
+            return 0
+        # At the end of an epoch its figures are written again.
+        return progress.history[-1]["step"] + (1 if progress.position else 0)
+
+    def draw(self, found: Evaluation, epoch: int, improved: bool) -> None:
+        """Draw what the evaluation of `epoch` found, before the state is written."""
+        if self._reports is not None:
+            self._reports.draw(found, epoch, improved)
+
+    def epoch(self, progress: Progress) -> None:
+        """Write what is made from the state of a whole epoch."""
+        if not self.folder.is_written:
+            return
+        is_best = progress.best_epoch == progress.epoch
+        save_file(self.trained.evaluated, self.folder.last)
+        if is_best:
+            save_file(self.trained.evaluated, self.folder.best)
+        write_csv(self.folder.metrics, progress.history)
+        plot_curves(progress.history, self.folder.figures / "curves.png")
+        if self._reports is not None:
+            self._reports.epoch(progress.history[-1], is_best)
+
+    def finish(self, progress: Progress) -> Result:
+        """Save the finished model and say, last of all, that the run is finished."""
+        self.distribution.release(self.trained.network)
+        result = self._result(progress)
+        self.distribution.from_chief(lambda: self._write_end(progress, result))
+        self._show(result)
+        return result
+
+    def result(self, progress: Progress) -> Result:
+        """Show again what a finished run came to."""
+        result = self._result(progress)
+        self._show(result)
+        return result
+
+    def _result(self, progress: Progress) -> Result:
+        """Load the best weights.
+
+        Raises:
+            RunError: the run was never evaluated.
+        """
+        if progress.best_counts is None or progress.best_epoch is None:
+            raise RunError(f"{self.folder.path} was never evaluated; there is no best model to report.")
+        self._load_best()
+        confusion = builders.counts(self.config, progress.best_counts)
+        return Result(self.folder.path, confusion, progress.best_epoch, progress.history, self.predicting)
+
+    def _load_best(self) -> None:
+        if self.distribution.processes == 1:
+            load_file(self.trained.evaluated, self.folder.best)
+            return
+        content = self.distribution.bytes_from_chief(self.folder.best.read_bytes)
+        with tempfile.TemporaryDirectory() as folder:  # the run folder may be out of the other processes' reach
+            copy = Path(folder) / self.folder.best.name
+            copy.write_bytes(content)
+            load_file(self.trained.evaluated, copy)
+
+    def _show(self, result: Result) -> None:
+        title = f"validation, best epoch {result.best_epoch} of {len(result.history)}"
+        self.console.print(class_table(result.confusion, builders.class_names(self.config), title))
+        say(self.console, f"Summary: {self.folder.summary}")
+        say(self.console, f"Run folder: {self.folder.path}")
+
+    def _write_end(self, progress: Progress, result: Result) -> None:
+        with replacing(self.folder.model) as temporary:
+            bare(self.predicting).save(temporary)
+        found = {
+            "best_epoch": progress.best_epoch,
+            "val_mean_iou": result.confusion.mean_iou(),
+            "monitor": self.config.training.monitor.removeprefix("val_"),
+            "epochs": progress.epoch,
+            "steps": progress.step,
+            "stopped": progress.stopped,
+        }
+        self.folder.write_log(progress, "finish", **found)
+        write_summary(self.config, self.folder, result.history, result.confusion, result.best_epoch)
+        if self._reports is not None:
+            self._reports.finish(result.best_epoch, result.confusion)
+        self.folder.write_session("finish", step=progress.step)
+        with replacing(self.folder.result) as temporary:
+            temporary.write_text(json.dumps({**found, "seconds": round(progress.seconds, 1)}, indent=2) + "\n")
+        if not self.config.output.keep_state:
+            self._drop_state(progress)
+
+    def _drop_state(self, progress: Progress) -> None:
+        """Leave of the state what a finished run still needs, once all that is made from it is on the disk."""
+        try:
+            self.folder.rewrite_log(progress)  # lines that were appended may still be on their way to the disk
+            freed = drop_variables(self.folder.state, progress)
+        except StorageError as error:  # nothing is lost, and the run is finished
+            warn(self.console, f"{error} So the run keeps its state, which it needs no more.")
+            return
+        say(
+            self.console,
+            f"Dropped the optimizer's state, {freed / 1e6:,.1f} MB: weights and figures stay, further training would "
+            "need output.keep_state: true.",
+        )

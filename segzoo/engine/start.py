@@ -1,0 +1,105 @@
+"""Starting from what another run or file learnt, with whatever classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+
+from segzoo.config import Config
+from segzoo.engine import builders
+from segzoo.engine.checkpoint.run_folder import Run
+from segzoo.errors import RunError, WeightsError
+from segzoo.optim.parts import HEAD, parts
+from segzoo.weights import WeightsReport, load_file
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where the weights of `training.init_from` lie.
+
+    Attributes:
+        given: what the configuration says.
+        path: the weights file.
+        classes: names of the classes there; None where nothing says them.
+        own_classes: names of the classes here.
+    """
+
+    given: str
+    path: Path
+    classes: list[str] | None
+    own_classes: list[str]
+
+    @classmethod
+    def of(cls, config: Config) -> Start | None:
+        """Look for what `training.init_from` names; None where it is not set.
+
+        Raises:
+            RunError: no such run or file, or a run that has no weights yet.
+        """
+        given = config.training.init_from
+        if given is None:
+            return None
+        place, own_classes = Path(given), builders.class_names(config)
+        if place.is_dir():
+            run = Run(place)
+            path = next((path for path in (run.folder.best, run.folder.last) if path.is_file()), None)
+            if path is None:
+                raise RunError(f"training.init_from: the run {place} has no weights yet: no epoch was evaluated there.")
+            return cls(given, path, run.classes, own_classes)
+        if not place.is_file():
+            raise RunError(
+                f"training.init_from: there is no run folder or file {place}. It takes a run folder, a .keras file or "
+                "a .weights.h5 file; a relative path starts at the working directory."
+            )
+        return cls(given, place, None, own_classes)
+
+    def check_outlives(self, folder: Path) -> None:
+        """Raise RunError where the file lies in `folder`, which is about to be removed."""
+        if folder.resolve() in self.path.resolve().parents:
+            raise RunError(
+                f"training.init_from: {self.given} is the run that --overwrite would remove first. Give the new run "
+                "another folder with --set name=..."
+            )
+
+    def load_into(self, network: keras.Model) -> None:
+        """Give the network all that fits, and say in `network.weights_report` what is new.
+
+        The heads start anew where the classes are others, by name where both names are known, else by number.
+
+        Raises:
+            WeightsError: a file that cannot be read, or was made for another backbone or other pixels.
+        """
+        heads = {layer.name for layer in parts(network)[HEAD]}
+        others = self.classes is not None and self.classes != self.own_classes
+        try:
+            report = load_file(network, self.path, keep=heads if others else ())
+        except WeightsError as error:
+            raise WeightsError(f"training.init_from: {error}") from error
+        network.weights_report = report
+        report.note = self._note(report, heads)
+
+    def _note(self, report: WeightsReport, heads: set[str]) -> str:
+        new: dict[str, int] = {}
+        for name in report.missing:
+            top = name.partition("/")[0]
+            part = "the head" if top in heads else "the decoder" if top == "decoder" else "the backbone"
+            new[part] = new.get(part, 0) + 1
+        note = f"{len(report.loaded)} tensors loaded"
+        for part, count in new.items():
+            note += f"; {count} of {part} start anew"
+            if part == "the head":
+                note += self._why_another_head()
+        return note
+
+    def _why_another_head(self) -> str:
+        own, there = self.own_classes, self.classes
+        if there is None:
+            return f": the file's does not fit {len(own)} classes"
+        new = [name for name in own if name not in there]
+        if new:
+            return f": {len(there)} classes there and {len(own)} here, {', '.join(new[:5])} among them new"
+        if len(own) == len(there):
+            return ": the classes there stand in another order"
+        return f": {len(there)} classes there and {len(own)} here"

@@ -1,0 +1,143 @@
+"""The summary of a finished run: a Markdown file for a merge request, and a page that needs no other file."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from segzoo.config import Config
+from segzoo.engine.builders import class_names
+from segzoo.engine.checkpoint.run_folder import RunFolder
+from segzoo.engine.screen import duration
+from segzoo.escaping import fenced, for_markdown
+from segzoo.files import replacing
+from segzoo.metrics import ConfusionMatrix, MultilabelCounts
+from segzoo.reporting.evaluation import class_mean, confusion_note, confusion_picture, na
+from segzoo.reporting.page import (
+    embedded,
+    figure_text,
+    heading,
+    html_table,
+    markdown_table,
+    page,
+    picture,
+    preformatted,
+    quiet,
+)
+
+# Pictures in the folder of figures, in the page's order: file, heading, what it shows, what it says of itself.
+_PICTURES = (
+    ("curves", "Course", "Loss, validation mIoU and learning rate over the epochs", ""),
+    (
+        "confusion",
+        "What is taken for what",
+        "Confusion matrix, normalised by row",
+        "",  # `confusion_note`
+    ),
+    ("worst", "The samples of lowest mean IoU", "Image, truth, prediction and errors of the worst samples", ""),
+    ("predictions", "Samples from all over the split", "Image, truth, prediction and errors of a few samples", ""),
+)
+
+
+def write_summary(
+    config: Config,
+    folder: RunFolder,
+    history: Sequence[Mapping[str, Any]],
+    confusion: ConfusionMatrix | MultilabelCounts,
+    best_epoch: int,
+) -> None:
+    """Write summary.md, and the page last, from the figures of the run and what lies in its folder.
+
+    Args:
+        config: the resolved configuration.
+        folder: the run folder, with its figures, config.yaml and environment.json.
+        history: one row of figures for each epoch.
+        confusion: counts of the validation split at the best epoch.
+        best_epoch: that epoch, the first being 1.
+    """
+    names = class_names(config)
+    confusion_picture(confusion, names, folder.figures / "confusion.png")
+    title = f"{folder.path.resolve().name}: {config.model.decoder} on {config.model.backbone}"
+    table = confusion.table(names)
+    remark = f"Validation split at epoch {best_epoch} of {len(history)}, the best by mean IoU. {na(table)}"
+    figures = _figures(confusion, history, best_epoch)
+    environment = _environment(folder.environment)
+    given = folder.config.read_text(encoding="utf-8")
+    pictures = [
+        (folder.figures / f"{name}.png", shown, alt, confusion_note(confusion) if name == "confusion" else said)
+        for name, shown, alt, said in _PICTURES
+        if (folder.figures / f"{name}.png").is_file()
+    ]
+
+    lines = [
+        f"# {for_markdown(title)}",
+        "",
+        for_markdown(remark),
+        "",
+        *markdown_table([("Figure", "Value"), *figures]),
+        "",
+    ]
+    lines += ["## Classes", "", *markdown_table(_classes(table)), ""]
+    for path, name, alt, said in pictures:
+        lines += [f"## {name}", "", *([said, ""] if said else []), f"![{alt}](figures/{path.name})", ""]
+    lines += ["## Configuration", "", *fenced(given, "yaml"), ""]
+    lines += ["## Environment", "", *markdown_table([("What", "Value"), *environment], words=True), ""]
+
+    parts = [quiet(remark), html_table(figures, headed=False), heading("Classes"), html_table(_classes(table))]
+    for path, name, alt, said in pictures:
+        parts += [heading(name), *([quiet(said)] if said else []), picture(embedded(path), alt)]
+    parts += [heading("Configuration"), preformatted(given)]
+    parts += [heading("Environment"), html_table(environment, headed=False, words=True)]
+    for path, text in ((folder.summary.with_suffix(".md"), "\n".join(lines)), (folder.summary, page(title, parts))):
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def _figures(
+    confusion: ConfusionMatrix | MultilabelCounts, history: Sequence[Mapping[str, Any]], best_epoch: int
+) -> list[tuple[str, str]]:
+    """Name and text of the figures of the whole run."""
+    best = history[best_epoch - 1]
+    seconds = sum(row["seconds"] + row.get("val_seconds", 0.0) for row in history)
+    speeds = [row["images_per_second"] for row in history if row["images_per_second"] is not None]
+    speed = f"{statistics.median(speeds):.1f}" if speeds else "not measured, no epoch has a second step"
+    return [
+        ("mean IoU", figure_text(confusion.mean_iou())),
+        ("pixel accuracy", figure_text(confusion.pixel_accuracy())),
+        ("mean accuracy", figure_text(confusion.mean_accuracy())),
+        ("frequency-weighted IoU", figure_text(confusion.frequency_weighted_iou())),
+        ("Matthews correlation", figure_text(class_mean(confusion.mcc()))),
+        ("Cohen's kappa", figure_text(class_mean(confusion.cohen_kappa()))),
+        ("training loss", figure_text(best["loss"])),
+        ("validation loss", figure_text(best["val_loss"])),
+        ("epochs", f"{len(history)}"),
+        ("steps", f"{history[-1]['step']:,}"),
+        ("time of training and evaluation", duration(seconds)),
+        ("images/s in training, median of the epochs", speed),
+    ]
+
+
+def _classes(table: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Cells of the table of classes, the heading first."""
+    rows = [["class", "IoU", "Dice", "precision", "recall", "pixels"]]
+    for row in table:
+        figures = (figure_text(row[key]) for key in ("iou", "dice", "precision", "recall"))
+        rows.append([row["class"], *figures, f"{row['pixels']:,}"])
+    return rows
+
+
+def _environment(path: Path) -> list[tuple[str, str]]:
+    """Name and text of what the run folder says of its environment; packages stand under their own names."""
+    rows: list[tuple[str, str]] = []
+    for key, value in json.loads(path.read_text(encoding="utf-8")).items():
+        name = key.replace("_", " ")
+        if isinstance(value, dict):
+            rows += [(inner if key == "packages" else f"{name}, {inner}", str(of)) for inner, of in value.items()]
+        elif isinstance(value, list):
+            rows.append((name, " ".join(map(str, value))))
+        else:
+            rows.append((name, "unknown" if value is None else str(value)))
+    return rows

@@ -1,0 +1,424 @@
+"""From a Config to a run folder with a trained model, figures and a table."""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import keras
+import numpy as np
+from rich.console import Console
+
+from segzoo.backend import collection_paused, make_deterministic, precision_note, start_backend, use_xla
+from segzoo.config import Config, dump_config, resolve_config
+from segzoo.config.memory import refuse_what_cannot_fit
+from segzoo.data import EvalBatches, Source, TrainBatches, remarks
+from segzoo.data.value_range import suggested_for
+from segzoo.device import device_name, idle_card_note
+from segzoo.engine import builders
+from segzoo.engine.batched import Batched
+from segzoo.engine.batchnorm import momentum_for, set_momentum
+from segzoo.engine.callbacks.averages import Averages
+from segzoo.engine.callbacks.states import is_stateful
+from segzoo.engine.checkpoint.generations import DamagedStateWarning, Stored, previous_of
+from segzoo.engine.checkpoint.progress import Progress
+from segzoo.engine.checkpoint.provenance import differences, origin_of
+from segzoo.engine.checkpoint.run_folder import OriginWarning, run_folder
+from segzoo.engine.checkpoint.state import restore
+from segzoo.engine.class_pixels import ClassPixels
+from segzoo.engine.diagnosis import explain
+from segzoo.engine.distribution import Distribution, start_distribution
+from segzoo.engine.epochs import Epochs
+from segzoo.engine.evaluation import evenly_spaced
+from segzoo.engine.given import Given
+from segzoo.engine.interrupts import Interrupts
+from segzoo.engine.memory import device_bytes
+from segzoo.engine.monitor import Monitor
+from segzoo.engine.outputs import Result, Trained
+from segzoo.engine.short_run import short_run_notes
+from segzoo.engine.start import Start
+from segzoo.errors import DataError, RunError, StorageError
+from segzoo.optim.plateau import PlateauFactor
+from segzoo.terminal import LogConsole, say, warn
+from segzoo.tracking import check_packages
+from segzoo.weights import WeightsReport, WeightsWarning
+
+
+def train(
+    config: Config | str | os.PathLike[str],
+    *,
+    model: keras.Model | None = None,
+    train_data: Any = None,
+    val_data: Any = None,
+    loss: Callable[[Any, Any], Any] | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    resume: bool = False,
+    overwrite: bool = False,
+    resume_anyway: bool = False,
+    console: Console | None = None,
+) -> Result:
+    """Train the model that `config` describes, or what is given instead; the run folder is `output.root/name`.
+
+    A run that did not come to its end goes on from its state, and ends with the same bits as one that never stopped. In
+    the main thread SIGTERM and SIGINT save the state and stop the run.
+
+    Args:
+        config: a configuration, a YAML file, or the name of a recipe.
+        model: a functional model to train instead of the configuration's, from images `(B, H, W, C)`, pixels 0..255, to
+            logits `(B, H, W, classes)`, with the weights that it has.
+        train_data: instead of the configuration's training split a source of samples (`segzoo.data.Source`), which are
+            cropped, augmented and batched as configured; or batches of images `(B, H, W, C)`, pixels 0..255, and masks
+            `(B, H, W)`, which are trained on as they are: a `tf.data.Dataset`, a `keras.utils.PyDataset` or an
+            iterable. A run is resumed only where they can be read again, with the same bits where they are the same.
+        val_data: the same for the validation split.
+        loss: a Keras loss or function of masks and logits instead of the configuration's.
+        callbacks: of Keras, called as by `fit`; an epoch's end comes after its evaluation, with the figures of
+            metrics.csv. One with `get_state()` and `set_state(state)` is part of the run's state.
+        resume: there must be a run to go on with; a finished one is shown again.
+        overwrite: replace what the run folder holds.
+        resume_anyway: go on with a run that was started with another configuration, other data or other code.
+        console: where progress is shown; by default the logger "segzoo" is told of it.
+
+    Raises:
+        RunInterruptedError: a signal asked to stop; the state is saved.
+        RunError: a run folder that holds a finished run, a run of another origin, or another process's run; a state
+            that cannot be read; a loss that is not finite; files that cannot be written; a given object that does not
+            fit the configuration.
+        DataError: samples or batches that cannot be used.
+        WeightsError: weights that cannot be had.
+
+    Example:
+        >>> config = segzoo.load_config("unet_b3.yaml", ["name=mine"])
+        >>> segzoo.train(config, train_data=my_dataset, callbacks=[keras.callbacks.CSVLogger("epochs.csv")])
+    """
+    console = console or LogConsole()
+    config = resolve_config(config)
+    given = Given.of(model, train_data, val_data, loss, tuple(callbacks))
+    with collection_paused() as after_first_step:
+        start_backend()
+        given.check(config)
+        if config.training.deterministic:
+            make_deterministic()
+        check_packages(builders.trackers(config))
+        distribution = start_distribution(config.training.distribution)
+        given.check_distribution(distribution)
+        if model is None:
+            refuse_what_cannot_fit(config, on_processor=device_bytes() is None, processes=distribution.processes)
+        if not distribution.is_chief:
+            console = Console(quiet=True)
+        with distribution.active():
+            training = _Training(config, given, distribution, console)
+            return training.run(resume, overwrite, resume_anyway, after_first_step)
+
+
+class _Training:
+    """One call of `train`, step by step: what is trained on, the run folder, the network, the epochs."""
+
+    def __init__(self, config: Config, given: Given, distribution: Distribution, console: Console):
+        self.config = config
+        self.given = given
+        self.distribution = distribution
+        self.console = console
+        self.folder = run_folder(config, distribution.is_chief)
+        self.stored: Stored | None = None
+
+    def run(self, resume: bool, overwrite: bool, resume_anyway: bool, after_first_step: Callable[[], None]) -> Result:
+        """Train, or show a finished run again."""
+        # These come first: a start, a loss or data that cannot be used should leave no run folder behind.
+        Monitor.of(self.config)
+        is_begun = self._holds_state()
+        start = None if is_begun and not overwrite else self._start(overwrite)
+        sources = {split: self._source(split) for split in ("train", "val")}
+        if is_begun and not overwrite:
+            self.given.check_restartable(sources)
+        batches = self._train_batches(sources["train"])
+        counted = self._class_pixels(batches if isinstance(batches, Batched) else batches.source)
+        loss = self.given.loss or builders.build_loss(self.config, counted)
+        origin = origin_of(
+            self.config, {split: source.fingerprint() for split, source in sources.items()}, self.given.facts()
+        )
+        _check_alike(self.distribution.gather(origin))
+        with Interrupts(self.console) as interrupts, ExitStack() as held:
+            facts = self.distribution.from_chief(lambda: self._begin(held, origin, resume, overwrite, resume_anyway))
+            if counted is not None and self.folder.is_written:
+                counted.write(self.folder.class_pixels)
+            keras.utils.set_random_seed(self.config.seed)
+            steps = builders.steps_per_epoch(self.config, batches.steps_per_epoch)
+            trained, progress = self._network(loss, steps, start, facts, origin)
+            is_given = self.given.model is not None
+            _say_what_is_trained(self.config, trained.network, is_given, sources, steps, self.console)
+            self._say_which_start_anew(facts)
+            val_batches, pictured = self._val_batches(sources["val"])
+            epochs = Epochs(
+                self.config,
+                self.folder,
+                trained,
+                loss,
+                steps,
+                val_batches,
+                self.console,
+                interrupts,
+                pictured=pictured,
+                distribution=self.distribution,
+                callbacks=self.given.callbacks,
+                may_vary=isinstance(batches, Batched),
+                after_first_step=after_first_step,
+                why_not_finite=functools.partial(explain, self.config, trained.network, loss, batches),
+            )
+            is_bare = self.stored is not None and self.stored.is_bare
+            is_finished = is_bare or self.distribution.from_chief(self.folder.result.is_file)
+            if is_finished and epochs.is_over(progress):
+                return epochs.outputs.result(progress)
+            if facts is None or progress.origin != origin:
+                self._write_origin(progress, origin, trained.network)
+            try:
+                return epochs.run(batches.batches, progress, self.stored)
+            except StorageError as error:
+                kept, then = "The state that was saved last is intact", "to go on from it"
+                if not self._holds_state():
+                    kept, then = "No state was saved yet", "to start anew"
+                raise RunError(
+                    f"{error} Training stopped after step {progress.step}. {kept}: make room, or the folder writable, "
+                    f"and give the same command again {then}."
+                ) from error
+
+    def _holds_state(self) -> bool:
+        states = (self.folder.state, previous_of(self.folder.state))
+        return any(path.is_file() for path in states)
+
+    def _start(self, overwrite: bool) -> Start | None:
+        """Where the weights of `training.init_from` are; what --overwrite is about to remove should not be missed."""
+        start = Start.of(self.config)
+        if start is not None and overwrite and self.folder.config.is_file():
+            start.check_outlives(self.folder.path)
+            start.load_into(self._another_network())
+        return start
+
+    def _another_network(self) -> keras.Model:
+        """A network like the one that is trained, with weights of its own."""
+        if self.given.model is not None:
+            return keras.models.clone_model(self.given.model)
+        return builders.build_network(self.config, weights="none")
+
+    def _source(self, split: str) -> Source | Batched:
+        found = self.given.data(self.config, split)
+        return builders.build_source(self.config, split) if found is None else found
+
+    def _train_batches(self, source: Source | Batched) -> TrainBatches | Batched:
+        if isinstance(source, Batched):
+            if note := source.scaled():
+                warn(self.console, note)
+            return source
+        if (range_needed := suggested_for(source)) is not None:
+            warn(self.console, str(range_needed))
+        rows = self.distribution.rows(self.config.data.batch_size)
+        return builders.train_batches(self.config, source, rows, self.given.loss)
+
+    def _val_batches(self, source: Source | Batched) -> tuple[EvalBatches | Batched, frozenset[str]]:
+        """The batches that this process evaluates, and the ids of the samples that are drawn."""
+        pictures = self.config.output.pictures
+        if isinstance(source, Batched):
+            return source, frozenset(map(str, range(pictures)))
+        part = (self.distribution.process, self.distribution.processes)
+        batches = builders.eval_batches(self.config, source, part)
+        return batches, evenly_spaced([source.ids[index] for index in batches.indices], pictures)
+
+    def _begin(
+        self, held: ExitStack, origin: dict[str, Any], resume: bool, overwrite: bool, resume_anyway: bool
+    ) -> dict[str, Any] | None:
+        """Lock the run folder and read its state; returns what it says of the run, None for a new one."""
+        held.enter_context(self.folder.locked(resume=resume))
+        with _shown_warnings(self.console):
+            self.stored = self.folder.begin(
+                self.config, origin, resume=resume, overwrite=overwrite, resume_anyway=resume_anyway
+            )
+        return None if self.stored is None else self.stored.facts
+
+    def _network(
+        self,
+        loss: Callable[[Any, Any], Any],
+        steps: int,
+        start: Start | None,
+        facts: dict[str, Any] | None,
+        origin: dict[str, Any],
+    ) -> tuple[Trained, Progress]:
+        """Build and compile the network, with the variables of the state where there is one."""
+        with self.distribution.building():
+            trained = self._compiled(loss, steps, start if facts is None else None)
+        network = trained.network
+        if facts is None:
+            return trained, Progress(origin=origin)
+        progress = Progress.from_json(facts)
+        network.weights_report = progress.weights or network.weights_report  # where the run itself started from
+        # All processes assign all variables, in one order: to assign one that they share is a joint act in JAX.
+        self.stored = _shared(self.stored, facts, self.distribution)
+        if not self.stored.is_bare:
+            restore(self.stored, network, self.folder.state, trained.extra)
+        return trained, progress
+
+    def _compiled(self, loss: Callable[[Any, Any], Any], steps: int, start: Start | None) -> Trained:
+        """Build and compile the network, from `start` where there is one, and what moves with it."""
+        config, network = self.config, self.given.model
+        if network is None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", WeightsWarning)  # the report is printed and logged
+                network = builders.build_network(config)
+        else:
+            network.weights_report = WeightsReport("none", note="weights as the given model had them")
+        if start is not None:
+            start.load_into(network)
+        momentum = config.training.batchnorm_momentum
+        set_momentum(network, momentum_for(steps * config.training.evaluate_every) if momentum == "auto" else momentum)
+        self.distribution.synchronize(network)
+        losses, weights = builders.losses_of_outputs(config, network, loss)
+        optimizer = builders.build_optimizer(config, steps * config.training.epochs)
+        plateau = PlateauFactor.of(optimizer) if config.training.reduce_on_plateau else None
+        network.compile(optimizer, losses, loss_weights=weights, jit_compile=use_xla(config.training.xla))
+        # Built here, its variables are not made while the step is traced, which would trace everything twice.
+        builders.start_optimizer(config, network)
+        if isinstance(network.output, dict) and not network._compile_loss.built:
+            # Keras makes the mean losses of several outputs when the step is traced: too late to restore them.
+            network._compile_loss.build(network.output, network.output)
+        averages = None
+        if config.training.ema is not None:
+            twin = self._another_network()
+            twin.weights_report = network.weights_report
+            averages = Averages(network, twin, config.training.ema, config.training.accumulate)
+        return Trained(network, builders.build_stages(config, network, steps), averages, plateau)
+
+    def _say_which_start_anew(self, facts: dict[str, Any] | None) -> None:
+        """Name the callbacks whose state a resumed run does not have."""
+        if facts is None:
+            return
+        for callback in self.given.callbacks:
+            if not is_stateful(callback):
+                name = type(callback).__qualname__
+                say(self.console, f"The callback {name} starts anew: it has no get_state() and set_state().")
+
+    def _write_origin(self, progress: Progress, origin: dict[str, Any], network: keras.Model) -> None:
+        """Note in the run folder what the run is made from now."""
+        progress.origin = origin
+        if self.folder.is_written:
+            dump_config(self.config, self.folder.config)
+        self.folder.write_environment(
+            self.config,
+            origin["data"],
+            str(network.weights_report),
+            device_name(),
+            bool(network.jit_compile),
+            self.given.facts(),
+        )
+
+    def _class_pixels(self, source: Source | Batched) -> ClassPixels | None:
+        """Count the training split's pixels where class weights are made from them, or take the run folder's counts."""
+        config = self.config
+        schemes = {} if self.given.loss is not None else builders.weight_schemes(config)
+        if not schemes:
+            return None
+        if isinstance(source, Batched):
+            name, scheme = next(iter(schemes.items()))
+            raise DataError(
+                f"loss.{name}.class_weights: {scheme} counts the pixels of the training samples, and train_data yields "
+                "batches. Give the weights as a list, or a source of samples."
+            )
+
+        def count() -> dict[str, Any]:
+            path = self.folder.class_pixels
+            counted = ClassPixels.read(path) if path.is_file() else None
+            if counted is None or counted.fingerprint != source.fingerprint():
+                say(self.console, f"Counting the pixels of each class in {len(source)} training samples ...")
+                counted = ClassPixels.of(source, config.data.workers)
+            return asdict(counted)
+
+        counted = ClassPixels(**self.distribution.from_chief(count))
+        for name, weights in builders.class_weights(config, counted).items():
+            numbers = ", ".join(f"{weight:.3g}" for weight in weights)
+            say(self.console, f"Class weights of {name}, {schemes[name]}: {numbers}")
+        return counted
+
+
+def _shared(stored: Stored | None, facts: dict[str, Any], distribution: Distribution) -> Stored:
+    """The state that process 0 read."""
+    if distribution.processes == 1 and stored is not None:
+        return stored
+
+    def pack() -> bytes:
+        content = io.BytesIO()
+        np.savez(content, **stored.arrays)  # type: ignore[union-attr]
+        return content.getvalue()
+
+    with np.load(io.BytesIO(distribution.bytes_from_chief(pack)), allow_pickle=False) as archive:
+        return Stored(facts, {name: archive[name] for name in archive.files})
+
+
+def _check_alike(origins: list[dict[str, Any]]) -> None:
+    """Raise RunError unless all processes of the run were started with the same things."""
+    for process, origin in enumerate(origins):
+        if changed := differences(origins[0], origin):
+            raise RunError(
+                f"Process {process} was started with something else than process 0: {'; '.join(changed)} there. Give "
+                "all processes the same configuration, data and packages."
+            )
+
+
+def _say_what_is_trained(
+    config: Config,
+    network: keras.Model,
+    is_given: bool,
+    sources: Mapping[str, Source | Batched],
+    steps: int,
+    console: Console,
+) -> None:
+    model = f"The given model {network.name}" if is_given else f"{config.model.decoder} on {config.model.backbone}"
+    say(
+        console,
+        f"{model}: {network.count_params():,} parameters, "
+        f"{_amounts(sources)}, {steps} steps an epoch, "
+        f"{'with' if network.jit_compile else 'without'} XLA. {network.weights_report}",
+    )
+    samples = [source for source in sources.values() if not isinstance(source, Batched)]
+    for remark in dict.fromkeys(remark for source in samples for remark in remarks(source)):
+        say(console, f"Note: {remark}")
+    say(console, f"Device: {device_name()}")
+    for note in (idle_card_note(), *short_run_notes(config, network, steps)):
+        if note:
+            warn(console, note)
+    if note := precision_note(config.training.precision):
+        warn(console, note)
+    if config.training.overfit is not None:
+        warn(
+            console,
+            f"training.overfit: trained and evaluated on the same {config.training.overfit} samples; the figures say "
+            "what the network can learn by heart.",
+        )
+
+
+def _amounts(sources: Mapping[str, Source | Batched]) -> str:
+    """Say how many samples there are; of given batches nobody knows."""
+    train, val = sources["train"], sources["val"]
+    if not isinstance(train, Batched) and not isinstance(val, Batched):
+        return f"{len(train)} training and {len(val)} validation samples"
+    words = {"train": "training", "val": "validation"}
+    return " and ".join(
+        f"given {words[split]} batches" if isinstance(source, Batched) else f"{len(source)} {words[split]} samples"
+        for split, source in sources.items()
+    )
+
+
+@contextmanager
+def _shown_warnings(console: Console) -> Iterator[None]:
+    """Show what the block warns of on the console, in one line each: it is meant for whoever started the run."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for warning in caught:
+        if issubclass(warning.category, DamagedStateWarning | OriginWarning):
+            warn(console, str(warning.message))
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

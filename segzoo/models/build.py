@@ -1,0 +1,215 @@
+"""Assembly: names in, one functional Keras model out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from segzoo import backbones
+from segzoo.backbones import BACKBONES
+from segzoo.backbones.surgery import default_taps
+from segzoo.compat import resolve
+from segzoo.decoders import DECODERS, Decoder, SegmentationHead
+from segzoo.decoders.base import AuxiliaryHead, ClassificationHead, number
+from segzoo.errors import SegzooError, unknown_name
+from segzoo.levels import IMAGE, LEVELS
+from segzoo.models.remat import RematModel
+from segzoo.weights import WeightsReport, apply_weights, as_text, is_path
+
+# Names of outputs, where a model has several.
+LOGITS = "logits"
+PRESENCE = "presence"
+
+
+def build_model(
+    decoder: str | Decoder,
+    backbone: str | keras.Model,
+    classes: int,
+    *,
+    taps: str | None = None,
+    output_stride: int | None = None,
+    weights: str | os.PathLike[str] | None = "auto",
+    weights_sha256: str | None = None,
+    input_channels: int = 3,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    drop_path: float = 0.2,
+    trainable: bool | str = True,
+    batch_norm: str = "train",
+    compat: str | None = None,
+    imitate: str | None = None,
+    auxiliary: Sequence[str] = (),
+    classification: bool = False,
+    remat: bool = False,
+    **options: Any,
+) -> keras.Model:
+    """Build a segmentation model: images `(B, H, W, C)`, pixels 0..255, to float32 logits `(B, H, W, classes)`.
+
+    The model is a plain functional `keras.Model`; any height and width from 32 on, odd ones too. Layers use the
+    global dtype policy (`keras.config.set_dtype_policy("mixed_bfloat16")` for mixed precision).
+
+    With heads for the training alone - `auxiliary`, `classification`, U-Net++ with `deep_supervision` - the model
+    returns a dict: "logits" as above, "auxiliary_P4" and "supervised1" and so on of the same shape, and "presence"
+    `(B, classes)`. `logits_only` makes of it the model to predict with, of the same layers.
+
+    Args:
+        decoder: registered name, see `segzoo.decoders.names()`, or a new decoder with the options that it has, such as
+            `segzoo.decoders.UNet(channels=...)`: it becomes the model's layer "decoder".
+        backbone: registered name, see `segzoo.backbones.names()`, or a backbone made by `segzoo.backbones.wrap`, which
+            takes none of `taps` to `batch_norm` but a weights file.
+        classes: number of classes.
+        taps: kind of taps; by default the family's default. EfficientNet has "expansion" and "output".
+        output_stride: 8, 16 or 32; by default the decoder's, as in its paper.
+        weights: "auto", "imagenet", "none" (or None) or "preset:NAME" for the backbone, or the path of a `.weights.h5`
+            file for all that fits.
+        weights_sha256: digest of that file in hexadecimal; another file is refused before it is read.
+        input_channels: channels of an image; the pretrained first kernel is adapted to others than 3.
+        mean: of each channel, in pixel values, instead of what the pretrained weights were made for.
+        std: of each channel, in pixel values; given with `mean`.
+        drop_path: rate of the backbone's stochastic depth, 0..1.
+        trainable: False freezes the backbone, a level such as "P2" what this level's tap needs.
+        batch_norm: "train", or "frozen" for the backbone's batch normalisation.
+        compat: "smp" builds the network of segmentation_models.pytorch, so that its weights give its logits: the
+            backbone pads and dilates as there, and taps, output stride and the decoder's options are its where none are
+            given (docs/smp.md). "smp-0.1.0" does what `imitate="smp"` of segzoo 0.1.0 did, to the backbone alone.
+        imitate: deprecated alias of `compat`.
+        auxiliary: levels of the backbone, such as "P4", that get a segmentation head of their own.
+        classification: also say which classes are in the image, from the deepest level.
+        remat: train with few activations in memory and compute the others again backward: a `RematModel`.
+        **options: the decoder's constructor arguments.
+
+    Raises:
+        UnknownNameError: no such decoder, backbone, taps or option.
+        SegzooError: values that the backbone or decoder cannot take.
+        WeightsError: weights that cannot be had or do not fit.
+
+    Example:
+        >>> model = segzoo.build_model("unet", backbone="efficientnet_b3", classes=12)
+    """
+    if isinstance(decoder, Decoder):
+        instance, decoder_class = decoder, type(decoder)
+        decoder, options = _unused(decoder, options)
+    else:
+        instance, decoder_class = None, DECODERS[decoder]
+        check_options(decoder, options)
+    compat = resolve(compat, imitate)
+    preset = {} if instance is not None else dict(decoder_class.compat.get(compat or "", {}))
+    default_stride = preset.pop("output_stride", decoder_class.default_output_stride)
+    assumed = preset.keys() - options.keys()
+    options = {**preset, **options}
+    weights = as_text(weights)
+    if classes < 1:
+        raise SegzooError(f"classes must be at least 1, got {classes}.")
+    if isinstance(backbone, str):
+        variant = BACKBONES[backbone]
+        taps = default_taps(variant, compat) if taps is None else taps
+        stride = (32 if variant.undilated else default_stride) if output_stride is None else output_stride
+        available = (*variant.levels(taps, stride), *variant.inner_levels(taps, stride))
+        encoder = backbones.create(
+            backbone,
+            taps=taps,
+            # Only what is used: a tap without a reader would leave weights without a gradient.
+            levels=_levels(decoder_class, stride, available, options, auxiliary),
+            output_stride=stride,
+            weights="none" if is_path(weights) else weights,
+            input_channels=input_channels,
+            mean=mean,
+            std=std,
+            drop_path=drop_path,
+            trainable=trainable,
+            batch_norm=batch_norm,
+            compat=compat,
+        )
+    else:
+        encoder = _cut_for(decoder_class, backbone, options, auxiliary)
+        if weights not in ("auto", "none") and not is_path(weights):
+            raise SegzooError(f"A wrapped backbone has its own weights: weights is 'none' or a file, not {weights!r}.")
+    images = encoder.input
+    features = {IMAGE: images, **encoder.output}
+    read = decoder_class.levels(2 ** number(max(features)), tuple(sorted(features)), **options)
+    try:
+        layer = decoder_class(name="decoder", **options) if instance is None else instance
+        layer.assumed = assumed
+        decoded = layer({level: features[level] for level in read})
+    except (ValueError, TypeError) as error:
+        raise SegzooError(f"Decoder {decoder!r} cannot be built with {options}: {error}") from error
+    outputs = decoded if isinstance(decoded, dict) else {"decoded": decoded}
+    outputs = {
+        LOGITS if name == "decoded" else name: SegmentationHead(
+            classes, layer.head_kernel, layer.head_interpolation, name="head" if name == "decoded" else f"{name}_head"
+        )(x, images)
+        for name, x in outputs.items()
+    }
+    for level in auxiliary:
+        outputs[f"auxiliary_{level}"] = AuxiliaryHead(classes, name=f"auxiliary_{level}")(features[level], images)
+    if classification:
+        outputs[PRESENCE] = ClassificationHead(classes, name=PRESENCE)(features[max(features)])
+    result = outputs if len(outputs) > 1 else outputs[LOGITS]
+    model = (RematModel if remat else keras.Model)(images, result, name=f"{decoder}_{encoder.name}")
+    model.weights_report = encoder.weights_report
+    model.built_with = getattr(encoder, "built_with", {})
+    if is_path(weights):
+        apply_weights(model, weights, sha256=weights_sha256)
+    return model
+
+
+def _unused(decoder: Decoder, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Take a decoder as the layer "decoder" of a new model; returns the name of its class and its options.
+
+    Raises:
+        SegzooError: it is a layer of another model, or options are given beside it.
+    """
+    kind = type(decoder).__name__
+    if options:
+        raise SegzooError(f"The decoder {kind} has its options already; give {', '.join(options)} to its constructor.")
+    if decoder.built:
+        raise SegzooError(f"The decoder {kind} is a layer of another model already; make a new one.")
+    decoder.name = "decoder"
+    return kind.lower(), {name: getattr(decoder, name) for name in decoder.options()}
+
+
+def logits_only(model: keras.Model) -> keras.Model:
+    """Return the model to predict with: `model` without the heads that serve its training alone, of the same layers."""
+    if not isinstance(model.output, dict):
+        return model
+    plain = keras.Model(model.input, model.output[LOGITS], name=model.name)
+    plain.weights_report = model.weights_report
+    return plain
+
+
+def _levels(
+    decoder_class: type[Decoder],
+    stride: int,
+    available: tuple[str, ...],
+    options: Mapping[str, Any],
+    auxiliary: Sequence[str],
+) -> tuple[str, ...]:
+    """Levels of the backbone that the decoder and the auxiliary heads read."""
+    read = [level for level in decoder_class.levels(stride, available, **options) if level != IMAGE]
+    for level in auxiliary:
+        if level not in available or number(level) > number(read[-1]):
+            usable = [name for name in available if name in LEVELS and number(name) <= number(read[-1])]
+            raise SegzooError(f"auxiliary: there is no level {level!r} here; it can be one of {', '.join(usable)}.")
+    return tuple(sorted({*read, *auxiliary}))
+
+
+def _cut_for(
+    decoder_class: type[Decoder], backbone: keras.Model, options: Mapping[str, Any], auxiliary: Sequence[str]
+) -> keras.Model:
+    """A wrapped backbone down to what is read."""
+    available = tuple(sorted(backbone.output))
+    levels = _levels(decoder_class, 2 ** number(available[-1]), available, options, auxiliary)
+    encoder = keras.Model(backbone.input, {level: backbone.output[level] for level in levels}, name=backbone.name)
+    encoder.weights_report = WeightsReport("none", note="those of the wrapped network")
+    return encoder
+
+
+def check_options(decoder: str, options: dict[str, Any]) -> None:
+    """Raise UnknownNameError where `options` names what the decoder's constructor does not take."""
+    known = list(DECODERS[decoder].options())
+    for name in options:
+        if name not in known:
+            raise unknown_name(f"option of decoder {decoder!r}", name, known)

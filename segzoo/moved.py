@@ -1,0 +1,82 @@
+"""Old names of modules, which work for one release: an import of one warns and gives the module under its new name."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+import types
+import warnings
+from collections.abc import Sequence
+
+# Old name to new name. What lies below a package moves with it, unless it is listed itself.
+MOVED = {
+    "segzoo.backbones.adapter": "segzoo.backbones.surgery",
+    "segzoo.backbones.contract": "segzoo.backbones.spec",
+    "segzoo.convert": "segzoo.workflows.conversion",
+    "segzoo.inference.data_report": "segzoo.reporting.data_quality",
+    "segzoo.inference.page": "segzoo.reporting.page",
+    "segzoo.inference.pictures": "segzoo.reporting.pictures",
+    "segzoo.inference.report": "segzoo.reporting.evaluation",
+    "segzoo.model": "segzoo.models.build",
+    "segzoo.propose": "segzoo.autoconfig",
+    "segzoo.remat": "segzoo.models.remat",
+    "segzoo.training": "segzoo.engine",
+    "segzoo.training.assemble": "segzoo.engine.builders",
+    "segzoo.training.averages": "segzoo.engine.callbacks.averages",
+    "segzoo.training.curves": "segzoo.reporting.curves",
+    "segzoo.training.finder": "segzoo.engine.lr_finder",
+    "segzoo.training.generations": "segzoo.engine.checkpoint.generations",
+    "segzoo.training.loop": "segzoo.engine.trainer",
+    "segzoo.training.origin": "segzoo.engine.checkpoint.provenance",
+    "segzoo.training.progress": "segzoo.engine.checkpoint.progress",
+    "segzoo.training.run": "segzoo.engine.checkpoint.run_folder",
+    "segzoo.training.stages": "segzoo.engine.callbacks.stages",
+    "segzoo.training.state": "segzoo.engine.checkpoint.state",
+}
+
+
+def new_name(name: str) -> str | None:
+    """Return what a module is called now, or None where its name is not an old one."""
+    if name in MOVED:
+        return MOVED[name]
+    package, _, module = name.rpartition(".")
+    now = new_name(package) if package else None
+    return None if now is None else f"{now}.{module}"
+
+
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finder and loader of modules by their old names."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Return a specification where the name is an old one and its module exists under the new one."""
+        now = new_name(name)
+        if now is None or importlib.util.find_spec(now) is None:
+            return None
+        return importlib.machinery.ModuleSpec(name, self)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
+        """Return the module under its new name, with a warning."""
+        now = str(new_name(spec.name))
+        warnings.warn(
+            f"{spec.name} is {now} now; the old name goes with the next release.", DeprecationWarning, stacklevel=2
+        )
+        module = importlib.import_module(now)
+        spec.loader_state = module.__spec__
+        return module
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        """Leave the module, which has run, with its own specification."""
+        spec = module.__spec__
+        if spec is not None and spec.loader_state is not None:
+            module.__spec__ = spec.loader_state
+
+
+def keep_old_names() -> None:
+    """Let modules be imported by their old names."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())

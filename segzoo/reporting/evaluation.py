@@ -1,0 +1,268 @@
+"""The report of an evaluation: JSON for programs, Markdown for a merge request, an HTML page with pictures to read."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from segzoo.escaping import for_markdown, for_plot
+from segzoo.files import make_folder, replacing
+from segzoo.metrics import Calibration, ConfusionMatrix, Intervals, MultilabelCounts
+from segzoo.reporting.page import (
+    figure_text,
+    heading,
+    html_table,
+    markdown_table,
+    page,
+    picture,
+    plain,
+    quiet,
+)
+from segzoo.reporting.pictures import prediction_sheet
+
+_FIGURES = ("iou", "dice", "precision", "recall", "specificity")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a report is written from.
+
+    Attributes:
+        title: one line that says what was evaluated.
+        names: the classes' names.
+        colours: one colour per class, 0..255 (C, 3).
+        confusion: counts of pixels over all samples.
+        intervals: 95 % intervals of the figures over the samples.
+        calibration: confidence and accuracy of all pixels.
+        worst: (image, truth, prediction, title) of the worst samples.
+        samples: number of samples.
+        loss: mean loss, or None.
+        background: class that pictures leave untinted, or None.
+    """
+
+    title: str
+    names: Sequence[str]
+    colours: np.ndarray
+    confusion: ConfusionMatrix | MultilabelCounts
+    intervals: Intervals
+    calibration: Calibration
+    worst: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, str]]
+    samples: int
+    loss: float | None = None
+    background: int | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all figures as plain values; n/a is None."""
+        rows = self.confusion.table(self.names)
+        specificity = self.confusion.specificity()
+        confidence, accuracy = self.calibration.curve()
+        for index, row in enumerate(rows):
+            row["specificity"] = plain(specificity[index])
+            row["iou_interval"] = [plain(end) for end in self.intervals.iou[index]]
+        return {
+            "title": self.title,
+            "samples": self.samples,
+            "loss": self.loss,
+            "mean_iou": plain(self.confusion.mean_iou()),
+            "mean_iou_interval": [plain(end) for end in self.intervals.mean_iou],
+            "pixel_accuracy": plain(self.confusion.pixel_accuracy()),
+            "pixel_accuracy_interval": [plain(end) for end in self.intervals.pixel_accuracy],
+            "mean_accuracy": plain(self.confusion.mean_accuracy()),
+            "frequency_weighted_iou": plain(self.confusion.frequency_weighted_iou()),
+            "mcc": plain(class_mean(self.confusion.mcc())),
+            "cohen_kappa": plain(class_mean(self.confusion.cohen_kappa())),
+            "expected_calibration_error": plain(self.calibration.ece()),
+            "classes": rows,
+            "confusion_matrix": self.confusion.counts.tolist(),
+            "calibration": {
+                "confidence": [plain(value) for value in confidence],
+                "accuracy": [plain(value) for value in accuracy],
+                "pixels": self.calibration.counts.tolist(),
+            },
+            "worst": [title for *_, title in self.worst],
+        }
+
+    def write(self, folder: Path) -> Path:
+        """Write report.json, report.md, index.html and the pictures into `folder`; returns the page's path.
+
+        Each file is replaced as a whole; the page comes last, so it never shows a picture that is not there.
+        """
+        make_folder(folder)
+        figures = self.as_json()
+        confusion_picture(self.confusion, self.names, folder / "confusion.png")
+        _calibration_picture(self.calibration, folder / "calibration.png")
+        if self.worst:
+            sheet = folder / "worst.png"
+            ignored = self.confusion.ignore_index
+            prediction_sheet(self.worst, self.names, self.colours, ignored, sheet, self.background)
+        index = folder / "index.html"
+        for path, text in (
+            (folder / "report.json", json.dumps(figures, indent=2, allow_nan=False) + "\n"),
+            (folder / "report.md", _markdown(figures)),
+            (index, _page(figures, confusion_note(self.confusion))),
+        ):
+            with replacing(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+        return index
+
+
+def class_mean(figure: float | np.ndarray) -> float:
+    """Return a figure, or of one for each class the mean of those that are known."""
+    known = np.atleast_1d(figure)[~np.isnan(np.atleast_1d(figure))]
+    return float(known.mean()) if known.size else math.nan
+
+
+def _between(ends: Sequence[float | None]) -> str:
+    return "n/a" if None in ends else f"{ends[0]:.4f} to {ends[1]:.4f}"
+
+
+def _summary(figures: dict[str, Any]) -> list[tuple[str, str]]:
+    """Name and text of the figures of the whole data set."""
+    return [
+        ("mean IoU", f"{figure_text(figures['mean_iou'])} (95 % interval {_between(figures['mean_iou_interval'])})"),
+        (
+            "pixel accuracy",
+            f"{figure_text(figures['pixel_accuracy'])} (95 % interval {_between(figures['pixel_accuracy_interval'])})",
+        ),
+        ("mean accuracy", figure_text(figures["mean_accuracy"])),
+        ("frequency-weighted IoU", figure_text(figures["frequency_weighted_iou"])),
+        ("Matthews correlation", figure_text(figures["mcc"])),
+        ("Cohen's kappa", figure_text(figures["cohen_kappa"])),
+        ("expected calibration error", figure_text(figures["expected_calibration_error"])),
+        ("loss", figure_text(figures["loss"])),
+    ]
+
+
+def _rows(figures: dict[str, Any]) -> list[list[str]]:
+    """Cells of the table of classes, the heading first."""
+    rows = [["class", "IoU", "95 % interval", "Dice", "precision", "recall", "specificity", "pixels"]]
+    for row in figures["classes"]:
+        first, *rest = (figure_text(row[key]) for key in _FIGURES)
+        rows.append([row["class"], first, _between(row["iou_interval"]), *rest, f"{row['pixels']:,}"])
+    return rows
+
+
+def _remark(figures: dict[str, Any]) -> str:
+    return f"{figures['samples']} samples. Intervals: bootstrap over samples, 1,000 resamples. {na(figures['classes'])}"
+
+
+def na(rows: Sequence[dict[str, Any]]) -> str:
+    """What n/a means, and which classes of a table (`ConfusionMatrix.table`) the mean IoU leaves out."""
+    absent = [row["class"] for row in rows if row["iou"] is None]
+    left_out = f" Not in target or prediction, so n/a and left out of the mean: {', '.join(absent)}." if absent else ""
+    return f"n/a: no pixel that the figure could be about.{left_out}"
+
+
+def _markdown(figures: dict[str, Any]) -> str:
+    lines = [f"# {for_markdown(figures['title'])}", "", for_markdown(_remark(figures)), ""]
+    lines += [*markdown_table([("Figure", "Value"), *_summary(figures)]), ""]
+    lines += [*markdown_table(_rows(figures)), ""]
+    lines += ["![Confusion matrix](confusion.png)", "", "![Calibration](calibration.png)", ""]
+    if figures["worst"]:
+        lines += ["![The worst samples](worst.png)", ""]
+    return "\n".join(lines)
+
+
+def confusion_note(confusion: ConfusionMatrix | MultilabelCounts) -> str:
+    """What a row of the picture of the confusion matrix means."""
+    if isinstance(confusion, MultilabelCounts):
+        return (
+            "For each class the share of the places where it is, and of those where it is not, that are taken for it."
+        )
+    return "Each row is a class of the target and adds up to 100 % of its pixels."
+
+
+def _page(figures: dict[str, Any], note: str) -> str:
+    parts = [
+        quiet(_remark(figures)),
+        html_table(_summary(figures), headed=False),
+        heading("Classes"),
+        html_table(_rows(figures)),
+        heading("What is taken for what"),
+        quiet(note),
+        picture("confusion.png", "Confusion matrix, normalised by row"),
+        heading("Is it as sure as it is right?"),
+        picture("calibration.png", "Accuracy by confidence"),
+    ]
+    if figures["worst"]:
+        parts += [
+            heading(f"The {len(figures['worst'])} samples of lowest mean IoU"),
+            picture("worst.png", "Image, truth, prediction and errors of the worst samples"),
+        ]
+    return page(figures["title"], parts)
+
+
+def confusion_picture(confusion: ConfusionMatrix | MultilabelCounts, names: Sequence[str], path: Path) -> None:
+    """Write the matrix normalised by row, with its percentages where they can be read.
+
+    Classes that may overlap have no such matrix: each row then says where the class is predicted, of the places where
+    it is and where it is not.
+    """
+    columns: Sequence[str] = names
+    if isinstance(confusion, MultilabelCounts):
+        columns = ["where it is", "where it is not"]
+        counts = confusion.counts[:, ::-1, 1].astype(float)
+        totals = confusion.counts[:, ::-1].sum(2)
+    else:
+        counts = confusion.counts.astype(float)
+        totals = np.broadcast_to(counts.sum(1, keepdims=True), counts.shape)
+    shares = np.divide(100 * counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
+    classes = len(names)
+    side = min(24.0, 2.5 + 0.5 * classes)
+    figure = Figure(figsize=(side + 1, side), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    axes.set_xticks(range(len(columns)), [for_plot(name) for name in columns], rotation=90)
+    axes.set_yticks(range(classes), [for_plot(name) for name in names])
+    axes.set_xlabel("prediction")
+    axes.set_ylabel("target")
+    if classes <= 40:
+        for row, column in zip(*np.nonzero(shares >= 0.5), strict=True):
+            ink = "white" if shares[row, column] > 55 else "black"
+            axes.text(column, row, f"{shares[row, column]:.0f}", ha="center", va="center", color=ink, fontsize=8)
+    figure.colorbar(image, label="% of the target's pixels", shrink=0.8)
+    _save(figure, path)
+
+
+def _calibration_picture(calibration: Calibration, path: Path) -> None:
+    """Write accuracy by confidence, and below how many pixels there are of each confidence."""
+    confidence, accuracy = calibration.curve()
+    figure = Figure(figsize=(6, 6), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    known = ~np.isnan(accuracy)
+    upper.plot([0, 1], [0, 1], color="#999999", linestyle="--", label="as sure as right")
+    upper.plot(confidence[known], accuracy[known], color="#0072b2", marker="o", markersize=4, label="model")
+    upper.set_ylim(0, 1.02)
+    upper.set_title(f"calibration (ECE {figure_text(plain(calibration.ece()))})", loc="left", fontsize=11)
+    upper.set_ylabel("accuracy")
+    upper.legend(frameon=False)
+    width = 1 / calibration.bins
+    share = calibration.counts / max(1, calibration.counts.sum())
+    lower.bar((np.arange(calibration.bins) + 0.5) * width, 100 * share, width=0.9 * width, color="#0072b2")
+    lower.set_ylabel("% of pixels")
+    lower.set_xlabel("confidence")
+    lower.set_xlim(0, 1)
+    for axes in (upper, lower):
+        _plain_frame(axes)
+    _save(figure, path)
+
+
+def _plain_frame(axes: Axes) -> None:
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png")

@@ -1,0 +1,144 @@
+"""Checkpoints of segmentation_models.pytorch as weights of segzoo models.
+
+All of its architectures that segzoo has, on ResNet and EfficientNet encoders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segzoo.compat import SMP
+from segzoo.errors import WeightsError
+from segzoo.interop import smp_options, smp_tensors
+from segzoo.interop.checkpoint import Tensors, read, read_config
+from segzoo.interop.smp_tensors import ENCODERS
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass
+class Conversion:
+    """A converted checkpoint.
+
+    Attributes:
+        model: the model with the checkpoint's weights.
+        settings: the `model` section of a configuration that builds it.
+        unused: tensors of the checkpoint that no layer takes: those behind the last feature in use, and attention that
+            the original does not use either.
+        assumed: keys of the original's configuration that neither it nor the tensors say, to the original's defaults,
+            which were taken. Empty for a checkpoint with a configuration.
+        note: what else was taken to be so, for the user to judge; or empty.
+    """
+
+    model: keras.Model
+    settings: dict[str, Any]
+    unused: list[str] = field(default_factory=list)
+    assumed: dict[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+
+def convert(checkpoint: str | Path, encoder: str | None = None, config: str | Path | None = None) -> Conversion:
+    """Build the segzoo model of a checkpoint of segmentation_models.pytorch, with its weights.
+
+    Logits agree with the original's at every size that the original takes. Pixels are 0..255 here, and normalised
+    inside as the original's encoders want them: by ImageNet's mean and standard deviation, or to -1..1 where an
+    EfficientNet was started from "advprop".
+
+    Args:
+        checkpoint: a folder as `save_pretrained` writes it, a `.safetensors` file, or a state dict saved by
+            `torch.save`, for which PyTorch must be installed.
+        encoder: the original's `encoder_name`, such as "resnet34"; a configuration says it itself.
+        config: the original's `config.json`, for a checkpoint that is a single file. Options that it does not name have
+            their defaults, as in the original.
+
+    Raises:
+        WeightsError: a file that cannot be read, a network or an option that segzoo has no counterpart of, or tensors
+            that are of another network than they are said to be.
+    """
+    path = Path(checkpoint)
+    tensors, described = read(path)
+    if config is not None:
+        described = read_config(Path(config))
+    return convert_tensors(tensors, described, encoder, str(path))
+
+
+def convert_tensors(
+    tensors: Tensors,
+    config: Mapping[str, Any] | None = None,
+    encoder: str | None = None,
+    origin: str = "The checkpoint",
+) -> Conversion:
+    """Build the segzoo model of a checkpoint that has been read already, see `convert`.
+
+    Args:
+        tensors: the original's state dict, in NumPy.
+        config: the original's configuration, or None.
+        encoder: the original's `encoder_name`, where the configuration does not say it.
+        origin: name of the checkpoint, for messages.
+
+    Raises:
+        WeightsError: as `convert`.
+    """
+    tensors = _under_present_names(tensors)
+    encoder = _encoder(encoder, config, origin)
+    architecture = smp_options.architecture_of(tensors, config, origin)
+    smp_tensors.check_encoder(encoder, tensors, origin)
+    placed, assumed = smp_options.settings_of(architecture, tensors, config, origin)
+    names = {"decoder": architecture.decoder, "backbone": ENCODERS[encoder]}
+    channels = _input_channels(tensors)
+    pixels, more, note = smp_options.pixels_of(encoder, config, channels, origin)
+    settings: dict[str, Any] = {**names, "taps": "output", "compat": SMP, **pixels, **placed}
+    model = _build(settings, tensors, channels)
+    rows = smp_tensors.encoder_rows(model, encoder, tensors)
+    rows += smp_tensors.decoder_rows(architecture, settings, tensors)
+    return Conversion(model, settings, smp_tensors.assign(model, rows, tensors, origin), {**assumed, **more}, note)
+
+
+def _encoder(named: str | None, config: Mapping[str, Any] | None, origin: str) -> str:
+    """Their name of the encoder, from the argument or the configuration."""
+    given = (config or {}).get("encoder_name")
+    if named is not None and given is not None and named != given:
+        raise WeightsError(f"{origin} is of the encoder {given!r} by its configuration, but {named!r} was named.")
+    encoder = named if given is None else given
+    if encoder is None:
+        raise WeightsError(f"{origin} does not say which encoder it is for; name it by --encoder, such as resnet34.")
+    if not isinstance(encoder, str) or encoder not in ENCODERS:
+        raise WeightsError(f"Encoder {encoder!r} has no counterpart here. Known: {', '.join(ENCODERS)}.")
+    return encoder
+
+
+def _under_present_names(tensors: Tensors) -> Tensors:
+    """Tensors of DeepLabV3 as version 0.4 named them, as later versions do."""
+    if "decoder.0.convs.0.0.weight" not in tensors:
+        return tensors
+    present = {"decoder.0.": "decoder.aspp.", "decoder.1.": "decoder.conv.", "decoder.2.": "decoder.bn."}
+    return {
+        next((new + name.removeprefix(old) for old, new in present.items() if name.startswith(old)), name): value
+        for name, value in tensors.items()
+    }
+
+
+def _input_channels(tensors: Tensors) -> int:
+    first = "encoder.conv1.weight" if "encoder.conv1.weight" in tensors else "encoder._conv_stem.weight"
+    if first not in tensors:
+        raise WeightsError("The checkpoint holds no encoder of a kind that is known here.")
+    return int(tensors[first].shape[1])
+
+
+def _build(settings: dict[str, Any], tensors: Tensors, channels: int) -> keras.Model:
+    from segzoo.models.build import build_model
+
+    named = {key: value for key, value in settings.items() if key not in ("decoder", "backbone", "options")}
+    return build_model(
+        settings["decoder"],
+        settings["backbone"],
+        int(tensors["segmentation_head.0.weight"].shape[0]),
+        weights="none",
+        input_channels=channels,
+        **named,
+        **settings["options"],
+    )

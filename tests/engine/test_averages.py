@@ -1,0 +1,106 @@
+"""The moving average of weights: its formula, that training never sees it, and that a run evaluates and keeps it."""
+
+import keras
+import numpy as np
+import pytest
+
+from segzoo.config import load_config
+from segzoo.engine import epochs, load_run, train
+from segzoo.engine.callbacks.averages import Averages
+from segzoo.layers import BatchNormalization
+from segzoo.models.build import build_model
+from segzoo.optim.optimizers import AdamW
+
+RECIPE = """
+name: tiny
+model: {decoder: fpn, backbone: resnet18, weights: none}
+data: {source: generated, size: [32, 32], train_count: 8, val_count: 4, batch_size: 4, eval_batch_size: 4}
+training: {epochs: 3, ema: 0.9, optimizer: {learning_rate: 0.01}, schedule: {warmup_steps: 0}}
+output: {keep_state: true, pictures: 0}
+"""
+
+
+def normalised():
+    inputs = keras.Input((6,))
+    x = BatchNormalization(name="norm")(keras.layers.Dense(5, name="one")(inputs)[:, None, None, :])
+    return keras.Model(inputs, keras.layers.Dense(2, name="two")(keras.layers.Dropout(0.5)(x[:, 0, 0, :])))
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_averages_follow_their_formula_with_statistics_and_leave_the_weights(accumulate):
+    rng = np.random.default_rng(0)
+    network, alone = normalised(), normalised()
+    alone.set_weights(network.get_weights())
+    for model in (network, alone):
+        model.compile(AdamW(0.01), "mse", jit_compile=False)
+    averages = Averages(network, normalised(), 0.3, accumulate)
+    expected = network.get_weights()
+    for step in range(1, 10):
+        x, y = rng.normal(size=(8, 6)).astype("float32"), rng.normal(size=(8, 2)).astype("float32")
+        keras.utils.set_random_seed(step)
+        network.train_on_batch(x, y)
+        averages.follow(step)
+        if step % accumulate == 0:
+            update = step // accumulate - 1
+            decay = min(0.3, (1 + update) / (10 + update))
+            expected = [
+                decay * old + (1 - decay) * new for old, new in zip(expected, network.get_weights(), strict=True)
+            ]
+        for mine, reference in zip(averages.averaged.get_weights(), expected, strict=True):
+            np.testing.assert_allclose(mine, reference, atol=1e-6)
+    moved = averages.averaged.get_layer("norm").moving_mean
+    assert np.abs(moved.numpy()).max() > 0 and len(averages.variables) == len(network.weights)
+
+
+@pytest.fixture
+def config(tmp_path, small_network):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(RECIPE)
+    return lambda *overrides: load_config(path, [f"output.root={tmp_path / 'runs'}", *overrides])
+
+
+def arrays(folder, group):
+    with np.load(folder / "state.npz") as state:
+        return [state[key] for key in sorted(state.files) if key.startswith(f"{group}/")]
+
+
+def test_a_run_evaluates_and_keeps_the_averages_and_trains_as_without_them(config, console):
+    averaged = train(config(), console=console)
+    plain = train(config("name=plain", "training.ema=null"), console=console)
+    for left, right in zip(arrays(averaged.folder, "model"), arrays(plain.folder, "model"), strict=True):
+        np.testing.assert_array_equal(left, right)
+    assert [row["loss"] for row in averaged.history] == [row["loss"] for row in plain.history]
+    assert [row["val_loss"] for row in averaged.history] != [row["val_loss"] for row in plain.history]
+    last = load_run(averaged.folder).model("last").get_weights()
+    for kept, average in zip(last, arrays(averaged.folder, "ema"), strict=True):
+        np.testing.assert_array_equal(kept, average)
+    best = load_run(averaged.folder).model("best")
+    image = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
+    np.testing.assert_allclose(best.predict_on_batch(image), averaged.model.predict_on_batch(image), atol=1e-5)
+
+
+def test_averages_come_back_with_the_state(config, console, monkeypatch):
+    whole = train(config("name=whole"), console=console)
+    save, saved = epochs.save_state, []
+
+    def crash_after_the_first(*given):
+        save(*given)
+        saved.append(given)
+        if len(saved) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(epochs, "save_state", crash_after_the_first)
+    with pytest.raises(KeyboardInterrupt):
+        train(config("name=broken"), console=console)
+    monkeypatch.setattr(epochs, "save_state", save)
+    resumed = train(config("name=broken"), resume=True, console=console)
+    for left, right in zip(arrays(whole.folder, "ema"), arrays(resumed.folder, "ema"), strict=True):
+        np.testing.assert_array_equal(left, right)
+    assert [row["val_loss"] for row in whole.history] == [row["val_loss"] for row in resumed.history]
+
+
+def test_a_real_network_has_a_twin_of_the_same_weights():
+    network, twin = (build_model("fpn", "resnet18", 3, weights="none") for _ in range(2))
+    averages = Averages(network, twin, 0.99)
+    shapes = [(weight.name, weight.shape) for weight in network.weights]
+    assert [(weight.name, weight.shape) for weight in averages.variables] == shapes

@@ -1,0 +1,201 @@
+"""The user's callbacks in a run: called as Keras calls them, stopped by them, saved with the run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import keras
+import numpy as np
+import pytest
+
+from segzoo.config import load_config
+from segzoo.engine import train
+from segzoo.engine.callbacks.states import is_stateful, set_states, states_of
+from segzoo.errors import RunError, RunInterruptedError
+
+RECIPE = """
+name: tiny
+model: {decoder: unet, backbone: resnet18, weights: none}
+data: {source: generated, size: [32, 32], train_count: 6, val_count: 2, batch_size: 2, eval_batch_size: 2}
+training: {epochs: 3, schedule: {name: constant, warmup_steps: 0}}
+output: {pictures: 0}
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A run of three epochs of three steps, in the test's folder."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(RECIPE)
+
+    def config(*overrides: str):
+        return load_config(path, [f"output.root={tmp_path / 'runs'}", *overrides])
+
+    return config
+
+
+class Recorder(keras.callbacks.Callback):
+    """Notes all that it is told."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def on_train_begin(self, logs=None):
+        self.calls.append("begin")
+
+    def on_train_end(self, logs=None):
+        self.calls.append("end")
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.calls.append(("epoch", epoch))
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.calls.append(("evaluated", epoch, logs))
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.calls.append(("step", batch))
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.calls.append(("done", batch, logs["loss"]))
+
+
+class Counter(keras.callbacks.Callback):
+    """Draws a number at each step from a generator of its own: the sum says whether a resumed run drew the same."""
+
+    def __init__(self, stop_at: int | None = None):
+        super().__init__()
+        self.rng = np.random.default_rng(7)
+        self.sum = np.float64(0)
+        self.epochs = ()
+        self.steps, self.stop_at = 0, stop_at
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epochs += (epoch,)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.sum += self.rng.normal() * logs["loss"]
+        self.steps += 1
+        if self.steps == self.stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def get_state(self):
+        return {"rng": json.dumps(self.rng.bit_generator.state), "sum": self.sum, "epochs": self.epochs}
+
+    def set_state(self, state):
+        self.rng.bit_generator.state = json.loads(state["rng"])
+        self.sum, self.epochs = state["sum"], state["epochs"]
+
+
+def test_callbacks_see_one_training(config, small_network, eager, console) -> None:
+    recorder = Recorder()
+    result = train(config(), callbacks=[recorder], console=console)
+    kinds = [call if isinstance(call, str) else call[:2] for call in recorder.calls]
+    one = [("step", 0), ("done", 0), ("step", 1), ("done", 1), ("step", 2), ("done", 2)]
+    epochs = [[("epoch", epoch), *one, ("evaluated", epoch)] for epoch in range(3)]
+    assert kinds == ["begin", *(call for epoch in epochs for call in epoch), "end"]
+    for call, row in zip([call for call in recorder.calls if call[0] == "evaluated"], result.history, strict=True):
+        logs = call[2]
+        for name in ("loss", "val_loss", "val_mean_iou", "val_pixel_accuracy", "learning_rate"):
+            assert logs[name] == row[name]
+        assert not logs.keys() & {"seconds", "val_seconds", "images_per_second", "epoch", "step"}
+    assert recorder.params["epochs"] == 3 and recorder.params["steps"] == 3
+
+
+def test_keras_callbacks_work(config, small_network, eager, console, tmp_path) -> None:
+    """Early stopping on a figure that cannot improve, a log, and a rate that has a schedule."""
+    result = train(
+        config(),
+        callbacks=[
+            keras.callbacks.EarlyStopping("val_mean_iou", patience=1, min_delta=1.0, mode="max"),
+            keras.callbacks.CSVLogger(str(tmp_path / "keras.csv")),
+            keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: None),
+        ],
+        console=console,
+    )
+    assert [row["epoch"] for row in result.history] == [1, 2]
+    assert json.loads((result.folder / "result.json").read_text())["stopped"] == "callback"
+    assert (tmp_path / "keras.csv").read_text().splitlines()[0].startswith("epoch,learning_rate,loss,val_")
+
+
+def test_a_stop_within_an_epoch_evaluates_it(config, small_network, eager, console) -> None:
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.stop_training = batch == 1
+
+    result = train(config(), callbacks=[Stop()], console=console)
+    assert [row["step"] for row in result.history] == [2]
+    assert result.history[0]["val_mean_iou"] is not None
+
+
+@pytest.mark.parametrize("steps", [1, 3, 4, 8])
+def test_state_of_a_callback_is_resumed_bit_for_bit(config, small_network, eager, console, steps) -> None:
+    whole = Counter()
+    expected = train(config("name=whole"), callbacks=[whole], console=console)
+    stopped = Counter(stop_at=steps)
+    with pytest.raises(RunInterruptedError):
+        train(config("name=parts"), callbacks=[stopped], console=console)
+    resumed = Counter()
+    result = train(config("name=parts"), callbacks=[resumed], console=console)
+    assert resumed.sum == whole.sum
+    assert resumed.epochs == whole.epochs == (0, 1, 2)
+    assert resumed.rng.bit_generator.state == whole.rng.bit_generator.state
+    for ours, other in zip(result.model.get_weights(), expected.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, other)
+
+
+def test_a_run_is_resumed_with_its_stateful_callbacks_only(config, small_network, eager, console) -> None:
+    with pytest.raises(RunInterruptedError):
+        train(config(), callbacks=[Counter(stop_at=2)], console=console)
+    with pytest.raises(RunError, match=r"callbacks.*Counter"):
+        train(config(), console=console)
+
+
+def test_a_callback_without_state_is_said_to_start_anew(config, small_network, eager, console, tmp_path) -> None:
+    with pytest.raises(RunInterruptedError):
+        train(config(), callbacks=[Counter(stop_at=2), Recorder()], console=console)
+    recorder = Recorder()
+    train(config(), callbacks=[Counter(), recorder], console=console)
+    console.file.flush()
+    text = (tmp_path / "screen.txt").read_text()
+    assert "The callback Recorder starts anew: it has no get_state() and set_state()." in " ".join(text.split())
+    assert recorder.calls[:3] == ["begin", ("epoch", 0), ("step", 2)]
+
+
+def test_states_are_kept_bit_for_bit() -> None:
+    class Kept(keras.callbacks.Callback):
+        def __init__(self, state):
+            super().__init__()
+            self.state = state
+
+        def get_state(self):
+            return self.state
+
+        def set_state(self, state):
+            self.state = state
+
+    state = {
+        "none": None,
+        "numbers": [True, 1, 10**30, 0.1, float("inf"), "ß\n"],
+        "nested": ({"a": (1, [2])}, ()),
+        "array": np.arange(6, dtype="float16").reshape(2, 3),
+        "scalar": np.int64(3),
+        "text": np.array(["a", "bc"]),
+    }
+    arrays = states_of([Kept(state), keras.callbacks.Callback()])
+    assert all(name.startswith("callbacks/000/") for name in arrays)
+    empty = Kept(None)
+    set_states([keras.callbacks.Callback(), empty], arrays)
+    found = empty.state
+    assert is_stateful(empty) and not is_stateful(keras.callbacks.Callback())
+    assert found.keys() == state.keys() and found["numbers"] == state["numbers"] and found["nested"] == state["nested"]
+    assert found["array"].dtype == "float16" and type(found["scalar"]) is np.int64
+    np.testing.assert_array_equal(found["array"], state["array"])
+    np.testing.assert_array_equal(found["text"], state["text"])
+    for odd in ({1: 2}, {"a": {3}}, object(), {"a": np.array([object()])}, {"__array__": 0}):
+        with pytest.raises(RunError, match="which a run state cannot hold"):
+            states_of([Kept(odd)])
+    with pytest.raises(RunError, match="holds no state of the callback"):
+        set_states([empty], {})

@@ -1,0 +1,31 @@
+"""What `fit` is given does not depend on how often it is looked at."""
+
+import itertools
+from contextlib import closing
+
+import keras
+import numpy as np
+import pytest
+
+from segzoo.engine.feed import Feed
+
+
+def numbered(step):
+    for number in itertools.count(step):
+        yield np.full((2, 4, 4, 3), number, "uint8"), np.zeros((2, 4, 4), "int32")
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a tf.data.Dataset")
+def test_a_second_iteration_begins_where_the_first_did():
+    with closing(Feed(numbered)) as feed:
+        batches = feed.from_step(5)
+        for _ in range(3):
+            assert [int(images[0, 0, 0, 0]) for images, _ in batches.take(4)] == [5, 6, 7, 8]
+        assert next(iter(feed.from_step(9)))[0][0, 0, 0, 0] == 9
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a tf.data.Dataset")
+def test_the_end_of_an_epoch_waits_for_no_tuning():
+    """Deleting an iterator that was tuned takes up to a minute after some minutes of use, 5 s after 15 s."""
+    with closing(Feed(numbered)) as feed:
+        assert feed.from_step(0).options().autotune.enabled is False

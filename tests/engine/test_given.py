@@ -1,0 +1,308 @@
+"""A model, data and a loss of one's own in a run, in place of what the configuration would build."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+
+import keras
+import numpy as np
+import pytest
+
+import segzoo
+from segzoo.config import load_config
+from segzoo.data import create_source
+from segzoo.decoders import SegmentationHead
+from segzoo.engine import train
+from segzoo.engine.batched import Batched
+from segzoo.engine.checkpoint.run_folder import load_run
+from segzoo.errors import DataError, RunError, RunInterruptedError
+
+RECIPE = """
+name: own
+model: {decoder: unet, backbone: resnet18, weights: none}
+data: {source: generated, size: [32, 32], train_count: 6, val_count: 2, batch_size: 2, eval_batch_size: 2}
+training: {epochs: 2, schedule: {name: constant, warmup_steps: 0}}
+loss: {cross_entropy: 1.0}
+output: {pictures: 2}
+"""
+CLASSES = 6
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A run of two epochs of three steps, in the test's folder."""
+    path = tmp_path / "own.yaml"
+    path.write_text(RECIPE)
+
+    def config(*overrides: str):
+        return load_config(path, [f"output.root={tmp_path / 'runs'}", *overrides])
+
+    return config
+
+
+def made(seed: int = 0, count: int = 3, size: tuple[int, int] = (32, 32)) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Batches of two images, 0..255, and masks."""
+    rng = np.random.default_rng(seed)
+    return [
+        (rng.uniform(0, 255, (2, *size, 3)).astype("float32"), rng.integers(0, CLASSES, (2, *size)))
+        for _ in range(count)
+    ]
+
+
+def small(classes: int = CLASSES, channels: int = 3) -> keras.Model:
+    """A model of one's own: two convolutions."""
+    keras.utils.set_random_seed(3)
+    images = keras.Input((None, None, channels))
+    x = keras.layers.Rescaling(1 / 255)(images)
+    x = keras.layers.Conv2D(8, 3, padding="same", activation="relu", name="conv")(x)
+    x = keras.layers.BatchNormalization(name="norm")(x)
+    return keras.Model(images, SegmentationHead(classes, name="head")(x, images), name="own_model")
+
+
+class Passes:
+    """Batches that can be read again, of a length that nobody says."""
+
+    def __init__(self, batches):
+        self.all = batches
+
+    def __iter__(self):
+        return iter(self.all)
+
+
+class Shuffled(keras.utils.PyDataset):
+    """Batches in another order in every epoch."""
+
+    def __init__(self, batches):
+        super().__init__()
+        self.all, self.order, self.rng = batches, list(range(len(batches))), np.random.default_rng(5)
+
+    def __len__(self):
+        return len(self.all)
+
+    def __getitem__(self, index):
+        return self.all[self.order[index]]
+
+    def on_epoch_end(self):
+        self.rng.shuffle(self.order)
+
+
+class Seen(keras.callbacks.Callback):
+    """Asks for a stop after a step."""
+
+    def __init__(self, stop_at):
+        super().__init__()
+        self.left = stop_at
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def data_of(kind: str, batches: list, images: str = "float32"):
+    import tensorflow as tf
+
+    if kind == "tf":
+        types = (tf.TensorSpec((None, 32, 32, 3), images), tf.TensorSpec((None, 32, 32), "int64"))
+        return tf.data.Dataset.from_generator(lambda: iter(batches), output_signature=types)
+    if kind == "tf repeated":
+        return data_of("tf", batches).repeat()
+    return {"list": list, "passes": Passes, "PyDataset": Shuffled, "generator": lambda all: (b for b in all * 9)}[kind](
+        batches
+    )
+
+
+KINDS = ("list", "passes", "PyDataset", "tf", "tf repeated", "generator")
+
+
+def test_a_given_model_is_trained_and_saved(config, eager, console, tmp_path) -> None:
+    model = small()
+    before = model.get_weights()
+    result = train(config("training.ema=0.5"), model=model, console=console)
+    assert any(np.abs(a - b).max() > 0 for a, b in zip(model.get_weights(), before, strict=True))
+    assert result.model.name == "own_model" and result.model is not model  # the averages' twin
+    saved = keras.models.load_model(result.folder / "model.keras")
+    image = made()[0][0]
+    np.testing.assert_allclose(saved.predict_on_batch(image), result.model.predict_on_batch(image), atol=1e-5)
+    console.file.flush()
+    assert "The given model own_model" in (tmp_path / "screen.txt").read_text()
+    run = load_run(result.folder)
+    assert run.given["model"].startswith("own_model, ")
+    with pytest.raises(RunError, match=r"was given to segzoo\.train.* by model=\.\.\., or take .* --saved-model"):
+        run.model()
+    for network in ({"model": small()}, {"saved": True}):
+        found = segzoo.evaluate(result.folder, report=False, **network)
+        assert found.mean_iou == pytest.approx(result.confusion.mean_iou())
+
+
+def test_a_given_model_equals_the_configured_one(config, eager, console) -> None:
+    """The same network given and built gives the same weights."""
+    settings = config("model.decoder=fpn", "model.backbone=mobilenetv3_small", "training.epochs=1")
+    expected = train(settings, console=console)
+    keras.utils.set_random_seed(settings.seed)
+    model = segzoo.build_model("fpn", "mobilenetv3_small", CLASSES, weights="none", output_stride=None)
+    result = train(config("name=given", *_OPTIONS), model=model, console=console)
+    assert result.history[0]["loss"] == pytest.approx(expected.history[0]["loss"], rel=1e-5)
+
+
+_OPTIONS = ("model.decoder=fpn", "model.backbone=mobilenetv3_small", "training.epochs=1")
+
+
+def test_given_sources_are_augmented_and_batched(config, eager, console) -> None:
+    sources = {
+        f"{split}_data": create_source("generated", split=split, count=count, size=(32, 32), seed=0)
+        for split, count in (("train", 6), ("val", 2))
+    }
+    expected = train(config(), model=small(), console=console)
+    result = train(config("name=given"), model=small(), **sources, console=console)
+    assert [row["loss"] for row in result.history] == [row["loss"] for row in expected.history]
+    assert result.confusion.mean_iou() == expected.confusion.mean_iou()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_given_batches_are_trained_on_in_order(config, eager, console, kind) -> None:
+    """What reaches the network is what was given, in each kind, and the evaluation is of all of the validation's."""
+    batches = made()
+    seen = []
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    def spying(masks, logits):
+        seen.append(np.array(masks))
+        return loss(masks, logits)
+
+    steps = [] if kind in ("list", "PyDataset") else ["training.steps_per_epoch=3"]
+    result = train(
+        config(*steps),
+        model=small(),
+        train_data=data_of(kind, batches),
+        val_data=made(seed=1, count=2),
+        loss=spying,
+        console=console,
+    )
+    assert result.confusion.counts.sum() == 2 * 2 * 32 * 32
+    with pytest.raises(RunError, match="was trained with val_data that was given"):
+        segzoo.evaluate(result.folder, saved=True, report=False)
+    order = list(range(3))
+    if kind == "PyDataset":
+        np.random.default_rng(5).shuffle(order)
+    expected = [batches[i][1] for i in range(3)] + [batches[i][1] for i in order]
+    trained = seen[:3] + seen[5:8]  # an evaluation of two batches comes after each epoch
+    for ours, other in zip(trained, expected, strict=True):
+        np.testing.assert_array_equal(ours, other)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("stop_at", [2, 4])
+def test_a_run_on_given_batches_is_resumed(config, eager, console, kind, stop_at) -> None:
+    steps = ["training.steps_per_epoch=3"]
+    given = {"val_data": made(seed=1, count=2), "console": console}
+    expected = train(config("name=whole", *steps), model=small(), train_data=data_of(kind, made()), **given)
+    stop = [Seen(stop_at)]
+    with pytest.raises(RunInterruptedError):
+        train(config(*steps), model=small(), train_data=data_of(kind, made()), callbacks=stop, **given)
+    if kind == "generator":
+        with pytest.raises(RunError, match="can be read only once"):
+            train(config(*steps), model=small(), train_data=data_of(kind, made()), **given)
+        return
+    result = train(config(*steps), model=small(), train_data=data_of(kind, made()), **given)
+    for ours, other in zip(result.model.get_weights(), expected.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, other)
+    assert [row["loss"] for row in result.history] == [row["loss"] for row in expected.history]
+
+
+def test_a_given_run_is_not_resumed_with_something_else(config, eager, console) -> None:
+    steps = ["training.steps_per_epoch=3"]
+    with pytest.raises(RunInterruptedError):
+        train(config(*steps), model=small(), train_data=made(), callbacks=[Seen(2)], console=console)
+    for given in ({}, {"model": small()}, {"model": small(), "train_data": Passes(made())}):
+        with pytest.raises(RunError, match=r"was started with something else: .*given\.train_data was"):
+            train(config(*steps), console=console, **given)
+    train(config(*steps), model=small(), train_data=made(), console=console)
+
+
+def test_batches_of_another_size_at_the_end(config, eager, console) -> None:
+    """The last batch of a pass may be smaller: it is trained on and evaluated like the others."""
+    batches = made()
+    batches[-1] = tuple(part[:1] for part in batches[-1])
+    result = train(config(), model=small(), train_data=batches, val_data=batches, console=console)
+    assert result.confusion.counts.sum() == 5 * 32 * 32
+    with (result.folder / "metrics.csv").open() as stream:
+        assert [row["step"] for row in csv.DictReader(stream)] == ["3", "6"]
+    assert json.loads((result.folder / "environment.json").read_text())["given"]["train_data"] == "builtins.list"
+
+
+def test_masks_of_one_channel_and_soft_masks(config) -> None:
+    images, masks = made(count=1)[0]
+    batched = Batched.of([(images, masks[..., None].astype("uint8"))], config(), "train")
+    found = next(batched.batches())[1]
+    np.testing.assert_array_equal(found, masks)
+    soft = np.eye(CLASSES, dtype="float64")[masks]
+    found = next(Batched.of([(images, soft)], config(), "train").batches())[1]
+    assert found.dtype == "float32" and found.shape == (2, 32, 32, CLASSES)
+    with pytest.raises(DataError, match="an evaluation needs labels"):
+        list(Batched.of([(images, soft)], config(), "val"))
+
+
+IMAGES, MASKS = made(count=1)[0]
+WRONG = {
+    "three parts": ((IMAGES, MASKS, MASKS), r"batch 0: a batch is \(images, masks\), not 3 parts"),
+    "no tuple": (IMAGES, "not ndarray"),
+    "one image": ((IMAGES[0], MASKS[0]), r"images are \(32, 32, 3\); they should be \(B, H, W, 3\)"),
+    "channels": ((IMAGES[..., :2], MASKS), r"images are \(2, 32, 32, 2\)"),
+    "text": ((np.full((2, 32, 32, 3), "a"), MASKS), "images of <U1"),
+    "not finite": ((np.where(IMAGES > 250, np.nan, IMAGES), MASKS), r"hold [\d,]+ values that are not finite"),
+    "labels": ((IMAGES, MASKS + 1), r"[\d,]+ pixels of the masks hold 6, neither a class \(0 to 5\)"),
+    "negative": ((IMAGES, MASKS - 1), "pixels of the masks hold -1"),
+    "size": ((IMAGES, MASKS[:, :16]), r"masks are \(2, 16, 32\) of int64"),
+    "float labels": ((IMAGES, MASKS.astype("float32")), "of float32; for these images they should be integers"),
+    "shares": ((IMAGES, np.full((2, 32, 32, CLASSES), 2.0)), "shares of the classes"),
+    "one-hot integers": ((IMAGES, np.eye(CLASSES, dtype="int32")[MASKS]), "they should be integers"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_batches_that_cannot_be_used_are_named(config, name) -> None:
+    batch, message = WRONG[name]
+    with pytest.raises(DataError, match=message):
+        next(Batched.of([batch], config(), "train").batches())
+
+
+def test_scaled_images_are_warned_of(config, eager, console, tmp_path) -> None:
+    batches = [(images / 255, masks) for images, masks in made()]
+    train(config(), model=small(), train_data=batches, console=console)
+    console.file.flush()
+    assert "train_data: the images of its first batch lie within 0 and 1" in " ".join(
+        (tmp_path / "screen.txt").read_text().split()
+    )
+
+
+def test_what_cannot_be_given_is_refused_before_anything_is_made(config, console, tmp_path) -> None:
+    flat = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    strided = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Conv2D(CLASSES, 3, strides=2)])
+    wrong = [
+        ({"model": small(2)}, r"returns \(None, None, None, 2\); it should return logits \(B, H, W, 6\)"),
+        ({"model": small(channels=1)}, "takes images of 1 channels; model.input_channels is 3"),
+        ({"model": flat}, "it should return logits"),
+        ({"model": strided}, "logits of height 15 for images of height 32"),
+        ({"model": "unet"}, "takes a functional keras.Model"),
+        ({"loss": "dice"}, "loss= takes"),
+        ({"callbacks": [print]}, "callbacks= takes"),
+    ]
+    for given, message in wrong:
+        with pytest.raises(RunError, match=message):
+            train(config(), console=console, **given)
+    with pytest.raises(RunError, match=r"computes in float32; training\.precision is bfloat16"):
+        train(config("training.precision=bfloat16"), model=small(), console=console)
+    for data, message in [
+        ({"train_data": 3}, "train_data takes"),
+        ({"train_data": []}, "train_data has no batches"),
+        ({"val_data": (b for b in made())}, "must have an end"),
+        ({"val_data": create_source("generated", split="val", count=2, size=(32, 32), ignore_index=9)}, "ignore index"),
+        ({"train_data": Passes(made())}, "set training.steps_per_epoch"),
+    ]:
+        with pytest.raises(DataError, match=message):
+            train(config(), model=small(), console=console, **data)
+    assert not (tmp_path / "runs" / "own" / "state.npz").exists()

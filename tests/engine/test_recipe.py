@@ -1,0 +1,101 @@
+"""What a recipe may ask for, from the configuration to the run folder."""
+
+import keras
+import numpy as np
+import pytest
+
+from segzoo.config import load_config
+from segzoo.data.generated import GeneratedShapes
+from segzoo.engine import builders, train
+from segzoo.errors import DataError
+
+RECIPE = """
+name: tiny
+model: {decoder: fpn, backbone: resnet18, weights: none, options: {pyramid_channels: 32, depth: 2}}
+data: {source: generated, size: [32, 32], train_count: 8, val_count: 4, batch_size: 2, eval_batch_size: 4}
+training: {epochs: 3, schedule: {name: poly, warmup_steps: 1}}
+output: {pictures: 0}
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(RECIPE)
+    return lambda *overrides: load_config(path, [f"output.root={tmp_path / 'runs'}", *overrides])
+
+
+def everything_labelled(read):
+    def labelled(source, index):
+        sample = read(source, index)
+        return sample._replace(mask=np.where(sample.mask == source.ignore_index, 0, sample.mask))
+
+    return labelled
+
+
+def test_optimizer_schedule_and_accumulation_come_from_the_configuration(config, console, small_network, monkeypatch):
+    made = []
+    build = builders.build_optimizer
+    monkeypatch.setattr(builders, "build_optimizer", lambda *given: made.append(build(*given)) or made[-1])
+    settings = config(
+        "training.optimizer={name: sgd, learning_rate: 0.1, options: {momentum: 0.9}, clip_value: 0.5, "
+        "lr_scale: {backbone: 0.5}}",
+        "training.schedule={name: one_cycle, rise: 0.5}",
+        "training.accumulate=2",
+        "training.steps_per_epoch=5",  # two updates and a batch that fills none
+        "loss={cross_entropy: {label_smoothing: 0.1}}",
+    )
+    result = train(settings, console=console)
+    (optimizer,) = made
+    assert isinstance(optimizer, keras.optimizers.SGD)
+    assert (optimizer.momentum, optimizer.clipvalue, optimizer.gradient_accumulation_steps) == (0.9, 0.5, 2)
+    assert [row["step"] for row in result.history] == [4, 8, 12]
+    assert int(optimizer.iterations) == 6
+    rates = [row["learning_rate"] for row in result.history]
+    assert rates == pytest.approx([float(optimizer._learning_rate(step)) for step in (2, 4, 6)])
+    assert builders.build_loss(settings).label_smoothing == 0.1
+    assert set(optimizer._factors.values()) == {0.5} and len(optimizer._factors) == 3  # kernel, gamma, beta
+
+
+def test_a_batch_in_parts_trains_as_the_whole_batch(config, console, monkeypatch):
+    # Without BatchNorm and dropout, and with one number of labelled pixels in every sample, or the means differ.
+    monkeypatch.setattr(GeneratedShapes, "__getitem__", everything_labelled(GeneratedShapes.__getitem__))
+    same = (
+        "model.options={pyramid_channels: 32, depth: 2, normalization: group}", "model.batch_norm=frozen",
+        "model.drop_path=0.0", "model.options.dropout=0.0", "loss={cross_entropy: 1.0}", "training.epochs=1",
+        "data.batch_size=4", "training.optimizer={name: sgd, learning_rate: 0.05}", "training.schedule.warmup_steps=0",
+    )  # fmt: skip
+    whole = train(config(*same, "name=whole"), console=console)
+    parts = train(config(*same, "name=parts", "data.batch_size=2", "training.accumulate=2"), console=console)
+    assert len(whole.history) == 1 and parts.history[0]["step"] == 2 * whole.history[0]["step"]
+    for left, right in zip(whole.model.get_weights(), parts.model.get_weights(), strict=True):
+        np.testing.assert_allclose(left, right, atol=2e-5)
+
+
+def test_overfit_trains_and_evaluates_on_the_same_few_samples(config, console, small_network, tmp_path):
+    settings = config("training.overfit=3", "training.epochs=1")
+    subset = builders.build_source(settings, "train")
+    whole = builders.build_source(config(), "train")
+    assert subset.ids == [whole.ids[place] for place in (0, 4, 7)] and len(subset) == 3
+    np.testing.assert_array_equal(subset[1].image, whole[4].image)
+    assert subset.fingerprint() != whole.fingerprint()
+    result = train(settings, console=console)
+    labelled = sum(int((sample.mask != 255).sum()) for sample in (subset[0], subset[1], subset[2]))
+    assert result.confusion.counts.sum() == labelled
+    console.file.flush()
+    assert "learn by heart" in (tmp_path / "screen.txt").read_text()
+    with pytest.raises(DataError, match=r"overfit is 9, but the training split has 8 sample"):
+        train(config("training.overfit=9", "name=more"), console=console)
+
+
+def test_deterministic_kernels_train_a_real_network(config, console):
+    from tensorflow.python.framework import config as tensorflow_config
+
+    settings = ("training.deterministic=true", "training.epochs=1", "training.precision=float32")
+    try:
+        runs = [train(config(*settings, f"name={name}"), console=console) for name in ("one", "two")]
+        assert tensorflow_config.is_op_determinism_enabled()
+    finally:
+        tensorflow_config.disable_op_determinism()
+    for left, right in zip(runs[0].model.get_weights(), runs[1].model.get_weights(), strict=True):
+        np.testing.assert_array_equal(left, right)
