@@ -25,7 +25,7 @@ def class_logits(logits: Any) -> Any:
     return ops.concatenate([ops.zeros_like(logits), logits], axis=-1)
 
 
-def decided(logits: Any, multilabel: bool = False) -> Any:
+def predict_classes(logits: Any, multilabel: bool = False) -> Any:
     """Return what logits (..., C) say: class indices (...), or in multilabel 0 or 1 for each class (..., C).
 
     The class of a pixel is the one with the largest logit, with a single logit whether it is above 0; in multilabel

@@ -14,7 +14,7 @@ SCRIPT = """
 import importlib, sys, warnings
 from segzoo.moved import MOVED, new_name
 assert not [name for name in sys.modules if name in ("keras", "tensorflow")]
-more = ["segzoo.training.feed", "segzoo.training.callbacks", "segzoo.training.callbacks.states", "segzoo.propose.write"]
+more = ["segzoo.training.distribution", "segzoo.training.callbacks", "segzoo.training.callbacks.states", "segzoo.propose.write"]
 for name in [*MOVED, *more]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -37,7 +37,7 @@ def test_every_old_name_gives_the_module_and_warns() -> None:
 
 
 def test_names_below_a_package_move_with_it() -> None:
-    assert new_name("segzoo.training.feed") == "segzoo.engine.feed"
+    assert new_name("segzoo.training.memory") == "segzoo.engine.memory"
     assert new_name("segzoo.training.run") == "segzoo.engine.checkpoint.run_folder"
     assert new_name("segzoo.engine") is None and new_name("segzoo") is None
     assert not set(MOVED) & set(MOVED.values())

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import segzoo
-from segzoo.binary import decided
+from segzoo.binary import predict_classes
 from segzoo.cli import main
 from segzoo.data import Labels, create_format, signed_distances, with_distances
 from segzoo.engine.evaluation import evaluate
@@ -105,12 +105,12 @@ def test_decisions_agree_on_arrays_and_tensors(pixels):
     from keras import ops
 
     logits = pixels(5, 7, batch=2) - 128
-    np.testing.assert_array_equal(decided(logits, multilabel=True), logits > 0)
-    np.testing.assert_array_equal(decided(logits), logits.argmax(-1))
-    np.testing.assert_array_equal(decided(logits[..., :1]), logits[..., 0] > 0)
+    np.testing.assert_array_equal(predict_classes(logits, multilabel=True), logits > 0)
+    np.testing.assert_array_equal(predict_classes(logits), logits.argmax(-1))
+    np.testing.assert_array_equal(predict_classes(logits[..., :1]), logits[..., 0] > 0)
     for many in (True, False):
-        tensor = ops.convert_to_numpy(decided(ops.convert_to_tensor(logits), many))
-        np.testing.assert_array_equal(tensor, decided(logits, many))
+        tensor = ops.convert_to_numpy(predict_classes(ops.convert_to_tensor(logits), many))
+        np.testing.assert_array_equal(tensor, predict_classes(logits, many))
 
 
 def test_distances_of_overlapping_classes_are_those_of_each_alone():

@@ -69,7 +69,7 @@ def look_at_names(images: Path, masks: Path, threshold: int | None = None) -> Ev
         found.masks["threshold"] = threshold
     part = found.splits[0] if found.splits else None
     source = source_of(found, classes, part)
-    found.pairs, found.lonely = len(source), sum(problem.kind == "unpaired" for problem in source.problems)
+    found.pairs, found.unpaired = len(source), sum(problem.kind == "unpaired" for problem in source.problems)
     found.total = found.pairs
     image_sizes(found, [source.files(index)[0] for index in range(len(source))])
     _settle(found, part)

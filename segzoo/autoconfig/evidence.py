@@ -19,7 +19,7 @@ class Evidence:
         image_dir, mask_dir: as `data.image_dir` and `data.mask_dir` have them.
         splits: names of the training and the validation folder; None where there are none.
         pairs: number of pairs, of the training split.
-        lonely: number of files without a partner.
+        unpaired: number of files without a partner.
         image_suffix, mask_suffix: what the stems end in.
         image_prefix, mask_prefix: what the stems begin with.
         masks: name and options of the mask format.
@@ -50,7 +50,7 @@ class Evidence:
     mask_dir: str
     splits: tuple[str, str] | None
     pairs: int = 0
-    lonely: int = 0
+    unpaired: int = 0
     image_suffix: str = ""
     mask_suffix: str = ""
     image_prefix: str = ""

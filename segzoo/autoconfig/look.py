@@ -160,7 +160,7 @@ def _paired(
         raise ConfigError(f"Masks could be those ending in {endings}: {most} pairs each. Choose by --mask-suffix.")
     count, found.image_suffix, found.mask_suffix, pairs = winners[0]
     total = len({*images, *masks}) if same else len(images) + len(masks)
-    found.lonely = total - 2 * count
+    found.unpaired = total - 2 * count
     return pairs
 
 
@@ -181,7 +181,7 @@ def _paired_by_beginning(
         both = [(mine[stem], theirs[stem]) for stem in sorted(mine.keys() & theirs.keys()) if stem]
         best.append((len(both), image_start, mask_start, both))
     count, found.image_prefix, found.mask_prefix, pairs = max(best, key=lambda entry: entry[0])
-    found.lonely = (len({*images, *masks}) if same else len(images) + len(masks)) - 2 * count
+    found.unpaired = (len({*images, *masks}) if same else len(images) + len(masks)) - 2 * count
     return pairs
 
 

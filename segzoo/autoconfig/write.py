@@ -96,7 +96,7 @@ def propose(
         lines.append(f"  image_suffix: {_text(found.image_suffix)}")
     if found.mask_suffix:
         lines.append(f"  mask_suffix: {_text(found.mask_suffix)}")
-    lines.append(f"  # {paired}, {found.lonely} files without a partner, which check-data names")
+    lines.append(f"  # {paired}, {found.unpaired} files without a partner, which check-data names")
     lines += [f"  # NOTE: {_printable(remark)}" for remark in found.remarks]
     if found.splits:
         lines += [f"  train_split: {found.splits[0]}  # folders", f"  val_split: {found.splits[1]}"]

@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 
 import keras
 
-from segzoo.decoders.climbing import ClimbingDecoder
+from segzoo.decoders.upsampling import UpsamplingDecoder
 from segzoo.layers import ConvBlock, ResizeTo
 from segzoo.layers.normalization import normalization_layer
 
 
 @keras.saving.register_keras_serializable("segzoo")
-class LinkNet(ClimbingDecoder):
+class LinkNet(UpsamplingDecoder):
     """LinkNet (Chaurasia and Culurciello, 2017, https://arxiv.org/abs/1707.03718): returns `(B, H, W, channels)`.
 
     Each block narrows to a quarter with a 1x1 convolution, doubles the size with a transposed 4x4 one, widens to the

@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
-from segzoo.decoders.climbing import ClimbingDecoder
+from segzoo.decoders.upsampling import UpsamplingDecoder
 from segzoo.layers import PositionAttention, SqueezeExcitation, Upsample
 
 
 @keras.saving.register_keras_serializable("segzoo")
-class MANet(ClimbingDecoder):
+class MANet(UpsamplingDecoder):
     """MA-Net (Fan et al., 2020, https://doi.org/10.1109/ACCESS.2020.3025372): returns `(B, H, W, channels[-1])`.
 
     The deepest map goes through position attention. Each block with a skip brings the map to the skip's channels,
@@ -46,7 +46,7 @@ class MANet(ClimbingDecoder):
         "attention_softmax",
         "attention_interleaved",
         "squeeze_activation",
-        *ClimbingDecoder.added,
+        *UpsamplingDecoder.added,
     )
 
     def __init__(

@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
-from segzoo.decoders.climbing import ClimbingDecoder
+from segzoo.decoders.upsampling import UpsamplingDecoder
 from segzoo.layers import ScSE, Upsample
 from segzoo.levels import IMAGE, LEVELS
 
 
 @keras.saving.register_keras_serializable("segzoo")
-class UNet(ClimbingDecoder):
+class UNet(UpsamplingDecoder):
     """U-Net (Ronneberger et al., 2015) on a backbone's features: returns `(B, H, W, channels[-1])`.
 
     Each block upsamples to the size of the next skip, joins it and applies two 3x3 convolutions; the last block doubles
@@ -41,7 +41,7 @@ class UNet(ClimbingDecoder):
     head_kernel: ClassVar[int] = 3
     compat: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smp": {"upsampling": "nearest_floor", "fit_image": True}}
     legacy: ClassVar[Mapping[str, Any]] = {"squeeze_activation": "swish"}
-    added: ClassVar[Sequence[str]] = ("squeeze_activation", "fit_image", *ClimbingDecoder.added)
+    added: ClassVar[Sequence[str]] = ("squeeze_activation", "fit_image", *UpsamplingDecoder.added)
 
     def __init__(
         self,

@@ -9,12 +9,12 @@ import keras
 from keras import ops
 
 from segzoo.decoders.base import SUPERVISED, number
-from segzoo.decoders.climbing import ClimbingDecoder
+from segzoo.decoders.upsampling import UpsamplingDecoder
 from segzoo.layers import ScSE, Upsample
 
 
 @keras.saving.register_keras_serializable("segzoo")
-class UNetPlusPlus(ClimbingDecoder):
+class UNetPlusPlus(UpsamplingDecoder):
     """U-Net++ (Zhou et al., 2018, https://arxiv.org/abs/1807.10165): returns `(B, H, W, channels[-1])`.
 
     Node (i, j) lies at level Pi, j steps away from the backbone's feature (i, 0): it upsamples node (i + 1, j - 1),
@@ -40,7 +40,7 @@ class UNetPlusPlus(ClimbingDecoder):
     """
 
     head_kernel: ClassVar[int] = 3
-    added: ClassVar[Sequence[str]] = ("attention", "squeeze_activation", *ClimbingDecoder.added)
+    added: ClassVar[Sequence[str]] = ("attention", "squeeze_activation", *UpsamplingDecoder.added)
 
     def __init__(
         self,

@@ -22,7 +22,7 @@ from segzoo.errors import DataError
 from segzoo.metrics import ConfusionMatrix, MultilabelCounts
 from segzoo.models.build import LOGITS, PRESENCE, build_model
 from segzoo.optim import SCHEDULES, optimizers
-from segzoo.optim.parts import rate_factors
+from segzoo.optim.param_groups import rate_factors
 from segzoo.optim.schedules import OneCycle, WarmUpDecay
 
 # Formats of objects, whose first class is what no object covers unless masks.background says another.
@@ -283,7 +283,7 @@ def _presence_loss(config: Config) -> losses.ClassPresence:
 
 def rehearsals(config: Config, sources: Mapping[str, Source]) -> dict[str, data.Rehearsal]:
     """What the run does with the samples of each split before its network gets them, for `data.check_splits`."""
-    one_size = keras.backend.backend() == "tensorflow"  # see `feed.Feed`
+    one_size = keras.backend.backend() == "tensorflow"  # see `feed.FitDataset`
     found = {}
     for split, source in sources.items():
         if split == "train":  # without `oversample`, which would read all masks once more

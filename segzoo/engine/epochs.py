@@ -14,19 +14,19 @@ from rich.console import Console
 from segzoo.config import Config
 from segzoo.device import device_name
 from segzoo.engine import builders
+from segzoo.engine.artifacts import Artifacts, Result, TrainingBundle
 from segzoo.engine.callbacks.calls import MetricsReset, RunCallbacks
 from segzoo.engine.callbacks.states import set_states, states_of
-from segzoo.engine.checkpoint.generations import Stored
+from segzoo.engine.checkpoint.checkpoint_file import Stored
 from segzoo.engine.checkpoint.progress import CLOCKED, Progress
 from segzoo.engine.checkpoint.run_folder import RunFolder
 from segzoo.engine.checkpoint.state import NotFiniteError, restore_metrics, save_state
 from segzoo.engine.distribution import Distribution
 from segzoo.engine.evaluation import Evaluation, evaluate, merged
-from segzoo.engine.feed import Batch, Feed
+from segzoo.engine.fit_dataset import Batch, FitDataset
 from segzoo.engine.interrupts import Interrupts
 from segzoo.engine.monitor import Monitor
-from segzoo.engine.outputs import Outputs, Result, Trained
-from segzoo.engine.screen import Screen
+from segzoo.engine.progress_display import ProgressDisplay
 from segzoo.errors import RunError, RunInterruptedError, SegzooError
 from segzoo.files import remove
 from segzoo.models.build import LOGITS
@@ -64,7 +64,7 @@ class Epochs:
         self,
         config: Config,
         folder: RunFolder,
-        trained: Trained,
+        trained: TrainingBundle,
         loss: keras.losses.Loss,
         steps: int,
         val_batches: EvalBatches | Batched,
@@ -97,7 +97,7 @@ class Epochs:
         self.callbacks = list(callbacks)
         self.may_vary = may_vary
         self.is_stopped = False  # by a callback
-        self.outputs = Outputs(config, folder, trained, self.distribution, console)
+        self.outputs = Artifacts(config, folder, trained, self.distribution, console)
         self._predictor = self.distribution.predictor(self.outputs.predicting)
         self._resumed: Stored | None = None  # until the metrics of its epoch are restored
         self._ticked = self._saved = time.perf_counter()
@@ -121,8 +121,8 @@ class Epochs:
             )
         heads = list(self.network.output) if isinstance(self.network.output, dict) else None
         total = self.steps * self.settings.epochs
-        with self.outputs.opened(progress), closing(Feed(batches, heads, self.may_vary)) as feed:
-            with Screen(self.console, total, self.config.data.batch_size) as screen:
+        with self.outputs.opened(progress), closing(FitDataset(batches, heads, self.may_vary)) as feed:
+            with ProgressDisplay(self.console, total, self.config.data.batch_size) as screen:
                 calls = self._begun(progress, screen, stored)
                 self._ticked = self._saved = time.perf_counter()
                 if progress.history and progress.position == 0:
@@ -138,7 +138,7 @@ class Epochs:
                 calls.end(logs_of(progress.history[-1]))
             return self.outputs.finish(progress)
 
-    def _begun(self, progress: Progress, screen: Screen, stored: Stored | None) -> RunCallbacks:
+    def _begun(self, progress: Progress, screen: ProgressDisplay, stored: Stored | None) -> RunCallbacks:
         """The callbacks, told that the training begins or goes on, with the states that they had."""
         watch, saver = _Watch(self, progress, screen), _Saver(self, progress)
         calls = RunCallbacks([watch], self.callbacks, [saver], self.network, self.settings.epochs, self.steps)
@@ -172,7 +172,7 @@ class Epochs:
         )
         return merged(found, self.distribution.gather)
 
-    def _train_epoch(self, feed: Feed, progress: Progress, screen: Screen, calls: RunCallbacks) -> None:
+    def _train_epoch(self, feed: FitDataset, progress: Progress, screen: ProgressDisplay, calls: RunCallbacks) -> None:
         """Train what is left of an epoch."""
         self._enter_stage(progress)
         screen.epoch(progress.epoch + 1, self.settings.epochs, progress.step)
@@ -223,7 +223,7 @@ class Epochs:
             self._save(progress)
         return progress.stopped is None
 
-    def _close_epoch(self, progress: Progress, screen: Screen, calls: RunCallbacks) -> None:
+    def _close_epoch(self, progress: Progress, screen: ProgressDisplay, calls: RunCallbacks) -> None:
         """Evaluate the epoch, then write the state, then all that is made from it."""
         epoch = progress.epoch + 1
         speed = screen.images_per_second(progress.step)
@@ -353,7 +353,7 @@ def logs_of(row: Mapping[str, Any]) -> dict[str, float]:
 class _Watch(MetricsReset):
     """Keeps the progress up to date within an epoch, and stops at once when the loss is not finite."""
 
-    def __init__(self, epochs: Epochs, progress: Progress, screen: Screen):
+    def __init__(self, epochs: Epochs, progress: Progress, screen: ProgressDisplay):
         super().__init__()
         self.epochs = epochs
         self.progress = progress

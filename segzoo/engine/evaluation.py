@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from segzoo.binary import class_logits, decided
+from segzoo.binary import class_logits, predict_classes
 from segzoo.metrics import Calibration, ConfusionMatrix, ImageCounts, MultilabelCounts
 
 Picture = tuple[np.ndarray, np.ndarray, np.ndarray, str]
@@ -78,7 +78,7 @@ def evaluate(
         # A smaller last batch would make the model trace itself anew; repeated images cost less.
         padded = np.concatenate([images, np.repeat(images[-1:], full - count, axis=0)]) if count < full else images
         logits = model.predict_on_batch(padded)[:count]
-        predictions = ops.convert_to_numpy(decided(logits, multilabel))
+        predictions = ops.convert_to_numpy(predict_classes(logits, multilabel))
         if calibration is not None:
             scores = ops.cast(logits if multilabel else class_logits(logits), "float32")
             shares = ops.sigmoid(scores) if multilabel else ops.softmax(scores, axis=-1)

@@ -21,7 +21,7 @@ from segzoo.config.memory import refuse_what_cannot_fit
 from segzoo.engine import builders
 from segzoo.engine.class_pixels import ClassPixels
 from segzoo.engine.diagnosis import explain
-from segzoo.engine.feed import Feed
+from segzoo.engine.fit_dataset import FitDataset
 from segzoo.engine.memory import device_bytes
 from segzoo.engine.start import Start
 from segzoo.errors import RunError
@@ -148,7 +148,7 @@ def find_learning_rate(config: Config, *, start: float = 1e-6, end: float = 1.0,
     builders.start_optimizer(config, network)
     outputs = list(network.output) if isinstance(network.output, dict) else None
     record = _Record(accumulate)
-    with closing(Feed(batches.batches, outputs)) as feed:
+    with closing(FitDataset(batches.batches, outputs)) as feed:
         try:
             network.fit(
                 feed.from_step(0), steps_per_epoch=updates * accumulate, callbacks=[record], verbose=0, shuffle=False

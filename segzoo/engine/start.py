@@ -11,7 +11,7 @@ from segzoo.config import Config
 from segzoo.engine import builders
 from segzoo.engine.checkpoint.run_folder import Run
 from segzoo.errors import RunError, WeightsError
-from segzoo.optim.parts import HEAD, parts
+from segzoo.optim.param_groups import HEAD, parts
 from segzoo.weights import WeightsReport, load_file
 
 

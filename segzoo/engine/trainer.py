@@ -22,11 +22,12 @@ from segzoo.data import EvalBatches, Source, TrainBatches, remarks
 from segzoo.data.value_range import suggested_for
 from segzoo.device import device_name, idle_card_note
 from segzoo.engine import builders
+from segzoo.engine.artifacts import Result, TrainingBundle
 from segzoo.engine.batched import Batched
 from segzoo.engine.batchnorm import momentum_for, set_momentum
 from segzoo.engine.callbacks.averages import Averages
 from segzoo.engine.callbacks.states import is_stateful
-from segzoo.engine.checkpoint.generations import DamagedStateWarning, Stored, previous_of
+from segzoo.engine.checkpoint.checkpoint_file import DamagedStateWarning, Stored, previous_of
 from segzoo.engine.checkpoint.progress import Progress
 from segzoo.engine.checkpoint.provenance import differences, origin_of
 from segzoo.engine.checkpoint.run_folder import OriginWarning, run_folder
@@ -40,7 +41,6 @@ from segzoo.engine.given import Given
 from segzoo.engine.interrupts import Interrupts
 from segzoo.engine.memory import device_bytes
 from segzoo.engine.monitor import Monitor
-from segzoo.engine.outputs import Result, Trained
 from segzoo.engine.short_run import short_run_notes
 from segzoo.engine.start import Start
 from segzoo.errors import DataError, RunError, StorageError
@@ -247,7 +247,7 @@ class _Training:
         start: Start | None,
         facts: dict[str, Any] | None,
         origin: dict[str, Any],
-    ) -> tuple[Trained, Progress]:
+    ) -> tuple[TrainingBundle, Progress]:
         """Build and compile the network, with the variables of the state where there is one."""
         with self.distribution.building():
             trained = self._compiled(loss, steps, start if facts is None else None)
@@ -262,7 +262,7 @@ class _Training:
             restore(self.stored, network, self.folder.state, trained.extra)
         return trained, progress
 
-    def _compiled(self, loss: Callable[[Any, Any], Any], steps: int, start: Start | None) -> Trained:
+    def _compiled(self, loss: Callable[[Any, Any], Any], steps: int, start: Start | None) -> TrainingBundle:
         """Build and compile the network, from `start` where there is one, and what moves with it."""
         config, network = self.config, self.given.model
         if network is None:
@@ -290,7 +290,7 @@ class _Training:
             twin = self._another_network()
             twin.weights_report = network.weights_report
             averages = Averages(network, twin, config.training.ema, config.training.accumulate)
-        return Trained(network, builders.build_stages(config, network, steps), averages, plateau)
+        return TrainingBundle(network, builders.build_stages(config, network, steps), averages, plateau)
 
     def _say_which_start_anew(self, facts: dict[str, Any] | None) -> None:
         """Name the callbacks whose state a resumed run does not have."""

@@ -10,7 +10,7 @@ import cv2
 import keras
 import numpy as np
 
-from segzoo.binary import class_logits, decided
+from segzoo.binary import class_logits, predict_classes
 from segzoo.errors import SegzooError
 from segzoo.export.contract import Run
 from segzoo.export.graph import Output
@@ -168,7 +168,7 @@ def _compare_batch(
     if not np.isfinite(expected).all():
         raise SegzooError(f"The Keras model itself returns NaN or infinity on an image of {size} pixels.")
     scale = float(np.abs(expected).max())
-    classes = decided(expected, multilabel)
+    classes = predict_classes(expected, multilabel)
     dtype, wanted = (np.float32, expected.shape) if output == "logits" else (np.int32, classes.shape)
     if found.dtype != dtype or found.shape != wanted:
         raise SegzooError(
@@ -196,5 +196,5 @@ def _compare_batch(
         shape,
         difference,
         difference / scale if scale else 0.0,
-        float((decided(found, multilabel) == classes).mean()),
+        float((predict_classes(found, multilabel) == classes).mean()),
     )

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from segzoo.binary import class_logits, decided
+from segzoo.binary import class_logits, predict_classes
 from segzoo.data.images import ImageReader
 from segzoo.errors import DataError, SegzooError
 from segzoo.inference import outputs
@@ -247,7 +247,7 @@ class Predictor:
             self._tile,
             self._overlap,
             self.dtype,
-            lambda found: decided(found, self.multilabel),
+            lambda found: predict_classes(found, self.multilabel),
         )
 
     def _batches(
@@ -300,7 +300,7 @@ def _compile(model: keras.Model, multilabel: bool) -> tuple[_Run, _Run]:
         def logits(images: np.ndarray) -> np.ndarray:
             return spread(np.asarray(model.predict_on_batch(images.astype(np.float32)), np.float32))
 
-        return logits, lambda images: decided(logits(images), multilabel)
+        return logits, lambda images: predict_classes(logits(images), multilabel)
 
     import tensorflow as tf
 

@@ -78,7 +78,7 @@ def smooth(mask):
 )  # fmt: skip
 def test_formats_are_known_from_the_pixels(write, change, ending, masks, classes):
     found = look(*write(change, ending=ending))
-    assert (found.masks, found.classes, found.pairs, found.lonely) == (masks, classes, 8, 0)
+    assert (found.masks, found.classes, found.pairs, found.unpaired) == (masks, classes, 8, 0)
     assert len(found.pixels) == classes and found.sizes == {SIZE: 8}
 
 
@@ -105,7 +105,7 @@ def test_masks_among_their_images(write):
     for path in masks.iterdir():
         path.rename(images / path.name)
     found = look(images, images)
-    assert (found.pairs, found.lonely, found.mask_suffix, found.image_dir) == (8, 0, "_mask", found.mask_dir)
+    assert (found.pairs, found.unpaired, found.mask_suffix, found.image_dir) == (8, 0, "_mask", found.mask_dir)
 
 
 def test_what_is_ambiguous_is_asked_for(write, tmp_path):

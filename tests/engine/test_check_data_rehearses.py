@@ -25,7 +25,7 @@ from segzoo.cli import main
 from segzoo.config import Config, load_config
 from segzoo.engine import builders
 from segzoo.engine.class_pixels import ClassPixels
-from segzoo.engine.feed import Feed
+from segzoo.engine.fit_dataset import FitDataset
 from segzoo.errors import SegzooError
 
 RECIPE = """
@@ -403,7 +403,7 @@ def read_all(config: Config) -> None:
     schemes = builders.weight_schemes(config)
     builders.build_loss(config, ClassPixels.of(batches.source, workers=1) if schemes else None)
     steps = builders.steps_per_epoch(config, batches.steps_per_epoch)
-    with closing(Feed(batches.batches)) as feed:
+    with closing(FitDataset(batches.batches)) as feed:
         try:
             for _, _ in zip(range(steps), feed.from_step(0), strict=False):
                 pass

@@ -24,9 +24,9 @@ from rich.console import Console
 
 from segzoo import files
 from segzoo.config import load_config
+from segzoo.engine import artifacts, reports, summary, train
 from segzoo.engine import epochs as course
-from segzoo.engine import outputs, reports, summary, train
-from segzoo.engine.checkpoint import generations
+from segzoo.engine.checkpoint import checkpoint_file
 from segzoo.engine.checkpoint.progress import CLOCKED
 from segzoo.errors import RunError, RunInterruptedError, SegzooError
 
@@ -65,7 +65,9 @@ def quick(small_network, eager, monkeypatch):
 
     monkeypatch.setattr(reports, "prediction_sheet", sheet)
     monkeypatch.setattr(summary, "confusion_picture", lambda confusion, names, path: write(path, confusion.counts))
-    monkeypatch.setattr(outputs, "plot_curves", lambda rows, path: write(path, np.array([row["loss"] for row in rows])))
+    monkeypatch.setattr(
+        artifacts, "plot_curves", lambda rows, path: write(path, np.array([row["loss"] for row in rows]))
+    )
 
 
 @pytest.fixture
@@ -101,7 +103,7 @@ def left_behind(folder):
         exempt = (*CLOCKED, "time", "epoch_began")
         return [{key: value for key, value in row.items() if key not in exempt} for row in rows]
 
-    stored = generations.read(folder / "state.npz")
+    stored = checkpoint_file.read(folder / "state.npz")
     found = {key: (value.dtype.str, value.tobytes()) for key, value in stored.arrays.items()}
     origin = stored.facts.pop("origin")
     found["origin"] = {"data": origin["data"], "versions": origin["versions"]}  # the settings are free in part
@@ -198,7 +200,7 @@ def test_killed_at_every_step_validation_batch_and_file_operation(whole, watched
     assert saves == (STEPS + 2 if save_every == "0" else 2)
     resumed_at, tried = set(), part(snapshots.copies, 6 if save_every == "0" else 3)
     for moment, copy in tried:
-        stored = generations.read(copy / "state.npz")
+        stored = checkpoint_file.read(copy / "state.npz")
         resumed_at.add(stored.facts["step"] if stored else 0)
         try:
             if (copy / "result.json").exists():  # which comes last: the run is finished
@@ -229,7 +231,7 @@ def test_killed_at_every_file_operation_of_its_end_a_run_has_its_state_or_needs_
     finished = [(moment, copy) for moment, copy in snapshots.copies if (copy / "result.json").exists()]
     states, tried = [], part(finished, 4)
     for moment, copy in finished:
-        stored = generations.read(copy / "state.npz")
+        stored = checkpoint_file.read(copy / "state.npz")
         states.append((stored.is_bare, (copy / "state.npz").exists(), (copy / "state.previous.npz").exists()))
         if not stored.is_bare:
             kept = {key: (value.dtype.str, value.tobytes()) for key, value in stored.arrays.items()}
@@ -321,7 +323,7 @@ def test_a_signal_saves_and_stops_and_the_same_command_goes_on(
     assert signal.getsignal(number) == before
     if when != "start":
         step = {"step 2": 2, "step 3": 3, "validation 1": 3, "validation 4": 6}[at]
-        assert generations.read(tmp_path / "tiny" / "state.npz").facts["step"] == step
+        assert checkpoint_file.read(tmp_path / "tiny" / "state.npz").facts["step"] == step
     folder = run(tmp_path)
     assert_equal(folder, whole)
     did = [json.loads(line)["event"] for line in (folder / "sessions.jsonl").read_text().splitlines()]
@@ -357,7 +359,7 @@ def test_a_damaged_state_costs_steps_but_no_bit(whole, run, tmp_path, monkeypatc
         patch.setattr(course.Epochs, "after_step", die)
         run(tmp_path / "runs")
     state = tmp_path / "runs" / "tiny" / "state.npz"
-    assert [generations.read(path).facts["step"] for path in (state, generations.previous_of(state))] == [5, 4]
+    assert [checkpoint_file.read(path).facts["step"] for path in (state, checkpoint_file.previous_of(state))] == [5, 4]
     state.write_bytes(state.read_bytes()[:-1000])
     assert_equal(run(tmp_path / "runs"), whole)
     assert "The newest run state is damaged" in (tmp_path / "screen.txt").read_text()

@@ -15,7 +15,7 @@ from segzoo.config import load_config
 from segzoo.data.generated import CLASSES
 from segzoo.engine import builders, load_run, train
 from segzoo.engine import epochs as course
-from segzoo.engine.checkpoint import generations
+from segzoo.engine.checkpoint import checkpoint_file
 from segzoo.engine.checkpoint.state import load_progress
 from segzoo.engine.class_pixels import ClassPixels
 from segzoo.errors import RunError
@@ -219,7 +219,7 @@ def test_a_disk_that_refuses_to_drop_the_state_is_told_of_and_the_run_is_finishe
     monkeypatch.setattr(files, "fault", refuse)
     result = train(config("training.epochs=1"), console=console)
     monkeypatch.setattr(files, "fault", None)
-    stored = generations.read(result.folder / "state.npz")
+    stored = checkpoint_file.read(result.folder / "state.npz")
     assert (result.folder / "result.json").is_file() and any(key.startswith("optimizer/") for key in stored.arrays)
     console.file.flush()
     screen = (tmp_path / "screen.txt").read_text()

@@ -16,7 +16,7 @@ from keras import ops
 from segzoo.config import load_config
 from segzoo.data import BATCH_TRANSFORMS, BatchTransform, check_splits
 from segzoo.engine import builders, train
-from segzoo.engine.feed import Feed
+from segzoo.engine.fit_dataset import FitDataset
 from segzoo.engine.preview import preview
 from segzoo.errors import DataError
 from segzoo.losses import LOSSES, PixelLoss
@@ -156,7 +156,7 @@ def test_every_output_gets_the_target_of_its_loss(config, overrides, jit):
     network = two_headed(classes)
     found, scales = builders.losses_of_outputs(settings, network, loss)
     network.compile(keras.optimizers.SGD(0.0), found, loss_weights=scales, jit_compile=jit)
-    with closing(Feed(batches.batches, list(network.output))) as feed:
+    with closing(FitDataset(batches.batches, list(network.output))) as feed:
         history = network.fit(feed.from_step(0), steps_per_epoch=1, verbose=0, shuffle=False).history
     samples = batches.samples(0)
     images = np.stack([sample.image for sample in samples])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from segzoo import files
-from segzoo.engine.checkpoint import generations
+from segzoo.engine.checkpoint import checkpoint_file
 from segzoo.engine.checkpoint.progress import Patience, Progress
 from segzoo.engine.checkpoint.state import NotFiniteError, load_progress, restore, restore_metrics, save_state
 from segzoo.errors import RunError, StorageError
@@ -39,7 +39,7 @@ def test_the_round_trip_is_exact_and_another_network_is_refused(tmp_path):
     drawn = random.random(), np.random.random()  # noqa: NPY002
 
     other, again = compiled(), {"average": [keras.Variable([0.0, 0.0])]}
-    stored = generations.read(path)
+    stored = checkpoint_file.read(path)
     restore(stored, other, path, again)
     assert Progress.from_json(stored.facts) == progress == load_progress(path)
     assert (random.random(), np.random.random()) == drawn  # noqa: NPY002
@@ -74,15 +74,15 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
 
 
 def write(path, number):
-    generations.write(path, {"number": number}, {"values": np.full(1000, number)})
+    checkpoint_file.write(path, {"number": number}, {"values": np.full(1000, number)})
 
 
 def test_one_flipped_bit_anywhere_is_noticed_and_the_previous_generation_used(tmp_path):
     path = tmp_path / "state.npz"
-    assert generations.read(path) is None
+    assert checkpoint_file.read(path) is None
     write(path, 1)
     write(path, 2)
-    assert generations.read(path).facts == {"number": 2}
+    assert checkpoint_file.read(path).facts == {"number": 2}
     with np.load(path) as archive:  # a plain file for whoever wants to look into it
         assert (archive["values"] == 2).all()
     whole = path.read_bytes()
@@ -90,28 +90,28 @@ def test_one_flipped_bit_anywhere_is_noticed_and_the_previous_generation_used(tm
         torn = bytearray(whole)
         torn[place] ^= 1
         path.write_bytes(torn)
-        with pytest.warns(generations.DamagedStateWarning, match=r"state\.npz.*state\.previous\.npz, is used"):
-            stored = generations.read(path)
+        with pytest.warns(checkpoint_file.DamagedStateWarning, match=r"state\.npz.*state\.previous\.npz, is used"):
+            stored = checkpoint_file.read(path)
         assert stored.facts == {"number": 1} and (stored.arrays["values"] == 1).all()
     for size in (0, 10, len(whole) - 1):
         path.write_bytes(whole[:size])
-        with pytest.warns(generations.DamagedStateWarning):
-            assert generations.read(path).facts == {"number": 1}
+        with pytest.warns(checkpoint_file.DamagedStateWarning):
+            assert checkpoint_file.read(path).facts == {"number": 1}
     # A damaged file must not become the previous generation, in place of the good one.
-    with pytest.warns(generations.DamagedStateWarning):
-        generations.read(path, mend=True)
+    with pytest.warns(checkpoint_file.DamagedStateWarning):
+        checkpoint_file.read(path, mend=True)
     write(path, 3)
-    assert generations.read(generations.previous_of(path)).facts == {"number": 1}
+    assert checkpoint_file.read(checkpoint_file.previous_of(path)).facts == {"number": 1}
     path.write_bytes(b"")
-    generations.previous_of(path).write_bytes(whole[:-1])
+    checkpoint_file.previous_of(path).write_bytes(whole[:-1])
     with pytest.raises(RunError, match=r"No generation .*state\.npz.*state\.previous\.npz.*--overwrite"):
-        generations.read(path)
+        checkpoint_file.read(path)
 
 
 def test_a_state_of_an_older_version_says_so(tmp_path):
     np.savez(tmp_path / "state.npz", meta=np.array("{}"))
     with pytest.raises(RunError, match="another version of segzoo"):
-        generations.read(tmp_path / "state.npz")
+        checkpoint_file.read(tmp_path / "state.npz")
 
 
 class Faults:
@@ -152,11 +152,11 @@ def test_a_write_cut_off_at_any_operation_leaves_a_whole_generation(tmp_path, mo
         finally:
             monkeypatch.setattr(files, "fault", None)
         replaced = "replace" in faults.seen[: at - 1]
-        assert generations.read(path).facts["number"] == (3 if replaced else 2)
+        assert checkpoint_file.read(path).facts["number"] == (3 if replaced else 2)
         files.remove_temporaries(path.parent)
         write(path, 4)
         assert {entry.name for entry in path.parent.iterdir()} == {"state.npz", "state.previous.npz"}
-        assert generations.read(path).facts["number"] == 4
+        assert checkpoint_file.read(path).facts["number"] == 4
         if operations:
             break
     assert operations == len(["make folder", "write", "flush", "keep", "replace", "flush folder"])

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from segzoo.engine.logs import TensorBoardLog, write_csv
-from segzoo.engine.screen import class_table
+from segzoo.engine.progress_display import class_table
 from segzoo.escaping import fenced, for_html, for_markdown, for_plot, printable
 from segzoo.metrics import ConfusionMatrix
 from segzoo.reporting.evaluation import confusion_picture

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from segzoo.engine.checkpoint import generations
+from segzoo.engine.checkpoint import checkpoint_file
 from segzoo.engine.checkpoint.progress import Patience, Progress
 from segzoo.engine.checkpoint.state import restore, restore_metrics, save_state
 from segzoo.errors import RunError
@@ -56,7 +56,7 @@ def opened(path, content, network):
     path.write_bytes(content)
     before = [array.copy() for array in network.get_weights()]
     try:
-        stored = generations.read(path)
+        stored = checkpoint_file.read(path)
         progress = Progress.from_json(stored.facts)
         assert isinstance(progress.history, list) and isinstance(progress.origin, dict)
         restore(stored, network, path)
@@ -70,7 +70,7 @@ def opened(path, content, network):
 
 def test_the_state_that_is_mutated_is_restored(network, path, whole):
     assert opened(path, whole, network) and opened(path, signed(whole), network)
-    assert Progress.from_json(generations.read(path).facts) == PROGRESS
+    assert Progress.from_json(checkpoint_file.read(path).facts) == PROGRESS
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255)), min_size=1, max_size=5), st.booleans())
@@ -153,6 +153,6 @@ def test_odd_random_generators(network, path, whole, value):
 
 
 def test_odd_metrics_are_refused(network):
-    stored = generations.Stored({}, {"metrics/00000": np.zeros(3)})
+    stored = checkpoint_file.Stored({}, {"metrics/00000": np.zeros(3)})
     with pytest.raises(RunError, match="other metrics"):
         restore_metrics(stored, network)

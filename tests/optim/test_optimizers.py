@@ -11,7 +11,7 @@ import pytest
 from segzoo.errors import UnknownNameError
 from segzoo.layers import LayerScale
 from segzoo.optim import OPTIMIZERS, optimizers
-from segzoo.optim.parts import levels, parts, rate_factors
+from segzoo.optim.param_groups import levels, parts, rate_factors
 from segzoo.optim.schedules import OneCycle, WarmUpDecay
 
 NAMES = list(OPTIMIZERS)

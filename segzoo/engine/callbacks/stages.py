@@ -11,7 +11,7 @@ import numpy as np
 
 from segzoo.errors import RunError
 from segzoo.optim import optimizers
-from segzoo.optim.parts import frozen_layers, rate_factors
+from segzoo.optim.param_groups import frozen_layers, rate_factors
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from segzoo import __version__, files
 from segzoo.compat import SMP, SMP_0_1_0
 from segzoo.config import Config, dump_config, load_config
 from segzoo.decoders import DECODERS, legacy_options
-from segzoo.engine.checkpoint import generations
+from segzoo.engine.checkpoint import checkpoint_file
 from segzoo.engine.checkpoint.progress import Progress
 from segzoo.engine.checkpoint.provenance import differences
 from segzoo.errors import RunError, WeightsError, unknown_name
@@ -179,7 +179,7 @@ class RunFolder:
 
     def begin(
         self, config: Config, origin: dict[str, Any], *, resume: bool, overwrite: bool, resume_anyway: bool
-    ) -> generations.Stored | None:
+    ) -> checkpoint_file.Stored | None:
         """Make the locked folder ready; returns the state to go on from, or None for a start from nothing.
 
         Args:
@@ -200,7 +200,7 @@ class RunFolder:
         files.remove_temporaries(self.path)
         if overwrite:
             self._remove()
-        stored = generations.read(self.state, mend=True)
+        stored = checkpoint_file.read(self.state, mend=True)
         if stored is None:
             if self.last.exists():
                 raise RunError(
@@ -211,7 +211,7 @@ class RunFolder:
             return None
         if stored.is_bare:
             self._check_kept(stored, config)
-            files.remove(generations.previous_of(self.state))  # where a kill came while the run dropped it
+            files.remove(checkpoint_file.previous_of(self.state))  # where a kill came while the run dropped it
         before = Progress.from_json(stored.facts).origin
         if changed := differences(before, origin):
             text = f"The run in {self.path} was started with something else: {'; '.join(changed)}."
@@ -229,7 +229,7 @@ class RunFolder:
             )
         return stored
 
-    def _check_kept(self, stored: generations.Stored, config: Config) -> None:
+    def _check_kept(self, stored: checkpoint_file.Stored, config: Config) -> None:
         """Raise RunError where the configuration asks a run that dropped its variables for more epochs."""
         epochs, done = config.training.epochs, stored.facts["epoch"]
         if stored.facts["stopped"] is None and done < epochs:

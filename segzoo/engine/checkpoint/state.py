@@ -12,7 +12,7 @@ import numpy as np
 
 from segzoo import files
 from segzoo.engine.callbacks.states import PREFIX
-from segzoo.engine.checkpoint import generations
+from segzoo.engine.checkpoint import checkpoint_file
 from segzoo.engine.checkpoint.progress import Progress
 from segzoo.errors import RunError
 from segzoo.escaping import printable
@@ -52,7 +52,7 @@ def save_state(
         arrays |= {key: keras.ops.convert_to_numpy(variable) for key, variable in _metrics(network).items()}
     arrays["random/python"] = np.array(json.dumps(random.getstate()))
     arrays["random/numpy"] = np.array(json.dumps(np.random.get_state(legacy=False), default=np.ndarray.tolist))  # noqa: NPY002
-    generations.write(path, progress.to_json(), {**arrays, **(callbacks or {})})
+    checkpoint_file.write(path, progress.to_json(), {**arrays, **(callbacks or {})})
 
 
 def drop_variables(path: Path, progress: Progress) -> int:
@@ -63,9 +63,9 @@ def drop_variables(path: Path, progress: Progress) -> int:
     Raises:
         StorageError: the file system refuses; a whole state is there.
     """
-    previous = generations.previous_of(path)
+    previous = checkpoint_file.previous_of(path)
     before = _bytes(path, previous)
-    generations.write(path, progress.to_json(), {})
+    checkpoint_file.write(path, progress.to_json(), {})
     files.remove(previous)
     return before - _bytes(path, previous)
 
@@ -80,13 +80,13 @@ def load_progress(path: Path) -> Progress:
     Raises:
         RunError: there is no state, or none that can be read.
     """
-    stored = generations.read(path)
+    stored = checkpoint_file.read(path)
     if stored is None:
         raise RunError(f"There is no run state at {path}: nothing was trained there, or not for long enough.")
     return Progress.from_json(stored.facts)
 
 
-def restore(stored: generations.Stored, network: keras.Model, path: Path, extra: Extra | None = None) -> None:
+def restore(stored: checkpoint_file.Stored, network: keras.Model, path: Path, extra: Extra | None = None) -> None:
     """Give a compiled network, its optimizer, `extra` and the random generators what a state holds.
 
     The metrics are not among them, nor the callbacks: see `restore_metrics` and `callbacks.states.set_states`.
@@ -111,7 +111,7 @@ def restore(stored: generations.Stored, network: keras.Model, path: Path, extra:
         variable.assign(stored.arrays[key])
 
 
-def _check_arrays(stored: generations.Stored, variables: Mapping[str, keras.Variable], what: str) -> None:
+def _check_arrays(stored: checkpoint_file.Stored, variables: Mapping[str, keras.Variable], what: str) -> None:
     """Raise RunError unless the arrays have the shapes and types of the variables."""
     for key, variable in variables.items():
         array, shape, dtype = stored.arrays[key], tuple(variable.shape), keras.backend.standardize_dtype(variable.dtype)
@@ -122,7 +122,7 @@ def _check_arrays(stored: generations.Stored, variables: Mapping[str, keras.Vari
             raise RunError(f"{what}: {key} is of the type {array.dtype.name}, not {dtype}.")
 
 
-def _restore_generators(stored: generations.Stored, path: Path) -> None:
+def _restore_generators(stored: checkpoint_file.Stored, path: Path) -> None:
     """Set the generators of `random` and `numpy.random`; RunError, and they are unchanged, where that cannot be."""
     before = random.getstate()
     try:
@@ -139,7 +139,7 @@ def _restore_generators(stored: generations.Stored, path: Path) -> None:
         ) from error
 
 
-def restore_metrics(stored: generations.Stored, network: keras.Model) -> None:
+def restore_metrics(stored: checkpoint_file.Stored, network: keras.Model) -> None:
     """Give the network's metrics what a state holds; Keras makes some of them no earlier than in `fit`.
 
     Raises:

@@ -8,7 +8,7 @@ import pytest
 
 from segzoo.engine.batchnorm import momentum_for, set_momentum
 from segzoo.engine.evaluation import evaluate, evenly_spaced
-from segzoo.engine.feed import Feed
+from segzoo.engine.fit_dataset import FitDataset
 from segzoo.errors import DataError
 from segzoo.files import replacing
 from segzoo.layers import BatchNormalization
@@ -153,7 +153,7 @@ def test_the_feed_raises_what_reading_raised():
 
     model = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(2, 1)])
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    feed = Feed(batches)
+    feed = FitDataset(batches)
     with pytest.raises(Exception) as caught:  # whatever TensorFlow makes of it, the feed keeps it
         model.fit(feed.from_step(0), steps_per_epoch=4, verbose=0)
     assert caught.type is not None
@@ -172,7 +172,7 @@ def test_the_feed_starts_at_any_step_and_leaves_no_reader_behind():
         finally:
             closed.append(True)
 
-    feed = Feed(batches)
+    feed = FitDataset(batches)
     for first in (0, 5, 2):
         read = [int(masks[0, 0, 0]) for _, (_, masks) in zip(range(6), feed.from_step(first), strict=False)]
         assert read == list(range(first, first + 6))
@@ -185,7 +185,7 @@ def test_batches_of_changing_sizes_are_an_error_that_names_the_cure():
         for size in (8, 8, 16):
             yield np.zeros((2, size, size, 3), np.uint8), np.zeros((2, size, size), np.uint8)
 
-    feed = Feed(batches)
+    feed = FitDataset(batches)
     feed.from_step(0)
     with pytest.raises(DataError, match=r"8x8 pixels, a later one is 16x16.*RandomCrop"):
         list(feed._guarded(0))

@@ -23,8 +23,8 @@ from segzoo.engine.checkpoint.state import Extra, drop_variables
 from segzoo.engine.distribution import Distribution
 from segzoo.engine.evaluation import Evaluation
 from segzoo.engine.logs import TensorBoardLog, write_csv
+from segzoo.engine.progress_display import class_table
 from segzoo.engine.reports import Reports
-from segzoo.engine.screen import class_table
 from segzoo.engine.summary import write_summary
 from segzoo.errors import RunError, StorageError
 from segzoo.files import replacing
@@ -56,7 +56,7 @@ class Result:
 
 
 @dataclass
-class Trained:
+class TrainingBundle:
     """What is trained and what moves with it.
 
     Attributes:
@@ -82,7 +82,7 @@ class Trained:
         return {} if self.averages is None else {"ema": self.averages.variables}
 
 
-class Outputs:
+class Artifacts:
     """Writes all of it from the progress of a run and the weights that belong to it, as often as it is asked to.
 
     Args:
@@ -97,7 +97,7 @@ class Outputs:
     """
 
     def __init__(
-        self, config: Config, folder: RunFolder, trained: Trained, distribution: Distribution, console: Console
+        self, config: Config, folder: RunFolder, trained: TrainingBundle, distribution: Distribution, console: Console
     ):
         self.config = config
         self.folder = folder

@@ -11,7 +11,7 @@ from segzoo.decoders.base import Decoder
 WIDTHS = (256, 128, 64, 32, 16)
 
 
-class ClimbingDecoder(Decoder):
+class UpsamplingDecoder(Decoder):
     """From the deepest level up to full size: returns `(B, 2^n h, 2^n w, C)` for a finest level Pn of `(B, h, w, .)`.
 
     One block for every doubling. Blocks above the finest level have no skip: one where that is P1, two where the

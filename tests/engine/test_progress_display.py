@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from segzoo.engine import memory
-from segzoo.engine import screen as screen_module
-from segzoo.engine.screen import Screen, duration
+from segzoo.engine import progress_display as screen_module
+from segzoo.engine.progress_display import ProgressDisplay, duration
 
 ROW = {"epoch": 1, "step": 10, "loss": 0.5, "val_loss": 0.6, "val_mean_iou": 0.4321, "images_per_second": 8.0}
 
@@ -28,7 +28,7 @@ def screen_on(terminal, total_steps=100, width=200):
     clock = Clock()
     stream = io.StringIO()
     console = Console(file=stream, width=width, force_terminal=terminal, color_system=None)
-    return Screen(console, total_steps, 8, clock), clock, stream
+    return ProgressDisplay(console, total_steps, 8, clock), clock, stream
 
 
 def train_ten_steps(screen, clock, seconds_of_a_step):

@@ -17,7 +17,7 @@ from segzoo.models.build import LOGITS
 Batch = tuple[np.ndarray, Any]  # images, and targets or a dict of them
 
 
-class Feed:
+class FitDataset:
     """Endless batches for `fit`, started anew at any step.
 
     Args:

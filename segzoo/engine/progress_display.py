@@ -25,7 +25,7 @@ _BETWEEN_LOOKS = 2.0
 _WIDE = 120
 
 
-class Screen:
+class ProgressDisplay:
     """Progress of a run: loss, mIoU of the last validation, images/s, time left and memory.
 
     On a terminal a bar; elsewhere a line for each epoch, and within long ones a line a minute.
@@ -68,7 +68,7 @@ class Screen:
         self._line, self._looked = clock(), -math.inf
         self._epoch = ""
 
-    def __enter__(self) -> Screen:
+    def __enter__(self) -> ProgressDisplay:
         """Start drawing."""
         self._bar.start()
         return self

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from segzoo.engine.feed import Feed
+from segzoo.engine.fit_dataset import FitDataset
 
 
 def numbered(step):
@@ -17,7 +17,7 @@ def numbered(step):
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a tf.data.Dataset")
 def test_a_second_iteration_begins_where_the_first_did():
-    with closing(Feed(numbered)) as feed:
+    with closing(FitDataset(numbered)) as feed:
         batches = feed.from_step(5)
         for _ in range(3):
             assert [int(images[0, 0, 0, 0]) for images, _ in batches.take(4)] == [5, 6, 7, 8]
@@ -27,5 +27,5 @@ def test_a_second_iteration_begins_where_the_first_did():
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a tf.data.Dataset")
 def test_the_end_of_an_epoch_waits_for_no_tuning():
     """Deleting an iterator that was tuned takes up to a minute after some minutes of use, 5 s after 15 s."""
-    with closing(Feed(numbered)) as feed:
+    with closing(FitDataset(numbered)) as feed:
         assert feed.from_step(0).options().autotune.enabled is False
