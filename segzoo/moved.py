@@ -26,7 +26,7 @@ MOVED = {
     "segzoo.remat": "segzoo.models.remat",
     "segzoo.training": "segzoo.engine",
     "segzoo.training.assemble": "segzoo.engine.builders",
-    "segzoo.training.averages": "segzoo.engine.callbacks.averages",
+    "segzoo.training.averages": "segzoo.engine.callbacks.ema",
     "segzoo.training.curves": "segzoo.reporting.curves",
     "segzoo.training.feed": "segzoo.engine.fit_dataset",
     "segzoo.training.finder": "segzoo.engine.lr_finder",
@@ -41,7 +41,7 @@ MOVED = {
     "segzoo.training.schedules": "segzoo.optim.schedules",
     "segzoo.training.clipping": "segzoo.optim.clipping",
     "segzoo.training.optimizers": "segzoo.optim.optimizers",
-    "segzoo.training.screen": "segzoo.engine.progress_display",
+    "segzoo.training.screen": "segzoo.engine.callbacks.progress_display",
     "segzoo.training.stages": "segzoo.engine.callbacks.stages",
     "segzoo.training.state": "segzoo.engine.checkpoint.state",
 }

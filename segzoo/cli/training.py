@@ -85,7 +85,7 @@ def evaluate(
         found = workflows.evaluate(
             run, split, weights=weights, overrides=overrides or (), saved=saved, report=report, progress=progress
         )
-    from segzoo.engine.progress_display import class_table
+    from segzoo.engine.callbacks.progress_display import class_table
 
     console.print(class_table(found.confusion, found.class_names, f"{split} split, {found.network}"))
     say(console, f"Report: {found.report}")

@@ -1,11 +1,10 @@
-"""What a run leaves beside its state, and is made from it: weights, tables, curves, reports, the finished model."""
+"""Artifacts derived from the checkpoint: weights, tables, curves, the finished model."""
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,16 @@ from rich.console import Console
 
 from segzoo.config import Config
 from segzoo.engine import builders
-from segzoo.engine.callbacks.averages import Averages
+from segzoo.engine.callbacks.base import RunCallback
+from segzoo.engine.callbacks.ema import ExponentialMovingAverage
+from segzoo.engine.callbacks.progress_display import class_table
 from segzoo.engine.callbacks.stages import Stages
+from segzoo.engine.callbacks.trackers import Trackers
 from segzoo.engine.checkpoint.progress import Progress
 from segzoo.engine.checkpoint.run_folder import RunFolder
 from segzoo.engine.checkpoint.state import Extra, drop_variables
 from segzoo.engine.distribution import Distribution
-from segzoo.engine.evaluation import Evaluation
-from segzoo.engine.logs import TensorBoardLog, write_csv
-from segzoo.engine.progress_display import class_table
-from segzoo.engine.reports import Reports
+from segzoo.engine.logs import write_csv
 from segzoo.engine.summary import write_summary
 from segzoo.errors import RunError, StorageError
 from segzoo.files import replacing
@@ -38,7 +37,7 @@ from segzoo.weights import bare, load_file, save_file
 
 @dataclass
 class Result:
-    """What a run came to.
+    """Result of a run.
 
     Attributes:
         folder: the run folder.
@@ -57,7 +56,7 @@ class Result:
 
 @dataclass
 class TrainingBundle:
-    """What is trained and what moves with it.
+    """Compiled network and the parts that belong to its training.
 
     Attributes:
         network: compiled, its optimizer built.
@@ -68,7 +67,7 @@ class TrainingBundle:
 
     network: keras.Model
     stages: Stages
-    averages: Averages | None = None
+    averages: ExponentialMovingAverage | None = None
     plateau: PlateauFactor | None = None
 
     @property
@@ -82,8 +81,8 @@ class TrainingBundle:
         return {} if self.averages is None else {"ema": self.averages.variables}
 
 
-class Artifacts:
-    """Writes all of it from the progress of a run and the weights that belong to it, as often as it is asked to.
+class Artifacts(RunCallback):
+    """Writes the artifacts of a run from its progress and the weights that belong to it, as often as it is asked to.
 
     Args:
         config: the resolved configuration.
@@ -99,58 +98,29 @@ class Artifacts:
     def __init__(
         self, config: Config, folder: RunFolder, trained: TrainingBundle, distribution: Distribution, console: Console
     ):
+        super().__init__()
         self.config = config
         self.folder = folder
         self.trained = trained
         self.predicting = logits_only(trained.evaluated)
         self.distribution = distribution
         self.console = console
-        self._reports: Reports | None = None  # of several processes one reports
 
-    @contextmanager
-    def opened(self, progress: Progress) -> Iterator[None]:
-        """Keep event files and trackers open while the block runs."""
-        if not self.folder.is_written:
-            yield
-            return
-        with (
-            closing(TensorBoardLog(self.folder.tensorboard, self._purge_step(progress))) as tensorboard,
-            Reports(self.config, self.folder, self.trained.network, tensorboard, self.console) as self._reports,
-        ):
-            yield
-
-    def _purge_step(self, progress: Progress) -> int | None:
-        """From which step on TensorBoard should forget what killed processes wrote."""
-        if not self.folder.tensorboard.is_dir():
-            return None
-        if not progress.history:
-            return 0
-        # At the end of an epoch its figures are written again.
-        return progress.history[-1]["step"] + (1 if progress.position else 0)
-
-    def draw(self, found: Evaluation, epoch: int, improved: bool) -> None:
-        """Draw what the evaluation of `epoch` found, before the state is written."""
-        if self._reports is not None:
-            self._reports.draw(found, epoch, improved)
-
-    def epoch(self, progress: Progress) -> None:
-        """Write what is made from the state of a whole epoch."""
+    def on_checkpoint(self, row: Mapping[str, Any], is_best: bool, resumed: bool) -> None:
+        """Write weights, table and curves of an epoch."""
         if not self.folder.is_written:
             return
-        is_best = progress.best_epoch == progress.epoch
         save_file(self.trained.evaluated, self.folder.last)
         if is_best:
             save_file(self.trained.evaluated, self.folder.best)
-        write_csv(self.folder.metrics, progress.history)
-        plot_curves(progress.history, self.folder.figures / "curves.png")
-        if self._reports is not None:
-            self._reports.epoch(progress.history[-1], is_best)
+        write_csv(self.folder.metrics, self.progress.history)
+        plot_curves(self.progress.history, self.folder.figures / "curves.png")
 
-    def finish(self, progress: Progress) -> Result:
-        """Save the finished model and say, last of all, that the run is finished."""
+    def finish(self, progress: Progress, trackers: Trackers | None = None) -> Result:
+        """Save the finished model, tell the trackers, and mark the run as finished last of all."""
         self.distribution.release(self.trained.network)
         result = self._result(progress)
-        self.distribution.from_chief(lambda: self._write_end(progress, result))
+        self.distribution.from_chief(lambda: self._write_end(progress, result, trackers))
         self._show(result)
         return result
 
@@ -188,7 +158,7 @@ class Artifacts:
         say(self.console, f"Summary: {self.folder.summary}")
         say(self.console, f"Run folder: {self.folder.path}")
 
-    def _write_end(self, progress: Progress, result: Result) -> None:
+    def _write_end(self, progress: Progress, result: Result, trackers: Trackers | None) -> None:
         with replacing(self.folder.model) as temporary:
             bare(self.predicting).save(temporary)
         found = {
@@ -201,8 +171,10 @@ class Artifacts:
         }
         self.folder.write_log(progress, "finish", **found)
         write_summary(self.config, self.folder, result.history, result.confusion, result.best_epoch)
-        if self._reports is not None:
-            self._reports.finish(result.best_epoch, result.confusion)
+        if trackers is not None:
+            folder = self.folder
+            files = [folder.summary, folder.config, folder.environment, folder.metrics, folder.log]
+            trackers.finish(result.best_epoch, result.confusion, files)
         self.folder.write_session("finish", step=progress.step)
         with replacing(self.folder.result) as temporary:
             temporary.write_text(json.dumps({**found, "seconds": round(progress.seconds, 1)}, indent=2) + "\n")

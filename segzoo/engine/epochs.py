@@ -1,11 +1,12 @@
-"""The course of a run: epochs of steps, their evaluation, and the state that each leaves in the run folder."""
+"""Training loop of a run: epochs of steps, their evaluation and their checkpoints."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -15,22 +16,32 @@ from segzoo.config import Config
 from segzoo.device import device_name
 from segzoo.engine import builders
 from segzoo.engine.artifacts import Artifacts, Result, TrainingBundle
-from segzoo.engine.callbacks.calls import MetricsReset, RunCallbacks
-from segzoo.engine.callbacks.states import set_states, states_of
+from segzoo.engine.callbacks.base import RunCallback
+from segzoo.engine.callbacks.callback_list import RunCallbacks
+from segzoo.engine.callbacks.early_stopping import EarlyStopping
+from segzoo.engine.callbacks.nan_guard import NanGuard
+from segzoo.engine.callbacks.plateau import ReduceOnPlateau
+from segzoo.engine.callbacks.progress_display import ProgressDisplay
+from segzoo.engine.callbacks.sheets import PredictionSheets
+from segzoo.engine.callbacks.stages import Stage, StageSchedule
+from segzoo.engine.callbacks.stateful import set_states, states_of
+from segzoo.engine.callbacks.tensorboard import TensorBoard
+from segzoo.engine.callbacks.trackers import Trackers
 from segzoo.engine.checkpoint.checkpoint_file import Stored
 from segzoo.engine.checkpoint.progress import CLOCKED, Progress
 from segzoo.engine.checkpoint.run_folder import RunFolder
 from segzoo.engine.checkpoint.state import NotFiniteError, restore_metrics, save_state
 from segzoo.engine.distribution import Distribution
-from segzoo.engine.evaluation import Evaluation, evaluate, merged
+from segzoo.engine.evaluation import Evaluation, Picture, evaluate, merged
 from segzoo.engine.fit_dataset import Batch, FitDataset
 from segzoo.engine.interrupts import Interrupts
 from segzoo.engine.monitor import Monitor
-from segzoo.engine.progress_display import ProgressDisplay
 from segzoo.errors import RunError, RunInterruptedError, SegzooError
 from segzoo.files import remove
 from segzoo.models.build import LOGITS
-from segzoo.terminal import say
+from segzoo.reporting.pictures import prediction_sheet
+from segzoo.terminal import say, warn
+from segzoo.tracking import Tracking
 
 if TYPE_CHECKING:
     from segzoo.data import EvalBatches
@@ -40,8 +51,8 @@ if TYPE_CHECKING:
 class Epochs:
     """Trains a compiled network to the end of its run.
 
-    The state is what counts. At the end of an epoch it is written before weights, tables and curves, which are made
-    from it again where a crash came between; so none of them is ever ahead of it, and none is lost.
+    The checkpoint is written first, artifacts are rebuilt from it: at the end of an epoch weights, tables and curves
+    follow the checkpoint, and are made again where a crash came between. So none is ever ahead of it, and none is lost.
 
     Args:
         config: the resolved configuration.
@@ -97,8 +108,8 @@ class Epochs:
         self.callbacks = list(callbacks)
         self.may_vary = may_vary
         self.is_stopped = False  # by a callback
-        self.outputs = Artifacts(config, folder, trained, self.distribution, console)
-        self._predictor = self.distribution.predictor(self.outputs.predicting)
+        self.artifacts = Artifacts(config, folder, trained, self.distribution, console)
+        self._predictor = self.distribution.predictor(self.artifacts.predicting)
         self._resumed: Stored | None = None  # until the metrics of its epoch are restored
         self._ticked = self._saved = time.perf_counter()
 
@@ -120,28 +131,88 @@ class Epochs:
                 progress, "start", weights=str(self.network.weights_report), xla=bool(self.network.jit_compile)
             )
         heads = list(self.network.output) if isinstance(self.network.output, dict) else None
-        total = self.steps * self.settings.epochs
-        with self.outputs.opened(progress), closing(FitDataset(batches, heads, self.may_vary)) as feed:
-            with ProgressDisplay(self.console, total, self.config.data.batch_size) as screen:
-                calls = self._begun(progress, screen, stored)
+        with ExitStack() as opened:
+            reporting, trackers = self._reporting(progress, opened)
+            feed = opened.enter_context(closing(FitDataset(batches, heads, self.may_vary)))
+            with self._display() as display:
+                calls = self._begun(progress, [*self._own(progress, display), self.artifacts, *reporting], stored)
                 self._ticked = self._saved = time.perf_counter()
                 if progress.history and progress.position == 0:
-                    self.outputs.epoch(progress)  # a crash may have come between the state and these
+                    # A crash may have come between the checkpoint and what is derived from it.
+                    calls.checkpointed(progress.history[-1], progress.best_epoch == progress.epoch, resumed=True)
                 while not self.is_over(progress):
                     if self.interrupts.requested and self.distribution.processes == 1:
                         self._stop(progress, self.interrupts.requested)
                     try:
-                        self._train_epoch(feed, progress, screen, calls)
-                        self._close_epoch(progress, screen, calls)
+                        self._train_epoch(feed, progress, calls)
+                        self._close_epoch(progress, display, calls)
                     except NotFiniteError as error:
                         raise RunError(self._not_finite_message(error, progress)) from None
                 calls.end(logs_of(progress.history[-1]))
-            return self.outputs.finish(progress)
+            return self.artifacts.finish(progress, trackers)
 
-    def _begun(self, progress: Progress, screen: ProgressDisplay, stored: Stored | None) -> RunCallbacks:
+    def _display(self) -> ProgressDisplay:
+        # mIoU and the losses stand in an epoch's line anyway.
+        monitored = None if self.monitor.name in ("mean_iou", "loss") else self.monitor.key
+        total = self.steps * self.settings.epochs
+        return ProgressDisplay(self.console, total, self.config.data.batch_size, monitored=monitored)
+
+    def _own(self, progress: Progress, display: ProgressDisplay) -> list[RunCallback]:
+        """Segzoo's own callbacks on training; each step is counted before any other sees it."""
+        settings, trained, every = self.settings, self.trained, self.settings.evaluate_every
+
+        def tell(text: str) -> None:
+            say(self.console, text)
+
+        def log(stage: Stage) -> None:
+            self.folder.write_log(progress, "stage", epoch=progress.epoch, what=str(stage))
+
+        found: list[RunCallback] = [_StepCounter(self), NanGuard(), StageSchedule(trained.stages, tell, log)]
+        if trained.averages is not None:
+            found.append(trained.averages)
+        if (lowering := settings.reduce_on_plateau) is not None and trained.plateau is not None:
+            numbers = lowering.patience, lowering.min_delta, lowering.factor, lowering.final_fraction
+            found.append(ReduceOnPlateau(self.monitor, trained.plateau, *numbers, every, tell))
+        if (stopping := settings.early_stopping) is not None:
+            may_stop = trained.stages.ended_in_last
+            found.append(EarlyStopping(self.monitor, stopping.patience, stopping.min_delta, every, may_stop))
+        return [*found, display]
+
+    def _reporting(self, progress: Progress, opened: ExitStack) -> tuple[list[RunCallback], Trackers | None]:
+        """Callbacks that report to people, which one of several processes does; files and trackers are opened."""
+        if not self.folder.is_written:
+            return [], None
+        config, folder = self.config, self.folder
+        sheets = PredictionSheets(
+            folder.figures, self._draw, config.output.pictures_every, self.settings.evaluate_every
+        )
+        tensorboard = opened.enter_context(TensorBoard(folder.tensorboard, self.network, sheets, progress))
+        tracking = Tracking(
+            builders.trackers(config),
+            str(config.name),
+            config.model_dump(mode="json"),
+            folder.trackers,
+            tell=lambda text: say(self.console, f"Tracked by {text}"),
+            warn=lambda text: warn(self.console, f"Tracker {text}"),
+        )
+        trackers = opened.enter_context(Trackers(tracking, sheets))
+        return [sheets, tensorboard, trackers], trackers
+
+    def _draw(self, pictures: Sequence[Picture], path: Path) -> None:
+        prediction_sheet(
+            pictures,
+            self.names,
+            builders.colours(self.config),
+            self.config.data.ignore_index,
+            path,
+            background=builders.background(self.config),
+        )
+
+    def _begun(self, progress: Progress, own: Sequence[RunCallback], stored: Stored | None) -> RunCallbacks:
         """The callbacks, told that the training begins or goes on, with the states that they had."""
-        watch, saver = _Watch(self, progress, screen), _Saver(self, progress)
-        calls = RunCallbacks([watch], self.callbacks, [saver], self.network, self.settings.epochs, self.steps)
+        calls = RunCallbacks(
+            own, self.callbacks, [_Saver(self)], self.network, progress, self.settings.epochs, self.steps
+        )
         calls.begin()
         if stored is not None:
             set_states(self.callbacks, stored.arrays)
@@ -172,15 +243,13 @@ class Epochs:
         )
         return merged(found, self.distribution.gather)
 
-    def _train_epoch(self, feed: FitDataset, progress: Progress, screen: ProgressDisplay, calls: RunCallbacks) -> None:
+    def _train_epoch(self, feed: FitDataset, progress: Progress, calls: RunCallbacks) -> None:
         """Train what is left of an epoch."""
-        self._enter_stage(progress)
-        screen.epoch(progress.epoch + 1, self.settings.epochs, progress.step)
+        calls.begin_epoch(progress.epoch, progress.position)
         left = 0 if progress.stopped else self.steps - progress.position
         if left == 0:  # the state was saved between the last step and the evaluation
             self._resumed = None
             return
-        calls.begin_epoch(progress.epoch, progress.position)
         try:
             self.network.fit(
                 feed.from_step(progress.step),
@@ -198,17 +267,6 @@ class Epochs:
                 raise feed.error from None
             raise
 
-    def _enter_stage(self, progress: Progress) -> None:
-        """Freeze and unfreeze what the epoch's stage says; a new stage has all of the patience."""
-        fresh = progress.position == 0
-        stage = self.trained.stages.enter(progress.epoch, fresh)
-        if stage is None:
-            return
-        say(self.console, f"Stage from epoch {stage.first_epoch + 1} on: {stage}.")
-        if fresh and stage.first_epoch == progress.epoch:
-            progress.early_stopping.stale = progress.plateau.stale = 0
-            self.folder.write_log(progress, "stage", epoch=progress.epoch, what=str(stage))
-
     def after_step(self, progress: Progress) -> bool:
         """Save the state if it is time to, stop if a signal came; returns whether the epoch may go on."""
         self._tick(progress)
@@ -223,10 +281,10 @@ class Epochs:
             self._save(progress)
         return progress.stopped is None
 
-    def _close_epoch(self, progress: Progress, screen: ProgressDisplay, calls: RunCallbacks) -> None:
-        """Evaluate the epoch, then write the state, then all that is made from it."""
+    def _close_epoch(self, progress: Progress, display: ProgressDisplay, calls: RunCallbacks) -> None:
+        """Evaluate the epoch, then write the checkpoint, then all that is derived from it."""
         epoch = progress.epoch + 1
-        speed = screen.images_per_second(progress.step)
+        speed = display.images_per_second(progress.step)
         row = {
             "epoch": epoch,
             "step": progress.step,
@@ -236,9 +294,8 @@ class Epochs:
             "seconds": round(progress.seconds - progress.epoch_began, 2),
         }
         last = epoch == self.settings.epochs or progress.stopped is not None
-        improved = False
         if epoch % self.settings.evaluate_every == 0 or last:
-            improved = self._evaluate_epoch(row, progress)
+            self._evaluate_epoch(row, progress, calls)
         calls.end_epoch(progress.epoch, logs_of(row))
         if any(self.distribution.gather(bool(self.network.stop_training))):
             progress.stopped = progress.stopped or "callback"
@@ -246,14 +303,12 @@ class Epochs:
         progress.epoch_began = progress.seconds
         self.folder.write_log(progress, "epoch", **row)
         self._save(progress)
-        own = None if self.monitor.name in ("mean_iou", "loss") else self.monitor.key  # these stand there anyway
-        screen.row(row, self.settings.epochs, improved, own)
-        self.outputs.epoch(progress)
+        calls.checkpointed(row, progress.best_epoch == epoch)
         if progress.stopped:
             say(self.console, _STOPPED[progress.stopped].format(progress=progress, monitor=self.monitor))
 
-    def _evaluate_epoch(self, row: dict[str, Any], progress: Progress) -> bool:
-        """Evaluate, add the figures to `row`, act on them; returns whether they are the best so far."""
+    def _evaluate_epoch(self, row: dict[str, Any], progress: Progress, calls: RunCallbacks) -> None:
+        """Evaluate, add the figures to `row`, and note whether they are the best so far."""
         before = progress.seconds
         found = self.evaluate(progress)
         self._tick(progress)
@@ -264,31 +319,13 @@ class Epochs:
             row[f"val_iou/{name}"] = None if math.isnan(value) else float(value)
         figure = self.monitor.figure(found)
         row.setdefault(self.monitor.key, None if math.isnan(figure) else figure)
-        score = self.monitor.score(figure)
         row["val_seconds"] = round(progress.seconds - before, 2)
-        self._lose_patience(score, row["epoch"], progress)
+        score = self.monitor.score(figure)
         improved = progress.best_score is None or score > progress.best_score
         if improved:
             progress.best_score, progress.best_epoch = score, row["epoch"]
             progress.best_counts = found.confusion.counts.tolist()
-        self.outputs.draw(found, row["epoch"], improved)
-        return improved
-
-    def _lose_patience(self, score: float, epoch: int, progress: Progress) -> None:
-        """Lower the learning rate or end the training where the score no longer rises."""
-        passed = self.settings.evaluate_every
-        lowering, stopping = self.settings.reduce_on_plateau, self.settings.early_stopping
-        if lowering is not None and self.trained.plateau is not None:
-            stale = progress.plateau.wait(score, lowering.min_delta, passed)
-            if stale >= lowering.patience:
-                factor = self.trained.plateau.lower(lowering.factor, lowering.final_fraction)
-                progress.plateau.stale = 0
-                say(self.console, f"No better {self.monitor.label}: learning rate at {factor:.3g} of its schedule.")
-        if stopping is not None:
-            stale = progress.early_stopping.wait(score, stopping.min_delta, passed)
-            over = stale >= stopping.patience and self.trained.stages.ended_in_last(epoch)
-            if over and progress.stopped is None:
-                progress.stopped = "early_stopping"
+        calls.evaluated(row["epoch"], found, improved)
 
     def _save(self, progress: Progress) -> None:
         self._tick(progress)
@@ -350,14 +387,12 @@ def logs_of(row: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in row.items() if isinstance(value, float) and name not in CLOCKED}
 
 
-class _Watch(MetricsReset):
-    """Keeps the progress up to date within an epoch, and stops at once when the loss is not finite."""
+class _StepCounter(RunCallback):
+    """Keeps the progress up to date within an epoch."""
 
-    def __init__(self, epochs: Epochs, progress: Progress, screen: ProgressDisplay):
+    def __init__(self, epochs: Epochs):
         super().__init__()
         self.epochs = epochs
-        self.progress = progress
-        self.screen = screen
         self.is_traced = False  # before the first step
 
     def on_metrics_reset(self) -> None:
@@ -373,23 +408,16 @@ class _Watch(MetricsReset):
         progress.step += 1
         progress.position += 1
         progress.losses = {name: float(value) for name, value in (logs or {}).items()}
-        loss = progress.losses["loss"]
-        if not math.isfinite(loss):
-            raise NotFiniteError(f"The loss became {loss}")
-        if self.epochs.trained.averages is not None:
-            self.epochs.trained.averages.follow(progress.step)
-        if progress.step == 1:
-            self.epochs.folder.write_log(progress, "first_step", step=1, loss=loss)
-        self.screen.step(progress.step, loss)
+        if progress.step == 1 and math.isfinite(progress.losses["loss"]):
+            self.epochs.folder.write_log(progress, "first_step", step=1, loss=progress.losses["loss"])
 
 
-class _Saver(keras.callbacks.Callback):
-    """Comes after all other callbacks, so that the state that it saves holds what they made of the step."""
+class _Saver(RunCallback):
+    """Comes after all other callbacks, so that the checkpoint that it saves holds what they made of the step."""
 
-    def __init__(self, epochs: Epochs, progress: Progress):
+    def __init__(self, epochs: Epochs):
         super().__init__()
         self.epochs = epochs
-        self.progress = progress
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Called by Keras after each step; of several processes none may stop before all have agreed to."""

@@ -12,7 +12,7 @@ from segzoo.config import Config
 from segzoo.data import Source
 from segzoo.engine import builders
 from segzoo.engine.batched import Batched
-from segzoo.engine.callbacks.states import kinds_of, states_of
+from segzoo.engine.callbacks.stateful import kinds_of, states_of
 from segzoo.engine.distribution import Distribution
 from segzoo.errors import DataError, RunError
 from segzoo.models.build import LOGITS

@@ -1,4 +1,4 @@
-"""Where figures go besides the screen: TensorBoard event files and the CSV of epochs."""
+"""Files of figures: TensorBoard event files and the CSV of epochs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import time
+from collections.abc import Mapping
 from io import FileIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,12 @@ from segzoo import files
 from segzoo.escaping import printable
 
 _NUMBERS = itertools.count()  # of the event files of a process
+_NOT_SENT = ("seconds", "val_seconds")  # no later run compares with these
+
+
+def sent_figures(row: Mapping[str, Any]) -> dict[str, float]:
+    """Return the figures of an epoch that TensorBoard and trackers get."""
+    return {key: value for key, value in row.items() if isinstance(value, float) and key not in _NOT_SENT}
 
 
 class TensorBoardLog:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,6 +70,10 @@ class Monitor:
             kept = np.delete(scores, [] if self.background is None else [self.background])
             return float(np.nanmean(kept)) if not np.isnan(kept).all() else math.nan
         return float(scores[self.classes.index(self.name.removeprefix("iou/"))])
+
+    def score_of(self, logs: Mapping[str, float]) -> float:
+        """Return the score of an epoch's logs; minus infinity where they lack the figure."""
+        return self.score(logs.get(self.key, math.nan))
 
     def score(self, figure: float) -> float:
         """Return a number that is the higher the better: a loss with its sign turned, minus infinity for NaN."""

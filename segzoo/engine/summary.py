@@ -10,8 +10,8 @@ from typing import Any
 
 from segzoo.config import Config
 from segzoo.engine.builders import class_names
+from segzoo.engine.callbacks.progress_display import duration
 from segzoo.engine.checkpoint.run_folder import RunFolder
-from segzoo.engine.progress_display import duration
 from segzoo.escaping import fenced, for_markdown
 from segzoo.files import replacing
 from segzoo.metrics import ConfusionMatrix, MultilabelCounts

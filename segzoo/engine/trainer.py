@@ -25,8 +25,8 @@ from segzoo.engine import builders
 from segzoo.engine.artifacts import Result, TrainingBundle
 from segzoo.engine.batched import Batched
 from segzoo.engine.batchnorm import momentum_for, set_momentum
-from segzoo.engine.callbacks.averages import Averages
-from segzoo.engine.callbacks.states import is_stateful
+from segzoo.engine.callbacks.ema import ExponentialMovingAverage
+from segzoo.engine.callbacks.stateful import is_stateful
 from segzoo.engine.checkpoint.checkpoint_file import DamagedStateWarning, Stored, previous_of
 from segzoo.engine.checkpoint.progress import Progress
 from segzoo.engine.checkpoint.provenance import differences, origin_of
@@ -174,7 +174,7 @@ class _Training:
             is_bare = self.stored is not None and self.stored.is_bare
             is_finished = is_bare or self.distribution.from_chief(self.folder.result.is_file)
             if is_finished and epochs.is_over(progress):
-                return epochs.outputs.result(progress)
+                return epochs.artifacts.result(progress)
             if facts is None or progress.origin != origin:
                 self._write_origin(progress, origin, trained.network)
             try:
@@ -289,7 +289,7 @@ class _Training:
         if config.training.ema is not None:
             twin = self._another_network()
             twin.weights_report = network.weights_report
-            averages = Averages(network, twin, config.training.ema, config.training.accumulate)
+            averages = ExponentialMovingAverage(network, twin, config.training.ema, config.training.accumulate)
         return TrainingBundle(network, builders.build_stages(config, network, steps), averages, plateau)
 
     def _say_which_start_anew(self, facts: dict[str, Any] | None) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from segzoo.config import load_config
 from segzoo.engine import train
-from segzoo.engine.callbacks.states import is_stateful, set_states, states_of
+from segzoo.engine.callbacks.stateful import is_stateful, set_states, states_of
 from segzoo.errors import RunError, RunInterruptedError
 
 RECIPE = """

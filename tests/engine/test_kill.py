@@ -24,7 +24,7 @@ from rich.console import Console
 
 from segzoo import files
 from segzoo.config import load_config
-from segzoo.engine import artifacts, reports, summary, train
+from segzoo.engine import artifacts, summary, train
 from segzoo.engine import epochs as course
 from segzoo.engine.checkpoint import checkpoint_file
 from segzoo.engine.checkpoint.progress import CLOCKED
@@ -63,7 +63,7 @@ def quick(small_network, eager, monkeypatch):
         with files.replacing(path) as temporary:
             temporary.write_bytes(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays))
 
-    monkeypatch.setattr(reports, "prediction_sheet", sheet)
+    monkeypatch.setattr(course, "prediction_sheet", sheet)
     monkeypatch.setattr(summary, "confusion_picture", lambda confusion, names, path: write(path, confusion.counts))
     monkeypatch.setattr(
         artifacts, "plot_curves", lambda rows, path: write(path, np.array([row["loss"] for row in rows]))
@@ -408,7 +408,7 @@ SCRIPT = """
     import keras
     import tensorflow as tf
     from segzoo.decoders import SegmentationHead
-    from segzoo.engine import assemble, epochs
+    from segzoo.engine import builders, epochs
     from segzoo.weights import WeightsReport
 
     def network(config, weights=None):
@@ -426,7 +426,7 @@ SCRIPT = """
         return known(self, progress)
 
     tf.config.run_functions_eagerly(True)
-    assemble.build_network = network
+    builders.build_network = network
     epochs.Epochs.after_step = after_step
     from segzoo.cli import main
     for step, number, *arguments in json.loads(sys.argv[1]):

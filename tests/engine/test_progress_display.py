@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from segzoo.engine import memory
-from segzoo.engine import progress_display as screen_module
-from segzoo.engine.progress_display import ProgressDisplay, duration
+from segzoo.engine.callbacks import progress_display as screen_module
+from segzoo.engine.callbacks.progress_display import ProgressDisplay, duration
 
 ROW = {"epoch": 1, "step": 10, "loss": 0.5, "val_loss": 0.6, "val_mean_iou": 0.4321, "images_per_second": 8.0}
 

@@ -15,8 +15,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rich.console import Console
 
+from segzoo.engine.callbacks.progress_display import class_table
 from segzoo.engine.logs import TensorBoardLog, write_csv
-from segzoo.engine.progress_display import class_table
 from segzoo.escaping import fenced, for_html, for_markdown, for_plot, printable
 from segzoo.metrics import ConfusionMatrix
 from segzoo.reporting.evaluation import confusion_picture

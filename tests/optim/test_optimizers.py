@@ -228,7 +228,7 @@ tf.config.set_logical_device_configuration(
 import keras
 from segzoo.errors import SegzooError
 from segzoo.optim import optimizers
-from segzoo.engine.callbacks.averages import Averages
+from segzoo.engine.callbacks.ema import ExponentialMovingAverage
 from segzoo.optim.schedules import WarmUpDecay
 
 def network():
@@ -248,7 +248,7 @@ def trained(scope):
         model.compile(optimizer, "mse", jit_compile=False)
         optimizer.build(model.trainable_variables)
         optimizer.set_factors([(variable, 0.3) for variable in model.get_layer("one").variables])
-        averages = Averages(model, twin, 0.9)
+        averages = ExponentialMovingAverage(model, twin, 0.9)
     follow = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: averages.follow(batch + 1))
     model.fit(data, steps_per_epoch=6, verbose=0, callbacks=[follow])
     return model.get_weights() + twin.get_weights()

@@ -1,1 +1,1 @@
-"""Callbacks of a run: the list that calls them, and the states of those that are part of the checkpoint."""
+"""Callbacks of a run: segzoo's own, the list that calls them and the user's, and the states in the checkpoint."""

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from segzoo.engine.callbacks.base import RunCallback
 from segzoo.errors import RunError
 from segzoo.optim import optimizers
 from segzoo.optim.param_groups import frozen_layers, rate_factors
@@ -118,6 +119,33 @@ class Stages:
         if index > 0:
             optimizer.begin_stage(self.stages[index].first_epoch * self.updates_per_epoch, self.warmup)
         self.network.train_function = None  # the step is traced anew
+
+
+class StageSchedule(RunCallback):
+    """Activates the stage of each epoch at its beginning.
+
+    Args:
+        stages: the stages of the network that is trained.
+        tell: called with a sentence when a stage begins or is resumed.
+        log: called with a stage when it begins.
+    """
+
+    def __init__(self, stages: Stages, tell: Callable[[str], None], log: Callable[[Stage], None]):
+        super().__init__()
+        self.stages = stages
+        self.tell = tell
+        self.log = log
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Freeze and unfreeze as the stage says; patience starts anew with a stage."""
+        is_fresh = self.progress.position == 0
+        stage = self.stages.enter(epoch, is_fresh)
+        if stage is None:
+            return
+        self.tell(f"Stage from epoch {stage.first_epoch + 1} on: {stage}.")
+        if is_fresh and stage.first_epoch == epoch:
+            self.progress.early_stopping.stale = self.progress.plateau.stale = 0
+            self.log(stage)
 
 
 def _run_as_in_inference(layer: Any, frozen: bool) -> None:

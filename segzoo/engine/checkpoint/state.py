@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from segzoo import files
-from segzoo.engine.callbacks.states import PREFIX
+from segzoo.engine.callbacks.stateful import PREFIX
 from segzoo.engine.checkpoint import checkpoint_file
 from segzoo.engine.checkpoint.progress import Progress
 from segzoo.errors import RunError

@@ -1,4 +1,4 @@
-"""An exponential moving average of a network's weights, in a network of its own."""
+"""Exponential moving average (EMA) of a network's weights, in a second network."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 
 import keras
 
+from segzoo.engine.callbacks.base import RunCallback
 
-class Averages:
+
+class ExponentialMovingAverage(RunCallback):
     """Averages of all weights of `network`, moving statistics of normalisation too, as the weights of `averaged`.
 
     A network of its own: the average is evaluated and saved without ever touching the weights that are trained. With
@@ -26,6 +28,7 @@ class Averages:
     """
 
     def __init__(self, network: keras.Model, averaged: keras.Model, decay: float, accumulate: int = 1):
+        super().__init__()
         self.network = network
         self.averaged = averaged
         self.decay = decay
@@ -41,6 +44,10 @@ class Averages:
     def decay_at(self, update: int) -> float:
         """Decay at an update, the first being 0."""
         return min(self.decay, (1.0 + update) / (10.0 + update))
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Take the weights of this step into the averages."""
+        self.follow(self.progress.step)
 
     def follow(self, step: int) -> None:
         """Take the weights after `step` steps into the averages, where these steps end with an update."""

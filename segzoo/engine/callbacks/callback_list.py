@@ -1,13 +1,16 @@
-"""The list of a run's callbacks, over the several calls of `fit` that a run is made of."""
+"""List of a run's callbacks, over the several calls of `fit` that make up a run."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 
-from segzoo.engine.callbacks.states import is_stateful
+from segzoo.engine.callbacks.base import RunCallback
+from segzoo.engine.callbacks.stateful import is_stateful
+from segzoo.engine.checkpoint.progress import Progress
+from segzoo.engine.evaluation import Evaluation
 
 
 class RunCallbacks(keras.callbacks.CallbackList):
@@ -18,10 +21,11 @@ class RunCallbacks(keras.callbacks.CallbackList):
     is not passed on; the run says it (`begin`, `begin_epoch`, `end_epoch`, `end`), an epoch's end after its evaluation.
 
     Args:
-        first: callbacks of our own that come before the given ones.
+        first: segzoo's own callbacks that come before the user's.
         given: the user's.
-        last: callbacks of our own that come after them.
+        last: segzoo's own that come after them.
         model: the compiled network.
+        progress: where the run stands.
         epochs: of the whole run.
         steps: of an epoch.
     """
@@ -32,12 +36,18 @@ class RunCallbacks(keras.callbacks.CallbackList):
         given: Sequence[keras.callbacks.Callback],
         last: Sequence[keras.callbacks.Callback],
         model: keras.Model,
+        progress: Progress,
         epochs: int,
         steps: int,
     ):
         self.given = list(given)
         self._position = 0  # steps of the epoch that were done before this call of `fit`
         super().__init__([*first, *given, *last], add_history=True, model=model, epochs=epochs, steps=steps, verbose=0)
+        for callback in self._own():
+            callback.set_progress(progress)
+
+    def _own(self) -> list[RunCallback]:
+        return [callback for callback in self.callbacks if isinstance(callback, RunCallback)]
 
     def begin(self) -> None:
         """Say that the training begins, or goes on in another process."""
@@ -49,6 +59,16 @@ class RunCallbacks(keras.callbacks.CallbackList):
         for callback in self.callbacks:
             if position == 0 or not is_stateful(callback):
                 callback.on_epoch_begin(epoch, {})
+
+    def evaluated(self, epoch: int, found: Evaluation, improved: bool) -> None:
+        """Say what the evaluation of an epoch found, before its end."""
+        for callback in self._own():
+            callback.on_evaluation(epoch, found, improved)
+
+    def checkpointed(self, row: Mapping[str, Any], is_best: bool, resumed: bool = False) -> None:
+        """Say that the checkpoint of a whole epoch is on the disk."""
+        for callback in self._own():
+            callback.on_checkpoint(row, is_best, resumed)
 
     def end_epoch(self, epoch: int, logs: dict[str, Any]) -> None:
         """Say that an epoch and its evaluation are done."""
@@ -65,10 +85,9 @@ class RunCallbacks(keras.callbacks.CallbackList):
         """Pass nothing on: `fit` ends, not the training."""
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Tell only who waits for it that Keras has reset the metrics."""
-        for callback in self.callbacks:
-            if isinstance(callback, MetricsReset):
-                callback.on_metrics_reset()
+        """Pass on only that Keras has reset the metrics."""
+        for callback in self._own():
+            callback.on_metrics_reset()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Pass nothing on: the epoch is not evaluated yet."""
@@ -80,10 +99,3 @@ class RunCallbacks(keras.callbacks.CallbackList):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Pass on the number of the step within the whole epoch."""
         super().on_train_batch_end(self._position + batch, logs)
-
-
-class MetricsReset(keras.callbacks.Callback):
-    """A callback that is told when `fit` has set the metrics back."""
-
-    def on_metrics_reset(self) -> None:
-        """Called once in each `fit`, before its first step."""

@@ -6,7 +6,7 @@ import pytest
 
 from segzoo.config import load_config
 from segzoo.engine import epochs, load_run, train
-from segzoo.engine.callbacks.averages import Averages
+from segzoo.engine.callbacks.ema import ExponentialMovingAverage
 from segzoo.layers import BatchNormalization
 from segzoo.models.build import build_model
 from segzoo.optim.optimizers import AdamW
@@ -33,7 +33,7 @@ def test_averages_follow_their_formula_with_statistics_and_leave_the_weights(acc
     alone.set_weights(network.get_weights())
     for model in (network, alone):
         model.compile(AdamW(0.01), "mse", jit_compile=False)
-    averages = Averages(network, normalised(), 0.3, accumulate)
+    averages = ExponentialMovingAverage(network, normalised(), 0.3, accumulate)
     expected = network.get_weights()
     for step in range(1, 10):
         x, y = rng.normal(size=(8, 6)).astype("float32"), rng.normal(size=(8, 2)).astype("float32")
@@ -101,6 +101,6 @@ def test_averages_come_back_with_the_state(config, console, monkeypatch):
 
 def test_a_real_network_has_a_twin_of_the_same_weights():
     network, twin = (build_model("fpn", "resnet18", 3, weights="none") for _ in range(2))
-    averages = Averages(network, twin, 0.99)
+    averages = ExponentialMovingAverage(network, twin, 0.99)
     shapes = [(weight.name, weight.shape) for weight in network.weights]
     assert [(weight.name, weight.shape) for weight in averages.variables] == shapes

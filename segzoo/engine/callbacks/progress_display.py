@@ -1,10 +1,10 @@
-"""What a training run shows: a progress bar on a terminal, plain lines elsewhere, and the final table."""
+"""Progress of a training run: a bar on a terminal, plain lines elsewhere, and the final table."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from segzoo.engine.callbacks.base import RunCallback
 from segzoo.engine.memory import memory_text
 from segzoo.escaping import printable
 from segzoo.metrics import ConfusionMatrix, MultilabelCounts
@@ -25,7 +26,7 @@ _BETWEEN_LOOKS = 2.0
 _WIDE = 120
 
 
-class ProgressDisplay:
+class ProgressDisplay(RunCallback):
     """Progress of a run: loss, mIoU of the last validation, images/s, time left and memory.
 
     On a terminal a bar; elsewhere a line for each epoch, and within long ones a line a minute.
@@ -35,6 +36,7 @@ class ProgressDisplay:
         total_steps: steps of the whole run.
         batch_size: images in a step.
         clock: seconds since some moment.
+        monitored: column of metrics.csv that an epoch's line shows beside the usual ones, or None.
     """
 
     def __init__(
@@ -43,7 +45,10 @@ class ProgressDisplay:
         total_steps: int,
         batch_size: int,
         clock: Callable[[], float] = time.perf_counter,
+        monitored: str | None = None,
     ):
+        super().__init__()
+        self.monitored = monitored
         self.console = console
         self.total_steps = total_steps
         self.batch_size = batch_size
@@ -76,6 +81,19 @@ class ProgressDisplay:
     def __exit__(self, *exception: object) -> None:
         """Stop drawing."""
         self._bar.stop()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Show the epoch that begins, or goes on."""
+        self.epoch(epoch + 1, self.params["epochs"], self.progress.step)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Show the step."""
+        self.step(self.progress.step, self.progress.losses["loss"])
+
+    def on_checkpoint(self, row: Mapping[str, Any], is_best: bool, resumed: bool) -> None:
+        """Print the figures of an epoch, which an earlier process has printed of its own."""
+        if not resumed:
+            self.row(row, self.params["epochs"], is_best, self.monitored)
 
     def epoch(self, epoch: int, epochs: int, step: int) -> None:
         """A new epoch begins after `step` steps."""
@@ -114,7 +132,7 @@ class ProgressDisplay:
             return None
         return (step - self._first) * self.batch_size / max(1e-9, self._clock() - self._started)
 
-    def row(self, row: dict[str, Any], epochs: int, best: bool, monitored: str | None = None) -> None:
+    def row(self, row: Mapping[str, Any], epochs: int, best: bool, monitored: str | None = None) -> None:
         """Print the figures of an epoch as one line; `monitored` names one more that decides which is the best."""
         parts = [f"epoch {row['epoch']}/{epochs}", f"loss {row['loss']:.4f}"]
         if "val_mean_iou" in row:
