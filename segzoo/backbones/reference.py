@@ -9,10 +9,9 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras.src.backend.common import global_state
-from keras.src.utils.naming import to_snake_case
 
 from segzoo.backbones.spec import Variant
+from segzoo.keras_compat import kind_name, without_variables
 from segzoo.registry import find
 
 # Built at a size that every stride divides: NASNet compares sizes to find where its cells stride.
@@ -46,12 +45,8 @@ def structure(variant: Variant, size: tuple[int, int] = (_SIZE, _SIZE)) -> keras
 
     To make the variables and to draw their initial values is three quarters of the time that `build` takes.
     """
-    key = "uninitialized_variables"  # which Keras makes when the outermost scope is left; without them it makes none
-    waiting = list(global_state.get_global_attribute(key) or ())
-    with keras.StatelessScope():
-        network = build(variant, size=size)
-        global_state.set_global_attribute(key, waiting)
-    return network
+    with without_variables():
+        return build(variant, size=size)
 
 
 def part(network: keras.Model, outputs: Any) -> keras.Model:
@@ -108,6 +103,6 @@ def flat(network: keras.Model) -> Iterator[Any]:
 
 def _numbered(operation: Any) -> tuple[str, int | None]:
     """Keras's name for the kind of operation, and the number that it got; None where its code named it."""
-    kind = to_snake_case(type(operation).__name__)
+    kind = kind_name(operation)
     match = re.fullmatch(rf"{kind}(?:_(\d+))?", operation.name)
     return kind, int(match[1] or 0) if match else None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import keras
 
+from segzoo.keras_compat import all_layers
+
 # After one evaluation interval of n steps, momentum 1 - 5/n leaves (1 - 5/n)^n < 0.7 % of the initial statistics.
 _TIME_CONSTANTS = 5.0
 _SHORTEST, _LONGEST = 0.7, 0.99
@@ -20,7 +22,7 @@ def momentum_for(steps: int) -> float:
 
 def set_momentum(model: keras.Model, momentum: float) -> int:
     """Set the momentum of every BatchNorm layer of `model`, nested ones too; returns how many there are."""
-    layers = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    layers = [layer for layer in all_layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
     for layer in layers:
         layer.momentum = momentum
     return len(layers)

@@ -13,6 +13,7 @@ from segzoo.data import Sample, TrainBatches
 from segzoo.engine import builders
 from segzoo.engine.batched import Batched
 from segzoo.errors import SegzooError
+from segzoo.keras_compat import all_layers, sync_variables
 from segzoo.models.build import logits_only
 
 _NAMED = 5  # samples that a message names
@@ -112,8 +113,7 @@ def _overflow(config: Config, network: keras.Model, loss: keras.losses.Loss, sam
     """Proof that float16 is the cause: with the same weights the loss of the batch is finite in float32."""
     if config.training.precision != "float16":
         return []
-    if hasattr(network, "jax_state_sync"):
-        network.jax_state_sync()
+    sync_variables(network)
     weights = network.get_weights()
     if not all(np.isfinite(values).all() for values in weights):
         return []
@@ -133,7 +133,7 @@ def _overflow(config: Config, network: keras.Model, loss: keras.losses.Loss, sam
 def _suspicions(config: Config, network: keras.Model, samples: Sequence[Sample]) -> list[str]:
     """What is left where the batch and the loss on it are in order."""
     said = [f"Its images and masks are in order ({_listed([sample.id for sample in samples])})."]
-    normalised = any(isinstance(layer, keras.layers.BatchNormalization) for layer in network._flatten_layers())
+    normalised = any(isinstance(layer, keras.layers.BatchNormalization) for layer in all_layers(network))
     if config.data.batch_size == 1 and normalised:
         said.append(
             "data.batch_size is 1, so batch normalisation takes its statistics from single images, and where a decoder "

@@ -321,7 +321,9 @@ def _join() -> None:
 def _set_synchronized(network: Any, synchronized: bool) -> None:
     import keras
 
-    for layer in network._flatten_layers():
+    from segzoo.keras_compat import all_layers
+
+    for layer in all_layers(network):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = synchronized
 

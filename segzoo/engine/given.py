@@ -15,6 +15,7 @@ from segzoo.engine.batched import Batched
 from segzoo.engine.callbacks.stateful import kinds_of, states_of
 from segzoo.engine.distribution import Distribution
 from segzoo.errors import DataError, RunError
+from segzoo.keras_compat import all_layers
 from segzoo.models.build import LOGITS
 from segzoo.models.remat import RematModel
 
@@ -132,7 +133,7 @@ def _check_model(model: keras.Model, config: Config) -> None:
         )
     _check_size(model, output)
     policy = builders.POLICIES[config.training.precision]
-    found = {layer.dtype_policy.name for layer in model._flatten_layers() if layer.weights} - {"float32"}
+    found = {layer.dtype_policy.name for layer in all_layers(model) if layer.weights} - {"float32"}
     if found != {policy} - {"float32"}:
         raise RunError(
             f"The given model computes in {' and '.join(sorted(found)) or 'float32'}; training.precision is "

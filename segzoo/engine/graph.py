@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from segzoo.models.remat import calls_of
+from segzoo.keras_compat import calls_of
 
 
 def layer_graph(model: keras.Model) -> Any:

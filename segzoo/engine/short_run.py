@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from segzoo.config import Config
+from segzoo.keras_compat import all_layers
 from segzoo.optim import SCHEDULES
 
 # Initial values that may be left in moving statistics: beyond it an evaluation is of another network than was trained.
@@ -54,7 +55,7 @@ def _stale_notes(network: keras.Model, steps: int) -> list[str]:
     """Where moving statistics keep more than a trace of the values that they start from."""
     fresh = [
         layer
-        for layer in network._flatten_layers()
+        for layer in all_layers(network)
         if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable and _is_fresh(layer)
     ]
     momentum = max((float(layer.momentum) for layer in fresh), default=0.0)

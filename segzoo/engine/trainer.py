@@ -44,6 +44,7 @@ from segzoo.engine.monitor import Monitor
 from segzoo.engine.short_run import short_run_notes
 from segzoo.engine.start import Start
 from segzoo.errors import DataError, RunError, StorageError
+from segzoo.keras_compat import build_losses
 from segzoo.optim.plateau import PlateauFactor
 from segzoo.terminal import LogConsole, say, warn
 from segzoo.tracking import check_packages
@@ -282,9 +283,9 @@ class _Training:
         network.compile(optimizer, losses, loss_weights=weights, jit_compile=use_xla(config.training.xla))
         # Built here, its variables are not made while the step is traced, which would trace everything twice.
         builders.start_optimizer(config, network)
-        if isinstance(network.output, dict) and not network._compile_loss.built:
+        if isinstance(network.output, dict):
             # Keras makes the mean losses of several outputs when the step is traced: too late to restore them.
-            network._compile_loss.build(network.output, network.output)
+            build_losses(network)
         averages = None
         if config.training.ema is not None:
             twin = self._another_network()

@@ -10,6 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from segzoo.keras_compat import calls_of, results_of
+
 # Height and width that activations are weighed at where the model's input leaves them open.
 _SIZE = 256
 
@@ -44,7 +46,7 @@ class RematModel(keras.Model):
         for segment in self._plan.segments:
             outputs = _recomputed(segment.model, [known[id(tensor)] for tensor in segment.inputs])
             known.update(zip(map(id, segment.outputs), outputs, strict=True))
-        return keras.tree.map_structure(lambda symbol: known[id(symbol)], self._outputs_struct)
+        return keras.tree.map_structure(lambda symbol: known[id(symbol)], results_of(self))
 
 
 @dataclass(frozen=True)
@@ -91,11 +93,6 @@ def _recomputed(segment: keras.Model, inputs: list[Any]) -> list[Any]:
     for variable, value in zip(segment.non_trainable_variables, after, strict=True):
         variable.assign(value)
     return keras.tree.flatten(outputs)
-
-
-def calls_of(model: keras.Model) -> list[Any]:
-    """Calls of layers that make up a functional model, each after those that it reads from."""
-    return [call for depth in sorted(model._nodes_by_depth, reverse=True) for call in model._nodes_by_depth[depth]]
 
 
 def _segments(model: keras.Model) -> list[_Segment]:

@@ -12,6 +12,7 @@ from keras import ops
 
 from segzoo.arguments import defaults_of
 from segzoo.errors import SegzooError
+from segzoo.keras_compat import UpdateHooks, index_of, moments_of, schedule_of
 from segzoo.optim import OPTIMIZERS
 from segzoo.optim.clipping import WholeClipping
 
@@ -57,8 +58,7 @@ class Partwise(WholeClipping):
 
     def set_factors(self, factors: Sequence[tuple[Any, float]]) -> None:
         """Set the rate factors, above 0, of variables; all others have 1. Takes effect when a step is traced."""
-        index = self._get_variable_index  # type: ignore[attr-defined]
-        found = {index(variable): float(factor) for variable, factor in factors if factor != 1.0}
+        found = {index_of(self, variable): float(factor) for variable, factor in factors if factor != 1.0}
         self._factors = found or None
 
     def begin_stage(self, updates_before: int, ramp: int) -> None:
@@ -68,18 +68,20 @@ class Partwise(WholeClipping):
         """
         self._updates_before, self._ramp = updates_before, ramp
 
-    def _get_current_learning_rate(self) -> Any:
-        schedule = self._learning_rate  # type: ignore[attr-defined]
+    def current_learning_rate(self) -> Any:
+        """Return the schedule's rate for this update, counted over all stages."""
+        schedule = schedule_of(self)
         if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
-            return super()._get_current_learning_rate()  # type: ignore[misc]
+            return super().current_learning_rate()
         updates = self.iterations  # type: ignore[attr-defined]
         rate = schedule(updates + self._updates_before if self._updates_before else updates)
         if self._ramp:
             rate *= ops.minimum(1.0, (ops.cast(updates, "float32") + 1.0) / (self._ramp + 1.0))
         return rate
 
-    def _use_weight_decay(self, variable: Any) -> bool:
-        return self._decayed[self._get_variable_index(variable)]  # type: ignore[attr-defined]
+    def decays(self, variable: Any) -> bool:
+        """Return whether `is_decayed` says so."""
+        return self._decayed[index_of(self, variable)]
 
     def _by_factor(self, variables: Sequence[Any]) -> Iterator[tuple[float, list[int]]]:
         """Each factor with the places in `variables` that it belongs to."""
@@ -87,17 +89,17 @@ class Partwise(WholeClipping):
         if factors is None:
             yield 1.0, list(range(len(variables)))
             return
-        index = self._get_variable_index  # type: ignore[attr-defined]
         places: dict[float, list[int]] = {}
         for place, variable in enumerate(variables):
-            places.setdefault(factors.get(index(variable), 1.0), []).append(place)
+            places.setdefault(factors.get(index_of(self, variable), 1.0), []).append(place)
         yield from places.items()
 
-    def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
+    def decay_weights(self, variables: Sequence[Any]) -> None:
+        """Take from each variable its share, at its own rate."""
         if not self.weight_decay:
             return
         for factor, places in self._by_factor(variables):
-            decayed = [variables[place] for place in places if self._use_weight_decay(variables[place])]
+            decayed = [variables[place] for place in places if self.decays(variables[place])]
             self._shrink(decayed, float(self.weight_decay) * factor)
 
     def _shrink(self, variables: Sequence[Any], share: float) -> None:
@@ -121,16 +123,17 @@ class Partwise(WholeClipping):
         for variable in variables:
             shrink(variable)
 
-    def _backend_update_step(self, grads: Sequence[Any], variables: Sequence[Any], learning_rate: Any) -> None:
+    def update_variables(self, grads: Sequence[Any], variables: Sequence[Any], learning_rate: Any) -> None:
+        """Update variables, each at its own rate."""
         for factor, places in self._by_factor(variables):
-            super()._backend_update_step(  # type: ignore[misc]
+            super().update_variables(
                 [grads[place] for place in places],
                 [variables[place] for place in places],
                 learning_rate if factor == 1.0 else learning_rate * factor,
             )
 
 
-class _FusedAdamW(keras.optimizers.AdamW):
+class _FusedAdamW(UpdateHooks, keras.optimizers.AdamW):
     """The update of `keras.optimizers.AdamW` in one kernel of TensorFlow's for each variable."""
 
     def _is_fused(self) -> bool:
@@ -140,9 +143,10 @@ class _FusedAdamW(keras.optimizers.AdamW):
 
         return not tf.distribute.has_strategy()
 
-    def _backend_update_step(self, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
+    def update_variables(self, grads: Sequence[Any], variables: Sequence[Any], learning_rate: Any) -> None:
+        """Update and decay variables in one kernel each."""
         if not self._is_fused():
-            super()._backend_update_step(grads, trainable_variables, learning_rate)
+            super().update_variables(grads, variables, learning_rate)
             return
         import tensorflow as tf
 
@@ -158,15 +162,15 @@ class _FusedAdamW(keras.optimizers.AdamW):
             "beta2": tf.constant(self.beta_2),
             "epsilon": tf.constant(self.epsilon),
         }
-        for gradient, variable in zip(grads, trainable_variables, strict=True):
-            index = self._get_variable_index(variable)
+        for gradient, variable in zip(grads, variables, strict=True):
+            first, second = moments_of(self, index_of(self, variable))
             weights = variable.value
-            if self.weight_decay and self._use_weight_decay(variable):
+            if self.weight_decay and self.decays(variable):
                 weights.assign(weights * tf.cast(kept, weights.dtype))
             tf.raw_ops.ResourceApplyAdam(
                 var=weights.handle,
-                m=self._momentums[index].value.handle,
-                v=self._velocities[index].value.handle,
+                m=first.value.handle,
+                v=second.value.handle,
                 grad=tf.cast(gradient, weights.dtype),
                 **{name: tf.cast(value, weights.dtype) for name, value in settings.items()},
             )
@@ -183,9 +187,10 @@ class AdamW(Partwise, _FusedAdamW):
     def __init__(self, learning_rate: Any = 1e-3, weight_decay: float = 1e-4, **kwargs: Any):
         super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, **kwargs)
 
-    def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
-        if not self._is_fused():  # the fused update sees to it
-            super()._apply_weight_decay(variables)
+    def decay_weights(self, variables: Sequence[Any]) -> None:
+        """Leave weight decay to the fused update where there is one."""
+        if not self._is_fused():
+            super().decay_weights(variables)
 
 
 @functools.cache

@@ -10,6 +10,7 @@ import keras
 from segzoo.decoders import Decoder, SegmentationHead
 from segzoo.decoders.base import AuxiliaryHead, ClassificationHead
 from segzoo.errors import SegzooError
+from segzoo.keras_compat import arguments_of
 from segzoo.levels import LEVELS
 
 BACKBONE, DECODER, HEAD = "backbone", "decoder", "head"
@@ -38,7 +39,7 @@ def levels(network: keras.Model) -> dict[str, list[keras.layers.Layer]]:
     """
     taps: dict[str, Any] = {}
     for layer in network.layers:
-        (inputs, *_), _ = _arguments(layer)
+        (inputs, *_), _ = arguments_of(layer)
         if isinstance(layer, Decoder):
             taps.update({level: feature for level, feature in inputs.items() if level in LEVELS})
         elif isinstance(layer, AuxiliaryHead):
@@ -50,12 +51,6 @@ def levels(network: keras.Model) -> dict[str, list[keras.layers.Layer]]:
         seen.update(map(id, needed))
         found[level] = needed
     return found
-
-
-def _arguments(layer: keras.layers.Layer) -> tuple[tuple, dict]:
-    """Arguments of a layer's call in its network; an input layer has none."""
-    given = layer._inbound_nodes[0].arguments
-    return given.args or (None,), given.kwargs
 
 
 def rate_factors(

@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from segzoo.keras_compat import schedule_of
+
 
 class PlateauFactor(keras.optimizers.schedules.LearningRateSchedule):
     """A schedule times a factor, which starts at 1.
@@ -26,7 +28,7 @@ class PlateauFactor(keras.optimizers.schedules.LearningRateSchedule):
         """Put a factor on the schedule of an optimizer that is not built yet."""
         factor = keras.Variable(1.0, name="plateau_factor", trainable=False)
         optimizer.plateau_factor = factor  # an attribute that is a variable is among `optimizer.variables`
-        reduced = cls(optimizer._learning_rate, factor)  # the public property gives its present value
+        reduced = cls(schedule_of(optimizer), factor)
         optimizer.learning_rate = reduced
         return reduced
 

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from segzoo.engine.callbacks.base import RunCallback
+from segzoo.keras_compat import sync_variables
 
 
 class ExponentialMovingAverage(RunCallback):
@@ -72,8 +73,7 @@ class ExponentialMovingAverage(RunCallback):
             return move_in_graph
 
         def move_eagerly(share: float) -> None:
-            if hasattr(self.network, "jax_state_sync"):
-                self.network.jax_state_sync()  # during `fit` JAX holds the variables elsewhere
+            sync_variables(self.network)
             move(share)
 
         return move_eagerly

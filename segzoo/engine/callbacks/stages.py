@@ -11,6 +11,7 @@ import numpy as np
 
 from segzoo.engine.callbacks.base import RunCallback
 from segzoo.errors import RunError
+from segzoo.keras_compat import all_layers, takes_training, updated_variables
 from segzoo.optim import optimizers
 from segzoo.optim.param_groups import frozen_layers, rate_factors
 
@@ -75,7 +76,7 @@ class Stages:
         self.updates_per_epoch = updates_per_epoch
         self.warmup = warmup
         self._entered: int | None = None
-        self._trainable = {id(layer): layer.trainable for top in network.layers for layer in top._flatten_layers()}
+        self._trainable = {id(layer): layer.trainable for top in network.layers for layer in all_layers(top)}
         self._frozen = [{id(layer) for layer in frozen_layers(network, stage.freeze)} for stage in self.stages]
         self._factors = [rate_factors(network, stage.lr_scale, layer_decay) for stage in self.stages]
         self._empty = _empty_state(optimizers.inner(network.optimizer)) if len(self.stages) > 1 else []
@@ -110,11 +111,11 @@ class Stages:
     def _apply(self, index: int) -> None:
         for top in self.network.layers:
             frozen = id(top) in self._frozen[index]
-            for layer in top._flatten_layers():  # outer layers first: setting one sets those within
+            for layer in all_layers(top):  # outer layers first: setting one sets those within
                 layer.trainable = self._trainable[id(layer)] and not frozen
                 _run_as_in_inference(layer, frozen)
         optimizer = optimizers.inner(self.network.optimizer)
-        known = {id(variable) for variable in optimizer._trainable_variables}
+        known = {id(variable) for variable in updated_variables(optimizer)}
         optimizer.set_factors([pair for pair in self._factors[index] if id(pair[0]) in known])
         if index > 0:
             optimizer.begin_stage(self.stages[index].first_epoch * self.updates_per_epoch, self.warmup)
@@ -151,7 +152,7 @@ class StageSchedule(RunCallback):
 def _run_as_in_inference(layer: Any, frozen: bool) -> None:
     """Make a layer ignore that it is called for training, or heed it again: freezing alone leaves dropout at work."""
     overridden = "call" in vars(layer)
-    if frozen and not overridden and layer._call_has_training_arg:
+    if frozen and not overridden and takes_training(layer):
         call: Callable[..., Any] = layer.call
 
         def as_in_inference(*args: Any, training: bool | None = None, **kwargs: Any) -> Any:

@@ -16,6 +16,7 @@ from segzoo.engine.checkpoint import checkpoint_file
 from segzoo.engine.checkpoint.progress import Progress
 from segzoo.errors import RunError
 from segzoo.escaping import printable
+from segzoo.keras_compat import sync_variables
 
 #: Named groups of variables that belong to a run besides its network's and optimizer's.
 Extra = Mapping[str, Sequence[keras.Variable]]
@@ -42,8 +43,7 @@ def save_state(
         StorageError: the file system refuses; the state that was there is intact.
         NotFiniteError: a variable of the network is not finite: nobody could go on from that. Nothing is written.
     """
-    if hasattr(network, "jax_state_sync"):
-        network.jax_state_sync()  # during `fit` JAX holds the variables elsewhere
+    sync_variables(network)
     arrays = {key: keras.ops.convert_to_numpy(variable) for key, variable in _variables(network, extra).items()}
     for index, variable in enumerate(network.variables):
         if variable.trainable and not np.isfinite(arrays[f"model/{index:05d}"].sum(dtype="float64")):

@@ -29,9 +29,9 @@ _QUIRK = 'The stem pads nothing, which costs it a row and a column; here it is p
 
 def mobile(**arguments: Any) -> Any:
     """NASNet Mobile on torch, too, where Keras 3.15 builds NASNet Large alone, of the same layers."""
-    from keras.src.applications.nasnet import NASNet
+    from segzoo.keras_compat import nasnet
 
-    return NASNet(
+    return nasnet(
         penultimate_filters=1056,
         num_blocks=4,
         stem_block_filters=32,

@@ -64,7 +64,9 @@ def _call(layer: Any, *args: Any) -> Any:
 
 def _place(x: Any) -> str:
     """What a batch normalisation follows on, by the name of the layer that made `x`."""
-    return x._keras_history.operation.name.removesuffix("_BatchNorm")
+    from segzoo.keras_compat import maker_of
+
+    return maker_of(x).name.removesuffix("_BatchNorm")
 
 
 def _squeeze_excitation(layer: Any, x: Any) -> Any:
