@@ -482,7 +482,7 @@ def test_what_is_no_fault_is_refused_by_neither(name: str, home: Path, capsys: p
 
 @pytest.mark.parametrize("name", [name for name, (file, *_) in OTHER_ENDINGS.items() if file.startswith("train")])
 def test_an_ending_changes_no_value_that_fit_gets(name: str, home: Path) -> None:
-    file, _, change = OTHER_ENDINGS[name]
+    _, _, change = OTHER_ENDINGS[name]
     grey = np.asarray(Image.open(home / "set/train/images/train3.png"))[..., 0]
     SOUND[name].plant(home)
     config = load_config("mine.yaml", ONE_BY_ONE)
