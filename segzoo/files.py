@@ -43,10 +43,20 @@ def operation(name: str, path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise StorageError.of(error, path) from error
+    except UnicodeEncodeError as error:
+        raise StorageError(errno.EILSEQ, unnameable(error), str(path)) from error
     except RuntimeError as error:
         if (refused := _of_hdf5(error)) is None:
             raise
         raise StorageError.of(refused, path) from error
+
+
+def unnameable(error: UnicodeEncodeError) -> str:
+    """Return why no file can have a name, which holds letters that the system's encoding of names lacks."""
+    return (
+        f"names of files are in {error.encoding} here, which has no {error.object[error.start]!r}. Set the environment "
+        "variable PYTHONUTF8=1, or choose a locale in UTF-8, such as by LC_ALL=C.UTF-8"
+    )
 
 
 def _of_hdf5(error: BaseException | None) -> OSError | None:

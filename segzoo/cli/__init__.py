@@ -6,6 +6,7 @@ found. No framework is imported here before a command needs it, so that help and
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -17,8 +18,9 @@ from rich.text import Text
 
 from segzoo import __version__
 from segzoo.cli import data, listing, models, training
-from segzoo.errors import RunInterruptedError, SegzooError
+from segzoo.errors import RunInterruptedError, SegzooError, shortened
 from segzoo.escaping import unbroken
+from segzoo.files import unnameable
 from segzoo.terminal import say, steady_streams
 from segzoo.training.interrupts import EXIT_CODE, SignalReceived, stopped_by_signals
 
@@ -102,6 +104,11 @@ def _run(arguments: list[str]) -> int:
     except OSError as error:  # a path that cannot even be looked at, a temporary folder that is full
         where = f"{error.filename}: " if error.filename else ""
         _complain(f"{where}{error.strerror or error}.")
+        return 1
+    except UnicodeEncodeError as error:  # such as a file that a list names
+        if codecs.lookup(error.encoding).name != codecs.lookup(sys.getfilesystemencoding()).name:
+            raise
+        _complain(f"{shortened(error.object)}: {unnameable(error)}.")
         return 1
     return 0
 
