@@ -6,11 +6,13 @@ can stop the world before it, or make it fail as a full disk would.
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import re
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -44,11 +46,19 @@ def operation(name: str, path: Path) -> Iterator[None]:
     except OSError as error:
         raise StorageError.of(error, path) from error
     except UnicodeEncodeError as error:
+        if not is_of_names(error):
+            raise
         raise StorageError(errno.EILSEQ, unnameable(error), str(path)) from error
     except RuntimeError as error:
         if (refused := _of_hdf5(error)) is None:
             raise
         raise StorageError.of(refused, path) from error
+
+
+def is_of_names(error: UnicodeEncodeError) -> bool:
+    """Return whether it was the name of a file that could not be encoded, because such names are not in UTF-8 here."""
+    encoding = codecs.lookup(sys.getfilesystemencoding()).name
+    return encoding != "utf-8" and codecs.lookup(error.encoding).name == encoding
 
 
 def unnameable(error: UnicodeEncodeError) -> str:

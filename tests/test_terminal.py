@@ -145,13 +145,16 @@ def test_an_ascii_locale_has_files_of_all_names(named_in_many_letters, options, 
 
 
 def test_a_name_of_letters_that_the_encoding_of_names_lacks_is_one_paragraph(monkeypatch, capsys, tmp_path):
-    unknown = UnicodeEncodeError(sys.getfilesystemencoding(), "日本", 1, 2, "ordinal not in range")
+    unknown = UnicodeEncodeError("latin-1", "日本", 1, 2, "ordinal not in range")
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "iso8859-1")
     monkeypatch.setattr("segzoo.cli.app", Mock(side_effect=unknown))
     with pytest.raises(SystemExit) as stop:
         cli.main(["backbones"])
     assert stop.value.code == 1
-    assert capsys.readouterr().err.startswith("Error: '日本': names of files are in utf-8 here, which has no '本'. Set")
-    words = r"日本 cannot be written: names of files are in utf-8 .*PYTHONUTF8=1"
+    assert capsys.readouterr().err.startswith(
+        "Error: '日本': names of files are in latin-1 here, which has no '本'. Set"
+    )
+    words = r"日本 cannot be written: names of files are in latin-1 .*PYTHONUTF8=1"
     with pytest.raises(StorageError, match=words), files.operation("write", Path("日本")):
         raise unknown
 

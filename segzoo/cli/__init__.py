@@ -6,7 +6,6 @@ found. No framework is imported here before a command needs it, so that help and
 
 from __future__ import annotations
 
-import codecs
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -20,7 +19,7 @@ from segzoo import __version__
 from segzoo.cli import data, listing, models, training
 from segzoo.errors import RunInterruptedError, SegzooError, shortened
 from segzoo.escaping import unbroken
-from segzoo.files import unnameable
+from segzoo.files import is_of_names, unnameable
 from segzoo.terminal import say, steady_streams
 from segzoo.training.interrupts import EXIT_CODE, SignalReceived, stopped_by_signals
 
@@ -106,7 +105,7 @@ def _run(arguments: list[str]) -> int:
         _complain(f"{where}{error.strerror or error}.")
         return 1
     except UnicodeEncodeError as error:  # such as a file that a list names
-        if codecs.lookup(error.encoding).name != codecs.lookup(sys.getfilesystemencoding()).name:
+        if not is_of_names(error):
             raise
         _complain(f"{shortened(error.object)}: {unnameable(error)}.")
         return 1
