@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Sequence
 from types import FrameType
 
@@ -14,28 +13,16 @@ _EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 75}
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Import the command line and run it; see `segzoo.cli.main`, which takes the signals over."""
-    if arguments is None:
-        _name_files_in_utf8()
     before = {number: signal.signal(number, _stop) for number in _EXIT_CODES if _is_default(number)}
+    if arguments is None:
+        from segzoo.files import name_files_in_utf8
+
+        name_files_in_utf8()
     from segzoo.cli import main as run
 
     for number, handler in before.items():
         signal.signal(number, handler)
     run(arguments)
-
-
-def _name_files_in_utf8() -> None:
-    """Begin the command anew in Python's UTF-8 mode where names of files can be ASCII alone.
-
-    In the locale C Python does so by itself, unless PYTHONUTF8=0 forbids it; then no file could be opened whose name a
-    configuration or a list gives in other letters. What is printed stays in the encoding of the terminal.
-    """
-    if sys.getfilesystemencoding() != "ascii" or "utf8" in sys._xoptions or not sys.executable:
-        return
-    if sys.stdout is not None:
-        os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
-    os.environ["PYTHONUTF8"] = "1"  # for the processes that a command starts
-    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
 def _is_default(number: int) -> bool:

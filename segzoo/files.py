@@ -55,6 +55,20 @@ def operation(name: str, path: Path) -> Iterator[None]:
         raise StorageError.of(refused, path) from error
 
 
+def name_files_in_utf8() -> None:
+    """Begin the command anew in Python's UTF-8 mode where names of files can be ASCII alone.
+
+    In the locale C Python does so by itself, unless PYTHONUTF8=0 forbids it; then no file could be opened whose name a
+    configuration or a list gives in other letters. What is printed stays in the encoding of the terminal.
+    """
+    if sys.getfilesystemencoding() != "ascii" or "utf8" in sys._xoptions or not sys.executable:
+        return
+    if sys.stdout is not None:
+        os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
+    os.environ["PYTHONUTF8"] = "1"  # for the processes that a command starts
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
 def is_of_names(error: UnicodeEncodeError) -> bool:
     """Return whether it was the name of a file that could not be encoded, because such names are not in UTF-8 here."""
     encoding = codecs.lookup(sys.getfilesystemencoding()).name
