@@ -14,6 +14,10 @@ _EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 75}
 def main(arguments: Sequence[str] | None = None) -> None:
     """Import the command line and run it; see `segzoo.cli.main`, which takes the signals over."""
     before = {number: signal.signal(number, _stop) for number in _EXIT_CODES if _is_default(number)}
+    if arguments is None:
+        from segzoo.files import name_files_in_utf8
+
+        name_files_in_utf8()
     from segzoo.cli import main as run
 
     for number, handler in before.items():

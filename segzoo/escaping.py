@@ -1,4 +1,4 @@
-r"""Text that others wrote (names of classes, paths, messages) as the media take it: terminal, plot, Markdown, HTML.
+r"""Text that others wrote (names of classes, paths, messages) as terminals, pictures, Markdown and HTML take it.
 
 A class may be called "[/b]", "$\foo$" or "</pre>", and a file anything but "/" and the zero byte. Each medium has one
 function here that lets such a text be seen as it is; nothing else escapes.
@@ -9,6 +9,10 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 # What moves the cursor, hides text or cannot be encoded: controls, formats (also those that turn the direction of
 # writing) and surrogates, which stand for the bytes of file names that are no UTF-8.
@@ -38,9 +42,36 @@ def _escape(letter: str) -> str:
 
 
 def for_plot(text: str) -> str:
-    """Return text that matplotlib draws as it is: a "$" begins no formula; the end of a very long one is cut off."""
+    """Return text that matplotlib draws as it is: a "$" begins no formula; the end of a very long one is cut off.
+
+    Letters that its fonts lack would be drawn as boxes, all alike; they become escapes. With a font that has them
+    (`font.family` in a matplotlibrc) they stay.
+    """
     shown = printable(text)
+    if not shown.isascii():
+        from matplotlib import font_manager
+
+        found = []
+        for family in font_manager.FontProperties().get_family():
+            with suppress(ValueError):  # not installed
+                found.append(font_manager.findfont(family, fallback_to_default=False))
+        shown = _in_glyphs(shown, found or [font_manager.findfont("DejaVu Sans")])
     return (shown if len(shown) <= _PLOTTED else f"{shown[: _PLOTTED - 1]}…").replace("$", r"\$")
+
+
+def for_picture(text: str, font: Path) -> str:
+    """Return one line in which letters that a font file lacks are escapes, and not boxes that all look alike."""
+    shown = printable(text)
+    return shown if shown.isascii() else _in_glyphs(shown, [font])
+
+
+def _in_glyphs(text: str, fonts: Iterable[Any]) -> str:
+    from matplotlib.font_manager import get_font
+
+    opened = [get_font(font) for font in fonts]
+    return "".join(
+        letter if any(font.get_char_index(ord(letter)) for font in opened) else _escape(letter) for letter in text
+    )
 
 
 def for_markdown(text: str) -> str:

@@ -6,11 +6,13 @@ can stop the world before it, or make it fail as a full disk would.
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import re
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -43,10 +45,42 @@ def operation(name: str, path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise StorageError.of(error, path) from error
+    except UnicodeEncodeError as error:
+        if not is_of_names(error):
+            raise
+        raise StorageError(errno.EILSEQ, unnameable(error), str(path)) from error
     except RuntimeError as error:
         if (refused := _of_hdf5(error)) is None:
             raise
         raise StorageError.of(refused, path) from error
+
+
+def name_files_in_utf8() -> None:
+    """Begin the command anew in Python's UTF-8 mode where names of files can be ASCII alone.
+
+    In the locale C Python does so by itself, unless PYTHONUTF8=0 forbids it; then no file could be opened whose name a
+    configuration or a list gives in other letters. What is printed stays in the encoding of the terminal.
+    """
+    if sys.getfilesystemencoding() != "ascii" or "utf8" in sys._xoptions or not sys.executable:
+        return
+    if sys.stdout is not None:
+        os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
+    os.environ["PYTHONUTF8"] = "1"  # for the processes that a command starts
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
+def is_of_names(error: UnicodeEncodeError) -> bool:
+    """Return whether it was the name of a file that could not be encoded, because such names are not in UTF-8 here."""
+    encoding = codecs.lookup(sys.getfilesystemencoding()).name
+    return encoding != "utf-8" and codecs.lookup(error.encoding).name == encoding
+
+
+def unnameable(error: UnicodeEncodeError) -> str:
+    """Return why no file can have a name, which holds letters that the system's encoding of names lacks."""
+    return (
+        f"names of files are in {error.encoding} here, which has no {error.object[error.start]!r}. Set the environment "
+        "variable PYTHONUTF8=1, or choose a locale in UTF-8, such as by LC_ALL=C.UTF-8"
+    )
 
 
 def _of_hdf5(error: BaseException | None) -> OSError | None:

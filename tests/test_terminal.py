@@ -13,13 +13,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import h5py
 import numpy as np
 import pytest
 from rich.console import Console
 
-from segzoo import files
+from segzoo import cli, files
 from segzoo.__main__ import main
 from segzoo.engine.interrupts import CTRL_C_CODE, EXIT_CODE, Interrupts, SignalReceived, stopped_by_signals
 from segzoo.engine.logs import TensorBoardLog
@@ -103,6 +104,59 @@ def test_names_are_escaped_where_the_terminal_lacks_their_letters(tmp_path, enco
     assert done.returncode == 1
     assert done.stderr.startswith("Error: There is no configuration")
     assert r"\u043d\u0430\u043c\u0435[/b]\x1b.yaml" in done.stderr
+
+
+@pytest.fixture
+def named_in_many_letters(tmp_path):
+    """A configuration in a file of such a name, whose folder of runs is a file of such a name."""
+    (tmp_path / "läufe Ω 日本 🦊").write_text("")
+    content = """
+model: {decoder: fpn, backbone: resnet18}
+data: {source: folder, root: données 日本, classes: [straße, 犬]}
+training: {epochs: 1}
+output: {root: läufe Ω 日本 🦊}
+"""
+    (tmp_path / "é Ω 🦊.yaml").write_text(content, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("options", "module", "words"),
+    [
+        ([], "segzoo", r"l\xe4ufe \u03a9 \u65e5\u672c \U0001f98a is a file, not a folder"),
+        ([], "segzoo.cli", r"l\xe4ufe \u03a9 \u65e5\u672c \U0001f98a is a file, not a folder"),
+        (["-X", "utf8=0"], "segzoo", r"data.root: names of files are in ascii here, which has no '\xe9'. Set the"),
+    ],
+)
+def test_an_ascii_locale_has_files_of_all_names(named_in_many_letters, options, module, words):
+    name, locale = "é Ω 🦊.yaml", {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    if options:  # then it is the message that counts
+        name = (named_in_many_letters / name).rename(named_in_many_letters / "mine.yaml").name
+    done = subprocess.run(
+        [sys.executable, *options, "-m", module, "check-data", name],
+        cwd=named_in_many_letters,
+        env={key: value for key, value in os.environ.items() if key != "PYTHONIOENCODING"} | locale,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1 and words in done.stderr.decode("ascii"), done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_name_of_letters_that_the_encoding_of_names_lacks_is_one_paragraph(monkeypatch, capsys, tmp_path):
+    unknown = UnicodeEncodeError("latin-1", "日本", 1, 2, "ordinal not in range")
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "iso8859-1")
+    monkeypatch.setattr("segzoo.cli.app", Mock(side_effect=unknown))
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["backbones"])
+    assert stop.value.code == 1
+    assert capsys.readouterr().err.startswith(
+        "Error: '日本': names of files are in latin-1 here, which has no '本'. Set"
+    )
+    words = r"日本 cannot be written: names of files are in latin-1 .*PYTHONUTF8=1"
+    with pytest.raises(StorageError, match=words), files.operation("write", Path("日本")):
+        raise unknown
 
 
 def test_a_training_goes_on_when_its_output_is_full_closed_or_nobody_reads_it(tmp_path):

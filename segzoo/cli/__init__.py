@@ -18,8 +18,9 @@ from rich.text import Text
 from segzoo import __version__
 from segzoo.cli import data, listing, models, training
 from segzoo.engine.interrupts import EXIT_CODE, SignalReceived, stopped_by_signals
-from segzoo.errors import RunInterruptedError, SegzooError
+from segzoo.errors import RunInterruptedError, SegzooError, shortened
 from segzoo.escaping import unbroken
+from segzoo.files import is_of_names, unnameable
 from segzoo.terminal import say, steady_streams
 
 app = typer.Typer(
@@ -102,6 +103,11 @@ def _run(arguments: list[str]) -> int:
     except OSError as error:  # a path that cannot even be looked at, a temporary folder that is full
         where = f"{error.filename}: " if error.filename else ""
         _complain(f"{where}{error.strerror or error}.")
+        return 1
+    except UnicodeEncodeError as error:  # such as a file that a list names
+        if not is_of_names(error):
+            raise
+        _complain(f"{shortened(error.object)}: {unnameable(error)}.")
         return 1
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -45,7 +46,7 @@ def check_data(
         say(
             console,
             f"{fix}: {mended.copied:,} pairs copied, {mended.turned:,} with the image turned, {mended.left_out:,} left "
-            f"out (repair.json says why). Train on it by --set data.root={fix}",
+            f"out (repair.json says why). Train on it by --set {shlex.quote(f'data.root={fix}')}",
         )
     if not found.ok:
         raise typer.Exit(1)
@@ -123,4 +124,4 @@ def init(
     say(console, f"{found.pairs} pairs, {found.classes} classes; masks: {found.why}.")
     for remark in found.remarks:
         say(console, f"Note: {remark}")
-    say(console, f"Wrote {out}. Read it, then: segzoo check-data {out}")
+    say(console, f"Wrote {out}. Read it, then: segzoo check-data {shlex.quote(str(out))}")

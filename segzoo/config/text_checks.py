@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 
-from segzoo.files import expanded
+from segzoo.files import expanded, unnameable
 
 _NAME_BYTES = 255  # of a file name, on every common file system
 _CONTROLS = ("Cc", "Cs", "Zl", "Zp")  # control characters, lone surrogates, separators of lines and paragraphs
@@ -24,9 +25,14 @@ def path(text: str) -> str:
     """Return a path with a leading ~ or ~user expanded.
 
     Raises:
-        ValueError: a part of the path is longer than file systems take, or there is no such user.
+        ValueError: a part of the path is longer than file systems take, the system's encoding of names lacks a letter
+            of it, or there is no such user.
     """
     for part in text.split("/"):
         if (length := len(part.encode())) > _NAME_BYTES:
             raise ValueError(f"{part[:30]!r}... has {length} bytes, and file names have at most {_NAME_BYTES}")
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError as error:
+        raise ValueError(unnameable(error)) from None
     return str(expanded(text)) if text.startswith("~") else text

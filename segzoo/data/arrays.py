@@ -26,6 +26,8 @@ def load_array(
 ) -> np.ndarray:
     """Read an array (H, W) or (H, W, C) from .npy or .npz, its shape before its data; never anything pickled.
 
+    Numbers of the other order of bytes come in this machine's, so that their type compares equal to np.uint16 and such.
+
     Args:
         path: the file.
         max_pixels: refuse larger arrays before reading them.
@@ -42,7 +44,7 @@ def load_array(
         array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
         stream.read(1)  # at the end of its member zipfile compares the checksum
     check_finite(array, path)
-    return array
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def array_shape(path: Path, max_pixels: int) -> tuple[int, ...]:
@@ -52,9 +54,9 @@ def array_shape(path: Path, max_pixels: int) -> tuple[int, ...]:
 
 
 def array_type(path: Path, max_pixels: int) -> np.dtype[Any]:
-    """Return the number type of the only array of an .npy or .npz; raises as `array_shape`."""
+    """Return the number type that `load_array` gives of the only array of a file; raises as `array_shape`."""
     with _opened(path, None, "It is not the only one.") as (stream, length):
-        return _check_header(stream, path, max_pixels, length)[1]
+        return _check_header(stream, path, max_pixels, length)[1].newbyteorder("=")
 
 
 def check_finite(array: np.ndarray, path: Path) -> None:

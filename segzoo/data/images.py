@@ -19,7 +19,6 @@ from segzoo.files import regular
 # The endings of images, lower case: what folders are searched for, in training, prediction and `init`.
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 ARRAY_SUFFIXES = (".npy", ".npz")
-_TIFF_SUFFIXES = (".tif", ".tiff")
 IMAGE_SUFFIXES = (*PICTURE_SUFFIXES, *ARRAY_SUFFIXES)
 
 Alpha = Literal["drop", "black", "white"]
@@ -112,15 +111,14 @@ class ImageReader:
     def gives_float(self, path: Path) -> bool:
         """Return whether an image comes as float32, and not as uint8; False too for a header that cannot be read.
 
-        What is named like formats of 8 and 16 bits alone is not opened.
+        Pictures are told by their content, as reading tells them: a TIFF of floating-point numbers may be called .png.
         """
-        suffix = path.suffix.lower()
         if self.value_range is not None:
             return True
         try:
-            if suffix in ARRAY_SUFFIXES:
+            if path.suffix.lower() in ARRAY_SUFFIXES:
                 return array_type(path, self.max_pixels) not in (np.uint8, np.uint16)
-            return suffix in _TIFF_SUFFIXES and holds_wide_numbers(path)
+            return holds_wide_numbers(regular(path))
         except (DataError, OSError):
             return False
 

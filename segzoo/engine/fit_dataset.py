@@ -126,7 +126,7 @@ class FitDataset:
         if not np.can_cast(images.dtype, told):
             raise DataError(
                 f"The images of the first training batches are {told}, those of a later one {images.dtype}. Give all "
-                "images one number type; a TIFF of floating-point numbers must be called .tif or .tiff."
+                "images one number type, or let the source's method gives_float(places) return True."
             )
         return images.astype(told, copy=False)
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from segzoo.escaping import printable
+from segzoo.escaping import for_picture
 from segzoo.files import replacing
 
 IGNORED = (128, 128, 128)
@@ -369,7 +369,7 @@ def _legend(
     seen = {label for maps in samples for class_map in maps for label in _shown(class_map, ignore_index)}
     for label, name in enumerate(classes):
         if label in seen and label not in (ignore_index, background):
-            yield printable(name), tuple(int(channel) for channel in colours[label])
+            yield for_picture(name, _font_file()), tuple(int(channel) for channel in colours[label])
     if ignore_index in seen:
         yield "ignored", _ignored_colour(colours)
 
@@ -400,7 +400,7 @@ def _flow(text_widths: Sequence[float], width: int) -> tuple[list[tuple[int, int
 
 def _shortened(text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
     """Cut text from the left to fit: the end of a path says more than its beginning."""
-    text = printable(text)
+    text = for_picture(text, _font_file())
     if font.getlength(text) <= room:
         return text
     while text and font.getlength("…" + text) > room:
@@ -410,8 +410,11 @@ def _shortened(text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
 
 @functools.cache
 def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(str(_font_file(bold)), size)
+
+
+def _font_file(bold: bool = False) -> Path:
     # Matplotlib ships DejaVu, which also has the Greek and Cyrillic that Pillow's own font lacks.
     import matplotlib
 
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
+    return Path(matplotlib.get_data_path()) / "fonts" / "ttf" / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf")

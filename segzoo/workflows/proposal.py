@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segzoo.errors import SegzooError
+from segzoo.errors import SegzooError, shortened
 from segzoo.files import check_file
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def init(
     Raises:
         ConfigError: masks that nothing is known to read, files that do not pair, or other names than classes.
         DataError: no images or masks that can be read.
-        SegzooError: `out` is there already, or has another ending.
+        SegzooError: `out` is there already, has another ending, or a name that no configuration can have.
         StorageError: `out` cannot be written.
 
     Example:
@@ -66,10 +67,15 @@ def init(
         >>> proposal.found.remarks
     """
     from segzoo.autoconfig import class_names, look, look_at_names, propose, save, try_out
+    from segzoo.config.text_checks import one_line
 
     out, images, masks = Path(out), Path(images), Path(masks)
     if out.suffix not in (".yaml", ".yml"):
         raise SegzooError(f"--out must end in .yaml, got {out}.")
+    try:
+        one_line(str(out))
+    except ValueError as error:  # then no command could open the configuration
+        raise SegzooError(f"--out {shortened(str(out))}: {error}.") from None
     check_file(out)
     if out.exists() and not overwrite:
         raise SegzooError(f"{out} is there already; replace it with --overwrite, or name another by --out.")
@@ -77,6 +83,6 @@ def init(
     names = None if classes is None else list(classes)
     if names is None or len(names) == found.classes:
         try_out(found, names or class_names(found)[0], group)
-    text = propose(found, names, group=group).replace("THIS_FILE", str(out))
+    text = propose(found, names, group=group).replace("THIS_FILE", shlex.quote(str(out)))
     save(text, out, found)
     return Proposal(out, found)

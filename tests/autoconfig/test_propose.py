@@ -1,6 +1,8 @@
 """`segzoo init`: what it sees in folders that the test writes, what it asks for, and that its configuration trains."""
 
 import json
+import os
+import shlex
 
 import numpy as np
 import pytest
@@ -331,6 +333,24 @@ def test_one_sample_cannot_be_split(write, tmp_path, monkeypatch, capsys):
         (images / f"a{n}.png").unlink(), (masks / f"a{n}.png").unlink()
     run(1, "init", "photos", "labels", "--out", "mine.yaml")
     assert "1 samples cannot be split" in capsys.readouterr().err and not (tmp_path / "mine.yaml").exists()
+
+
+@pytest.mark.parametrize("name", [os.fsdecode(b"caf\xe9.yaml"), "two\nlines.yaml"])
+def test_a_name_that_no_configuration_can_have_is_refused_before_anything_is_read(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    run(1, "init", "photos", "labels", "--out", name)
+    said = capsys.readouterr().err
+    assert said.startswith(f"Error: --out {name!r}: the character") and "leave it out" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_next_command_can_be_copied_as_it_is_told(write, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write()
+    run(0, "init", "photos", "labels", "--out", "my data é.yaml")
+    written = (tmp_path / "my data é.yaml").read_text(encoding="utf-8")
+    for text, command in ((capsys.readouterr().out, "segzoo check-data"), (written, "python train.py --config")):
+        assert shlex.split(text.split(command)[1].splitlines()[0]) == ["my data é.yaml"]
 
 
 def test_a_damaged_sample_is_told_and_left_to_check_data(write, tmp_path, monkeypatch, capsys):

@@ -195,6 +195,19 @@ def cut_jpeg(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-300])
 
 
+def array_called(path: Path) -> None:
+    with path.open("wb") as stream:  # np.save would add its own ending
+        np.save(stream, np.asarray(noise("RGB")))
+
+
+def float_tiff(path: Path) -> None:
+    Image.fromarray(np.asarray(noise("L"), np.float32)).save(path, format="TIFF")
+
+
+def sixteen_bits(path: Path) -> None:
+    Image.fromarray(np.asarray(noise("L"), np.uint16) * 256).save(path, format="PNG")
+
+
 IMAGE_FAULTS: dict[str, Plant] = {
     "empty": replace("image", lambda path: path.write_bytes(b"")),
     "text": replace("image", lambda path: path.write_text("not a picture")),
@@ -217,6 +230,9 @@ IMAGE_FAULTS: dict[str, Plant] = {
     "structured": array_image(lambda pixels: np.zeros(SIZE, [("r", "u1"), ("g", "u1")])),
     "one axis": array_image(np.ravel),
     "five channels": array_image(lambda pixels: np.concatenate([pixels, pixels[..., :2]], -1).astype("uint8")),
+    "array called .png": image_as(array_called, ".png"),
+    "picture called .npy": image_as(lambda path: noise("RGB").save(path, format="PNG"), ".npy"),
+    "JPEG 2000 called .png": image_as(lambda path: noise("RGB").save(path, format="JPEG2000"), ".png"),
     "stack": image_as(frames, ".tif"),
     "animation": image_as(frames, ".gif"),
     "CIELAB": image_as(lambda path: noise("LAB").save(path), ".tif"),
@@ -226,6 +242,10 @@ NO_IMAGE_FAULTS: dict[str, Plant] = {
     "alpha": replace("image", lambda path: noise("RGBA").save(path)),
     "palette": replace("image", lambda path: noise("P").save(path)),
     "JPEG": image_as(lambda path: noise("RGB").save(path), ".jpg"),
+    "float TIFF called .png": image_as(float_tiff, ".png"),
+    "float TIFF called .jpg": image_as(float_tiff, ".jpg"),
+    "16-bit PNG called .jpg": image_as(sixteen_bits, ".jpg"),
+    "PNG called .tif": image_as(lambda path: noise("RGB").save(path, format="PNG"), ".tif"),
     "WebP": image_as(lambda path: noise("RGB").save(path), ".webp"),
     "array": array_image(lambda pixels: pixels.astype("uint8")),
     "hidden file": lambda at: (at.image.parent / "._x.png").write_bytes(b"x"),

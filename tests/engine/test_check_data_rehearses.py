@@ -1,7 +1,7 @@
 """`segzoo check-data` ends with exit code 1 where a run stops at its data, and with 0 where it does not.
 
 test_check_agrees_with_training.py plants faults into files. Here they lie in what a configuration makes of sound files:
-augmentation, sizes in batches, class weights, lists, tables, groups, folds, number types: 77 faults, and 40 cases that
+augmentation, sizes in batches, class weights, lists, tables, groups, folds, number types: 77 faults, and 47 cases that
 are none. The check's side is the command. Training's side is all that `train` does with data: sources, counts, the
 loss, an epoch of batches as `fit` gets them, and the evaluation of the validation and, as `segzoo evaluate` does, the
 test split; without a network, which costs seconds.
@@ -138,6 +138,18 @@ def stored(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[P
             Image.fromarray(pixels).save(path)
         else:
             (np.save if path.suffix == ".npy" else np.savez)(path, pixels)
+
+    return plant
+
+
+def written(name: str, form: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
+    """Store what a function makes of the grey of an image of `set` in a format that its ending need not tell of."""
+
+    def plant(home: Path) -> None:
+        path = home / "set" / name.partition(".")[0].rstrip("0123456789") / "images" / name
+        grey = np.asarray(Image.open(path.with_suffix(".png")))[..., 0]
+        path.with_suffix(".png").unlink()
+        Image.fromarray(change(grey)).save(path, format=form)
 
     return plant
 
@@ -377,6 +389,18 @@ for _type in ("int64", "uint64", "int16", "float16", "bool"):  # beside images o
     for _place in ("train1.npz", "train3.npy", "val1.npz"):
         SOUND[f"{_place} of {_type}"] = Case((), stored(_place, lambda image, to=_type: image.astype(to)))
 SOUND["train1.tif of float32"] = Case((), stored("train1.tif", lambda image: image[..., 0].astype(np.float32)))
+ONE_BY_ONE = ("data.batch_size=1", "seed=0")  # train3 is the last of the epoch, far behind the batches looked at first
+OTHER_ENDINGS = {
+    "float32 TIFF called .png": ("train3.png", "TIFF", lambda grey: grey + np.float32(0.5)),
+    "float32 TIFF called .JPG": ("train3.JPG", "TIFF", lambda grey: grey + np.float32(0.5)),
+    "int32 TIFF called .webp": ("train3.webp", "TIFF", lambda grey: grey.astype(np.int32)),
+    "16-bit PNG called .jpg": ("train3.jpg", "PNG", lambda grey: grey.astype(np.uint16) * 256),
+    "16-bit TIFF called .bmp": ("train3.bmp", "TIFF", lambda grey: grey.astype(np.uint16) * 256),
+    "8-bit PNG called .tif": ("train3.tif", "PNG", lambda grey: grey),
+    "float32 TIFF called .png, for evaluation": ("val1.png", "TIFF", lambda grey: grey + np.float32(0.5)),
+}
+for _name, _file in OTHER_ENDINGS.items():
+    SOUND[_name] = Case(ONE_BY_ONE, written(*_file))
 SOUND["a negative number"] = Case((), stored("train2.npy", lambda image: image.astype(np.int16) - 300))
 
 
@@ -454,6 +478,23 @@ def test_what_is_no_fault_is_refused_by_neither(name: str, home: Path, capsys: p
     assert refusal(case) == ""
     code, printed = checked(case, capsys)
     assert code == 0, printed
+
+
+@pytest.mark.parametrize("name", [name for name, (file, *_) in OTHER_ENDINGS.items() if file.startswith("train")])
+def test_an_ending_changes_no_value_that_fit_gets(name: str, home: Path) -> None:
+    _, _, change = OTHER_ENDINGS[name]
+    grey = np.asarray(Image.open(home / "set/train/images/train3.png"))[..., 0]
+    SOUND[name].plant(home)
+    config = load_config("mine.yaml", ONE_BY_ONE)
+    batches = assemble.train_batches(config, assemble.build_source(config, "train"))
+    with closing(Feed(batches.batches)) as feed:
+        images = [np.asarray(images)[0] for (images, _), _ in zip(feed.from_step(0), range(4), strict=False)]
+    expected = change(grey)
+    if expected.dtype == np.uint16:
+        expected = (expected >> 8).astype(np.uint8)
+    of_floats = expected.dtype != np.uint8
+    assert {image.dtype for image in images} == {np.dtype(np.float32 if of_floats else np.uint8)}
+    np.testing.assert_array_equal(images[3], np.repeat(expected[..., None], 3, axis=2))
 
 
 def test_fix_leaves_out_no_sample_for_the_sake_of_the_configuration(home: Path) -> None:

@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 from rich.console import Console
 
 from segzoo.engine.callbacks.progress_display import class_table
@@ -38,12 +39,14 @@ HOSTILE = (
     "\x1b[2J",
     "\udcff",
     "\u202e",
+    "Straße 日本 🦊",
     "",
 )
 NAMES = st.text(max_size=12) | st.sampled_from(HOSTILE) | st.text("[]()/\\$|<>&'\"`*_#!~:{}^%\n", max_size=8)
 
 
-pytestmark = pytest.mark.filterwarnings("ignore:Glyph")  # DejaVu has not every letter there is
+pytestmark = pytest.mark.filterwarnings("error:Glyph")  # what matplotlib says of a letter that it draws as a box
+DEJAVU = get_font(findfont("DejaVu Sans"))
 
 
 def every_name(test):
@@ -85,8 +88,32 @@ def test_a_plot_takes_no_name_for_a_formula(name):
     canvas = FigureCanvasAgg(figure)
     text = figure.text(0.5, 0.5, for_plot(name))
     parsed, is_formula = text._preprocess_math(text.get_text())
-    assert not is_formula and parsed == printable(name)
+    shown = in_glyphs(name)
+    assert not is_formula and parsed == (shown if len(shown) <= 60 else f"{shown[:59]}…")
     canvas.draw()
+
+
+def in_glyphs(name):
+    """The letters of a name that DejaVu Sans has, and escapes of the others."""
+    return "".join(
+        letter if DEJAVU.get_char_index(ord(letter)) else letter.encode("unicode_escape").decode()
+        for letter in printable(name)
+    )
+
+
+def test_classes_whose_letters_no_font_has_are_told_apart(tmp_path):
+    """As boxes they would all look alike."""
+    names = ("Straße Ω", "日本", "中国", "🦊")
+    drawn = ["Straße Ω", r"\u65e5\u672c", r"\u4e2d\u56fd", r"\U0001f98a"]
+    assert [for_plot(name) for name in names] == drawn
+    image, labels = np.zeros((4, 4, 3), "uint8"), np.zeros((4, 4), "uint8")
+    sheets = []
+    for first in names[1:3]:
+        prediction_sheet(
+            [(image, labels, labels, "a")], (first, "b"), np.zeros((2, 3), "uint8"), 255, tmp_path / "sheet.png"
+        )
+        sheets.append((tmp_path / "sheet.png").read_bytes())
+    assert sheets[0] != sheets[1]
 
 
 @every_name
