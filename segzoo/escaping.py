@@ -1,4 +1,4 @@
-r"""Text that others wrote (names of classes, paths, messages) as the media take it: terminal, plot, Markdown, HTML.
+r"""Escaping of foreign text (names of classes, paths, messages) for terminal, plot, Markdown and HTML.
 
 A class may be called "[/b]", "$\foo$" or "</pre>", and a file anything but "/" and the zero byte. Each medium has one
 function here that lets such a text be seen as it is; nothing else escapes.
@@ -38,28 +38,28 @@ def _escape(letter: str) -> str:
 
 
 def for_plot(text: str) -> str:
-    """Return text that matplotlib draws as it is: a "$" begins no formula; the end of a very long one is cut off."""
+    """Escape text for matplotlib, where "$" would begin a formula; very long text is truncated."""
     shown = printable(text)
     return (shown if len(shown) <= _PLOTTED else f"{shown[: _PLOTTED - 1]}…").replace("$", r"\$")
 
 
 def for_markdown(text: str) -> str:
-    """Return one line that Markdown shows as it is, in a paragraph, a heading or the cell of a table."""
+    """Escape text to one line of Markdown, for a paragraph, a heading or a table cell."""
     return _MARKDOWN.sub(r"\\\1", printable(text))
 
 
 def for_html(text: str) -> str:
-    """Return one line that is plain text in a page and within an attribute."""
+    """Escape text to one line of HTML, for an element or an attribute."""
     return html.escape(printable(text))
 
 
 def unbroken(text: str) -> str:
-    """Return text of several lines whose characters are all seen."""
+    """Return text of several lines with unprintable characters escaped."""
     return printable(text, keep="\n\t")
 
 
 def fenced(text: str, language: str = "") -> list[str]:
-    """Return lines of Markdown that show a whole text as code, between fences that do not occur in it."""
+    """Return a Markdown code block of a text, with a fence that does not occur in it."""
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return [f"{fence}{language}", unbroken(text).rstrip(), fence]
