@@ -18,7 +18,7 @@ _MARKDOWN = re.compile(r"([\\`*_\[\]<>&|~$#!])")
 
 
 def printable(text: str, keep: str = "") -> str:
-    r"""Return one line in which every character is seen: others become escapes of Python, such as \n and \udcff.
+    r"""Return one line of printable characters: others become Python escapes, such as \n and \udcff.
 
     Args:
         text: anything.
