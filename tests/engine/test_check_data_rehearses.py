@@ -419,7 +419,7 @@ def read_all(config: Config) -> None:
 
 
 def refusal(case: Case) -> str:
-    """What training says, "" where it says nothing."""
+    """Return training's error message, "" for none."""
     try:
         read_all(load_config("mine.yaml", case.sets))
     except SegzooError as error:
@@ -457,7 +457,7 @@ def test_what_is_no_fault_is_refused_by_neither(name: str, home: Path, capsys: p
 
 
 def test_fix_leaves_out_no_sample_for_the_sake_of_the_configuration(home: Path) -> None:
-    """What no batch takes is sound as it lies on disk."""
+    """A sample that fits no batch is sound as it lies on disk."""
     small("train1")(home)
     with pytest.raises(SystemExit) as stop:
         main(["check-data", "mine.yaml", "--set", augment(CROP), "--fix", "copy"])
