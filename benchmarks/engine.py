@@ -1,4 +1,4 @@
-"""What `segzoo.train` costs beyond the step itself: beside a hand-written training step in TensorFlow.
+"""Overhead of `segzoo.train` over a hand-written training step in TensorFlow.
 
     python benchmarks/engine.py [--data <CamVid folder>] [--decoder fpn] [--backbone efficientnet_b0] [--rounds 20]
 

@@ -50,7 +50,7 @@ Steps = dict[str, Any]  # "seconds" of each step, "gib": the most memory on the 
 
 @dataclass(frozen=True)
 class Scale:
-    """How large everything is; `--smoke` shrinks it to a run of the code on a CPU, whose figures mean nothing."""
+    """Problem sizes; `--smoke` shrinks them to a test of the code on a CPU, whose figures mean nothing."""
 
     size: int = 512
     batch: int = 16
@@ -66,7 +66,7 @@ def batch(scale: Scale, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def gpu_of_jax() -> str:
-    """Name of the GPU; RuntimeError where JAX sees none."""
+    """Return the name of the GPU; RuntimeError if JAX sees none."""
     import jax
 
     found = [device for device in jax.devices() if device.platform != "cpu"]
@@ -76,7 +76,7 @@ def gpu_of_jax() -> str:
 
 
 def segzoo_steps(pair: str, size: int, scale: Scale) -> Steps:
-    """Each timed step by itself."""
+    """Time each training step of segzoo."""
     import jax
     import keras
 
@@ -138,7 +138,7 @@ class Peer:
         return moved.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
 
     def step(self, images: np.ndarray, masks: np.ndarray, ignore_index: int = 255) -> Any:
-        """One update; returns the loss, still on the device."""
+        """Run one update; return the loss, still on the device."""
         torch = self.torch
         target = torch.from_numpy(masks).to(self.device, non_blocking=True).long()
         self.optimizer.zero_grad(set_to_none=True)
@@ -150,7 +150,7 @@ class Peer:
         return loss.detach()
 
     def wait(self) -> None:
-        """Until the device has done all it was given."""
+        """Synchronise with the device."""
         if self.device != "cpu":
             self.torch.cuda.synchronize()
 
@@ -167,7 +167,7 @@ class Peer:
 
 
 def peer_steps(pair: str, size: int, scale: Scale) -> Steps:
-    """The timed steps as their mean, since nothing stops between them."""
+    """Time the peer's training steps as their mean, since they run without synchronisation in between."""
     *_, architecture, encoder = PAIRS[pair]
     peer = Peer(architecture, encoder, CLASSES, 1e-3, 1e-4, scale.smoke)
     images, masks = batch(scale, size)
@@ -197,7 +197,7 @@ def camvid_config(folder: str, epochs: int, output: str, scale: Scale) -> Any:
 
 
 def segzoo_camvid(folder: str, epochs: int, scale: Scale) -> list[tuple[float, float]]:
-    """Of each epoch: seconds of training until then, validation mIoU."""
+    """Train segzoo on CamVid; return for each epoch the seconds of training so far and the validation mIoU."""
     from rich.console import Console
 
     from segzoo.engine import train
@@ -213,7 +213,7 @@ def segzoo_camvid(folder: str, epochs: int, scale: Scale) -> list[tuple[float, f
 
 
 def peer_camvid(folder: str, epochs: int, scale: Scale) -> list[tuple[float, float]]:
-    """The same of the peer: segzoo's batches, schedule and metric, its own network, update and precision."""
+    """Train the peer on CamVid with segzoo's batches, schedule and metric, its own network, update and precision."""
     from segzoo.engine import builders
     from segzoo.engine.evaluation import evaluate
 
@@ -243,7 +243,7 @@ def peer_camvid(folder: str, epochs: int, scale: Scale) -> list[tuple[float, flo
 
 
 def child(task: str, contender: str, options: argparse.Namespace, scale: Scale) -> Any:
-    """What a process of its own does."""
+    """Run a task in a child process."""
     if task == "gpu":
         return gpu_of_jax()
     if task == "camvid":
@@ -252,7 +252,7 @@ def child(task: str, contender: str, options: argparse.Namespace, scale: Scale) 
 
 
 def run(task: str, contender: str, options: argparse.Namespace, *arguments: Any) -> Any:
-    """What the child found, or a line that says why it found nothing."""
+    """Run a task in a child process; return its result, or a line with the reason of its failure."""
     python = options.peer_python if contender == "peer" else sys.executable
     command = [python, __file__, "--child", task, contender, *map(str, arguments)]
     command += ["--smoke"] if options.smoke else []

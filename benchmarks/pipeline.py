@@ -44,7 +44,7 @@ def segzoo_batches(source: Source, batch: int, workers: int, ignore_index: int) 
 
 
 def loader_batches(source: FolderSource, batch: int, workers: int, ignore_index: int) -> Iterator[Any] | None:
-    """What a torch user writes: cv2 decodes, an albumentations Compose augments, the DataLoader collates."""
+    """Yield batches of a typical torch pipeline: cv2, an albumentations Compose and a DataLoader."""
     try:
         import torch
     except ImportError:
@@ -92,7 +92,7 @@ def loader_batches(source: FolderSource, batch: int, workers: int, ignore_index:
 
 
 def tf_batches(source: FolderSource, batch: int, workers: int, ignore_index: int) -> Iterator[Any] | None:
-    """The alternative to grain: tf.data runs the same reading and augmentation as a numpy_function per sample."""
+    """Yield batches of tf.data, which runs the same reading and augmentation as a numpy_function per sample."""
     try:
         import tensorflow as tf
     except ImportError:
@@ -129,7 +129,7 @@ NEEDS = {"DataLoader": "torch", "tf.data": "tensorflow"}
 
 
 def memory() -> float:
-    """Proportional set size of this process and all below it, in MB."""
+    """Return the proportional set size of this process and its descendants, in MB."""
     parents = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -205,7 +205,7 @@ def main() -> None:
 
 
 def compare(given: argparse.Namespace, names: list[str], data: Path, ending: str, workers: int) -> None:
-    """Let the contenders take turns on one format and number of workers; print medians and ratios."""
+    """Run the contenders alternately on one format and number of workers; print medians and ratios."""
     found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     options = ["--classes", given.classes, "--ignore-index", given.ignore_index, "--batch", given.batch]
     options += ["--split", given.split, "--seconds", given.seconds, "--data", data, "--workers", workers]

@@ -48,7 +48,7 @@ def batch() -> tuple[np.ndarray, np.ndarray]:
 
 
 def segzoo_contest(pair: str) -> Contest:
-    """A training step, an inference, and the count of parameters with a gradient."""
+    """Return a training step, an inference, and the number of trainable parameters of segzoo."""
     import tensorflow as tf
 
     import segzoo
@@ -75,7 +75,7 @@ def segzoo_contest(pair: str) -> Contest:
 
 
 def peer_contest(pair: str) -> Contest:
-    """The same of segmentation_models.pytorch."""
+    """Time segmentation_models.pytorch in the same way."""
     import segmentation_models_pytorch as smp
     import torch
 

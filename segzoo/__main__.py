@@ -1,4 +1,4 @@
-"""The command `segzoo` from its first moment on: a signal ends it without a traceback while it is still importing."""
+"""Entry point of the command `segzoo`; a signal during imports ends it without a traceback."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _is_default(number: int) -> bool:
-    """Whether nobody took the signal over, or had it ignored, as nohup does."""
+    """Return True if a signal has its default handler, so is neither handled nor ignored, as under nohup."""
     return signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
 
 

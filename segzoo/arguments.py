@@ -1,4 +1,4 @@
-"""Reading what a class or function takes by name: the one place that looks at signatures."""
+"""Inspection of signatures: names, defaults and types of the arguments of a class or function."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def arguments_of(kind: Callable[..., Any], leave_out: Collection[str] = (), *, k
 
 
 def defaults_of(kind: Callable[..., Any], leave_out: Collection[str] = ()) -> dict[str, Any]:
-    """Return the arguments that have a default, with it."""
+    """Return the arguments with a default, and the defaults."""
     found = {name: parameter.default for name, parameter in _parameters(kind).items()}
     return {
         name: default
@@ -32,13 +32,13 @@ def defaults_of(kind: Callable[..., Any], leave_out: Collection[str] = ()) -> di
 
 
 def takes_any_name(kind: Callable[..., Any]) -> bool:
-    """Return whether there is a `**kwargs`."""
+    """Return True if there is a `**kwargs`."""
     found = inspect.signature(_function(kind)).parameters.values()
     return any(parameter.kind is parameter.VAR_KEYWORD for parameter in found)
 
 
 def types_of(kind: Callable[..., Any]) -> dict[str, Any]:
-    """Return the types that arguments are declared with."""
+    """Return the annotated types of the arguments."""
     return get_type_hints(_function(kind))
 
 

@@ -1,4 +1,4 @@
-"""Starting the backend of Keras: quietly, with settings that save time, and what the processor can do."""
+"""Start-up of the Keras backend with quiet logs and fast settings, and capabilities of the processor."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BACKENDS = ("tensorflow", "jax", "torch")
 
 @contextmanager
 def quiet_start() -> Iterator[None]:
-    """Hold back what is written to the standard error's file descriptor; show it all if the block raises.
+    """Capture output to the file descriptor of the standard error; show it if the block raises.
 
     The libraries beneath TensorFlow log before they read any setting (that oneDNN is on, that there is no GPU), from
     C++, so Python's own redirection does not reach it.
@@ -63,7 +63,7 @@ def collection_paused() -> Iterator[Callable[[], None]]:
 
 
 def check_backend() -> None:
-    """Check that the backend Keras would take can be imported: its own answer is a traceback.
+    """Check that the backend that Keras would choose can be imported, instead of failing with its traceback.
 
     Raises:
         ConfigError: KERAS_BACKEND or Keras's settings file names one that does not exist or that segzoo does not know.
@@ -85,7 +85,7 @@ def check_backend() -> None:
 
 
 def _wanted_backend() -> tuple[object, str]:
-    """Backend that Keras would take, and where that is said: the environment, else the settings file."""
+    """Return the backend that Keras would choose, and its origin: the environment, else the settings file."""
     if named := os.environ.get("KERAS_BACKEND"):
         return named, "KERAS_BACKEND"
     settings = keras_settings()
@@ -99,7 +99,7 @@ def _wanted_backend() -> tuple[object, str]:
 
 
 def keras_settings() -> Path:
-    """Path of the settings file of Keras."""
+    """Return the path of the settings file of Keras."""
     if "KERAS_HOME" in os.environ:
         return _expanded(Path(os.environ["KERAS_HOME"])) / "keras.json"
     home = _expanded(Path("~"))
@@ -114,7 +114,7 @@ def _expanded(path: Path) -> Path:
 
 
 def start_backend() -> None:
-    """Import keras and its backend and let the backend look for its devices, without the chatter.
+    """Import keras and its backend and initialise its devices, without log output.
 
     On TensorFlow with two settings. Its memory on the CPU is kept from step to step: a step of U-Net on EfficientNet-B3
     otherwise takes fresh pages from the system and gives them back, four million page faults in eight steps against
@@ -145,7 +145,7 @@ def start_backend() -> None:
 
 
 def make_deterministic() -> None:
-    """Let the backend choose kernels whose results are the same bits every time, for the rest of the process.
+    """Enable deterministic kernels for the rest of the process.
 
     Slower on a GPU; an operation that has no such kernel raises. JAX is deterministic on a CPU, and on a GPU with
     `XLA_FLAGS=--xla_gpu_deterministic_ops=true`, which must be set before it starts.
@@ -177,7 +177,7 @@ def dtype_policy(name: str) -> Iterator[None]:
 
 
 def use_xla(setting: str = "auto") -> bool | str:
-    """Choose `jit_compile` of Keras.
+    """Return the value of Keras's `jit_compile`.
 
     Args:
         setting: `training.xla`: "on", "off", or "auto": XLA where it pays. On a CPU it makes convolutional networks
@@ -197,7 +197,7 @@ _NATIVE = {"bfloat16": {"avx512_bf16", "amx_bf16", "bf16"}, "float16": {"avx512_
 
 
 def precision_note(precision: str) -> str | None:
-    """A warning where a 16-bit `precision` would be slow on this machine's processor; None where it is fine.
+    """Return a warning if a 16-bit `precision` would be slow on this machine's processor; else None.
 
     Only Linux lists the processor's abilities in a file; elsewhere, and with a GPU, the answer is None.
     """

@@ -1,4 +1,4 @@
-"""From logits to classes: a single logit as those of two classes, and classes that may overlap."""
+"""Conversion of logits to classes in binary, multiclass and multilabel mode."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def class_logits(logits: Any) -> Any:
 
 
 def predict_classes(logits: Any, multilabel: bool = False) -> Any:
-    """Return what logits (..., C) say: class indices (...), or in multilabel 0 or 1 for each class (..., C).
+    """Convert logits (..., C) to predictions: class indices (...), or in multilabel 0 or 1 for each class (..., C).
 
     The class of a pixel is the one with the largest logit, with a single logit whether it is above 0; in multilabel
     each class is there where its own logit is above 0.

@@ -1,4 +1,4 @@
-"""Names of the networks of others that segzoo can be built to agree with, so that their weights give their results."""
+"""Compatibility targets: libraries whose networks segzoo can reproduce exactly, so that their weights can be used."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OF_0_1_0_CURE = (
 
 
 def resolve(compat: str | None, imitate: str | None, stacklevel: int = 3) -> str | None:
-    """Return what to agree with, from `compat` and its deprecated alias `imitate`, which warns.
+    """Return the compatibility target from `compat` or its deprecated alias `imitate`, which warns.
 
     Args:
         compat: one of NAMES, or None.

@@ -1,4 +1,4 @@
-"""How much a model computes: multiply-adds of one image."""
+"""Computational cost of a model: GFLOPs for one image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from segzoo.errors import SegzooError
 
 
 def gflops(model: keras.Model, size: tuple[int, int]) -> float:
-    """Billions of floating point operations for one image of `size` (height, width): two for each multiply-add.
+    """Count the GFLOPs for one image of `size` (height, width): two operations for each multiply-add.
 
     Counted are convolutions and matrix products, which are nearly all of it, as TensorFlow computes them at inference:
     in the traced graph, so whatever layers a model is made of.
@@ -30,7 +30,7 @@ def gflops(model: keras.Model, size: tuple[int, int]) -> float:
 
 
 def _flat(graph: Any) -> Iterator[Any]:
-    """Operations of a graph and of the functions that it calls: Keras compiles convolutions in groups into some."""
+    """Return the operations of a graph and of the functions that it calls, such as those of grouped convolutions."""
     for operation in graph.get_operations():
         if operation.type in ("PartitionedCall", "StatefulPartitionedCall"):
             yield from _flat(graph._get_function(operation.get_attr("f").name).graph)

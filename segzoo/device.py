@@ -1,4 +1,4 @@
-"""The device that computes: its name, and a warning where a graphics card lies idle beside it."""
+"""Compute device: its name, and a warning if an NVIDIA card is not in use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CURES = {
 
 
 def device_name() -> str:
-    """Name of what the backend computes on: "NVIDIA A100", "2 x NVIDIA A100", or the processor and its cores."""
+    """Return the name of the backend's device: "NVIDIA A100", "2 x NVIDIA A100", or the processor and its cores."""
     gpus = _gpu_names()
     if not gpus:
         return processor_name()
@@ -30,7 +30,7 @@ def _counted(names: Sequence[str]) -> list[tuple[str, int]]:
 
 
 def _gpu_names() -> list[str]:
-    """Names of the GPUs, or other accelerators, that the backend has; none on a processor."""
+    """Return the names of the backend's GPUs or other accelerators; none on a processor."""
     import keras
 
     match keras.backend.backend():
@@ -52,7 +52,7 @@ def _gpu_names() -> list[str]:
 
 
 def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Model of the processor and the number of its cores that this process may use: "Xeon Gold 6248, 8 cores"."""
+    """Return the processor's model and the number of cores available to this process: "Xeon Gold 6248, 8 cores"."""
     model = ""
     try:
         lines = [line.partition(":") for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()]
@@ -68,7 +68,7 @@ def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 def idle_card_note(
     root: Path = Path("/"), nvidia_smi: Callable[[], str] | None = None, gpus: Sequence[str] | None = None
 ) -> str | None:
-    """A warning where this machine has an NVIDIA card that the backend cannot use, with the cure; None where not.
+    """Return a warning, with the cure, if the backend cannot use an NVIDIA card of this machine; else None.
 
     A card that `CUDA_VISIBLE_DEVICES` hides is idle on purpose, and not spoken of.
 
@@ -96,7 +96,7 @@ def idle_card_note(
 
 
 def _nvidia_card(root: Path, nvidia_smi: Callable[[], str]) -> str | None:
-    """The first sign of an NVIDIA card; None without one."""
+    """Return the first evidence of an NVIDIA card; None without one."""
     listed = [line.strip() for line in nvidia_smi().splitlines() if line.startswith("GPU ")]
     if listed:
         return listed[0].partition(" (UUID")[0].partition(": ")[2] or listed[0]
@@ -107,7 +107,7 @@ def _nvidia_card(root: Path, nvidia_smi: Callable[[], str]) -> str | None:
 
 
 def _list_cards() -> str:
-    """What `nvidia-smi -L` prints; nothing where it is not installed or fails."""
+    """Return the output of `nvidia-smi -L`; "" if it is not installed or fails."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return ""

@@ -58,7 +58,7 @@ def _real(text: str) -> float:
 
 
 class Document:
-    """A YAML file: its plain value and where each key stands.
+    """Parsed YAML file: its plain value, and the line of each key.
 
     Args:
         label: what messages call the file.
@@ -132,7 +132,7 @@ def parse(text: str, place: Place) -> tuple[Any, dict[KeyPath, int]]:
 
 
 class _PlainReader:
-    """Turns ruamel's nodes into plain values of YAML 1.2's core schema, which has no dates, and remembers lines.
+    """Construct plain values of YAML 1.2's core schema, which has no dates, from ruamel's nodes, and record lines.
 
     Args:
         text: the document.
@@ -284,7 +284,7 @@ def _source_line(text: str, line: int) -> str:
 
 
 def _most_open_brackets(text: str) -> int:
-    """Return how many brackets are open at once, at most."""
+    """Return the largest nesting depth of brackets."""
     steps = {"[": 1, "{": 1, "]": -1, "}": -1}
     return max(itertools.accumulate(steps.get(character, 0) for character in text), default=0)
 

@@ -42,7 +42,7 @@ class RunError(SegzooError):
 
 
 class RunInterruptedError(RunError):
-    """A training run that a signal stopped after its state was saved; the same command goes on with it."""
+    """A training run that a signal stopped after its state was saved; the same command resumes it."""
 
 
 class StorageError(SegzooError, OSError):
@@ -50,7 +50,7 @@ class StorageError(SegzooError, OSError):
 
     @classmethod
     def of(cls, error: OSError, path: Path) -> StorageError:
-        """What `error` says about `path`, the file that was meant to be written."""
+        """Convert an OSError on writing `path`."""
         return cls(error.errno, os.strerror(error.errno) if error.errno else str(error), str(path))
 
     def __str__(self) -> str:
@@ -71,7 +71,7 @@ _SHOWN = 60  # characters of a text that a message repeats
 
 
 def listed(names: Iterable[str]) -> str:
-    """Return names with commas between; of more than 200 the first, and how many there are."""
+    """Join names with commas; of more than 200 the first, and their number."""
     found = list(names)
     return ", ".join(found[:_LISTED]) + (f", ... ({len(found):,} in all)" if len(found) > _LISTED else "")
 
@@ -82,7 +82,7 @@ def shortened(text: str) -> str:
 
 
 def nearest(name: str, known: Sequence[str], most: int = 1, cutoff: float = 0.6) -> list[str]:
-    """Return the names most like `name`, at most `most`; none where there are thousands to compare with."""
+    """Return the names closest to `name`, at most `most`; none if there are thousands of candidates."""
     if len(name) > 1000 or len(known) > _COMPARED:
         return []
     return difflib.get_close_matches(name, known, n=most, cutoff=cutoff)

@@ -1,4 +1,4 @@
-r"""Text that others wrote (names of classes, paths, messages) as terminals, pictures, Markdown and HTML take it.
+r"""Escaping of foreign text (names of classes, paths, messages) for terminal, plot, Markdown and HTML.
 
 A class may be called "[/b]", "$\foo$" or "</pre>", and a file anything but "/" and the zero byte. Each medium has one
 function here that lets such a text be seen as it is; nothing else escapes.
@@ -22,7 +22,7 @@ _MARKDOWN = re.compile(r"([\\`*_\[\]<>&|~$#!])")
 
 
 def printable(text: str, keep: str = "") -> str:
-    r"""Return one line in which every character is seen: others become escapes of Python, such as \n and \udcff.
+    r"""Return one line of printable characters: others become Python escapes, such as \n and \udcff.
 
     Args:
         text: anything.
@@ -42,7 +42,7 @@ def _escape(letter: str) -> str:
 
 
 def for_plot(text: str) -> str:
-    """Return text that matplotlib draws as it is: a "$" begins no formula; the end of a very long one is cut off.
+    """Escape text for matplotlib, where "$" would begin a formula; very long text is truncated.
 
     Letters that its fonts lack would be drawn as boxes, all alike; they become escapes. With a font that has them
     (`font.family` in a matplotlibrc) they stay.
@@ -75,22 +75,22 @@ def _in_glyphs(text: str, fonts: Iterable[Any]) -> str:
 
 
 def for_markdown(text: str) -> str:
-    """Return one line that Markdown shows as it is, in a paragraph, a heading or the cell of a table."""
+    """Escape text to one line of Markdown, for a paragraph, a heading or a table cell."""
     return _MARKDOWN.sub(r"\\\1", printable(text))
 
 
 def for_html(text: str) -> str:
-    """Return one line that is plain text in a page and within an attribute."""
+    """Escape text to one line of HTML, for an element or an attribute."""
     return html.escape(printable(text))
 
 
 def unbroken(text: str) -> str:
-    """Return text of several lines whose characters are all seen."""
+    """Return text of several lines with unprintable characters escaped."""
     return printable(text, keep="\n\t")
 
 
 def fenced(text: str, language: str = "") -> list[str]:
-    """Return lines of Markdown that show a whole text as code, between fences that do not occur in it."""
+    """Return a Markdown code block of a text, with a fence that does not occur in it."""
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return [f"{fence}{language}", unbroken(text).rstrip(), fence]

@@ -1,4 +1,4 @@
-"""The command that installs what segzoo leaves out: one wording for every message, right for a clone and a package."""
+"""Commands that install optional dependencies, for a clone and for a package."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DISTRIBUTION = "keras-segzoo"
 
 
 def install_command(*extras: str) -> str:
-    """Return the command that installs these optional parts, quoted for a shell.
+    """Return the command that installs these extras, quoted for a shell.
 
     A package of the index is named as there (`pip install "keras-segzoo[geo]"`). Where segzoo runs from a clone, or was
     installed from one, the clone is named instead: `pip install ".[geo]"` in the clone's own folder, else by its path.
@@ -28,7 +28,7 @@ def install_command(*extras: str) -> str:
 
 
 def index_command(*extras: str) -> str:
-    """Return the command for a package of the index, for pages that are the same wherever they are written."""
+    """Return the command for a package of the index, for documents that must not depend on the machine."""
     return _command(DISTRIBUTION, extras)
 
 
@@ -38,7 +38,7 @@ def _command(place: str, extras: tuple[str, ...]) -> str:
 
 @cache
 def _clone() -> Path | None:
-    """Root of the clone that segzoo runs from or was installed from; None for a package of an index."""
+    """Return the root of the clone that segzoo runs from or was installed from; None for a package of an index."""
     beside = Path(__file__).resolve().parents[1]
     if _is_clone(beside):
         return beside

@@ -1,4 +1,4 @@
-"""The file layer: files are written whole or not at all, and every operation can be made to fail by a test.
+"""File layer: atomic writes, bounded reads, and a hook that lets tests inject faults into every operation.
 
 Nothing that a run must not lose is written in another way. Each operation is announced to `fault` first, so that a test
 can stop the world before it, or make it fail as a full disk would.
@@ -84,7 +84,7 @@ def unnameable(error: UnicodeEncodeError) -> str:
 
 
 def _of_hdf5(error: BaseException | None) -> OSError | None:
-    """What the system refused, where an error or one before it is HDF5's of a file that it could not write."""
+    """Extract the OSError behind an HDF5 error, or one in its chain of causes; None if there is none."""
     found = None
     while error is not None:
         if isinstance(error, OSError) and error.errno:
@@ -138,7 +138,7 @@ def replacing(path: Path, previous: Path | None = None) -> Iterator[Path]:
 
 
 def _is_device(path: Path) -> bool:
-    """Whether there is something at `path` that is neither a file nor a folder: a device, a pipe, a socket."""
+    """Return True if `path` exists and is neither a file nor a folder: a device, a pipe, a socket."""
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):  # what is wrong with the path, writing says
@@ -147,7 +147,7 @@ def _is_device(path: Path) -> bool:
 
 
 def _is_special(mode: int) -> bool:
-    """Whether a mode is of neither a file nor a folder."""
+    """Return True if a mode is of neither a file nor a folder."""
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
@@ -159,7 +159,7 @@ def _temporary_of(path: Path) -> Path:
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
-    """Return a path with the home folder in place of a leading ~ or ~user.
+    """Expand a leading ~ or ~user of a path.
 
     Raises:
         ValueError: there is no such user, or nothing says where the home is.
@@ -206,7 +206,7 @@ def read_at_most(path: Path, most: int) -> bytes:
 
 
 def check_file(path: Path) -> None:
-    """Raise StorageError unless a file can be written at `path`, as far as that can be told before long work.
+    """Raise StorageError unless a file can be written at `path`, as far as that can be known in advance.
 
     Nothing is left behind: an empty folder left by a command that failed later would be a surprise.
     """
@@ -219,7 +219,7 @@ def check_file(path: Path) -> None:
 
 
 def check_folder(path: Path) -> None:
-    """Raise StorageError unless a folder can be made or written to at `path`, as far as that can be told before."""
+    """Raise StorageError unless a folder can be created or written to at `path`, as far as can be known in advance."""
     with operation("check", path):
         if path.exists() and not path.is_dir():
             raise StorageError(errno.ENOTDIR, "it is a file, and a folder is to be made there", str(path))
@@ -245,19 +245,19 @@ def _check_parents(path: Path, folder: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those that it lies in, where they are not there; StorageError where that is refused."""
+    """Create a folder and its parents if they do not exist; StorageError on failure."""
     with operation("make folder", path):
         path.mkdir(parents=True, exist_ok=True)
 
 
 def append(path: Path, text: str) -> None:
-    """Add `text` at the end of the file; StorageError where that is refused, then part of it may be there."""
+    """Append `text` to the file; on StorageError part of it may have been written."""
     with operation("append", path), path.open("a", encoding="utf-8") as stream:
         stream.write(text)
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a whole folder, if it is there; StorageError where that is refused."""
+    """Remove a file or a whole folder, if it exists; StorageError on failure."""
     with operation("remove", path):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -266,13 +266,13 @@ def remove(path: Path) -> None:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Remove what killed processes left of `replacing` in `folder` and below; nobody may be writing there."""
+    """Remove temporary files that killed processes left in `folder` and below; no other process may write there."""
     for path in [path for path in folder.rglob(".*") if is_temporary(path)]:
         remove(path)
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether `replacing` gave the file its name."""
+    """Return True if the file has a temporary name of `replacing`."""
     return _TEMPORARY.fullmatch(path.name) is not None
 
 

@@ -1,4 +1,4 @@
-"""Tensors in HDF5 weights files of strangers, which a process of its own reads first.
+"""Safe reading of tensors from untrusted HDF5 weights files, first in a child process.
 
 HDF5 is C code. Some damaged files crash it, send it into an endless loop, or make it fill gigabytes for a text that
 they claim to hold; Python can stop none of that. So a child process without a framework, limited in memory and
@@ -39,7 +39,7 @@ _CHECK = "from segzoo import hdf5; hdf5._check()"
 
 
 class Content(NamedTuple):
-    """What a weights file holds: all shapes, but only the values that fit, and what it says of its network.
+    """Content of a weights file: all shapes, the values of matching tensors, and the description of its network.
 
     Attributes:
         shapes: of all tensors.
@@ -108,7 +108,7 @@ def _check() -> None:
 
 
 def limit_process(seconds: int, size: int) -> None:
-    """Limit this process to so many more seconds of processor time, and to `size` bytes of memory beside what it has.
+    """Limit this process to `seconds` more of processor time, and to `size` more bytes of memory.
 
     Linux alone limits the memory, and Windows neither.
     """
@@ -151,12 +151,12 @@ def read(path: Path, wanted: Mapping[str, tuple[int, ...]]) -> Content:
 
 
 def layer_of(name: str) -> str:
-    """Name of the layer that a tensor belongs to."""
+    """Return the name of the layer that a tensor belongs to."""
     return name.rpartition("/")[0]
 
 
 def named_datasets(file: h5py.File) -> list[tuple[str, h5py.Dataset]]:
-    """Datasets by the names of their layers ("decoder/aspp/project/conv/0"), which Keras keeps as attributes.
+    """Map datasets by the names of their layers ("decoder/aspp/project/conv/0"), which Keras keeps as attributes.
 
     Keras's own paths count classes ("conv2d_3") and shift when a layer is added, so they cannot be matched.
     """
@@ -194,14 +194,14 @@ def named_datasets(file: h5py.File) -> list[tuple[str, h5py.Dataset]]:
 
 
 def _bytes(dataset: object) -> np.ndarray:
-    """Return what is kept beside the tensors; ValueError where it is no array of bytes of a sensible size."""
+    """Return bytes that are stored beside the tensors; ValueError unless they are an array of plausible size."""
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype != np.uint8 or dataset.nbytes > _MOST_NOTES:
         raise ValueError("what it says of its network is not in the form of segzoo")
     return np.asarray(dataset[...])
 
 
 def _values(dataset: h5py.Dataset) -> np.ndarray:
-    """Read a tensor as float32; TypeError where it holds something else than real numbers."""
+    """Read a tensor as float32; TypeError unless it holds real numbers."""
     if dataset.dtype.kind not in "fiub" and dataset.attrs.get("dtype") != "bfloat16":
         raise TypeError(f"{dataset.name} holds {dataset.dtype}, not numbers")
     if dataset.chunks is not None and math.prod(dataset.chunks) > max(1, dataset.size):
@@ -210,7 +210,7 @@ def _values(dataset: h5py.Dataset) -> np.ndarray:
 
 
 def _check_heaps(path: Path) -> None:
-    """Raise ValueError where HDF5 would read texts without an end: in a heap with an object of no length.
+    """Raise ValueError for a heap with an object of length zero, on which HDF5 would loop without end.
 
     Its C code (H5HG, up to 2.0) takes the length of free space in a global heap, which texts lie in, as the way to the
     next object; at 0 it stays where it is for good. This is most of what `try_out` would find, but at once.

@@ -1,4 +1,4 @@
-"""The names of feature levels, which backbones and decoders share: "Pn" has a stride of 2^n input pixels."""
+"""Names of feature levels in backbones and decoders: "Pn" has a stride of 2^n input pixels."""
 
 from __future__ import annotations
 

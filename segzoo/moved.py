@@ -1,4 +1,4 @@
-"""Old names of modules, which work for one release: an import of one warns and gives the module under its new name."""
+"""Deprecated module names: importing one warns, and returns the module under its new name."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ MOVED = {
 
 
 def new_name(name: str) -> str | None:
-    """Return what a module is called now, or None where its name is not an old one."""
+    """Return the present name of a module, or None if its name is not deprecated."""
     if name in MOVED:
         return MOVED[name]
     package, _, module = name.rpartition(".")
@@ -57,7 +57,7 @@ def new_name(name: str) -> str | None:
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finder and loader of modules by their old names."""
+    """Finder and loader of modules by their deprecated names."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None
@@ -86,6 +86,6 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def keep_old_names() -> None:
-    """Let modules be imported by their old names."""
+    """Enable the import of modules by their deprecated names."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())

@@ -1,4 +1,4 @@
-"""Plugins: modules of the user's own that register decoders, losses and the rest (`Registry.register`).
+"""Plugins: user modules that register decoders, losses and other objects (`Registry.register`).
 
 Importing a module runs its code. So segzoo imports what the user names to it: in the configuration that a command is
 given, by `--plugin`, or by `load` in Python. The list in a run folder's configuration is compared with what is

@@ -66,7 +66,7 @@ def _register() -> None:
 
 
 class _Watcher(importlib.abc.MetaPathFinder):
-    """Finder that finds nothing itself, but knows when an import of Keras or of a part of segzoo is over.
+    """Import hook that finds no module itself, but observes the end of imports of Keras and of segzoo's modules.
 
     Parts of segzoo import Keras too: then registering must wait until the outermost of them has run to its end, since
     its classes do not exist before. After that the finder removes itself.
@@ -109,7 +109,7 @@ class _Watcher(importlib.abc.MetaPathFinder):
 
 
 class _Reporting(importlib.abc.Loader):
-    """Loader that does what another one does, and tells a watcher when the module begins and ends to run."""
+    """Loader that delegates to another one, and notifies a watcher of the begin and end of execution."""
 
     def __init__(self, loader: importlib.abc.Loader, watcher: _Watcher):
         self._loader = loader

@@ -1,4 +1,4 @@
-"""A table from public names to where their objects live, so that listing names imports no framework.
+"""Registry of public names with lazily imported objects, so that listing names imports no framework.
 
 What segzoo looks up by name can be added from outside: by `register`, or by an installed package's entry point in the
 group "segzoo.plugins", whose name is the kind and the name, such as "decoder.hourglass".
@@ -20,7 +20,7 @@ Thing = TypeVar("Thing")
 
 
 def find(where: str) -> Any:
-    """Import what lies at "module:attribute" or "module:table[key]"."""
+    """Import the object at "module:attribute" or "module:table[key]"."""
     module, _, place = where.partition(":")
     attribute, _, key = place.rstrip("]").partition("[")
     found = getattr(importlib.import_module(module), attribute)
@@ -34,7 +34,7 @@ def _installed() -> dict[str, EntryPoint]:
 
 
 class Registry:
-    """Names of one kind of thing (backbones, decoders, losses), each imported when it is first asked for.
+    """Registry of one kind of object (backbones, decoders, losses), each imported on first access.
 
     Args:
         kind: what an entry is, in the singular, for error messages ("decoder").
@@ -67,7 +67,7 @@ class Registry:
     def register(self, name: str, thing: Thing, *, replace: bool = ...) -> Thing: ...
 
     def register(self, name: str, thing: Any = None, *, replace: bool = False) -> Any:
-        """Add a thing under a name: `register(name, thing)`, or as the decorator `@register(name)` of a class.
+        """Register an object under a name: `register(name, thing)`, or as the decorator `@register(name)`.
 
         From then on it is like a built-in one. A Keras class that is not registered for serialization becomes so, under
         the name of its top-level package: saved models load where that package has been imported.
@@ -101,7 +101,7 @@ class Registry:
         return thing
 
     def unregister(self, name: str) -> None:
-        """Remove what `register` added; a built-in name stays, and raises RegistrationError."""
+        """Remove a registered name; RegistrationError for a built-in one."""
         if name in self._built_in or name not in self._entries:
             raise RegistrationError(f"There is no registered {self.kind} {name!r} to remove.")
         del self._entries[name]
@@ -136,14 +136,14 @@ class Registry:
         return name in self._entries or name in self._points()
 
     def check(self, name: str) -> None:
-        """Raise UnknownNameError, listing what there is, unless `name` is registered; imports nothing."""
+        """Raise UnknownNameError, listing the known names, unless `name` is registered; imports nothing."""
         if name in self._absent and name not in self:
             raise UnknownNameError(f"There is no {self.kind} {name!r}: {self._absent[name]}")
         if name not in self:
             raise unknown_name(self.kind, name, self)
 
     def __getitem__(self, name: str) -> Any:
-        """Import and return what is called `name`; UnknownNameError lists what there is.
+        """Import and return the object registered as `name`; UnknownNameError lists the known names.
 
         The entry point of an installed package is loaded here, when its name is used, and never before.
         """
@@ -167,7 +167,7 @@ class Registry:
 
 
 def _is_reloaded(known: Any, thing: Any) -> bool:
-    """Return whether a thing is another import of the same definition, as in a notebook whose cell runs again."""
+    """Return True if an object is a re-import of the same definition, as in a notebook cell that is run again."""
     places = [(getattr(one, "__module__", None), getattr(one, "__qualname__", None)) for one in (known, thing)]
     return known is thing or (places[0] == places[1] and None not in places[0])
 

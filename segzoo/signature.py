@@ -1,4 +1,4 @@
-"""What a network computes beyond its tensors, as digests that are kept with weights.
+"""Digests of the function that a network computes beyond its tensors, which are stored with weights.
 
 Weights of one network can fit another one in every name and shape and still give other logits: convolutions padded or
 dilated differently, another epsilon or activation, a layer without weights between two others. A digest for each layer
@@ -60,7 +60,7 @@ def digests(config: Mapping[str, Any], weighted: Collection[str]) -> dict[str, s
 
 
 def _resolved(value: Any, references: Mapping[str, Any]) -> Any:
-    """Replace each tensor of a call's arguments by what it comes from."""
+    """Replace each tensor of a call's arguments by its origin."""
     if isinstance(value, Mapping):
         if value.get("class_name") == "__keras_tensor__":
             name, _, index = value["config"]["keras_history"]

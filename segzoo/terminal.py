@@ -1,4 +1,4 @@
-"""The standard streams of a command: whatever becomes of a terminal, a pipe or a log, it cannot end a training.
+"""Robust standard streams: a closed terminal, a broken pipe or a full log cannot end a training.
 
 A stream can be full, closed, of an encoding without the letters of a name, or a pipe that nobody reads; a terminal can
 vanish. `steady_streams` puts streams in their place that escape what cannot be encoded and never raise.
@@ -31,7 +31,7 @@ _MOST_WAITING = 2**20  # bytes kept for a reader that is away; what comes later 
 
 
 def new_console() -> Console:
-    """Return a console for the standard output, wide where no terminal cuts its lines."""
+    """Return a console for the standard output, wide unless it is a terminal."""
     made = Console()
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made.width = 240  # a file or a pipe: Rich would cut tables to 80 columns
@@ -39,7 +39,7 @@ def new_console() -> Console:
 
 
 class LogConsole(Console):
-    """A console for library use, where nobody asked for output: what would be printed goes to the logger "segzoo".
+    """Console for library use, which writes to the logger "segzoo" instead of the terminal.
 
     `logging.basicConfig(level="INFO", format="%(message)s")` shows it; without, only warnings are.
     """
@@ -49,7 +49,7 @@ class LogConsole(Console):
 
 
 class _LogLines(io.TextIOBase):
-    """Passes lines of text to the logger."""
+    """Forward lines of text to the logger."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ def warn(where: Console, text: str) -> None:
 
 
 class SteadyStream(io.TextIOBase):
-    """Text stream in place of one with a file descriptor; nothing that happens to that one is raised.
+    """Text stream that replaces one with a file descriptor, and never raises on errors of that one.
 
     A thread writes, so that one blocked there cannot keep the others from working, nor signals from being handled.
 
@@ -108,28 +108,28 @@ class SteadyStream(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """Encoding of the stream that it stands in for."""
+        """Encoding of the replaced stream."""
         return self._stream.encoding or "utf-8"
 
     @property
     def errors(self) -> str:  # type: ignore[override]
-        """What becomes of letters that the encoding lacks."""
+        """Error handler for characters that the encoding lacks."""
         return "backslashreplace"
 
     def fileno(self) -> int:
-        """Descriptor of the stream that it stands in for."""
+        """File descriptor of the replaced stream."""
         return self._descriptor
 
     def isatty(self) -> bool:
-        """Whether a terminal shows it."""
+        """Return True if the stream is connected to a terminal."""
         return os.isatty(self._descriptor)
 
     def writable(self) -> bool:
-        """Whether it takes text: always."""
+        """Return True: the stream always accepts text."""
         return True
 
     def write(self, text: str) -> int:
-        """Take text; whole lines are flushed."""
+        """Write text; whole lines are flushed."""
         content = text.encode(self.encoding, self.errors)
         with self._changed:
             self._start()
@@ -144,7 +144,7 @@ class SteadyStream(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Wait until all has been written, or the patience is at its end."""
+        """Wait until everything has been written, or the timeout has passed."""
         deadline = None if self._patience is None else time.monotonic() + self._patience
         with self._changed:
             while self._size and not self._is_away and self._writes():
@@ -188,7 +188,7 @@ class SteadyStream(io.TextIOBase):
 
 
 def _write(descriptor: int, content: bytes) -> str | None:
-    """Write to a descriptor however long it takes; returns why it could not be, or None."""
+    """Write to a descriptor, blocking as long as needed; return the reason of a failure, or None."""
     while content:
         try:
             content = content[os.write(descriptor, content) :]
@@ -203,7 +203,7 @@ def _write(descriptor: int, content: bytes) -> str | None:
 
 @contextmanager
 def steady_streams(patience: float | None) -> Iterator[list[SteadyStream]]:
-    """Put steady streams in the place of the standard output and error within the block; yields them.
+    """Replace the standard output and error by steady streams within the block; yield them.
 
     Streams without a descriptor (a notebook's, a test's) stay, but escape what they cannot encode.
     """

@@ -1,4 +1,4 @@
-"""Where a model's weights come from: ImageNet, a file, or nowhere; and a report of what was loaded."""
+"""Loading and saving of weights: ImageNet, presets and files, with a report of what was loaded."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ _MOST_WEIGHTS, _MOST_JSON = 8, 64 * 2**20
 
 
 class WeightsWarning(UserWarning):
-    """Pretrained weights were wished for and could not be had."""
+    """Requested pretrained weights are not available."""
 
 
 @dataclass
 class WeightsReport:
-    """What loading did; tensor names are paths of layers with an index, shapes are appended where they matter.
+    """Report of loading weights; tensor names are layer paths with an index, shapes are appended where they matter.
 
     Attributes:
         source: "none", "imagenet", "preset:" and its name, or the file.
@@ -62,24 +62,24 @@ class WeightsReport:
     note: str = ""
 
     def __str__(self) -> str:
-        """One line of counts, then the note."""
+        """Return one line of counts, then the note."""
         kinds = ("loaded", "reshaped", "skipped", "missing")
         counts = ", ".join(f"{len(getattr(self, kind))} {kind}" for kind in kinds)
         return f"weights {self.source}: " + (self.note or counts)
 
 
 def as_text(weights: str | os.PathLike[str] | None) -> str:
-    """`weights` as the other functions take it: Keras's None is "none", and a path its text."""
+    """Convert a `weights` argument to text: Keras's None becomes "none", and a path its string."""
     return "none" if weights is None else os.fspath(weights)
 
 
 def is_path(weights: str) -> bool:
-    """Whether a `weights` value names a file rather than a policy."""
+    """Return True if a `weights` value names a file rather than a policy."""
     return weights not in _NAMED and not weights.startswith(_PRESET)
 
 
 def apply_weights(model: keras.Model, weights: str, backbone: Variant | None = None, sha256: str | None = None) -> None:
-    """Give `model` its weights and leave the report as `model.weights_report`.
+    """Load the weights of `model`, and store the report as `model.weights_report`.
 
     Args:
         model: a backbone or a whole model.
@@ -105,7 +105,7 @@ def apply_weights(model: keras.Model, weights: str, backbone: Variant | None = N
 
 
 def check_preset(variant: Variant, weights: str) -> str | None:
-    """Name of the preset that a `weights` value asks for, or None; UnknownNameError lists those of the backbone."""
+    """Return the preset that a `weights` value names, or None; UnknownNameError lists those of the backbone."""
     if not weights.startswith(_PRESET):
         return None
     preset = weights.removeprefix(_PRESET)
@@ -115,7 +115,7 @@ def check_preset(variant: Variant, weights: str) -> str | None:
 
 
 def _load_published(model: keras.Model, variant: Variant, wanted: str, required: bool) -> WeightsReport:
-    """Load "imagenet" or a preset; where they cannot be had, fail if `required`, else warn."""
+    """Load "imagenet" or a preset; if unavailable, raise if `required`, else warn."""
     preset = variant.presets[0] if variant.presets and wanted == "imagenet" else wanted
     called = f"Weights {preset}" if variant.presets else "ImageNet weights"
     try:
@@ -156,7 +156,7 @@ def _load_published(model: keras.Model, variant: Variant, wanted: str, required:
 
 
 def _refuse_another_network(model: keras.Model, published: Mapping[str, Any], called: str) -> None:
-    """Raise WeightsError where a layer is not among those published; its shapes are checked as it takes them."""
+    """Raise WeightsError if a layer is not among the published ones; shapes are checked on assignment."""
     missing = [layer.name for layer in model.layers if layer.weights and layer.name not in published]
     if missing:
         raise WeightsError(
@@ -178,14 +178,14 @@ def _cure(variant: Variant, preset: str) -> str:
 
 
 def _fit_first(kernel: np.ndarray, inputs: int, model: keras.Model) -> np.ndarray:
-    """Fit the first kernel to what it reads: the image, or groups of its channels where pixels were made channels."""
+    """Adapt the first kernel to its input channels: the image's, or groups of them after space-to-depth."""
     channels = model.input.shape[-1]
     groups = np.split(kernel, inputs // channels, axis=2)
     return np.concatenate([fit_channels(group, channels) for group in groups], axis=2)
 
 
 def fit_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
-    """Fit a first kernel `(h, w, C, D)` to images of other channels: `(h, w, channels, D)`.
+    """Adapt a first kernel `(h, w, C, D)` to another number of input channels: `(h, w, channels, D)`.
 
     The mean of its channels for one, its channels in turn for more. Scaled by C / channels, so that an image whose
     channels are all alike gives the response that it gave before.
@@ -201,14 +201,14 @@ def fit_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
 
 
 def _normalizes_as_published(model: keras.Model, variant: Variant) -> bool:
-    """Whether the pixels are those that the weights were made for; other channels, or a mean of one's own, are not."""
+    """Return True if the pixel normalisation is the published one; it is not with other channels or a custom mean."""
     config = model.get_layer("preprocessing").get_config()
     own = variant.pixels
     return (config["scale"], tuple(config["mean"]), tuple(config["std"])) == (own.scale, own.mean, own.std)
 
 
 def _check_preprocessing(network: keras.Model, model: keras.Model, variant: Variant, weights: str) -> None:
-    """Compare the reference's preprocessing, as loaded, with ours: weights fit only the pixels they were made for."""
+    """Check that the preprocessing of loaded reference weights is ours: weights depend on the pixel normalisation."""
     before = network.input
     for layer in network.layers[1:]:
         if not isinstance(layer, keras.layers.Normalization | keras.layers.Rescaling):
@@ -238,12 +238,12 @@ def _check_preprocessing(network: keras.Model, model: keras.Model, variant: Vari
 
 
 def bare(model: keras.Model) -> keras.Model:
-    """The same network, layers and weights without optimizer and loss, whose state triples a file's size."""
+    """Return the network with the same layers but without optimizer and loss, whose state triples a file's size."""
     return keras.Model(model.input, model.output, name=model.name)
 
 
 def save_file(model: keras.Model, path: Path) -> None:
-    """Write `model.save_weights`'s file with the signature of the graph, whole or not at all."""
+    """Save weights as `model.save_weights` does, atomically and with the signature of the graph."""
     with replacing(path) as temporary:
         bare(model).save_weights(temporary)
         with h5py.File(temporary, "r+") as file:
@@ -252,7 +252,7 @@ def save_file(model: keras.Model, path: Path) -> None:
 
 
 def _layer_digests(model: keras.Model) -> dict[str, str]:
-    """Digests of what the layers with weights compute; none for a network that cannot be described."""
+    """Return digests of the layers with weights; none for a network that cannot be serialized."""
     try:
         return digests(model.get_config(), {layer.name for layer in model.layers if layer.weights})
     except (NotImplementedError, ValueError, TypeError, AttributeError, LookupError):
@@ -260,7 +260,7 @@ def _layer_digests(model: keras.Model) -> dict[str, str]:
 
 
 def _signature(model: keras.Model) -> dict[str, Any]:
-    """What a graph must share with the one that weights were made for, beyond the shapes of its tensors."""
+    """Return the signature of a graph, which must match that of a weights file beyond the shapes of tensors."""
     layer = next((layer for layer in model.layers if layer.name == "preprocessing"), None)
     config = layer.get_config() if layer else {}  # a wrapped backbone prepares its pixels as it likes
     return {**_signature_of(model.name, config), "options": _options(model)}
@@ -283,7 +283,7 @@ def load_file(
     keep: Collection[str] = (),
     configured: bool = False,
 ) -> WeightsReport:
-    """Load what fits by name and shape from a `.weights.h5` or `.keras` file and report the rest.
+    """Load matching tensors by name and shape from a `.weights.h5` or `.keras` file, and report the rest.
 
     Of a `.keras` archive only the weights are read, and of the description of its graph what the pixels were divided
     by: nothing of it is built or run.
@@ -358,7 +358,7 @@ def load_file(
 
 
 class _Content(NamedTuple):
-    """What a weights file holds: all shapes, but only the values that fit, and what it says of its network.
+    """Content of a weights file: all shapes, the values of matching tensors, and the description of its network.
 
     Attributes:
         shapes: of all tensors.
@@ -405,7 +405,7 @@ def _refuse_another_backbone(model: keras.Model, path: Path, report: WeightsRepo
 def _refuse_another_function(
     model: keras.Model, path: Path, theirs: _Content, report: WeightsReport, configured: bool
 ) -> str:
-    """Raise WeightsError where tensors that fit would compute something else than in the network they come from.
+    """Raise WeightsError if matching tensors would compute another function than in their original network.
 
     Returns:
         what the report has to add where the network may be another one, or is one on purpose; else nothing.
@@ -434,7 +434,7 @@ def _refuse_another_function(
 
 
 def _refuse_another_decoder(model: keras.Model, path: Path, theirs: _Content, report: WeightsReport) -> None:
-    """Raise WeightsError where the decoder's weights would give other maps than where they come from."""
+    """Raise WeightsError if the decoder's weights would compute other maps than in their original decoder."""
     decoder = next((layer for layer in model.layers if isinstance(layer, Decoder)), None)
     taken, left = (_of_decoder(names) for names in (report.loaded, report.missing))
     if decoder is None or not taken:
@@ -448,7 +448,7 @@ def _refuse_another_decoder(model: keras.Model, path: Path, theirs: _Content, re
 
 
 def _is_of(model: keras.Model, theirs: _Content, ours: Collection[str]) -> bool:
-    """Whether a file is of a model of this name, by its signature, else by most of its decoder's tensors (`ours`)."""
+    """Return True if a file is of a model of this name, by its signature, else by most decoder tensors (`ours`)."""
     if theirs.signature is not None:
         return bool(theirs.signature["model"] == model.name)
     there = _of_decoder(theirs.shapes)
@@ -460,7 +460,7 @@ def _of_decoder(tensors: Iterable[str]) -> set[str]:
 
 
 def _check_padding_of_0_1_0(model: keras.Model, path: Path, theirs: _Content, configured: bool) -> str:
-    """Raise WeightsError where a backbone that `compat: smp` changes takes weights of segzoo 0.1.0, which had no such.
+    """Raise WeightsError if weights of segzoo 0.1.0 would go into a backbone that `compat: smp` pads differently.
 
     Its files say nothing of the backbone's options, and are told by that. Nor do they say whether `imitate: smp` was
     set, which is warned of where the network is built without.
@@ -494,12 +494,12 @@ def _check_padding_of_0_1_0(model: keras.Model, path: Path, theirs: _Content, co
 
 
 def _options(model: keras.Model) -> dict[str, Any]:
-    """Options that `segzoo.backbones.create` built the backbone with; none for a network from elsewhere."""
+    """Return the options passed to `segzoo.backbones.create`; none for any other network."""
     return getattr(model, "built_with", {})
 
 
 def _read(path: Path, wanted: Mapping[str, tuple[int, ...]], trusted: bool = False) -> _Content:
-    """Read a weights file, after a child process has come through it, unless it is trusted."""
+    """Read a weights file, first in a child process unless it is trusted."""
     try:
         if not trusted:
             hdf5.try_out(path, wanted)
@@ -519,7 +519,7 @@ def _digests(stored: np.ndarray | None) -> dict[str, str]:
 
 
 def _checked_signature(signature: Any) -> dict[str, Any]:
-    """The signature of a file, if it has the form of one; else ValueError."""
+    """Validate the signature of a file; ValueError if it is malformed."""
     if not isinstance(signature, dict):
         raise ValueError(f"its signature is of the type {type(signature).__name__}")
     kinds = {"model": (str,), "backbone": (str, type(None)), "preprocessing": (dict,)}
@@ -536,7 +536,7 @@ def _reason(error: Exception) -> str:
 def _read_archive(
     path: Path, folder: Path, wanted: Mapping[str, tuple[int, ...]], own_size: int, trusted: bool = False
 ) -> _Content:
-    """What the weights in a `.keras` file hold; they are unpacked into `folder`, no larger than is sensible."""
+    """Read the weights in a `.keras` file, which are unpacked into `folder` up to a size limit."""
     try:
         with zipfile.ZipFile(path) as archive:
             packed = archive.getinfo("model.weights.h5")
@@ -563,7 +563,7 @@ def _read_archive(
 
 
 def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> None:
-    """Unpack a member to `path`; StorageError where that cannot be written, as where the temporary folder is full."""
+    """Unpack a member to `path`; StorageError if it cannot be written, such as in a full temporary folder."""
     with archive.open(member) as source:
         while block := source.read(2**20):
             with operation("append", path), path.open("ab") as target:
@@ -571,7 +571,7 @@ def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> No
 
 
 def _described_signature(description: Any) -> dict[str, Any] | None:
-    """The signature from the JSON of a functional model; None where it has no preprocessing layer of segzoo's."""
+    """Return the signature from the JSON of a functional model; None without a preprocessing layer of segzoo."""
     preprocessing = _described_layer(description, "preprocessing")
     if preprocessing is None:
         return None
@@ -579,7 +579,7 @@ def _described_signature(description: Any) -> dict[str, Any] | None:
 
 
 def _described_layer(description: Any, name: str) -> dict[str, Any] | None:
-    """Configuration of a layer in the JSON of a functional model; None where there is none of this name."""
+    """Return the configuration of a layer in the JSON of a functional model; None if the name does not occur."""
     config = description.get("config", {}) if isinstance(description, dict) else {}
     layers = config.get("layers", []) if isinstance(config, dict) else []
     found = [layer.get("config") for layer in layers if isinstance(layer, dict)] if isinstance(layers, list) else []
@@ -587,7 +587,7 @@ def _described_layer(description: Any, name: str) -> dict[str, Any] | None:
 
 
 def _described_digests(description: Any, tensors: Iterable[str]) -> dict[str, str]:
-    """Digests of layers from the JSON of a functional model; none where it is something else."""
+    """Return digests of layers from the JSON of a functional model; none for anything else."""
     try:
         return digests(description["config"], {name.partition("/")[0] for name in tensors})
     except (ValueError, TypeError, AttributeError, LookupError, RecursionError):

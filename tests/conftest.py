@@ -79,7 +79,7 @@ def model_of(smooth: Callable[[str], dict[str, str]]) -> Callable[..., Any]:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What another process found in a saved model."""
+    """Result of loading a saved model in another process."""
 
     outputs: dict[str, np.ndarray]
     type: str

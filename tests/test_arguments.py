@@ -1,4 +1,4 @@
-"""What a class or function takes by name."""
+"""Names, defaults and types of the arguments of a class or function."""
 
 from segzoo.arguments import arguments_of, defaults_of, takes_any_name, types_of
 

@@ -1,4 +1,4 @@
-"""What segzoo knows of the processor, and how it starts TensorFlow."""
+"""Capabilities of the processor, and start-up of TensorFlow."""
 
 import os
 import subprocess

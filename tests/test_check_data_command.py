@@ -54,7 +54,7 @@ for override in sys.argv[1:]:
 
 @pytest.fixture(scope="module")
 def printed(home: Path) -> list[tuple[str, str]]:
-    """What each command printed for each case, with how it ended; one process, which starts TensorFlow once."""
+    """Output and outcome of each command for each case; one process, which starts TensorFlow once."""
     command = [sys.executable, "-c", SCRIPT, *(override for override, _ in CASES)]
     done = subprocess.run(
         command, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"

@@ -30,7 +30,7 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """Where the first test that asks for a run leaves it for the others."""
+    """Folder of a finished run that the first test that needs it leaves for the others."""
     return tmp_path_factory.mktemp("finished") / "tiny"
 
 

@@ -1,4 +1,4 @@
-"""What is registered from outside is like built-in: checked, listed, built, trained, saved."""
+"""Registered objects are treated like built-in ones: checked, listed, built, trained, saved."""
 
 from __future__ import annotations
 

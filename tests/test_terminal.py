@@ -226,7 +226,7 @@ def test_the_command_gives_signals_back_before_it_runs(monkeypatch):
 
 
 class Finalized:
-    """What gets a signal in its finalizer, where Python ignores whatever is raised."""
+    """Object that gets a signal in its finalizer, where Python ignores whatever is raised."""
 
     def __del__(self):
         signal.raise_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""From a folder of images and some kind of masks to a configuration, each value with the evidence for it."""
+"""Automatic configuration: derives a configuration from the files of a data set, with the evidence for each value."""
 
 from segzoo.autoconfig.annotated import look_at_names
 from segzoo.autoconfig.evidence import Evidence

@@ -1,4 +1,4 @@
-"""Data sets whose masks say by name what they show: COCO, LabelMe, folders of a class or of an image's objects."""
+"""Detection of data sets with named annotations: COCO, LabelMe, folders per class or per image's objects."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _PICTURES = BinaryFormat.suffixes
 
 
 def look_at_names(images: Path, masks: Path, threshold: int | None = None) -> Evidence | None:
-    """Look at a data set of one of these kinds; None where it is none of them.
+    """Inspect a data set of one of these kinds; None if it is of another kind.
 
     Args:
         images: folder of the images.
@@ -78,7 +78,7 @@ def look_at_names(images: Path, masks: Path, threshold: int | None = None) -> Ev
 
 
 def _placed(images: Path, masks: Path) -> Evidence:
-    """Return evidence of where things lie: in split folders where train has a brother with the same inside, or flat."""
+    """Return evidence of the layout: split folders if train has a sibling with the same content, else flat."""
     root = Path(os.path.commonpath([images, masks if masks.is_dir() else masks.parent]))
     image_dir, mask_dir = (path.relative_to(root).as_posix() for path in (images, masks))
     if root.name == "train":
@@ -90,7 +90,7 @@ def _placed(images: Path, masks: Path) -> Evidence:
 
 
 def _kind(masks: Path, stems: set[str]) -> tuple[str, Sequence[str], str, dict[str, Any]] | None:
-    """Return the format, the names of what is drawn, the evidence, and options of the format."""
+    """Return the format, the names of the annotated classes, the evidence, and the format's options."""
     if masks.is_file():
         return _coco(masks) if masks.suffix.lower() == ".json" else None
     entries = [path for path in sorted(masks.iterdir()) if not path.name.startswith(".")]
@@ -111,7 +111,7 @@ def _kind(masks: Path, stems: set[str]) -> tuple[str, Sequence[str], str, dict[s
 
 
 def _coco(path: Path) -> tuple[str, Sequence[str], str, dict[str, Any]]:
-    """Return what `_kind` returns of a COCO JSON.
+    """Return the result of `_kind` for a COCO JSON.
 
     A category that owns nothing and only groups others, as Roboflow puts it first, is no class.
     """
@@ -148,7 +148,7 @@ def _labels_of(path: Path) -> set[str]:
 
 
 def _per_class(folders: Sequence[Path], stems: set[str]) -> tuple[str, Sequence[str], str, dict[str, Any]] | None:
-    """Return what `_kind` returns of folders for each class; None where they hold other things."""
+    """Return the result of `_kind` for one folder per class; None if they hold anything else."""
     pictures = {
         folder: [
             path for path in folder.iterdir() if path.suffix.lower() in _PICTURES and not path.name.startswith(".")
@@ -169,7 +169,7 @@ def _per_class(folders: Sequence[Path], stems: set[str]) -> tuple[str, Sequence[
 
 
 def _settle(found: Evidence, part: str | None) -> None:
-    """Decide what the pixels of files for each class or object say: whether they overlap, or leave pixels out.
+    """Determine from the pixels of files per class or object whether classes overlap or leave pixels unlabelled.
 
     Raises:
         ConfigError: files of more than two values; the message names the option that decides them.
@@ -195,7 +195,7 @@ def _settle(found: Evidence, part: str | None) -> None:
 
 
 def _leave_the_rest(found: Evidence) -> None:
-    """Say that pixels of no shape are unlabelled, since the background is drawn like every class."""
+    """Mark pixels outside all shapes as ignored, since the background is annotated like any other class."""
     assert found.names is not None
     found.why += f"; {found.names[0]} is drawn, so pixels in none are unlabelled"
     found.ignored = "pixels that no file marks"

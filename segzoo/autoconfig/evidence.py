@@ -1,4 +1,4 @@
-"""What was found out about somebody's data set."""
+"""Evidence: properties of a data set that a configuration is derived from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from segzoo.data.value_range import Suggestion
 
 @dataclass
 class Evidence:
-    """What was found.
+    """Properties of a data set, and the reasons for them.
 
     Attributes:
         root: folder that images and masks lie in.

@@ -1,4 +1,4 @@
-"""What can be seen of somebody's data set: how files pair, what masks are, which values they hold, which sizes."""
+"""Inspection of a data set: pairing of files, kind of masks, their values, and the sizes of images."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def look(
     ignore_index: int | None = None,
     threshold: int | None = None,
 ) -> Evidence:
-    """Look at a data set of images and mask pictures or arrays, one for each image.
+    """Inspect a data set of images with one mask picture or array each.
 
     Args:
         images: folder of the images, or of a folder for each split.
@@ -76,7 +76,7 @@ def look(
 
 
 def _layout(images: Path, masks: Path) -> tuple[Evidence, list[Path], list[Path]]:
-    """Find the splits: folders in both, or beside their parents; else none."""
+    """Detect the splits: subfolders of both folders, or siblings of their parents; else none."""
     root = Path(os.path.commonpath([images, masks]))
     inside = [name for name in _VAL_NAMES if (images / name).is_dir() and (masks / name).is_dir()]
     if (images / "train").is_dir() and (masks / "train").is_dir() and inside:
@@ -96,7 +96,7 @@ def _layout(images: Path, masks: Path) -> tuple[Evidence, list[Path], list[Path]
 
 
 def _validation_masks(found: Evidence) -> list[Path]:
-    """Return the masks of the validation folder, whose values count as well."""
+    """Return the masks of the validation folder, whose values are evidence as well."""
     if found.splits is None:
         return []
     val = found.splits[1]
@@ -129,7 +129,7 @@ def _files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
 def _paired(
     found: Evidence, images: Sequence[Path], masks: Sequence[Path], mask_suffix: str | None
 ) -> list[tuple[Path, Path]]:
-    """Pair by the endings with which most files find a partner; ConfigError where two are as good."""
+    """Pair files by the suffixes that match most of them; ConfigError if two are equally good."""
     same = found.image_dir == found.mask_dir
     best: list[tuple[int, str, str, list[tuple[Path, Path]]]] = []
     for mask_ending in MASK_ENDINGS if mask_suffix is None else (mask_suffix,):
@@ -167,7 +167,7 @@ def _paired(
 def _paired_by_beginning(
     found: Evidence, images: Sequence[Path], masks: Sequence[Path], same: bool
 ) -> list[tuple[Path, Path]]:
-    """Pair `image_1` with `mask_1`, by the beginnings with which most files find a partner; none where none do."""
+    """Pair `image_1` with `mask_1`, by the prefixes that match most files; no pairs if none match."""
     best: list[tuple[int, str, str, list[tuple[Path, Path]]]] = []
     for image_start, mask_start in itertools.product(IMAGE_BEGINNINGS, MASK_BEGINNINGS):
         if image_start == mask_start:
@@ -210,7 +210,7 @@ def image_sizes(found: Evidence, images: Sequence[Path]) -> None:
 
 
 def _other_image(found: Evidence, path: Path) -> None:
-    """Add the size and channels of an image that Pillow does not know, such as a TIFF of several bands."""
+    """Add the size and channels of an image that Pillow does not read, such as a multi-band TIFF."""
     try:
         picture = open_image(path, MAX_PIXELS)
     except DataError:

@@ -1,4 +1,4 @@
-"""Names of classes from the files that tools write beside masks: tables of colours, of values, and plain lists."""
+"""Class names from files that annotation tools write beside masks: tables of colours or values, and plain lists."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def names_beside(found: Evidence, folders: Sequence[Path]) -> None:
 
 
 def _by_color(found: Evidence, path: Path) -> str:
-    """Name classes by their colours; return why not, or nothing."""
+    """Name classes by their colours; return the obstacle, or "" on success."""
     from segzoo.data.formats.rgb import read_colors
 
     table = read_colors(path)
@@ -82,7 +82,7 @@ def _by_color(found: Evidence, path: Path) -> str:
 
 
 def _by_value(found: Evidence, path: Path) -> str:
-    """Name classes by the values of their pixels; return why not, or nothing."""
+    """Name classes by the values of their pixels; return the obstacle, or "" on success."""
     if found.masks["format"] not in ("index", "array"):
         return "the masks are no class indices"
     lines = csv.reader(io.StringIO(read_text(path), newline=""))
@@ -108,7 +108,7 @@ def _by_value(found: Evidence, path: Path) -> str:
 
 
 def _by_order(found: Evidence, path: Path) -> str:
-    """Name classes in the order of a list; return why not, or nothing."""
+    """Name classes in the order of a list; return the obstacle, or "" on success."""
     if found.masks["format"] == "rgb":
         return "the masks hold colours, and it has no order for them"
     lines = read_text(path).splitlines()
@@ -129,7 +129,7 @@ def _by_order(found: Evidence, path: Path) -> str:
 
 
 def _more_classes(found: Evidence, names: list[str]) -> None:
-    """Take names for labels from 0 on, of which the masks may show fewer."""
+    """Assign names to labels from 0, of which the masks may show fewer."""
     if len(names) > found.classes:
         found.palette = None
     found.pixels += [0] * (len(names) - found.classes)

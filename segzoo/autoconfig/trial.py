@@ -1,4 +1,4 @@
-"""Reading samples as a proposal says, before it is written: what `check-data` would refuse is seen here."""
+"""Trial of a proposed configuration on some samples, to find what `check-data` would refuse."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def mask_options(found: Evidence, names: Sequence[str]) -> dict[str, Any]:
 
 
 def try_out(found: Evidence, names: Sequence[str], group: str | None = None) -> None:
-    """Read samples as proposed; what fails becomes a remark, and where the proposal itself is at fault an error.
+    """Read samples as proposed; failures become remarks, or an error if the proposal itself is at fault.
 
     Sets `found.exif` where masks fit images only once these are turned, and `found.train` where samples are dealt.
 
@@ -85,7 +85,7 @@ def try_out(found: Evidence, names: Sequence[str], group: str | None = None) -> 
 
 
 def sample_errors(source: FolderSource) -> list[str]:
-    """Return why samples cannot be read, of some of them."""
+    """Return the errors of reading some of the samples."""
     errors = []
     for index in np.unique(np.linspace(0, len(source) - 1, min(_READ, len(source))).astype(int)):
         try:
@@ -96,11 +96,11 @@ def sample_errors(source: FolderSource) -> list[str]:
 
 
 def _failures(found: Evidence, names: Sequence[str], parts: Sequence[str | None]) -> list[str]:
-    """Return why samples cannot be read, a message each."""
+    """Return the errors of reading samples, a message each."""
     return [error for part in parts for error in sample_errors(source_of(found, names, part))]
 
 
 def _are_turned(found: Evidence, names: Sequence[str], part: str | None) -> bool:
-    """Return whether a camera noted on one of the images that it is to be turned."""
+    """Return True if the EXIF orientation of one of the images turns it."""
     source = source_of(found, names, part)
     return any(exif_orientation(source.files(index)[0]) != 1 for index in range(min(_READ, len(source))))

@@ -1,4 +1,4 @@
-"""From the pixel values of masks to their format: class indices, values or colours of their own, one thing in white."""
+"""Detection of the mask format from pixel values: class indices, custom values or colours, or white on black."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Color = tuple[int, int, int]
 
 
 class _Stored(NamedTuple):
-    """What a mask file holds.
+    """Pixel values of a mask file, and the kind of file.
 
     Attributes:
         kind: "array", "grey", "one bit", "palette", "colour", or grey in three channels.
@@ -78,7 +78,7 @@ def read_values(found: Evidence, masks: Sequence[Path], ignore_index: int | None
 
 
 def _one_kind(stored: Sequence[_Stored]) -> tuple[str, Sequence[_Stored], dict[int, Color]]:
-    """Return what all masks are, as such, and the palette where they have one; ConfigError where there is no such kind.
+    """Return all masks in one common kind, and the palette if they have one; ConfigError if the kinds differ.
 
     Kinds that go together: pictures with palettes that contradict each other, as programs leave them that make files
     smaller, are colour pictures; so is a grey one among these, which shows nothing but black. One bit and grey are one.
@@ -157,7 +157,7 @@ def _stored(path: Path) -> _Stored:
 
 
 def _counted(array: np.ndarray) -> dict[Any, int]:
-    """Return the pixels of each value, by runs of equal ones: masks have few, and sorting all pixels takes long."""
+    """Count the pixels of each value by runs of equal ones: masks have few, and sorting all pixels is slow."""
     flat = array.ravel()
     starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])[: flat.size]
     values, places = np.unique(flat[starts], return_inverse=True)
@@ -172,7 +172,7 @@ def _palette(picture: Image.Image, counts: dict[Any, int]) -> dict[int, Color]:
 
 
 def _common_palette(stored: Sequence[_Stored]) -> dict[int, Color] | None:
-    """Return the colour of each value in all files; {} where the palettes say nothing, None where they contradict.
+    """Return the colour of each value in all files; {} if the palettes are uninformative, None if they conflict.
 
     Palettes say nothing where one of them has a colour twice: then it is not by colours that classes are told apart.
     """
@@ -203,7 +203,7 @@ def _palette_of(found: Evidence, palette: dict[int, Color]) -> list[list[int]] |
 
 
 def _colours(found: Evidence, values: collections.Counter[Any]) -> None:
-    """A table of colours, black first."""
+    """Configure a table of colours, black first."""
     if len(values) > _MOST_COLOURS:
         raise ConfigError(
             f"The masks hold {len(values)} colours: too many for classes, as JPEG and smooth resizing leave them. "
@@ -228,7 +228,7 @@ def _numbers(
     ignore_index: int | None,
     threshold: int | None,
 ) -> None:
-    """Class indices, values of their own, or one thing in white."""
+    """Configure class indices, custom values, or a binary mask in white."""
     if any(value != value or value != int(value) for value in values if abs(value) < np.inf):
         shown = ", ".join(map(str, sorted(values)[:5]))
         raise DataError(f"Masks hold {shown}: values that are no whole numbers are no labels.")
@@ -288,7 +288,7 @@ def _numbers(
 
 
 def _is_smeared(values: collections.Counter[Any], kind: str, masks: Sequence[Path]) -> bool:
-    """Return whether values are those of one thing in white with smooth edges, as resizing and JPEG leave them."""
+    """Return True if the values are those of a white object with smooth edges, as left by resizing and JPEG."""
     if kind in ("palette", "array") or not 128 <= max(values) <= 255:
         return False
     between = sum(count for value, count in values.items() if value not in (0, 255))
@@ -297,7 +297,7 @@ def _is_smeared(values: collections.Counter[Any], kind: str, masks: Sequence[Pat
 
 
 def _white(found: Evidence, values: collections.Counter[Any], kind: str, threshold: int | None) -> None:
-    """One thing in white."""
+    """Configure a binary mask in white."""
     total = sum(values.values())
     inside = sum(count for value, count in values.items() if value >= (threshold or 255))
     found.masks = {"format": "binary"}
@@ -312,7 +312,7 @@ def _white(found: Evidence, values: collections.Counter[Any], kind: str, thresho
 def _ignored(
     found: Evidence, there: Sequence[int], values: collections.Counter[Any], ignore_index: int | None
 ) -> int | None:
-    """Return the value of unlabelled pixels, None where there is none, and say why."""
+    """Return the value of unlabelled pixels, None if there is none, and record the reason."""
     last = there[-1]
     if ignore_index is not None:
         found.ignored = f"--ignore-index; {values[ignore_index]:,} pixels have it"
@@ -333,7 +333,7 @@ def _ignored(
 
 
 def _is_even(there: Sequence[int]) -> bool:
-    """Return whether values are a scale from 0 to 255 in even steps, such as 0, 128, 255: classes drawn as greys."""
+    """Return True if the values are evenly spaced from 0 to 255, such as 0, 128, 255: classes drawn as greys."""
     steps = len(there) - 1
     if not 2 <= steps <= 51 or there[-1] != 255:
         return False
@@ -349,7 +349,7 @@ def _ignore_index(classes: int) -> int:
 
 
 def _refuse_other_endings(found: Evidence, masks: Sequence[Path]) -> None:
-    """Raise ConfigError where files have endings that the format does not look for, such as class indices in a JPEG."""
+    """Raise ConfigError for files with suffixes that the format does not read, such as class indices in a JPEG."""
     name = found.masks["format"]
     known = MASK_FORMATS[name].suffixes
     others = [path for path in masks if path.suffix.lower() not in known]

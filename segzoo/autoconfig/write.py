@@ -1,4 +1,4 @@
-"""From evidence to a configuration as text: every value with the reason for it, and the choices not taken beside it."""
+"""Writer of the proposed configuration: YAML with the reason for every value, and the alternatives as comments."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _IMBALANCE = 20.0  # most frequent over rarest class from which weights pay
 def propose(
     found: Evidence, names: Sequence[str] | None = None, memory: int | None = None, group: str | None = None
 ) -> str:
-    """Return a configuration for what `look` found, as YAML with comments.
+    """Return a configuration that fits the evidence, as YAML with comments.
 
     Args:
         found: the evidence.
@@ -165,7 +165,7 @@ def propose(
 
 
 def save(text: str, path: Path, found: Evidence) -> None:
-    """Write a proposed configuration; what `load_config` refuses of it is not left behind.
+    """Write a proposed configuration; it is removed again if `load_config` refuses it.
 
     Raises:
         ConfigError: it is refused; the message says what of.

@@ -1,4 +1,4 @@
-"""Backbones: from images to features "P1" to "P5", every variant with a documented table of taps."""
+"""Backbones: models from images to features "P1" to "P5", every variant with a documented table of taps."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["BACKBONES", "create", "names", "taps", "wrap"]
 
 
 def names() -> list[str]:
-    """Names of all backbones, without importing any framework."""
+    """Return the names of all backbones, without importing any framework."""
     return list(BACKBONES)
 
 
 def taps(name: str, kind: str | None = None) -> tuple[Tap, ...]:
-    """Documented taps of backbone `name`; `kind` is "expansion" or "output", by default the family's default.
+    """Return the documented taps of backbone `name`; `kind` is "expansion" or "output", by default the family's.
 
     Raises:
         UnknownNameError: no such backbone, or no such kind of taps.

@@ -20,7 +20,7 @@ SIZE = (256, 256)
 
 @dataclass(frozen=True)
 class Figures:
-    """Size and cost of a backbone with its default taps, cut at the deepest.
+    """Parameters and GFLOPs of a backbone with its default taps, cut at the deepest.
 
     Attributes:
         parameters: trainable and other weights, batch normalisation's statistics among them.
@@ -40,12 +40,12 @@ def _measured() -> dict[str, dict[str, float]]:
 
 
 def is_measured(name: str) -> bool:
-    """Return whether there are figures of backbone `name`: not of one that is registered from outside."""
+    """Return True if backbone `name` was measured; those of plugins are not."""
     return name in _measured()
 
 
 def figures(name: str, size: tuple[int, int] = SIZE) -> Figures:
-    """Figures of backbone `name` at an image size (height, width), scaled from those measured at 256x256."""
+    """Return the figures of backbone `name` at an image size (height, width), scaled from those at 256x256."""
     found = _measured()[name]
     scale = size[0] * size[1] / (SIZE[0] * SIZE[1])
     attention = found.get("attention", 0.0)
@@ -54,7 +54,7 @@ def figures(name: str, size: tuple[int, int] = SIZE) -> Figures:
 
 
 def measure(name: str) -> Figures:
-    """Build backbone `name` and count."""
+    """Build backbone `name`, and count its parameters and GFLOPs."""
     import keras
 
     from segzoo.backbones import create

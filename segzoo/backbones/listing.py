@@ -1,4 +1,4 @@
-"""The tables of backbones that the command line prints and docs/backbones.md holds; no framework is loaded."""
+"""Tables of backbones for the command line and docs/backbones.md; no framework is loaded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TAPS = ("level", "stride", "channels", "layer", "what it is")
 
 
 def overview(size: tuple[int, int] = SIZE) -> list[list[str]]:
-    """A row of `OVERVIEW` for each backbone: millions of parameters, GFLOPs at `size`, channels of the default taps."""
+    """Return a row of `OVERVIEW` per backbone: millions of parameters, GFLOPs at `size`, channels of default taps."""
     rows = []
     for name in names():
         variant, found = BACKBONES[name], figures(name, size) if is_measured(name) else None
@@ -43,7 +43,7 @@ def overview(size: tuple[int, int] = SIZE) -> list[list[str]]:
 
 
 def _weights(variant: Variant) -> str:
-    """What `weights` can be, beyond none and a file of one's own."""
+    """Return the kind of pretrained weights of a variant: "preset", "imagenet", "convert" or ""."""
     if variant.presets:
         return "preset"
     if variant.package:
@@ -52,7 +52,7 @@ def _weights(variant: Variant) -> str:
 
 
 def taps(name: str) -> dict[str, list[list[str]]]:
-    """Kind of taps of a backbone, the default first, to rows of `TAPS`."""
+    """Map each kind of taps of a backbone, the default first, to rows of `TAPS`."""
     return {
         kind: [[tap.level or "", str(tap.stride), str(tap.channels), tap.layer, tap.reason] for tap in table]
         for kind, table in BACKBONES[name].tables.items()
@@ -60,7 +60,7 @@ def taps(name: str) -> dict[str, list[list[str]]]:
 
 
 def remarks(name: str, install: Callable[[str], str] = install_command) -> list[str]:
-    """What is peculiar about a backbone, in sentences; `install` words the command that installs an extra."""
+    """List the peculiarities of a backbone, a sentence each; `install` formats the command that installs an extra."""
     variant = BACKBONES[name]
     undilated = f"Output stride 32 only: {variant.undilated}" if variant.undilated else ""
     package = f"Built by {variant.package}: {install(variant.package)}." if variant.package else ""

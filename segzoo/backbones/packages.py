@@ -1,4 +1,4 @@
-"""Networks of packages that segzoo does not install by itself: keras-cv and keras-hub, imported when one is built.
+"""Networks of the optional packages keras-cv and keras-hub, which are imported when one is built.
 
 Their networks are made of layers of their own, some of which know one image size only. `unroll` takes such a network
 apart into the layers that the adapter knows, with the same weights and with names that do not depend on what was built
@@ -32,7 +32,7 @@ def import_package(module: str) -> Any:
 
 @dataclass(frozen=True)
 class Network:
-    """Builds one network of a package, as a constructor of keras.applications does.
+    """Constructor of a network of a package, with the interface of keras.applications.
 
     Attributes:
         package: module to import, "keras_cv" or "keras_hub".
@@ -61,7 +61,7 @@ class Network:
         return network if self.unroll is None else self.unroll(network)
 
     def packaged(self, weights: str | None = None, input_shape: tuple = (256, 256, 3)) -> Any:
-        """Build the network as the package has it."""
+        """Build the package's network unchanged."""
         backbone = getattr(import_package(self.package).models, self.backbone)
         shape = {_SHAPE[self.package]: tuple(input_shape)}
         if weights is not None:
@@ -80,7 +80,7 @@ def twin(layer: Any, name: str, *inputs: Any, **changes: Any) -> Any:
 
 
 def unroll(network: Any, call: Callable[..., Any]) -> Any:
-    """Make a network anew on inputs of its own, with `call(layer, *inputs)` in place of each layer.
+    """Rebuild a network on new inputs, with `call(layer, *inputs)` in place of each layer.
 
     Args:
         network: a functional model.

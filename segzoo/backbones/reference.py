@@ -1,4 +1,4 @@
-"""The networks that backbones are made from, under names that do not depend on what was built before them."""
+"""Reference networks that backbones are derived from, with layer names independent of earlier builds."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def build(variant: Variant, weights: str | None = None, size: tuple[int, int] = 
 
 
 def structure(variant: Variant, size: tuple[int, int] = (_SIZE, _SIZE)) -> keras.Model:
-    """Build the variant's network without its variables, for those who read its layers and tensors only.
+    """Build the variant's network without its variables, to inspect its layers and tensors only.
 
     To make the variables and to draw their initial values is three quarters of the time that `build` takes.
     """
@@ -50,13 +50,13 @@ def structure(variant: Variant, size: tuple[int, int] = (_SIZE, _SIZE)) -> keras
 
 
 def part(network: keras.Model, outputs: Any) -> keras.Model:
-    """The part of a `structure` that leads to `outputs`, any nest of its tensors."""
+    """Return the part of a `structure` that computes `outputs`, any nest of its tensors."""
     with keras.StatelessScope():  # outside of it Keras hands the variables, which are not there, to torch
         return keras.Model(network.input, outputs)
 
 
 def preprocess(variant: Variant, pixels: Any, weights: str = "imagenet") -> Any:
-    """What the family's own function makes of pixels 0..255, before they enter the network with these weights."""
+    """Preprocess pixels 0..255 with the family's own function, as the network with these weights expects."""
     if variant.package == "keras-cv":
         return pixels  # its networks begin with their preprocessing
     if variant.package == "keras-hub":
@@ -73,7 +73,7 @@ def preprocess(variant: Variant, pixels: Any, weights: str = "imagenet") -> Any:
 
 
 def names(network: keras.Model) -> dict[int, str]:
-    """Id of every operation of a network, also of those in nested Sequentials, to its name in a fresh process.
+    """Map the id of every operation of a network, nested Sequentials included, to its name in a fresh process.
 
     What a network's code leaves unnamed, Keras numbers through the whole process: "activation_94" in one build is
     "activation" in another.
@@ -93,7 +93,7 @@ def names(network: keras.Model) -> dict[int, str]:
 
 
 def flat(network: keras.Model) -> Iterator[Any]:
-    """Every operation of a network, those of nested Sequentials in the place of these."""
+    """Return every operation of a network, with nested Sequentials flattened."""
     for operation in network.operations:
         if isinstance(operation, keras.Sequential):
             yield from operation.layers
@@ -102,7 +102,7 @@ def flat(network: keras.Model) -> Iterator[Any]:
 
 
 def _numbered(operation: Any) -> tuple[str, int | None]:
-    """Keras's name for the kind of operation, and the number that it got; None where its code named it."""
+    """Split a name that Keras generated into the kind of operation and its number; None if it was given in code."""
     kind = kind_name(operation)
     match = re.fullmatch(rf"{kind}(?:_(\d+))?", operation.name)
     return kind, int(match[1] or 0) if match else None

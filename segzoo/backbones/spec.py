@@ -1,4 +1,4 @@
-"""What a backbone variant documents about itself: its taps, its preprocessing and where its network comes from."""
+"""Specification of a backbone variant: its taps, its preprocessing and the source of its network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from segzoo.levels import levels_at
 
 @dataclass(frozen=True)
 class Tap:
-    """One place where features leave the network.
+    """Tap: a layer whose output is a feature of the backbone.
 
     Attributes:
         layer: name of the layer in the reference network.
@@ -30,7 +30,7 @@ class Tap:
 
 @dataclass(frozen=True)
 class Pixels:
-    """How a network wants its pixels: `(x * scale - mean) / std` for x in 0..255.
+    """Pixel normalisation of a network: `(x * scale - mean) / std` for x in 0..255.
 
     Attributes:
         scale: factor on the pixel values.
@@ -55,7 +55,7 @@ MEAN_SUBTRACTED = Pixels(1.0, (123.68, 116.779, 103.939), (1.0, 1.0, 1.0), bgr=T
 
 @dataclass(frozen=True)
 class Variant:
-    """One backbone variant.
+    """Backbone variant.
 
     Attributes:
         name: public name.
@@ -96,7 +96,7 @@ class Variant:
         return self.tables[kind]
 
     def levels(self, kind: str | None = None, output_stride: int = 32) -> dict[str, Tap]:
-        """Level to tap. With output stride 16 or 8 the deepest tap serves P4 or P3, and the levels end there.
+        """Map levels to taps; with output stride 16 or 8 the deepest tap serves P4 or P3, and the levels end there.
 
         Raises:
             SegzooError: an output stride other than 8, 16 and 32, or one that this network cannot have.
@@ -108,13 +108,13 @@ class Variant:
         return {**{level: table[level] for level in upper if level in table}, last: table["P5"]}
 
     def inner_levels(self, kind: str | None = None, output_stride: int = 32) -> dict[str, Tap]:
-        """Features that are there on request: at output stride 16 "C4", where the network has its P4 at stride 32."""
+        """Map optional features to taps: at output stride 16 "C4", which is the network's P4 at stride 32."""
         table = {tap.level: tap for tap in self.tap_table(kind) if tap.level}
         return {"C4": table["P4"]} if output_stride == 16 and "P4" in table else {}
 
 
 def tap_table(*rows: str) -> tuple[Tap, ...]:
-    """Taps from rows "level layer channels what it is"; level "-" at stride 1 serves none."""
+    """Parse taps from rows "level layer channels description"; level "-" at stride 1 serves none."""
     taps = []
     for row in rows:
         level, layer, channels, reason = row.split(maxsplit=3)

@@ -1,4 +1,4 @@
-"""Turns a reference network into a backbone: own preprocessing, any input size, dilation, cut at the deepest tap."""
+"""Conversion of a reference network to a backbone: preprocessing, any input size, dilation, cut at the deepest tap."""
 
 from __future__ import annotations
 
@@ -133,14 +133,14 @@ def create(
 
 
 def default_taps(variant: Variant, compat: str | None) -> str | None:
-    """Kind of taps where none is named: segmentation_models.pytorch's with "smp", else the family's (None)."""
+    """Return the default kind of taps: segmentation_models.pytorch's with "smp", else the family's (None)."""
     return "output" if compat == SMP and "output" in variant.tables else None
 
 
 def pixel_normalization(
     pixels: Pixels, channels: int, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> PixelNormalization:
-    """The layer that prepares images of this many channels; `mean` and `std`, in pixel values, override `pixels`.
+    """Return the preprocessing layer for images of `channels`; `mean` and `std`, in pixel values, override `pixels`.
 
     Raises:
         SegzooError: only one of the two, or not one number for each channel, or a std that is not positive.
@@ -163,7 +163,7 @@ def pixel_normalization(
 
 
 class _Copy:
-    """Calls each layer of a reference network anew, as a backbone needs it; keeps what a layer must know of its input.
+    """Copy a reference network layer by layer with the changes of a backbone, and track the properties of tensors.
 
     Own normalisation, "same" padding where the reference's padding is right for some sizes only, dilation in place of
     the strides beyond the output stride, and names that are the same in every build.
@@ -246,7 +246,7 @@ class _Copy:
         return self._new(layer)(*args, **kwargs)
 
     def _new(self, layer: Any, kind: Any = None, config: dict[str, Any] | None = None) -> Any:
-        """A layer of this kind under the reference layer's name, frozen where it shall be."""
+        """Create a layer of this kind under the reference layer's name, frozen if requested."""
         config = {**(layer.get_config() if config is None else config), "name": self.names[id(layer)]}
         if isinstance(layer, keras.layers.Layer):
             config["dtype"] = keras.config.dtype_policy()
@@ -265,7 +265,7 @@ class _Copy:
         return keras.layers.Dropout(rate, noise_shape=own["noise_shape"], name=name)(x)
 
     def _padding(self, x: Any, size: int, strides: int) -> tuple[Any, str]:
-        """What a kernel reads, and its padding."""
+        """Return the input of a convolution or pooling kernel, and its padding."""
         if size == 1:
             return x, "valid"
         if id(x) not in self.padded:
@@ -276,7 +276,7 @@ class _Copy:
         return (padded, "valid") if self.variant.centred_strides and strides > 1 else (bare, "same")
 
     def _dilated(self, layer: Any, x: Any) -> tuple[int, int]:
-        """Strides that are left to a layer, and the dilation of what it reads."""
+        """Return the remaining strides of a layer, and the dilation of its input."""
         steps = max(_pair(layer.strides))
         stride = self.strides[id(x)][1]
         if stride * steps <= self.output_stride and not (self.past_fourth and self.output_stride < 32):
@@ -286,14 +286,14 @@ class _Copy:
         return max(1, self.output_stride // stride), max(1, reached // self.output_stride)
 
     def _own_size(self, x: Any) -> int:
-        """Height that a map has when the image is of the variant's own size."""
+        """Return the height of a map for an image of the variant's own size."""
         own, stride = self.variant.image_size, self.strides[id(x)][1]
         while stride > 1:
             own, stride = -(-own // 2), stride // 2
         return own
 
     def _own_padding(self, x: Any, size: int, strides: int) -> tuple[int, int]:
-        """Rows that a strided kernel is padded by, before and after, as "same" is for the variant's own image size.
+        """Return the rows of padding of a strided kernel, before and after, of "same" at the variant's image size.
 
         Zeros where the padding is left to "same": of all networks but those of segmentation_models.pytorch.
         """
@@ -345,7 +345,7 @@ class _Copy:
 
 
 def _is(operation: Any, class_name: str) -> bool:
-    """Whether an operation is of a class that keras.applications keeps to itself."""
+    """Return True if an operation is of a class that is private to keras.applications."""
     return type(operation).__name__ == class_name
 
 

@@ -1,4 +1,4 @@
-"""The table of backbones: which family module has which variants."""
+"""Table of backbone variants and the family modules that define them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any Keras model of the user's as a backbone."""
+"""Wrapping of a user's Keras model as a backbone."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def wrap(model: keras.Model, levels: Mapping[str, str], name: str | None = None)
 
 
 def _sizes(network: keras.Model) -> dict[tuple[int, int], dict[str, tuple[int, int]]]:
-    """Size of the image to the sizes of the maps."""
+    """Map the size of an image to the sizes of the maps."""
     _, height, width, channels = network.input.shape
     found = {}
     for rows, columns in _SIZES if None in (height, width) else ((height, width),):
@@ -73,7 +73,7 @@ def _sizes(network: keras.Model) -> dict[tuple[int, int], dict[str, tuple[int, i
 
 
 def _check_stride(level: str, layer: str, image: tuple[int, int], found: tuple[int, int]) -> bool:
-    """Whether a map has the level's size exactly; SegzooError where its stride is another one."""
+    """Return True if a map has exactly the level's size; SegzooError if it has another stride."""
     number = int(level[1:])
     stride = 2**number
     wanted = tuple(-(-size // stride) for size in image)

@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    """Run a command and print what went wrong; returns the exit code."""
+    """Run a command and print its error, if any; return the exit code."""
     try:
         app(arguments)
     except SystemExit as stop:  # what typer ends every command with

@@ -1,4 +1,4 @@
-"""Parts of what commands show: progress bars, tables, the device in use."""
+"""Display elements of commands: progress bars, tables, the device in use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that list what there is: backbones, decoders, schema."""
+"""Listing commands: backbones, decoders, schema."""
 
 from __future__ import annotations
 

@@ -21,12 +21,12 @@ def _load_plugins(names: list[str] | None) -> list[str] | None:
 
 
 def out(what: str) -> Any:
-    """Return the option --out; `what` says what is written, and where by default."""
+    """Return the option --out; `what` describes the output and its default place."""
     return typer.Option("--out", help=f"Where to write: {what}.")
 
 
 def size(what: str) -> Any:
-    """Return the option --size; `what` says what of that size."""
+    """Return the option --size; `what` describes the object of that size."""
     return typer.Option("--size", help=f"Height and width as HEIGHTxWIDTH in pixels: {what}.")
 
 

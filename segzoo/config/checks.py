@@ -1,4 +1,4 @@
-"""Checks that no type expresses, of all but the data section: names by registry, arguments by signature.
+"""Validators beyond types, for all sections but data: names by registry, arguments by signature.
 
 The registries are imported inside the functions: validating a configuration loads a framework only where a
 decoder or a loss is given arguments of its own, because only then is its signature needed.
@@ -138,7 +138,7 @@ def monitored(name: str, classes: Sequence[str]) -> None:
 
 
 def one_or_several(value: object) -> object:
-    """Take one name for a list of it."""
+    """Wrap a single name in a list."""
     return [value] if isinstance(value, str) else value
 
 

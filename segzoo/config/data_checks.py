@@ -1,4 +1,4 @@
-"""Checks of the data section that no type expresses: how to split, labels by the list of classes, formats of masks.
+"""Validators of the data section beyond types: splits, labels against the list of classes, mask formats.
 
 What they compare with is imported inside the functions, so that validating a configuration loads only what it names.
 """
@@ -204,7 +204,7 @@ def one_band_per_channel(bands: Sequence[int] | None, channels: int) -> None:
 
 
 def generated_samples_fit(mode: str, channels: int) -> None:
-    """Raise ProblemAt for what the generated samples have not: several labels a pixel, other than 3 channels."""
+    """Raise ProblemAt for options that generated samples do not support: multilabel, other than 3 channels."""
     if mode == "multilabel":
         raise ProblemAt(("mode",), "generated samples have one class for each pixel, so mode is multiclass")
     if channels != 3:

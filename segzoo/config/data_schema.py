@@ -1,4 +1,4 @@
-"""The data section of a configuration: where samples come from, how they are split, read and augmented."""
+"""The data section of a configuration: source, splits, decoding and augmentation of samples."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MasksFormat = Annotated[dict[str, Any], BeforeValidator(data_checks.masks_sectio
 class FoldConfig(Section):
     """One fold of a cross-validation."""
 
-    index: int = Field(ge=0, description="Which fold is the validation split, 0 to of - 1.")
+    index: int = Field(ge=0, description="Index of the fold that is the validation split, 0 to of - 1.")
     of: int = Field(ge=2, le=10_000, description="Number of folds, 2 to 10000.")
 
     @model_validator(mode="after")
@@ -38,7 +38,7 @@ class FoldConfig(Section):
 
 
 class SplitConfig(Section):
-    """How a data set without split folders is split: by share, by fold, by lists, or by a column of a CSV file."""
+    """Splits of a data set without split folders: by share, by fold, by lists, or by a column of a CSV file."""
 
     fraction: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
         default=None, description="Share of the samples in the validation split, between 0 and 1."
@@ -104,14 +104,14 @@ class CropConfig(Section):
 class DiskCacheConfig(Section):
     """Decoded training samples on disk."""
 
-    folder: Place = Field(description="Where they are kept; several runs may share it.")
+    folder: Place = Field(description="Folder of the cached samples; several runs may share it.")
     max_mb: Positive = Field(default=10240, description="Most of it for one data set, in MiB.")
 
 
 class DataConfig(Section):
-    """What every source of data has in common."""
+    """Options common to all sources of data."""
 
-    source: str = Field(description="Where samples come from: generated or folder.")
+    source: str = Field(description="Source of the samples: generated or folder.")
     ignore_index: int = Field(
         default=255,
         ge=-(2**24),
@@ -131,13 +131,13 @@ class DataConfig(Section):
     )
     split: SplitConfig | None = Field(
         default=None,
-        description="How to split data that lie in root itself; null: root has the folders train_split and val_split.",
+        description="Splits of data that lie in root itself; null: root has the folders train_split and val_split.",
     )
     repeats: int = Field(
         default=1,
         ge=1,
         le=10_000,
-        description="How often every training sample comes in an epoch, each time augmented anew, 1 to 10000.",
+        description="Repetitions of every training sample in an epoch, each augmented anew, 1 to 10000.",
     )
     oversample: Fraction | None = Field(
         default=None,
@@ -211,7 +211,7 @@ class FolderData(DataConfig):
     )
     masks: MasksFormat = Field(
         default_factory=lambda: {"format": "index"},
-        description="How masks say which class a pixel has: index, rgb, binary, per_class, instances, channels, array, "
+        description="Format of the masks: index, rgb, binary, per_class, instances, channels, array, "
         "coco or labelme; with options as {format: rgb, colors: ...}. In each, missing says what an image without a "
         "mask is: background (the default for per_class, instances, coco and labelme) or error (for the others). "
         "docs/custom-masks.md has a recipe for each.",
@@ -225,16 +225,16 @@ class FolderData(DataConfig):
         default="masks", description="Folder of the masks inside a split, written as image_dir; for coco the JSON."
     )
     image_suffix: Line = Field(
-        default="", description="What the stems of images end in and those of masks do not, such as _leftImg8bit."
+        default="", description="Suffix of the stems of images that those of masks lack, such as _leftImg8bit."
     )
     mask_suffix: Line = Field(
-        default="", description="What the stems of masks end in and those of images do not, such as _mask."
+        default="", description="Suffix of the stems of masks that those of images lack, such as _mask."
     )
     image_prefix: Line = Field(
-        default="", description="What the names of images begin with and those of masks do not, such as image_."
+        default="", description="Prefix of the names of images that those of masks lack, such as image_."
     )
     mask_prefix: Line = Field(
-        default="", description="What the names of masks begin with and those of images do not, such as mask_."
+        default="", description="Prefix of the names of masks that those of images lack, such as mask_."
     )
     bands: list[Positive] | None = Field(
         default=None, description="Bands of GeoTIFF images in the order wanted, the first being 1; null: all."

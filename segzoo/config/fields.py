@@ -1,4 +1,4 @@
-"""What all sections of a configuration are made of."""
+"""Base class and field types of the sections of a configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a YAML file and overrides to a checked Config, and back to YAML."""
+"""Loading of a YAML file with overrides into a validated Config, and dumping back to YAML."""
 
 from __future__ import annotations
 

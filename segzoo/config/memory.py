@@ -1,4 +1,4 @@
-"""Memory that a training run needs at the least, to refuse what cannot fit before anything is built."""
+"""Lower bound of the memory of a training run, to refuse one that cannot fit before anything is built."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What pydantic found wrong with a configuration, in the words of the person who wrote it."""
+"""Translation of pydantic's validation errors into messages with file, line, key and allowed values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong in a configuration, and where, in the words of its messages."""
+"""Validation errors with the key that they belong to, and the wording that their messages share."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ Momentum = Annotated[Literal["auto"] | float, BeforeValidator(checks.auto_or_ope
 
 
 class ModelConfig(Section):
-    """Which network is built."""
+    """Network architecture: decoder, backbone and heads."""
 
     decoder: Annotated[str, AfterValidator(checks.decoder_name)] = Field(
         description="Name of the decoder; `segzoo decoders` lists them."
@@ -39,7 +39,7 @@ class ModelConfig(Section):
     )
     taps: Literal["expansion", "output"] | None = Field(
         default=None,
-        description="Which backbone layers feed the decoder, expansion or output (EfficientNet has both); null: the "
+        description="Kind of backbone taps, expansion or output (EfficientNet has both); null: the "
         "default of the backbone's family.",
     )
     output_stride: Annotated[Literal[8, 16, 32], BeforeValidator(checks.no_fraction)] | None = Field(
@@ -115,7 +115,7 @@ class ModelConfig(Section):
 
 
 class OptimizerConfig(Section):
-    """How weights are updated."""
+    """Optimizer, with its learning rate and weight decay."""
 
     name: Annotated[str, AfterValidator(checks.optimizer_name)] = Field(
         default="adamw",
@@ -155,7 +155,7 @@ class OptimizerConfig(Section):
 
 
 class ScheduleConfig(Section):
-    """How the learning rate changes over the run."""
+    """Learning-rate schedule over the run."""
 
     name: Annotated[str, AfterValidator(checks.schedule_name)] = Field(
         default="poly",
@@ -197,14 +197,14 @@ class ScheduleConfig(Section):
 
 
 class StageConfig(Section):
-    """What is frozen and how fast the rest learns for some epochs."""
+    """Stage of training: frozen parts and learning-rate factor for a number of epochs."""
 
     epochs: Positive | None = Field(
         default=None, description="Epochs of the stage, 1 or more; null, in the last one only: those that are left."
     )
     freeze: Annotated[list[Part], BeforeValidator(checks.one_or_several)] = Field(
         default_factory=list,
-        description="What is not trained: backbone, decoder, head, or a level, such as P3, for the backbone up to it.",
+        description="Frozen parts: backbone, decoder, head, or a level, such as P3, for the backbone up to it.",
     )
     lr_scale: dict[Part, Weight] | None = Field(
         default=None, description="As optimizer.lr_scale, in its place; null: that of the optimizer."
@@ -212,7 +212,7 @@ class StageConfig(Section):
 
 
 class EarlyStoppingConfig(Section):
-    """When to stop before the last epoch."""
+    """Early stopping."""
 
     patience: Positive = Field(description="Epochs without a better training.monitor before stopping, 1 or more.")
     min_delta: Fraction = Field(
@@ -221,36 +221,34 @@ class EarlyStoppingConfig(Section):
 
 
 class PlateauConfig(Section):
-    """When to lower the learning rate below its schedule."""
+    """Reduction of the learning rate on a plateau of the monitored figure."""
 
     patience: Positive = Field(
         description="Epochs without a better training.monitor before the learning rate is lowered, 1 or more."
     )
     factor: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
-        default=0.5, description="What the learning rate is multiplied by, between 0 and 1."
+        default=0.5, description="Factor on the learning rate, between 0 and 1."
     )
     min_delta: Fraction = Field(
         default=0.0, description="Smallest gain in training.monitor that counts as better, 0 to 1."
     )
     final_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
-        default=0.01, description="Where lowering ends, as a fraction of the schedule's learning rate, above 0, to 1."
+        default=0.01, description="Lower limit, as a fraction of the schedule's learning rate, above 0, to 1."
     )
 
 
 class TrainingConfig(Section):
-    """How long, how fast and in what precision the model is trained."""
+    """Training: epochs, optimizer, schedule, losses and precision."""
 
     epochs: Positive = Field(description="Epochs to train for, 1 or more.")
     steps_per_epoch: Positive | None = Field(
         default=None, description="Steps in an epoch, 1 or more; null: one pass over the training split."
     )
-    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="How weights are updated.")
-    schedule: ScheduleConfig = Field(
-        default_factory=ScheduleConfig, description="How the learning rate changes over the run."
-    )
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="Optimizer and its settings.")
+    schedule: ScheduleConfig = Field(default_factory=ScheduleConfig, description="Learning-rate schedule over the run.")
     init_from: Place | None = Field(
         default=None,
-        description="Where the weights come from instead of model.weights: a run folder, or a .keras or .weights.h5 "
+        description="Initial weights in place of model.weights: a run folder, or a .keras or .weights.h5 "
         "file, of this network with any classes; null: model.weights.",
     )
     stages: list[StageConfig] = Field(
@@ -299,11 +297,9 @@ class TrainingConfig(Section):
         "reduce_on_plateau wait for: mean_iou; foreground_mean_iou, without the background; pixel_accuracy; loss, the "
         "lower the better; or iou/CLASS, of one class.",
     )
-    early_stopping: EarlyStoppingConfig | None = Field(
-        default=None, description="When to stop before the last epoch; null: never."
-    )
+    early_stopping: EarlyStoppingConfig | None = Field(default=None, description="Early stopping; null: none.")
     reduce_on_plateau: PlateauConfig | None = Field(
-        default=None, description="When to lower the learning rate below its schedule; null: never."
+        default=None, description="Reduction of the learning rate on a plateau; null: none."
     )
     max_time: Duration | None = Field(
         default=None,
@@ -329,7 +325,7 @@ class TrainingConfig(Section):
 
 
 class OutputConfig(Section):
-    """Where results are written."""
+    """Output folder, and the pictures and logs that are written there."""
 
     root: Place = Field(default="runs", description="Folder of all runs; a run's own folder is root/name.")
     pictures: int = Field(
@@ -383,17 +379,17 @@ class Config(Section):
         description="multiclass: a softmax over the classes; binary: one sigmoid that tells the second of two classes "
         "from the first; multilabel: a sigmoid for each class, which may overlap.",
     )
-    model: ModelConfig = Field(description="Which network is built.")
+    model: ModelConfig = Field(description="Network architecture and its initial weights.")
     data: Annotated[GeneratedData | FolderData, Field(discriminator="source")] = Field(
-        description="Where samples come from and how they are prepared."
+        description="Source of the samples and their preprocessing."
     )
     loss: dict[LossName, LossTerm] = Field(
         default_factory=_default_loss,
         min_length=1,
         description="The losses that are added up: name to weight, or to {weight: ..., argument: ...}.",
     )
-    training: TrainingConfig = Field(description="How long, how fast and in what precision the model is trained.")
-    output: OutputConfig = Field(default_factory=OutputConfig, description="Where results are written.")
+    training: TrainingConfig = Field(description="Epochs, optimizer, schedule, precision and devices.")
+    output: OutputConfig = Field(default_factory=OutputConfig, description="Output folder, pictures and logs.")
     tracking: dict[TrackerName, dict[str, Any] | None] = Field(
         default_factory=dict,
         description="Experiment trackers that are told of the run, mlflow or wandb: name to {argument: value}, {} for "

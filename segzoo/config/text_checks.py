@@ -1,4 +1,4 @@
-"""Checks of texts: names and paths that no terminal, table or file system takes for something else."""
+"""Validators of text: names and paths that are safe in terminals, tables and file systems."""
 
 from __future__ import annotations
 

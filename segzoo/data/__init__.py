@@ -1,4 +1,4 @@
-"""Where samples come from, how they are augmented, and how they become batches.
+"""Data: sources of samples, augmentation and batching.
 
 Nothing here needs a deep-learning framework: batches are NumPy arrays. The names below are imported on first use.
 """

@@ -1,4 +1,4 @@
-"""Arrays from .npy and .npz files: plain numbers, completely or not at all, and nothing pickled."""
+"""Loading of arrays from .npy and .npz files: plain numbers only, never pickled objects."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class Augmentation:
         self._local.chain = self._build()
 
     def __call__(self, image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the augmented image and mask, a pure function of the arguments and safe in any thread.
+        """Augment an image and its mask; a pure function of the arguments, safe in any thread.
 
         Args:
             image: (H, W, C) uint8 or float32. Transforms see float32 divided by 255, as they expect 0..1.
@@ -199,7 +199,7 @@ def _as_list(transforms: Any) -> Sequence[Any]:
 
 
 def _parse(entry: Any, where: str) -> Specification:
-    """Turn one entry into (name, arguments), with nested transforms parsed."""
+    """Parse one entry into (name, arguments), nested transforms included."""
     if isinstance(entry, Mapping) and len(entry) == 1:
         name, arguments = next(iter(entry.items()))
         arguments = {} if arguments is None else arguments
@@ -272,7 +272,7 @@ def _construct(kind: type, arguments: dict[str, Any], where: str) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """Return pydantic's findings in one line each, without addresses of web pages."""
+    """Return pydantic's error messages in one line each, without URLs."""
     details = getattr(error.__cause__, "errors", None)
     if details is None:
         return str(error)

@@ -1,4 +1,4 @@
-"""Keeping decoded samples in memory, so that a small data set is read from disk once and not in every epoch."""
+"""In-memory cache of decoded samples, so that a small data set is read from disk once and not in every epoch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from segzoo.data.sources import Sample, Source
 
 
 class CachedSource:
-    """A source that remembers what it has read, up to a limit; samples beyond it are read every time.
+    """Cache the samples of a source in memory, up to a limit; samples beyond it are read every time.
 
     Nothing is thrown out to make room: under shuffling every sample is as likely to come next as any other, so the
     first ones to come are as good to keep as the last. Remembered arrays are read-only, since they are handed out
@@ -48,7 +48,7 @@ class CachedSource:
 
     @property
     def kept(self) -> int:
-        """How many samples are in memory."""
+        """Number of samples in memory."""
         return len(self._kept)
 
     def fingerprint(self) -> str:

@@ -1,4 +1,4 @@
-"""Reading a whole data set once and listing everything that is wrong with it, instead of stopping at the first."""
+"""Data set checks: read every sample once and list all problems instead of stopping at the first."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _THUMBNAIL = 240  # pixels, the longer side of a picture in the sample sheet
 
 @dataclass(frozen=True)
 class Report:
-    """What was found in one split.
+    """Statistics and unusable samples of one split.
 
     Attributes:
         samples: how many there are, unusable ones included.
@@ -52,7 +52,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether every sample can be used."""
+        """True if every sample can be used."""
         return not self.problems
 
     @property
@@ -70,7 +70,7 @@ class Report:
 
 
 class Thumbnail(NamedTuple):
-    """A sample made small, for a sheet to look at.
+    """Downscaled sample for the contact sheet.
 
     Attributes:
         split, id: whose it is.
@@ -86,7 +86,7 @@ class Thumbnail(NamedTuple):
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found in all splits together.
+    """Reports of all splits, with the problems found across them.
 
     Attributes:
         splits: name of the split to its figures.
@@ -102,12 +102,12 @@ class Findings:
 
     @property
     def ok(self) -> bool:
-        """Whether there is no error; warnings and notes do not count."""
+        """True if there is no error; warnings and notes do not count."""
         return not any(problem.severity == "error" for problem in self.problems)
 
 
 class _Counts(NamedTuple):
-    """What a mask holds: pixels of each class (C,), labelled pixels, ignored pixels, (height, width).
+    """Label counts of a mask: pixels of each class (C,), labelled pixels, ignored pixels, (height, width).
 
     `overlapping`: whether a pixel may be of several classes, or of none.
     """
@@ -120,13 +120,13 @@ class _Counts(NamedTuple):
 
     @property
     def background_alone(self) -> bool:
-        """Whether nothing but what is taken for the background is labelled."""
+        """True if the background is the only class that is labelled."""
         return not self.pixels.any() if self.overlapping else self.pixels[0] == self.labelled
 
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What a run does with the samples of a split before its network gets them.
+    """Preprocessing of a split's samples as a run does it, up to the network's input.
 
     Attributes:
         prepare: takes a sample's index and the sample as it is stored, and returns the sizes (height, width) that it
@@ -140,7 +140,7 @@ class Rehearsal:
     check_report: Callable[[Report], None] | None = None
 
     def problems(self, split: str, sizes: Mapping[int, list[Size]], report: Report) -> Iterator[Problem]:
-        """Yield what is wrong with a split as a whole."""
+        """Yield the problems that concern a split as a whole."""
         checks: list[Callable[[], None]] = []
         if self.check_sizes is not None:
             checks.append(functools.partial(self.check_sizes, sizes))
@@ -154,7 +154,7 @@ class Rehearsal:
 
 
 class _Look(NamedTuple):
-    """All that is kept of one sample; `sizes` are those in batches, or why there are none."""
+    """Digest of one sample; `sizes` are those in batches, or the reason why there are none."""
 
     counts: _Counts
     print: Fingerprint
@@ -195,7 +195,7 @@ def check_splits(
     thumbnails: int = 8,
     rehearsals: Mapping[str, Rehearsal] | None = None,
 ) -> Findings:
-    """Read every sample of every split once, and look for all that `segzoo.data.problems` lists.
+    """Read every sample of every split once, and check for all kinds of problems in `segzoo.data.problems`.
 
     Of each sample about 1.5 kB are kept, whatever its size: 10,000 of 512 x 512 took 82 s of processor time, and memory
     grew from 72 to 85 MiB. A source may have `problems`, what it found wrong with its files when it listed them; they
@@ -302,7 +302,7 @@ class _Totals:
 
 
 def _in_order(make: Callable[[int], _Found], count: int, workers: int) -> Iterator[_Found]:
-    """Yield make(0), make(1), ... made ahead by threads, but only a few: a queue of a million would be memory too."""
+    """Yield make(0), make(1), ..., computed ahead by threads in a short queue that bounds the memory."""
     cv2.setNumThreads(0)  # OpenCV's own threads would only contend for the same cores
     waiting: collections.deque[Future[_Found]] = collections.deque()
     with ThreadPoolExecutor(max(1, workers)) as pool:
@@ -333,7 +333,7 @@ def _counts(mask: np.ndarray, source: Source) -> _Counts:
 def _read(
     source: Source, split: str, shown: Collection[int], rehearsal: Rehearsal | None, index: int
 ) -> _Look | Problem:
-    """Read a sample and reduce it to what is kept of it, with a thumbnail where its index is among those `shown`."""
+    """Read a sample and return its digest, with a thumbnail if its index is among those `shown`."""
     try:
         sample = source[index]
     except DataError as error:
@@ -348,7 +348,7 @@ def _read(
 
 
 def _look(sample: Sample, source: Source, split: str | None) -> _Look:
-    """Reduce a sample to what is kept of it; with a thumbnail where `split` is given."""
+    """Return the digest of a sample, with a thumbnail if `split` is given."""
     small = None
     if split is not None:
         height, width = sample.mask.shape[:2]
@@ -371,7 +371,7 @@ def _digest(mask: np.ndarray) -> bytes:
 
 
 def _of_samples(split: str, looks: Mapping[str, _Look], tell_dark: bool) -> list[Problem]:
-    """List what is odd about samples by themselves; dark images where it is not said already why all are."""
+    """List the problems of single samples; dark images only if no problem of the whole split explains them."""
     found = []
     for name, look in looks.items():
         if look.constant:
@@ -388,7 +388,7 @@ def _of_samples(split: str, looks: Mapping[str, _Look], tell_dark: bool) -> list
 
 
 def _duplicates(looks: Mapping[str, Mapping[str, _Look]]) -> tuple[list[Problem], frozenset[tuple[str, str]]]:
-    """List equal images within and between splits, and near-duplicates between them; and who can be left out."""
+    """List equal images within and between splits, and near-duplicates between them; and the redundant samples."""
     found: list[Problem] = []
     twins: set[tuple[str, str]] = set()
     copies: set[tuple[str, str]] = set()
@@ -422,7 +422,7 @@ def _duplicates(looks: Mapping[str, Mapping[str, _Look]]) -> tuple[list[Problem]
 
 
 def _outliers(looks: Mapping[str, Mapping[str, _Look]]) -> list[Problem]:
-    """List images far off the median: 4 times the pixels, twice the aspect ratio; and those too small for a model."""
+    """List outliers in size: 4 times the median pixels, twice the aspect ratio; and images too small for a model."""
     sizes = [(split, name, look.counts.size) for split, seen in looks.items() for name, look in seen.items()]
     if not sizes:
         return []

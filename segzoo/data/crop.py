@@ -1,4 +1,4 @@
-"""Crops that look for what is rare: centred on a pixel of the foreground in a share of the samples."""
+"""Foreground-biased cropping: a share of the crops is centred on a foreground pixel."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Crop:
-    """A crop of one size, drawn anew for every seed.
+    """Random crop of a fixed size, a function of the seed.
 
     In `fraction` of the samples it is centred on a random pixel of a class that is drawn from the foreground classes
     which the mask shows, so a class of few pixels comes as often as a large one (as nnU-Net does; Isensee et al.,
@@ -43,7 +43,7 @@ class Crop:
         return image[rows, columns], mask[rows, columns]
 
     def _centre(self, mask: np.ndarray, rng: np.random.Generator) -> tuple[int, int] | None:
-        """A pixel of a foreground class; None where there is none."""
+        """Return a random pixel of a foreground class; None if there is none."""
         if mask.ndim == 3:
             shown = [label for label in range(mask.shape[2]) if (mask[..., label] == 1).any()]
         else:

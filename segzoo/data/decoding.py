@@ -1,4 +1,4 @@
-"""Picture files to the numbers that they store: which decoder reads which file, and what is refused.
+"""Lossless image decoding: choice of a decoder for each file, and refusal of files that decoders would misread.
 
 docs/sample-types.md says what each kind of sample becomes. OpenCV decodes PNG and JPEG (a JPEG of
 480 x 360 in 1.5 ms, Pillow in 2.0 ms), Pillow what else has 8 bits, OpenCV TIFFs of more bits where it reads them
@@ -64,7 +64,7 @@ _NAMES = {tiff.PALETTE: "a palette", tiff.CMYK: "CMYK", tiff.YCBCR: "YCbCr", tif
 
 
 class Picture(NamedTuple):
-    """An image file whose header was read, and whose pixels were not yet.
+    """Image file with a parsed header and pixels that are not decoded yet.
 
     Attributes:
         size: width and height in pixels.
@@ -105,7 +105,7 @@ def open_image(path: Path, max_pixels: int, bands: Sequence[int] | None = None) 
 
 
 class _PillowsLimit:
-    """Pillow's own limit of pixels, which is lifted while any thread reads here: it is one for the whole process."""
+    """Reference-counted removal of Pillow's pixel limit, which is global to the process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -140,7 +140,7 @@ def unlimited() -> AbstractContextManager[None]:
 
 @contextmanager
 def reading(path: Path, what: str = "image") -> Iterator[None]:
-    """Turn all that decoders raise into a DataError that names the file: on damaged ones that is of no fixed set."""
+    """Turn any exception of a decoder, whose set is open for damaged files, into a DataError that names the file."""
     try:
         with unlimited():
             yield
@@ -155,7 +155,7 @@ def reading(path: Path, what: str = "image") -> Iterator[None]:
 
 
 def _open_plain(path: Path, data: bytes, max_pixels: int) -> Picture:
-    """Open a file that is no TIFF."""
+    """Open a file other than TIFF."""
     if (size := stated_size(data)) is not None:
         check_size(path, size, max_pixels)
     first = header(data)
@@ -279,7 +279,7 @@ def page_picture(path: Path, found: Tiff, page: Page) -> Picture:
 
 
 def _only_page(path: Path, stream: BinaryIO, max_pixels: int) -> tuple[Tiff, Page]:
-    """Return what the directory of a TIFF of a single page says.
+    """Return the directory of a single-page TIFF.
 
     Raises:
         TiffError: the directory is damaged, or pixels are missing.
@@ -302,7 +302,7 @@ def check_page(path: Path, page: Page, max_pixels: int) -> None:
 
 
 def pillow_channels(found: Tiff, page: Page) -> int:
-    """Return the channels of a page that Pillow decodes as it is meant; 0 for those that it does not."""
+    """Return the number of channels of a page that Pillow decodes correctly; 0 for any other page."""
     readable = page.number == "u" and not page.sparse and (found.little_endian or not found.big)
     if page.bits not in (1, 2, 4, 8) or (page.bits < 8 and page.samples > 1) or not readable:
         return 0
@@ -338,12 +338,12 @@ def _refuse_odd_bits(path: Path, page: Page) -> None:
 
 
 def opencv_holds(size: tuple[int, int]) -> bool:
-    """Return whether a picture of (width, height) `size` is none that OpenCV refuses as too large."""
+    """Return True if OpenCV accepts a picture of (width, height) `size`."""
     return size[0] * size[1] <= _OPENCV_PIXELS and max(size) <= _OPENCV_SIDE
 
 
 def _opencv_reads(page: Page) -> bool:
-    """Return whether OpenCV decodes a page as it is stored, as found for 4.10 to 5.0 by comparing with GDAL."""
+    """Return True if OpenCV decodes a page as it is stored, as found for 4.10 to 5.0 by comparing with GDAL."""
     if not page.chunky or page.sparse or page.compression not in _COMPRESSIONS_OF_OPENCV:
         return False
     if not opencv_holds(page.size) or (page.tiled and page.bits == 8 and page.number == "i"):
@@ -377,7 +377,7 @@ def _gdal(path: Path, page: Page, bands: Sequence[int] | None = None) -> np.ndar
 
 
 def _as_told(pixels: np.ndarray, page: Page) -> np.ndarray:
-    """Return what a decoder made of a page; ValueError where that is not what its directory says."""
+    """Return a decoded page; ValueError if its shape or type contradicts the directory."""
     shape = pixels.shape if pixels.ndim == 3 else (*pixels.shape, 1)
     if shape != (page.size[1], page.size[0], page.samples) or pixels.dtype.kind != page.number:
         raise ValueError(f"its decoder returns {shape} {pixels.dtype}, which its directory does not tell of")
@@ -385,7 +385,7 @@ def _as_told(pixels: np.ndarray, page: Page) -> np.ndarray:
 
 
 def page_bytes(path: Path, found: Tiff, page: Page) -> bytes:
-    """Return a TIFF whose first page is this one, without what is `misleading` in it.
+    """Return a TIFF whose first page is this one, with its `misleading` tags neutralised.
 
     Pillow and OpenCV would apply an orientation: that is for the caller to say.
     """
@@ -399,7 +399,7 @@ def page_bytes(path: Path, found: Tiff, page: Page) -> bytes:
 
 @functools.cache
 def _rasterio() -> Any:
-    """Import rasterio, without its remark that a picture has no place on Earth: filters are not for each thread."""
+    """Import rasterio with its warning about missing georeferencing disabled, as filters are not thread-safe."""
     import rasterio
     import rasterio.errors
 
@@ -417,7 +417,7 @@ def _require_rasterio(path: Path, what: str) -> None:
 
 
 def is_whole(data: bytes) -> bool:
-    """Return whether a PNG or JPEG ends as whole ones do."""
+    """Return True if a PNG or JPEG ends with its end marker."""
     return any(data.startswith(first) and data.endswith(last) for first, last in _WHOLE)
 
 
@@ -454,7 +454,7 @@ def check_picture(path: Path, picture: Image.Image, data: bytes) -> None:
 
 
 def check_bmp(path: Path, picture: Image.Image, data: bytes) -> None:
-    """Raise DataError for a BMP whose palette leads Pillow to take its pixels for some of fewer bits, or of more."""
+    """Raise DataError for a BMP whose palette makes Pillow assume a wrong number of bits per pixel."""
     if picture.format not in ("BMP", "DIB") or picture.mode not in ("1", "L"):
         return
     bits = bmp_bits(data)
@@ -477,7 +477,7 @@ def check_single(path: Path, count: int, parts: str) -> None:
 
 
 def refused(path: Path, held: str, cure: str) -> DataError:
-    """Return the error for a file that is sound, but that nothing here reads as it is meant."""
+    """Return the error for an intact file that no decoder reads correctly."""
     return DataError(f"{path}: {held}, which is not read. {cure}", "unreadable")
 
 

@@ -1,4 +1,4 @@
-"""Keeping decoded samples on disk, for data sets that are slow to decode and larger than the memory."""
+"""On-disk cache of decoded samples, for data sets that are slow to decode and larger than the memory."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class DiskCachedSource:
         return self.folder / f"{hashlib.sha256(self.ids[index].encode()).hexdigest()[:32]}.npy"
 
     def _begin(self, index: int, size: int) -> bool:
-        """Whether this thread is to write sample `index` of about `size` bytes."""
+        """Reserve sample `index` of about `size` bytes; return True if this thread is to write it."""
         with self._lock:
             if self._unseen > self._max_bytes // 16:
                 self._used, self._unseen = self._size(), 0

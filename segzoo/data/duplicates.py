@@ -1,4 +1,4 @@
-"""Finding images that are the same or nearly the same, without comparing all with all."""
+"""Detection of duplicate and near-duplicate images by hashing, without comparing all pairs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LEAST_CONTRAST = 4.0  # standard deviation at 16 x 16, of 0..255; below, the ha
 
 
 class Fingerprint(NamedTuple):
-    """What is remembered of an image: some 350 bytes.
+    """Digest and perceptual hash of an image, some 350 bytes.
 
     Attributes:
         digest: of the decoded pixels, so that the same picture in another lossless format has the same one.
@@ -46,7 +46,7 @@ def fingerprint(image: np.ndarray) -> Fingerprint:
 
 
 def near_pairs(first: list[Fingerprint], second: list[Fingerprint]) -> dict[int, int]:
-    """Return for images of `second` the most alike of `first`, where there is one: index to index.
+    """Match images of `second` to their nearest near-duplicate in `first`: index to index.
 
     Two pictures are near where their hashes differ in at most `DISTANCE` bits, and their pictures at 16 x 16 correlate
     by at least `CORRELATION`, which sets apart what a hash of 64 bits confuses. Candidates come from a multi-index
@@ -80,13 +80,13 @@ def near_pairs(first: list[Fingerprint], second: list[Fingerprint]) -> dict[int,
 
 
 def _parts() -> list[tuple[np.uint64, np.uint64]]:
-    """Return (shift, mask) of the DISTANCE + 1 parts that a hash of 64 bits is cut into."""
+    """Return (shift, mask) of the DISTANCE + 1 parts that a 64-bit hash is cut into."""
     ends = np.linspace(0, 64, DISTANCE + 2).astype(int)
     return [(np.uint64(a), np.uint64(2 ** (b - a) - 1)) for a, b in itertools.pairwise(ends.tolist())]
 
 
 def _standardised(prints: list[Fingerprint]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pictures with mean 0 and length 1, (N, 256) float32, and which of them have contrast, (N,) bool."""
+    """Normalise the pictures to mean 0 and length 1, (N, 256) float32; also return which have contrast, (N,) bool."""
     pictures = np.stack([f.tiny for f in prints]).astype(np.float32)
     pictures -= pictures.mean(1, keepdims=True)
     contrast = pictures.std(1)
@@ -95,7 +95,7 @@ def _standardised(prints: list[Fingerprint]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _grey(image: np.ndarray) -> np.ndarray:
-    """Return an image as (H, W) uint8, stretched to 0..255 where it is of another type."""
+    """Return an image as (H, W) uint8, stretched to 0..255 if it has another type."""
     grey = image if image.ndim == 2 else image[..., 0] if image.shape[2] < 3 else None
     if grey is None and image.dtype == np.uint8:
         return cv2.cvtColor(np.ascontiguousarray(image[..., :3]), cv2.COLOR_RGB2GRAY)

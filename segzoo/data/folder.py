@@ -23,7 +23,7 @@ _LOOKED_AT = 16  # samples that are read at most when a source is built, where n
 
 
 class Pair(NamedTuple):
-    """An image and its mask by name, or None where it has none and is all background: what a list of samples holds."""
+    """Names of an image and its mask, as a list of samples holds them; mask None: all background."""
 
     name: str
     image: Path
@@ -31,13 +31,13 @@ class Pair(NamedTuple):
 
 
 class _Affixes(NamedTuple):
-    """What the stems of one kind of files begin and end with."""
+    """Prefix and suffix of the file stems of one kind."""
 
     prefix: str = ""
     suffix: str = ""
 
     def fit(self, stem: str) -> bool:
-        """Tell whether a stem is of this kind, and more than its prefix and suffix."""
+        """Return True if a stem has the prefix and the suffix, and a name between them."""
         fits = stem.startswith(self.prefix) and stem.endswith(self.suffix)
         return fits and (not any(self) or len(stem) > len(self.prefix) + len(self.suffix))
 
@@ -162,7 +162,7 @@ class FolderSource:
         return [Pair(name, images[name], masks.get(name)) for name in names]
 
     def _remark(self, kind: str, *sentences: str) -> None:
-        """Remember what the start of a training and `check-data` tell."""
+        """Collect a remark for the start of a training and `check-data` to print."""
         self.remarks += sentences
         if not self._strict:
             self.problems += [Problem(sentence.split(":")[0], sentence, kind) for sentence in sentences]
@@ -278,7 +278,7 @@ class FolderSource:
 
 
 def _folders(root: Path, split: str, pattern: str, key: str) -> list[Path]:
-    """Return what an `image_dir` or `mask_dir` stands for: one path, or where it has a star, the folders it matches."""
+    """Resolve an `image_dir` or `mask_dir`: one path, or if it has a star, the folders that it matches."""
     base = root if "{split}" in pattern else root / split
     place = pattern.replace("{split}", split)
     if "*" not in place:
@@ -303,7 +303,7 @@ def _by_stem(
     others: _Affixes,
     problems: list[Problem] | None = None,
 ) -> dict[str, Path]:
-    """List the pictures in folders by stem without what is their `own`; those without it, or of `others`, are left out.
+    """List pictures in folders by stem without the `own` affixes; those without them, or of `others`, are left out.
 
     Hidden files are left out too, as archives from macOS bring "._NAME.jpg". What cannot be used is raised, or where
     there is a list of `problems` left out and added to it, unless `list_oddities` finds it in its folder.

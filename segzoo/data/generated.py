@@ -67,7 +67,7 @@ class GeneratedShapes:
         return Sample(_expose(image, rng), mask, self.ids[index])
 
     def gives_float(self, places: object = None) -> bool:
-        """Return that no image comes as float32."""
+        """Return False: all images are uint8."""
         return False
 
     def fingerprint(self) -> str:
@@ -138,7 +138,7 @@ def _fill_outline(canvas: np.ndarray, name: str, y: float, x: float, radius: flo
 
 
 def _texture(name: str, shape: tuple[int, ...], y: float, x: float, rng: np.random.Generator) -> np.ndarray:
-    """Return which of the object's two colours each pixel has: a boolean pattern of `shape`, about half True.
+    """Return a boolean pattern of `shape`, about half True, that selects one of the object's two colours.
 
     Discs have wide stripes, rings fine circles, boxes wide checks, crosses fine checks, triangles grain.
     """

@@ -19,7 +19,7 @@ _WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD8)))
 
 
 class Header(NamedTuple):
-    """What the first bytes of a picture say.
+    """Header of a PNG or JPEG file.
 
     Attributes:
         format: "PNG" or "JPEG", as Pillow calls them.
@@ -44,7 +44,7 @@ class Header(NamedTuple):
 
 
 def header(data: bytes) -> Header | None:
-    """Return what a file's bytes say at their beginning; None for other formats and what is out of the ordinary."""
+    """Parse the header of a PNG or JPEG from its first bytes; None for other formats and unusual headers."""
     if data.startswith(_PNG) and len(data) >= 26:
         return _png(data)
     if data.startswith(b"\xff\xd8"):
@@ -130,7 +130,7 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 
 
 class GifError(ValueError):
-    """A GIF that ends before its end."""
+    """Truncated GIF."""
 
 
 def gif_frames(data: bytes) -> list[tuple[int, int, int, int]]:
@@ -156,12 +156,12 @@ def gif_frames(data: bytes) -> list[tuple[int, int, int, int]]:
 
 
 def _table(flags: int) -> int:
-    """Return the bytes of the table of colours that a descriptor with these flags is followed by."""
+    """Return the length in bytes of the colour table that follows a descriptor with these flags."""
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 
 
 def _skipped(data: bytes, at: int) -> int:
-    """Return where the sub-blocks that begin at `at` end."""
+    """Return the end of the sub-blocks that begin at `at`."""
     while data[at]:
         at += data[at] + 1
     return at + 1

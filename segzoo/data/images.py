@@ -1,4 +1,4 @@
-"""Reading an image file completely or not at all."""
+"""Reader of image files: an image is decoded completely or refused."""
 
 from __future__ import annotations
 
@@ -77,11 +77,11 @@ class ImageReader:
 
     @property
     def settings(self) -> str:
-        """What the pixels of an image depend on beside its file, as text."""
+        """Options that decoded pixels depend on beside the file, as text."""
         return repr((self.channels, self._bands, self.value_range, self._alpha, self._upright))
 
     def __call__(self, path: Path) -> np.ndarray:
-        """Read an image: (H, W, channels), uint8, or float32 where that is asked for or stored.
+        """Read an image: (H, W, channels), uint8, or float32 if that is requested or stored.
 
         Raises:
             DataError: missing, unreadable or cut; too large; several pictures; of other channels than asked for; or
@@ -123,7 +123,7 @@ class ImageReader:
             return False
 
     def _check_channels(self, given: int, bands: bool, path: Path) -> None:
-        """Raise DataError unless `_arranged` makes the channels wanted of those given."""
+        """Raise DataError unless `_arranged` can convert the given channels to the wanted ones."""
         if given == self.channels:
             return
         if self.channels not in ((1, 3) if given in (3, 4) else {1: (3,), 2: (1, 3, 4)}.get(given, ())):
@@ -196,7 +196,7 @@ def _chosen_channels(array: np.ndarray, bands: Sequence[int], path: Path) -> np.
 
 
 def turned(array: np.ndarray, orientation: int) -> np.ndarray:
-    """Return an image or mask (H, W, ...) as viewers show it that obey the EXIF orientation, 1 to 8."""
+    """Apply an EXIF orientation, 1 to 8, to an image or mask (H, W, ...)."""
     turn = _TURNS.get(orientation)
     return array if turn is None else np.ascontiguousarray(turn(array))
 

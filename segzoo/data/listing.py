@@ -1,4 +1,4 @@
-"""What can be said about a folder of images or masks without opening a file: partners, links, strangers."""
+"""Checks on the file names of image and mask folders, without opening a file: pairs, links, foreign files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from segzoo.data.problems import KINDS, Problem
 def list_oddities(
     folder: Path, suffixes: tuple[str, ...], root: Path, partners: tuple[str, ...] = ()
 ) -> Iterator[Problem]:
-    """Yield what is odd about the entries of a folder that is read without its subfolders.
+    """Yield the problems of the entries of a folder that is read without its subfolders.
 
     That is: files of other endings, two files of one stem, links that leave `root` or lead back to themselves, and
     subfolders with pictures. Hidden files are no problem: no reader takes them.
@@ -96,7 +96,7 @@ def same_letters(one: Path, other: Path) -> str:
 
 
 def no_file(path: Path) -> str:
-    """Return what an entry is that has a picture's name and is no file, in words; "" for a file, or a link to one.
+    """Describe an entry that has a picture's name but is not a file; "" for a file, or a link to one.
 
     Nothing is opened: reading a pipe or a device would never end.
     """
@@ -112,7 +112,7 @@ def no_file(path: Path) -> str:
 
 
 def is_endless(path: Path) -> bool:
-    """Return whether a path is a link that leads, over however many others, to itself."""
+    """Return True if a path is part of a cycle of links."""
     if not path.is_symlink():
         return False
     try:

@@ -1,4 +1,4 @@
-"""What the pixel values of a mask mean: refusing labels that are no class."""
+"""Validation of mask labels: every value must be a class or the ignore index."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def check_labels(mask: np.ndarray, classes: int, ignore_index: int, name: object
 
 
 def _meaning(mask: np.ndarray, wrong: list[int], name: object) -> str:
-    """Say what labels that are no class probably mean."""
+    """Return a hint on the probable meaning of labels that are no class."""
     if wrong == [255] and int(mask.min()) == 0 and not ((mask != 0) & (mask != 255)).any():
         return " Where 255 is one thing in white, masks: binary reads it."
     if isinstance(name, Path) and (value := nodata(name)) in wrong:
@@ -57,7 +57,7 @@ _NODATA = 42113  # the tag of a TIFF in which GDAL writes the value that stands 
 
 
 def nodata(path: Path) -> int | None:
-    """Return the whole number that stands for no data in a GeoTIFF; None where there is none."""
+    """Return the nodata value of a GeoTIFF, a whole number; None if there is none."""
     try:
         with unlimited(), Image.open(regular(path), formats=("TIFF",)) as picture:
             value = float(str(picture.tag_v2[_NODATA]).strip("\0 "))  # type: ignore[attr-defined]
@@ -67,7 +67,7 @@ def nodata(path: Path) -> int | None:
 
 
 def _extent(mask: np.ndarray, value: int) -> str:
-    """Return where a label lies, as " at x 3..17, y 0..5"; nothing for an array that is no picture."""
+    """Return the bounding box of a label, as " at x 3..17, y 0..5"; "" for an array that is not a picture."""
     if mask.ndim != 2:
         return ""
     rows, columns = np.nonzero(mask == value)

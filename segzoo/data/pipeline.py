@@ -1,6 +1,6 @@
-"""From samples to batches of NumPy arrays, read and augmented by threads, in an order that never depends on them.
+"""Input pipeline: samples are read and augmented by threads into NumPy batches, in an order independent of timing.
 
-Beneath is grain: it needs no deep-learning framework, so the same batches feed TensorFlow, JAX and torch, and it is 1.2
+It is built on grain, which needs no deep-learning framework: the same batches feed TensorFlow, JAX and torch. It is 1.2
 to 1.7 times as fast as the same work as a tf.data `numpy_function` (benchmarks/pipeline.py, docs/results.md).
 """
 
@@ -150,7 +150,7 @@ class TrainBatches:
         return [Sample(image, mask, old.id) for image, mask, old in zip(images, masks, samples, strict=True)]
 
     def sample(self, index: int, epoch: int, copy: int = 0) -> Sample:
-        """Make sample `index` as it is in an epoch (0, 1, ...), the `copy`-th time that it comes there (0, 1, ...)."""
+        """Make sample `index` of an epoch (0, 1, ...) at its `copy`-th repetition there (0, 1, ...)."""
         return self._prepared(self.source[index], index, epoch, copy)
 
     def rehearse(self, index: int, sample: Sample) -> list[Size]:
@@ -190,7 +190,7 @@ class TrainBatches:
                 check_size(expected, size, self.source.ids[index])
 
     def _target(self, sample: Sample) -> Any:
-        """Return what the loss is given in place of a sample's mask; DataError where that cannot be made."""
+        """Return the loss's target for a sample's mask; DataError if it cannot be made."""
         if self.target is None:
             return sample.mask
         try:

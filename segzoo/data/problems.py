@@ -1,4 +1,4 @@
-"""What can be wrong with a data set: every kind of problem with its severity and its cure, as one table."""
+"""Table of the kinds of data set problems, each with its severity and its cure."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ KINDS: dict[str, Kind] = {
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong.
+    """One problem of a data set.
 
     Attributes:
         id: the sample's id, or the name of the file or class.
@@ -130,5 +130,5 @@ class Problem:
 
     @property
     def severity(self) -> Severity:
-        """Return how bad it is: "error", "warning" or "note"."""
+        """Return the severity: "error", "warning" or "note"."""
         return KINDS[self.kind].severity

@@ -1,4 +1,4 @@
-"""A copy of a data set in which everything is mended that can be mended without losing anything."""
+"""Repair of a data set: a copy with every problem fixed that can be fixed without loss."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from segzoo.files import replacing
 
 
 class Repair(NamedTuple):
-    """What a repair did.
+    """Result of a repair.
 
     Attributes:
         copied: pairs copied, unchanged.

@@ -1,4 +1,4 @@
-"""Which classes each sample shows, and how often a sample should come so that rare classes are seen enough."""
+"""Class-balanced sampling: presence of classes per sample, and repeat factors for samples of rare classes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_KNOWN = 8
 
 
 def presence(source: Source, workers: int = 2, strict: bool = True) -> np.ndarray:
-    """Read every mask once and say what it shows; asked again in the same process, reads nothing.
+    """Return the classes that each mask shows; masks are read once per process.
 
     Args:
         source: the samples.
@@ -58,7 +58,7 @@ def presence(source: Source, workers: int = 2, strict: bool = True) -> np.ndarra
 
 
 def repeat_factors(shown: np.ndarray, threshold: float) -> np.ndarray:
-    """How often each sample comes in an epoch, 1 or more: repeat-factor sampling.
+    """Compute repeat factors: the times, 1 or more, that each sample occurs in an epoch.
 
     A class that the share f of the samples shows asks for `sqrt(threshold / f)` and a sample gets the most that one of
     its classes asks for (Gupta, Dollar and Girshick, "LVIS", 2019, section 4).

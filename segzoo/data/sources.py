@@ -1,4 +1,4 @@
-"""What a sample is, and what every source of samples offers."""
+"""Sample, and the interface of a source of samples."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def may_give_float(source: Source, places: Iterable[int] | None = None) -> bool:
 
 
 def remarks(source: Source) -> list[str]:
-    """Return what a source took as it is meant and tells the user, also where it is a part or a copy of another."""
+    """Return the remarks of a source for the user, also of one that is wrapped by a subset or a cache."""
     while not hasattr(source, "remarks") and hasattr(source, "source"):
         source = source.source
     return list(getattr(source, "remarks", ()))

@@ -1,4 +1,4 @@
-"""Splitting a data set that has no splits: by share, by fold, by group, by lists; the same on every machine."""
+"""Deterministic splits of a data set that has none: by share, by fold, by group or by lists."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from segzoo.files import read_text
 
 
 class Subset:
-    """Some samples of a source, in the order given.
+    """Subset of a source, in the given order.
 
     Args:
         source: where they come from.
@@ -191,7 +191,7 @@ def deal(
 
 
 def _stratified(counts: np.ndarray, shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Part of each row, so that the sums of the columns come near to `shares` in every part."""
+    """Assign each row to a part, so that the sums of the columns come close to `shares` in every part."""
     wanted = np.outer(shares / shares.sum(), counts.sum(0))  # (parts, columns): what is still to be dealt
     parts = np.full(len(counts), -1)
     left = np.ones(len(counts), bool)
@@ -320,7 +320,7 @@ def refuse_common(train: Sequence[Pair], val: Sequence[Pair], names: tuple[str, 
 
 
 def _located(word: str, root: Path) -> Path:
-    """Return the file that a list means."""
+    """Resolve the path of a file that a list names."""
     return Path(word) if Path(word).is_absolute() and Path(word).exists() else root / word.lstrip("/")
 
 
@@ -335,7 +335,7 @@ def _is_path(word: str) -> bool:
 
 
 def _fields(line: str, where: str) -> list[str]:
-    """Return what a line of a list holds: between tabs, in quotes, or else its words."""
+    """Split a line of a list into fields: between tabs, in quotes, or else its words."""
     if "\t" in line:
         return [part for field in line.split("\t") if (part := field.strip().strip("\"'"))]
     if line[0] not in "\"'":

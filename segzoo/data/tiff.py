@@ -1,4 +1,4 @@
-"""The directory of a TIFF: how many pages it has, how their pixels are stored, and whether all of them are there.
+"""Parser of TIFF directories: number of pages, storage of their pixels, and completeness of the file.
 
 Pillow, OpenCV and GDAL each read some kinds of TIFF right and others wrong without a word: Pillow takes signed bytes
 for unsigned ones and the upper half of 16-bit colours, OpenCV multiplies colours by alpha and returns the first of
@@ -33,7 +33,7 @@ class TiffError(ValueError):
 
 
 class Page(NamedTuple):
-    """What the directory of a page says.
+    """Directory of a page.
 
     Attributes:
         size: width and height in pixels.
@@ -67,7 +67,7 @@ class Page(NamedTuple):
 
 
 class Tiff(NamedTuple):
-    """What the directories of a file say.
+    """Directories of a TIFF file.
 
     Attributes:
         pages: those at full resolution: neither overviews nor masks of transparency.
@@ -84,14 +84,14 @@ class Tiff(NamedTuple):
 
 
 class _Value(NamedTuple):
-    """Whole numbers of a tag, and where they stand in which form."""
+    """Whole numbers of a tag, with their offset and their `struct` format."""
 
     numbers: tuple[int, ...]
     at: tuple[int, str]
 
 
 def is_tiff(start: bytes) -> bool:
-    """Return whether a file that begins so is a TIFF or BigTIFF."""
+    """Return True if the first bytes of a file are those of a TIFF or BigTIFF."""
     return start[:4] in _MAGIC
 
 
@@ -134,7 +134,7 @@ class _Reader:
         self._order, self._big = _MAGIC.get(stream.read(4), ("<", False))
 
     def _numbers(self, form: str, at: int) -> tuple[int, ...]:
-        """Return what stands at a place, as `struct` reads it; struct.error beyond the end."""
+        """Unpack the numbers at an offset with `struct`; struct.error beyond the end."""
         self._stream.seek(at)
         form = self._order + form
         return struct.unpack(form, self._stream.read(struct.calcsize(form)))
@@ -183,7 +183,7 @@ class _Reader:
 
 
 def _full_size(tags: dict[int, _Value]) -> bool:
-    """Return whether a directory is that of a page, and not of an overview or a mask of transparency."""
+    """Return True if a directory describes a page, rather than an overview or a transparency mask."""
     kind = _one(tags, NEW_SUBFILE_TYPE, 0)
     return not kind & 0b101 and _one(tags, SUBFILE_TYPE, 1) != 2
 

@@ -1,4 +1,4 @@
-"""Which `data.value_range` images need: where the numbers that they store do not fill the 0 to 255 of networks."""
+"""Suggestion of `data.value_range` for images whose stored values do not fill the 0..255 that networks take."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def stored_values(path: Path) -> np.ndarray:
 
 
 def is_dark(image: np.ndarray) -> bool:
-    """Return whether all but a thousandth of the values of an image, of 0..255, are nearly black."""
+    """Return True if all but a thousandth of the values of an image, of 0..255, are nearly black."""
     return float((image > DARK).mean()) <= _REST
 
 

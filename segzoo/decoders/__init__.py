@@ -1,4 +1,4 @@
-"""Decoders: from a dict of features to one tensor, as registered Keras layers."""
+"""Decoders: registered Keras layers from a dict of features to one tensor."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def names() -> list[str]:
 
 
 def legacy_options(name: str) -> dict[str, Any]:
-    """Options with which decoder `name` is the one of segzoo 0.1.0, which did not write them into its configurations.
+    """Return the options that reproduce decoder `name` of segzoo 0.1.0, whose configurations do not contain them.
 
     Empty where the function is the same still. To be used beneath the options that a configuration of 0.1.0 names.
 

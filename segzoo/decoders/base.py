@@ -1,4 +1,4 @@
-"""What all decoders share: the check of their levels, their common options, and the head that follows them."""
+"""Base class of decoders, with the check of their levels and their common options, and the heads that follow them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SUPERVISED = "supervised"
 
 
 class Decoder(keras.layers.Layer):
-    """A layer from features {"P1": (B, H/2, W/2, C1), ...} to one tensor.
+    """Base class of decoders: layers from features {"P1": (B, H/2, W/2, C1), ...} to one tensor.
 
     Attributes:
         default_output_stride: the backbone output stride that the paper uses.
@@ -80,7 +80,7 @@ class Decoder(keras.layers.Layer):
 
     @classmethod
     def options(cls) -> dict[str, Any]:
-        """Names and defaults of the constructor's arguments, those of the decoder itself first."""
+        """Return names and defaults of the constructor's arguments, those of the decoder itself first."""
         found: dict[str, Any] = {}
         for base in cls.__mro__[: cls.__mro__.index(Decoder) + 1]:
             if "__init__" in vars(base):
@@ -91,7 +91,7 @@ class Decoder(keras.layers.Layer):
     def levels(
         cls, output_stride: int, available: Sequence[str] = LEVELS, depth: int | None = None, **options: Any
     ) -> tuple[str, ...]:
-        """Levels that the decoder reads from a backbone.
+        """Return the levels that the decoder reads from a backbone.
 
         Args:
             output_stride: of the backbone: 8, 16 or 32, or less where it ends at P2 or P1.
@@ -108,7 +108,7 @@ class Decoder(keras.layers.Layer):
     def _levels_from(
         cls, finest: int, output_stride: int, available: Sequence[str], depth: int | None
     ) -> tuple[str, ...]:
-        """Levels from `finest` to `depth`, or to the deepest there is."""
+        """Return the levels from `finest` to `depth`, or to the deepest one."""
         ends = levels_at(output_stride, shallow=True)
         there = [level for level in ends if level in available and number(level) >= finest]
         if not there:
@@ -125,14 +125,14 @@ class Decoder(keras.layers.Layer):
         return tuple(level for level in there if number(level) <= depth)
 
     def pick(self, features: Mapping[str, Any]) -> list[str]:
-        """Levels in use, the finest first; SegzooError, naming those that there are, where one is missing."""
+        """Return the levels in use, the finest first; SegzooError lists the available ones if one is missing."""
         last = self.depth or (number(deepest(features)) if features else 5)
         used = [f"P{level}" for level in range(self._first(features), last + 1)]
         self.require(features, *(used or [f"P{self.finest}"]))
         return used
 
     def _first(self, features: Mapping[str, Any]) -> int:
-        """Number of the finest level in use."""
+        """Return the number of the finest level in use."""
         return self.finest
 
     def block(self, name: str, inputs: int, channels: int, kernel_size: int = 3, **options: Any) -> ConvBlock:
@@ -144,12 +144,12 @@ class Decoder(keras.layers.Layer):
 
     @property
     def bilinear(self) -> str:
-        """The kind of bilinear interpolation, as ResizeTo names it."""
+        """Kind of bilinear interpolation, in ResizeTo's terms."""
         return "aligned" if self.align_corners else "bilinear"
 
     @property
     def head_interpolation(self) -> str:
-        """The head's interpolation: the decoder's own, unless an option says another."""
+        """Interpolation of the head: the decoder's own, unless an option overrides it."""
         return self.bilinear if self._head_interpolation is None else self._head_interpolation
 
     @head_interpolation.setter
@@ -159,7 +159,7 @@ class Decoder(keras.layers.Layer):
 
     @property
     def block_options(self) -> dict[str, Any]:
-        """Arguments that every block of the decoder takes."""
+        """Return the arguments that every block of the decoder takes."""
         return {
             "normalization": self.normalization,
             "activation": self.activation,
@@ -169,7 +169,7 @@ class Decoder(keras.layers.Layer):
         }
 
     def require(self, features: Mapping[str, Any], *levels: str) -> None:
-        """Raise SegzooError, naming the levels that there are, where one of `levels` is missing."""
+        """Raise SegzooError, listing the available levels, if one of `levels` is missing."""
         missing = [level for level in levels if level not in features]
         if missing:
             raise SegzooError(
@@ -179,14 +179,14 @@ class Decoder(keras.layers.Layer):
             )
 
     def function(self) -> dict[str, Any]:
-        """Options that the decoded map depends on besides the weights, as JSON gives them back."""
+        """Return the JSON-compatible options that the decoded map depends on besides the weights."""
         given = {name: getattr(self, name) for name in self.options() if name != "dropout"}
         if self.normalization != "group":
             given.pop("groups", None)
         return json.loads(json.dumps(given))
 
     def differences(self, stored: Mapping[str, Any] | None) -> dict[str, tuple[Any, Any]]:
-        """Options in which the decoder that weights were made for was another one: name to (there, here).
+        """Compare with the options of the decoder that weights were made for: name to (theirs, ours) where they differ.
 
         Args:
             stored: its `function`, or the configuration of the layer; None for weights of segzoo 0.1.0, which kept
@@ -204,12 +204,12 @@ class Decoder(keras.layers.Layer):
         }
 
     def save_own_variables(self, store: Any) -> None:
-        """Save the options beside the weights, which fit other options too and would give other maps."""
+        """Save the options beside the weights, which would load with other options too but compute other maps."""
         super().save_own_variables(store)
         store[FUNCTION] = np.frombuffer(json.dumps(self.function()).encode(), np.uint8)
 
     def load_own_variables(self, store: Any) -> None:
-        """Load the decoder's weights; WeightsError where they were made for other options."""
+        """Load the decoder's weights; WeightsError if they were made for other options."""
         kept = {key: store[key] for key in store.keys()}  # noqa: SIM118 - Keras's store is no dict
         stored = read_function(kept.pop(FUNCTION, None))
         if changed := self.differences(stored):
@@ -218,7 +218,7 @@ class Decoder(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Decoder:
-        """Create the layer of a configuration; options that segzoo 0.1.0 did not write are what it computed with."""
+        """Create the layer from a configuration; options missing in one of segzoo 0.1.0 take its fixed values."""
         return super().from_config({**cls.legacy, **config})
 
     def get_config(self) -> dict[str, Any]:
@@ -229,12 +229,12 @@ class Decoder(keras.layers.Layer):
 
 
 def number(level: str) -> int:
-    """Number of a level: 3 of "P3"."""
+    """Return the number of a level: 3 of "P3"."""
     return int(level[1:])
 
 
 def deepest(features: Mapping[str, Any]) -> str:
-    """Name of the deepest level in `features`."""
+    """Return the name of the deepest level in `features`."""
     return max(features)
 
 
@@ -258,7 +258,7 @@ def read_function(stored: Any) -> dict[str, Any] | None:
 def explain(
     changed: Mapping[str, tuple[Any, Any]], stored: Mapping[str, Any] | None, assumed: Collection[str] = ()
 ) -> str:
-    """Return the end of a message on weights of a decoder with other options: what differs, and the cure.
+    """Return the end of a message on weights of a decoder with other options: the differences, and the cure.
 
     Args:
         changed: `Decoder.differences`.
@@ -280,7 +280,7 @@ def explain(
 
 @keras.saving.register_keras_serializable("segzoo")
 class SegmentationHead(keras.layers.Layer):
-    """Logits for each pixel of the image: `(B, h, w, C)` and images `(B, H, W, 3)` to float32 `(B, H, W, classes)`.
+    """Segmentation head: `(B, h, w, C)` and images `(B, H, W, 3)` to float32 logits `(B, H, W, classes)`.
 
     A convolution, then a bilinear resize to the image, in float32 whatever the precision of the rest.
 
@@ -325,7 +325,7 @@ class SegmentationHead(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("segzoo")
 class AuxiliaryHead(SegmentationHead):
-    """Logits from a feature in the middle of a network, for a loss that helps its layers to learn.
+    """Auxiliary segmentation head on an intermediate feature, for deep supervision in training.
 
     A 3x3 convolution to a quarter of the channels, at least 16, with batch normalisation and ReLU, and dropout before
     the head's own 1x1 convolution. Source: the auxiliary loss of Zhao et al., "Pyramid Scene Parsing Network" (2017),
@@ -364,7 +364,7 @@ class AuxiliaryHead(SegmentationHead):
 
 @keras.saving.register_keras_serializable("segzoo")
 class ClassificationHead(keras.layers.Layer):
-    """A logit for each class, whether it is in the image: features `(B, h, w, C)` to float32 `(B, classes)`.
+    """Image-level classification head for the presence of classes: `(B, h, w, C)` to float32 logits `(B, classes)`.
 
     Global average pooling, dropout and a linear layer, as in segmentation_models.pytorch. Trained on which classes a
     mask holds (`segzoo.losses.ClassPresence`) it is the semantic encoding loss of Zhang et al., "Context Encoding for

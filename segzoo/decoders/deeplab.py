@@ -21,7 +21,7 @@ _SMP_RATES = (12, 24, 36)
 
 
 class _DeepLab(Decoder):
-    """What both versions share: their options and the rates that follow from the deepest level."""
+    """Base class of both versions: options, and dilation rates that follow from the deepest level."""
 
     default_output_stride: ClassVar[int] = 16
     added: ClassVar[Sequence[str]] = ("depth", "aspp_separable", *Decoder.added)
@@ -45,7 +45,7 @@ class _DeepLab(Decoder):
         self.separable = separable
 
     def _last(self, features: Mapping[str, Any]) -> str:
-        """Name of the level that is pooled."""
+        """Return the name of the level that is pooled."""
         level = f"P{self.depth}" if self.depth else deepest(features)
         self.require(features, level)
         return level
@@ -101,7 +101,7 @@ class DeepLabV3(_DeepLab):
     def levels(
         cls, output_stride: int, available: Sequence[str] = LEVELS, depth: int | None = None, **options: Any
     ) -> tuple[str, ...]:
-        """The deepest level only."""
+        """Return the deepest level only."""
         return super().levels(output_stride, available, depth)[-1:]
 
     def build(self, features_shape: dict[str, tuple]) -> None:
@@ -165,7 +165,7 @@ class DeepLabV3Plus(_DeepLab):
     def levels(
         cls, output_stride: int, available: Sequence[str] = LEVELS, depth: int | None = None, **options: Any
     ) -> tuple[str, ...]:
-        """P2 and the deepest level, which is another one."""
+        """Return P2 and the deepest level, which must be another one."""
         return ("P2", cls._levels_from(3, output_stride, available, depth)[-1])
 
     def build(self, features_shape: dict[str, tuple]) -> None:

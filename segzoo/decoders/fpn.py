@@ -104,7 +104,7 @@ class FPN(Decoder):
         return self.drop(x, training=training)
 
     def differences(self, stored: Mapping[str, Any] | None) -> dict[str, tuple[Any, Any]]:
-        """Options in which the decoder was another one; groups that come to the same number are no difference."""
+        """Compare options as `Decoder.differences`; numbers of groups that resolve to the same value are equal."""
         found = super().differences(stored)
         counts = {groups or default_groups(self.segmentation_channels) for groups in found.get("groups", ())}
         if len(counts) == 1:

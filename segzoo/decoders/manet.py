@@ -1,4 +1,4 @@
-"""MA-Net's decoder: U-Net with attention over places at the bottom and over channels in every block."""
+"""MA-Net's decoder: U-Net with position attention at the bottom and channel attention in every block."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PAN's decoder: attention from a pyramid below, and deep maps that weigh the shallow ones."""
+"""PAN's decoder: feature pyramid attention, and global attention upsampling."""
 
 from __future__ import annotations
 
@@ -98,13 +98,13 @@ class PAN(Decoder):
     def levels(
         cls, output_stride: int, available: Sequence[str] = LEVELS, depth: int | None = None, **options: Any
     ) -> tuple[str, ...]:
-        """All levels from P2 on; with `stage_four` C4 too, where the backbone has it."""
+        """Return all levels from P2 on; with `stage_four` C4 too, if the backbone has it."""
         *above, last = super().levels(output_stride, available, depth)
         four = ("C4",) if options.get("stage_four") and last == "P4" and "C4" in available else ()
         return (*above, *four, last)
 
     def pick(self, features: Mapping[str, Any]) -> list[str]:
-        """Levels in use, the finest first."""
+        """Return the levels in use, the finest first."""
         *above, last = super().pick(features)
         return [*above, *(["C4"] if "C4" in features else []), last]
 
@@ -131,7 +131,7 @@ class PAN(Decoder):
         return self.block(name, inputs, 1, kernel_size, normalization=normalization, activation=self.pyramid_activation)
 
     def call(self, features: dict[str, Any], training: bool | None = None) -> Any:
-        """Attend at the deepest level, then go up."""
+        """Apply pyramid attention at the deepest level, then upsample level by level."""
         used = self.pick(features)
         x = self._attend(features[used[-1]], training)
         for level in reversed(used[:-1]):

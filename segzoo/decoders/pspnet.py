@@ -57,7 +57,7 @@ class PSPNet(Decoder):
     def levels(
         cls, output_stride: int, available: Sequence[str] = LEVELS, depth: int | None = None, **options: Any
     ) -> tuple[str, ...]:
-        """The deepest level only."""
+        """Return the deepest level only."""
         return super().levels(output_stride, available, depth)[-1:]
 
     def build(self, features_shape: dict[str, tuple]) -> None:

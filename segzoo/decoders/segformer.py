@@ -1,4 +1,4 @@
-"""SegFormer's head: every level to one width, to stride 4, and mixed."""
+"""SegFormer's all-MLP decoder: every level projected to one width, upsampled to stride 4 and fused."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class SegFormer(Decoder):
     def levels(
         cls, output_stride: int, available: Sequence[str] = LEVELS, depth: int | None = None, **options: Any
     ) -> tuple[str, ...]:
-        """Levels from P2 on, or from P1 on with `with_p1`."""
+        """Return the levels from P2 on, or from P1 on with `with_p1`."""
         finest = 1 if options.get("with_p1") else cls.finest
         return cls._levels_from(finest, output_stride, available, depth)
 

@@ -72,7 +72,7 @@ class UNet(UpsamplingDecoder):
     def levels(
         cls, output_stride: int, available: Sequence[str] = LEVELS, depth: int | None = None, **options: Any
     ) -> tuple[str, ...]:
-        """All levels from P1 on; with `fit_image` the image too, as "P0"."""
+        """Return all levels from P1 on; with `fit_image` the image too, as "P0"."""
         image = (IMAGE,) if options.get("fit_image") else ()
         return (*image, *super().levels(output_stride, available, depth))
 
@@ -107,7 +107,7 @@ class UNet(UpsamplingDecoder):
         return block
 
     def function(self) -> dict[str, Any]:
-        """Options that the decoded map depends on; without attention its activation is none of them."""
+        """Return the options that the decoded map depends on; without attention its activation is omitted."""
         found = super().function()
         if self.attention is None:
             del found["squeeze_activation"]

@@ -85,7 +85,7 @@ class UNetPlusPlus(UpsamplingDecoder):
 
     @staticmethod
     def _nodes(first: int, last: int) -> list[tuple[int, int]]:
-        """Level and column of every node, in an order in which they can be computed."""
+        """Return level and column of every node in topological order."""
         return [(level, column) for column in range(1, last - first + 1) for level in range(first, last - column + 1)]
 
     def _make_node(self, name: str, below: int, skips: int, width: int) -> list[keras.layers.Layer]:
@@ -98,7 +98,7 @@ class UNetPlusPlus(UpsamplingDecoder):
         return [up, *before, *convolutions, self._attend(f"{name}_attention2", width)]
 
     def function(self) -> dict[str, Any]:
-        """Options that the decoded map depends on; without attention its activation is none of them."""
+        """Return the options that the decoded map depends on; without attention its activation is omitted."""
         found = super().function()
         if self.attention is None:
             del found["squeeze_activation"]

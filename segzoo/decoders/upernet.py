@@ -76,7 +76,7 @@ class UPerNet(Decoder):
         self.built = True
 
     def call(self, features: dict[str, Any], training: bool | None = None) -> Any:
-        """Pool, go down the pyramid, fuse at P2's size."""
+        """Pool, build the pyramid top down, fuse at P2's size."""
         features = {level: self.norms[level](features[level]) if self.norms else features[level] for level in self.used}
         top = self.used[-1]
         x = self.bottleneck(self.pyramid(features[top], training=training), training=training)

@@ -1,4 +1,4 @@
-"""What the decoders share that go back to full size, level by level: U-Net and its kin."""
+"""Upsampling decoder: base class of U-Net and its relatives, which go back to full size level by level."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WIDTHS = (256, 128, 64, 32, 16)
 
 
 class UpsamplingDecoder(Decoder):
-    """From the deepest level up to full size: returns `(B, 2^n h, 2^n w, C)` for a finest level Pn of `(B, h, w, .)`.
+    """Upsample from the deepest level to full size: `(B, 2^n h, 2^n w, C)` for a finest level Pn of `(B, h, w, .)`.
 
     One block for every doubling. Blocks above the finest level have no skip: one where that is P1, two where the
     backbone begins at P2. Full size is within a few pixels of the image's, whose size the head takes.
@@ -32,12 +32,12 @@ class UpsamplingDecoder(Decoder):
         return 1 if "P1" in features else 2
 
     def skips(self, features: Mapping[str, Any]) -> list[str | None]:
-        """Level of each block's skip, the deepest block first; None for the blocks without one."""
+        """Return the level of each block's skip, the deepest block first; None for blocks without one."""
         used = self.pick(features)
         return [*reversed(used[:-1]), *[None] * int(used[0][1:])]
 
     def fit_channels(self, channels: Sequence[int] | None, features: Mapping[str, Any]) -> tuple[int, ...]:
-        """One width for each block; ValueError for another number of them."""
+        """Check that there is one width for each block; ValueError for another number of them."""
         used = self.pick(features)
         count = int(used[-1][1:])
         if channels is None:
@@ -57,5 +57,5 @@ class UpsamplingDecoder(Decoder):
         return (batch, height and factor * height, width and factor * width, self.output_channels(features_shape))
 
     def output_channels(self, features: Mapping[str, Any]) -> int:
-        """Channels of the result."""
+        """Number of channels of the result."""
         raise NotImplementedError(f"{type(self).__name__} must define output_channels.")

@@ -1,4 +1,4 @@
-"""Training from a Config: the loop, its run folder, and what is rebuilt from it."""
+"""Training engine: training loop, run folder, and reconstruction of models from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches that the caller made: a tf.data.Dataset, a keras.utils.PyDataset, or any iterable of (images, masks)."""
+"""User-provided batches: a tf.data.Dataset, a keras.utils.PyDataset, or any iterable of (images, masks)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Batch = tuple[np.ndarray, np.ndarray]
 
 
 class Batched:
-    """Batches of images `(B, H, W, C)`, pixels 0..255, and masks `(B, H, W)`, checked and otherwise left as they are.
+    """Validated user batches of images `(B, H, W, C)`, pixels 0..255, and masks `(B, H, W)`.
 
     In multilabel masks are `(B, H, W, classes)`; `(B, H, W, 1)` is taken for `(B, H, W)` elsewhere. Targets of floats
     `(B, H, W, classes)` are shares of the classes and for losses alone.
@@ -88,7 +88,7 @@ class Batched:
         return found
 
     def fingerprint(self) -> str:
-        """Return a name of the kind of data: what is in it nobody knows before it is read."""
+        """Return the kind of data as text: its content is unknown before it is read."""
         return f"given: {type(self.data).__module__}.{type(self.data).__qualname__}"
 
     def batches(self, start_step: int = 0) -> Iterator[tuple[np.ndarray, Any]]:
@@ -117,7 +117,7 @@ class Batched:
             raise DataError(f"{self.name} has no batches.")
 
     def scaled(self) -> str | None:
-        """Return a warning where the first batch looks scaled to 0..1 or -1..1 instead of 0..255; None else."""
+        """Return a warning if the first batch looks scaled to 0..1 or -1..1 instead of 0..255; else None."""
         images, _ = next(self._masked(0))
         low, high = float(images.min()), float(images.max())
         if images.dtype.kind != "f" or low < -1 or high > 1:
@@ -128,7 +128,7 @@ class Batched:
         )
 
     def samples(self, step: int, mixed: bool = True) -> list[Sample]:
-        """Return the images and masks of one step, to look at them again; `mixed` makes no difference here.
+        """Return the images and masks of one step, for diagnosis; `mixed` has no effect here.
 
         Raises:
             DataError: it cannot be read again.
@@ -169,14 +169,14 @@ class Batched:
         return itertools.islice(iter(self.data), first, None)
 
     def _tell_ends(self, passes: int) -> None:
-        """Tell a PyDataset of the end of so many passes in all, as `fit` does: it may shuffle itself then."""
+        """Notify a PyDataset of its finished passes, as `fit` does: it may shuffle itself then."""
         if isinstance(self.data, keras.utils.PyDataset):
             while self._ended < passes:
                 self.data.on_epoch_end()
                 self._ended += 1
 
     def _checked(self, batch: Any, number: int) -> Batch:
-        """Return a batch as arrays that the network and the loss take.
+        """Convert a batch to arrays that the network and the loss accept.
 
         Raises:
             DataError: what it is not.
@@ -225,7 +225,7 @@ class Batched:
 
 
 class _Reader:
-    """One iteration over the batches, which goes on where training goes on, with those at hand that were read ahead.
+    """Iterator over the batches that continues across epochs and keeps batches that were read ahead.
 
     `fit` is called for each epoch, and every time asks for the batches from a step on. To begin anew would read what
     lies before it once more, and cannot be done with a generator.
@@ -275,7 +275,7 @@ def _is_indexed(data: Any) -> bool:
 
 
 def _length(data: Any) -> int | None:
-    """Return the batches in a pass, ENDLESS, or None where nothing says it."""
+    """Return the number of batches in a pass, ENDLESS, or None if it is unknown."""
     if hasattr(data, "cardinality"):
         found = int(data.cardinality())
         return None if found == -2 else found  # tf.data's unknown; -1 is its infinite

@@ -1,4 +1,4 @@
-"""BatchNorm's momentum from the length of the run."""
+"""Momentum of BatchNorm adapted to the length of the run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SHORTEST, _LONGEST = 0.7, 0.99
 
 
 def momentum_for(steps: int) -> float:
-    """Momentum that lets moving statistics forget their initial values within `steps` steps.
+    """Return the momentum that lets moving statistics forget their initial values within `steps` steps.
 
     As long a memory as that allows, since a longer one is less noisy: 0.99 from 500 steps on, as in Keras, and not
     below 0.7, where single batches would show.
@@ -21,7 +21,7 @@ def momentum_for(steps: int) -> float:
 
 
 def set_momentum(model: keras.Model, momentum: float) -> int:
-    """Set the momentum of every BatchNorm layer of `model`, nested ones too; returns how many there are."""
+    """Set the momentum of every BatchNorm layer of `model`, nested ones too; return their number."""
     layers = [layer for layer in all_layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
     for layer in layers:
         layer.momentum = momentum

@@ -1,4 +1,4 @@
-"""From a Config to the parts of a run: sources, batches, network, loss, optimizer."""
+"""Builders of the components of a run from a Config: sources, batches, network, loss, optimizer."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixe
 
 
 def build_source(config: Config, split: str, strict: bool = True) -> Source:
-    """The samples of the "train", "val" or "test" split; `strict` as in `FolderSource`.
+    """Build the source of the "train", "val" or "test" split; `strict` as in `FolderSource`.
 
     With `training.overfit` "train" and "val" are the same few of the former.
 
@@ -47,14 +47,14 @@ def build_source(config: Config, split: str, strict: bool = True) -> Source:
 
 
 def few(source: Source, count: int) -> Source:
-    """`count` samples spread evenly over the source: neighbours often look alike; DataError where it has fewer."""
+    """Return `count` samples spread evenly over the source, as neighbours look alike; DataError if it has fewer."""
     if count > len(source):
         raise DataError(f"training.overfit is {count}, but the training split has {len(source)} sample(s).")
     return data.Subset(source, np.linspace(0, len(source) - 1, count).round().astype(int).tolist())
 
 
 def whole_source(config: Config, split: str, strict: bool = True) -> Source:
-    """The samples of the "train", "val" or "test" split, without `training.overfit`; `strict` as in `FolderSource`.
+    """Build the source of a split without `training.overfit`; `strict` as in `FolderSource`.
 
     Raises:
         DataError: samples that cannot be used, or no test split.
@@ -75,7 +75,7 @@ def whole_source(config: Config, split: str, strict: bool = True) -> Source:
 
 
 def has_test_split(config: Config) -> bool:
-    """Whether the configuration, or the CSV file that it names, has a test split."""
+    """Return True if the configuration, or the CSV file that it names, has a test split."""
     section, split = config.data, config.data.split
     if section.test_split is not None:
         return True
@@ -95,7 +95,7 @@ def _no_test_split() -> DataError:
 
 
 def _listed_pairs(config: Config) -> dict[str, list[data.Pair] | None]:
-    """The images and masks that the lists of `data.split` name; None for a list of ids, nothing without lists."""
+    """Return the images and masks in the lists of `data.split`; None for a list of ids, nothing without lists."""
     settings = config.data.split
     if settings is None or settings.train is None or settings.val is None or not isinstance(config.data, FolderData):
         return {}
@@ -110,7 +110,7 @@ def _listed_pairs(config: Config) -> dict[str, list[data.Pair] | None]:
 
 
 def _dealt(config: Config, strict: bool) -> Mapping[str, Source]:
-    """The splits of a data set that has none of its own, as `data.split` deals them."""
+    """Split a data set without split folders according to `data.split`."""
     settings = config.data.split
     assert settings is not None
     return data.split(
@@ -131,7 +131,7 @@ def _dealt(config: Config, strict: bool) -> Mapping[str, Source]:
 
 
 def _stored(config: Config, split: str | None, pairs: list[data.Pair] | None = None, strict: bool = True) -> Source:
-    """The samples as they are stored for a split; None: those of a data set without splits, or `pairs`."""
+    """Build the source of the stored samples of a split; None: those of a data set without splits, or `pairs`."""
     section = config.data
     name = {"train": section.train_split, "val": section.val_split, "test": section.test_split, None: "."}[split]
     if isinstance(section, FolderData):
@@ -165,7 +165,7 @@ def _stored(config: Config, split: str | None, pairs: list[data.Pair] | None = N
 
 
 def mask_format(config: Config) -> data.MaskFormat:
-    """What reads the masks of files."""
+    """Build the configured mask format."""
     section = config.data
     assert isinstance(section, FolderData)
     multilabel = config.mode == "multilabel"
@@ -175,7 +175,7 @@ def mask_format(config: Config) -> data.MaskFormat:
 
 
 def image_reader(config: Config, alone: bool = False) -> data.ImageReader:
-    """What reads images; `alone`, for prediction, those without masks, turned as the source of training turns them."""
+    """Build the image reader; `alone`, for prediction, it applies the EXIF orientation as the training source does."""
     section, channels = config.data, config.model.input_channels
     if not isinstance(section, FolderData):
         return data.ImageReader(channels)
@@ -184,7 +184,7 @@ def image_reader(config: Config, alone: bool = False) -> data.ImageReader:
 
 
 def class_names(config: Config) -> list[str]:
-    """Names of the classes, in the order of their labels; reads no samples."""
+    """Return the names of the classes, in the order of their labels; reads no samples."""
     if isinstance(config.data, FolderData):
         return list(config.data.classes)
     from segzoo.data.generated import CLASSES
@@ -193,18 +193,18 @@ def class_names(config: Config) -> list[str]:
 
 
 def counts(config: Config, found: Any = None) -> ConfusionMatrix | MultilabelCounts:
-    """What counts the pixels of an evaluation, from `found` counts on where they are given."""
+    """Build the confusion matrix of an evaluation, with initial counts `found` if given."""
     kind = MultilabelCounts if config.mode == "multilabel" else ConfusionMatrix
     return kind(len(class_names(config)), config.data.ignore_index, found)
 
 
 def output_channels(config: Config) -> int:
-    """Channels of the network's logits: one for each class, a single one in binary mode."""
+    """Return the number of channels of the logits: one per class, a single one in binary mode."""
     return 1 if config.mode == "binary" else len(class_names(config))
 
 
 def colours(config: Config) -> np.ndarray:
-    """One colour per class `(classes, 3)`, 0..255: the configured palette or a distinct one."""
+    """Return one colour per class `(classes, 3)`, 0..255: the configured palette or a distinct one."""
     from segzoo.reporting.pictures import palette
 
     if isinstance(config.data, FolderData) and config.data.palette:
@@ -213,7 +213,7 @@ def colours(config: Config) -> np.ndarray:
 
 
 def background(config: Config) -> int | None:
-    """Label of the class that pictures leave untinted; None where no class is what lies behind the others."""
+    """Return the label of the background, which pictures leave untinted; None if there is no such class."""
     names = class_names(config)
     if config.mode == "binary":
         return 0
@@ -227,12 +227,12 @@ def background(config: Config) -> int | None:
 
 
 def trackers(config: Config) -> dict[str, dict[str, Any]]:
-    """Trackers to be told of the run: name to settings; a tracker set to null is none."""
+    """Return the active trackers: name to settings, without those set to null."""
     return {name: settings for name, settings in config.tracking.items() if settings is not None}
 
 
 def target_maker(config: Config, given: Any = None) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what turns a mask into the target of the configured loss, or of one that was given in its place.
+    """Return the function from a mask to the target of the configured loss, or of the one given in its place.
 
     A loss that is not segzoo's takes the mask itself. What is returned raises DataError where the loss fails.
     """
@@ -247,7 +247,7 @@ def target_maker(config: Config, given: Any = None) -> Callable[[np.ndarray], np
 
 
 class _TakesMasks:
-    """Stands for a loss of Keras, or a function."""
+    """Adapter for a loss of Keras, or a function, which takes masks as targets."""
 
     def make_target(self, mask: np.ndarray, classes: int) -> np.ndarray:
         """Return the mask as it is."""
@@ -255,7 +255,7 @@ class _TakesMasks:
 
 
 def training_target_maker(config: Config, given: Any = None) -> Callable[[np.ndarray], Any]:
-    """Return what turns a mask into what the network's outputs are trained on: an array, or arrays by output."""
+    """Return the function from a mask to the targets of the network's outputs: an array, or arrays by output."""
     of_logits = target_maker(config, given)
     if config.model.classification is None:
         return of_logits
@@ -282,7 +282,7 @@ def _presence_loss(config: Config) -> losses.ClassPresence:
 
 
 def rehearsals(config: Config, sources: Mapping[str, Source]) -> dict[str, data.Rehearsal]:
-    """What the run does with the samples of each split before its network gets them, for `data.check_splits`."""
+    """Build the preprocessing of each split's samples as the run does it, for `data.check_splits`."""
     one_size = keras.backend.backend() == "tensorflow"  # see `feed.FitDataset`
     found = {}
     for split, source in sources.items():
@@ -305,12 +305,12 @@ def _rehearsed(
 
 
 def _check_weights(config: Config, report: data.Report) -> None:
-    """Raise DataError where no class weights can be made from what was found in the training split."""
+    """Raise DataError if class weights cannot be computed from the pixel counts of the training split."""
     class_weights(config, ClassPixels(report.fingerprint, report.pixels, report.shown_in))
 
 
 def train_batches(config: Config, source: Source, rows: range | None = None, loss: Any = None) -> data.TrainBatches:
-    """Endless augmented batches of the training split, or of each the rows that this process makes.
+    """Build the endless augmented batches of the training split, or the rows of each that this process makes.
 
     Their targets are those of the configured loss, or of `loss` in its place.
     """
@@ -358,7 +358,7 @@ def _batch_transforms(config: Config) -> data.BatchTransforms | None:
 
 
 def _factors(config: Config, source: Source) -> np.ndarray | None:
-    """How often each training sample comes in an epoch; None: once."""
+    """Return the repeat factor of each training sample in an epoch; None: once."""
     section = config.data
     if section.oversample is not None:
         return section.repeats * data.repeat_factors(data.presence(source, section.workers), section.oversample)
@@ -366,12 +366,12 @@ def _factors(config: Config, source: Source) -> np.ndarray | None:
 
 
 def _repeated(config: Config, source: Source) -> np.ndarray | None:
-    """The same number of times for each training sample; None: once."""
+    """Return `data.repeats` as factors, the same for each training sample; None: once."""
     return None if config.data.repeats == 1 else np.full(len(source), float(config.data.repeats))
 
 
 def _crop(config: Config) -> data.Crop | None:
-    """The configured crop of training samples."""
+    """Build the configured crop of training samples."""
     settings = config.data.crop
     if settings is None:
         return None
@@ -382,7 +382,7 @@ def _crop(config: Config) -> data.Crop | None:
 
 
 def steps_per_epoch(config: Config, of_one_pass: int | None) -> int:
-    """Batches in an epoch of the run: the configured number or `of_one_pass`, less what would fill no whole update.
+    """Return the steps of an epoch: the configured number or `of_one_pass`, rounded down to whole updates.
 
     As with a batch `accumulate` times as large, which drops the samples that are left over too.
 
@@ -397,7 +397,7 @@ def steps_per_epoch(config: Config, of_one_pass: int | None) -> int:
 
 
 def eval_batches(config: Config, source: Source, part: tuple[int, int] = (0, 1)) -> data.EvalBatches:
-    """Every sample once, in order, or (index, count) of several processes' shares of them."""
+    """Build the batches of an evaluation: every sample once, in order, or one of several processes' parts."""
     section = config.data
     transforms = None
     if section.val_transforms:
@@ -406,7 +406,7 @@ def eval_batches(config: Config, source: Source, part: tuple[int, int] = (0, 1))
 
 
 def build_network(config: Config, weights: str | None = None) -> keras.Model:
-    """The network in the configured precision; `weights` overrides the configuration's."""
+    """Build the network in the configured precision; `weights` overrides the configuration's."""
     section = config.model
     if weights is None and config.training.init_from is not None:
         weights = "none"  # others come: see `start`
@@ -434,13 +434,13 @@ def build_network(config: Config, weights: str | None = None) -> keras.Model:
 
 
 def weight_schemes(config: Config) -> dict[str, str]:
-    """Losses whose class weights are made from the training split's pixels: name of the loss to "balanced" or such."""
+    """Map losses with class weights computed from the training split to their scheme, such as "balanced"."""
     given = {name: term.get("class_weights") for name, term in config.loss.items() if isinstance(term, dict)}
     return {name: weights for name, weights in given.items() if isinstance(weights, str)}
 
 
 def class_weights(config: Config, counted: ClassPixels) -> dict[str, list[float]]:
-    """The weights that `weight_schemes` stand for: name of the loss to one weight per class.
+    """Compute the class weights of `weight_schemes`: name of the loss to one weight per class.
 
     Raises:
         DataError: no pixel of any class was counted.
@@ -459,7 +459,7 @@ def class_weights(config: Config, counted: ClassPixels) -> dict[str, list[float]
 
 
 def build_loss(config: Config, counted: ClassPixels | None = None) -> keras.losses.Loss:
-    """The configured loss or weighted sum of losses; `counted` is needed where there are `weight_schemes`."""
+    """Build the configured loss or weighted sum of losses; `counted` is required for `weight_schemes`."""
     terms: dict[str, Any] = dict(config.loss)
     if counted is not None:
         for name, weights in class_weights(config, counted).items():
@@ -470,7 +470,7 @@ def build_loss(config: Config, counted: ClassPixels | None = None) -> keras.loss
 def losses_of_outputs(
     config: Config, network: keras.Model, loss: keras.losses.Loss
 ) -> tuple[Any, dict[str, float] | None]:
-    """What `compile` takes for the network's outputs: the losses and their weights.
+    """Return the arguments `loss` and `loss_weights` of `compile` for the network's outputs.
 
     A network of one output takes the configured loss; of several, every segmentation takes it with its own weight (in
     deep supervision 1, as in U-Net++'s paper), and the classification that of present classes.
@@ -488,7 +488,7 @@ def losses_of_outputs(
 
 
 def build_schedule(config: Config, updates: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    """The configured learning rate over a run of this many updates."""
+    """Build the configured learning-rate schedule over a run of this many updates."""
     schedule, peak = config.training.schedule, config.training.optimizer.learning_rate
     if not SCHEDULES.is_built_in(schedule.name):
         return SCHEDULES[schedule.name](peak, updates, **schedule.options)
@@ -509,7 +509,7 @@ def build_schedule(config: Config, updates: int) -> keras.optimizers.schedules.L
 def build_optimizer(
     config: Config, steps: int, rate: keras.optimizers.schedules.LearningRateSchedule | None = None
 ) -> keras.optimizers.Optimizer:
-    """The configured optimizer for a run of `steps` batches; `rate` takes the configured schedule's place."""
+    """Build the configured optimizer for a run of `steps` batches; `rate` replaces the configured schedule."""
     settings = config.training.optimizer
     accumulate = config.training.accumulate
     return optimizers.create(
@@ -524,7 +524,7 @@ def build_optimizer(
 
 
 def start_optimizer(config: Config, network: keras.Model) -> None:
-    """Create the variables of a compiled network's optimizer and give its parts their learning rates."""
+    """Create the variables of a compiled network's optimizer, and set the learning-rate factors of its parts."""
     settings = config.training.optimizer
     network.optimizer.build(network.trainable_variables)
     trained = set(map(id, network.trainable_variables))
@@ -535,7 +535,7 @@ def start_optimizer(config: Config, network: keras.Model) -> None:
 
 
 def build_stages(config: Config, network: keras.Model, steps: int) -> Stages:
-    """The configured stages of a compiled network, its optimizer built, at `steps` batches an epoch."""
+    """Build the configured stages of a compiled network with a built optimizer, at `steps` batches per epoch."""
     settings = config.training
     stages, first_epoch = [], 0
     for section in settings.stages:

@@ -1,4 +1,4 @@
-"""How many pixels each class has in the training split, counted once and kept in the run folder."""
+"""Pixel counts per class of the training split, counted once and cached in the run folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from segzoo.files import replacing
 
 @dataclass(frozen=True)
 class ClassPixels:
-    """Counts of a split, before augmentation; ignored pixels are in none of them.
+    """Pixel counts per class of a split, before augmentation and without ignored pixels.
 
     Attributes:
         fingerprint: the source's, so that counts of other data are told apart.
@@ -29,14 +29,14 @@ class ClassPixels:
 
     @classmethod
     def of(cls, source: Source, workers: int) -> ClassPixels:
-        """Count, reading every sample once; DataError where some cannot be read."""
+        """Count the pixels, reading every sample once; DataError if some cannot be read."""
         report = check_source(source, workers)
         report.raise_if_bad()
         return cls(report.fingerprint, report.pixels, report.shown_in)
 
     @classmethod
     def read(cls, path: Path) -> ClassPixels:
-        """Read what `write` wrote; RunError where it cannot be read."""
+        """Read the file that `write` wrote; RunError if it cannot be read."""
         try:
             return TypeAdapter(cls).validate_json(path.read_bytes())
         except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Why a loss or a weight is not finite any more: what the batch of that step holds, and what computes on it."""
+"""Diagnosis of non-finite losses and weights, from the batch of the step and the network."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HUGE = 1e6  # pixel values beyond it are no picture's: networks take 0..255
 def explain(
     config: Config, network: keras.Model, loss: keras.losses.Loss, batches: TrainBatches | Batched, step: int
 ) -> str:
-    """Sentences that name what made a step's loss, or the weights after it, not finite, each with its cure.
+    """List the causes of a non-finite loss, or of non-finite weights after a step, each with its cure.
 
     The learning rate is blamed only where the batch and the loss on it are in order.
 
@@ -45,7 +45,7 @@ def explain(
 
 
 def _odd_images(samples: Sequence[Sample], batches: TrainBatches | Batched) -> list[str]:
-    """Images with values that no network can take."""
+    """List images with non-finite or extreme values."""
     floats = [sample for sample in samples if sample.image.dtype.kind == "f"]
     bad = {sample.id: int((~np.isfinite(sample.image)).sum()) for sample in floats}
     bad = {name: count for name, count in bad.items() if count}
@@ -70,7 +70,7 @@ def _odd_images(samples: Sequence[Sample], batches: TrainBatches | Batched) -> l
 
 
 def _odd_labels(config: Config, samples: Sequence[Sample]) -> list[str]:
-    """Masks with labels that are no class: compiled losses make NaN of them."""
+    """List masks with labels that are no class: compiled losses turn them into NaN."""
     top = 2 if config.mode == "multilabel" else len(builders.class_names(config))
     ignored = config.data.ignore_index
     found = []
@@ -87,7 +87,7 @@ def _odd_labels(config: Config, samples: Sequence[Sample]) -> list[str]:
 
 
 def _odd_loss(config: Config, loss: keras.losses.Loss, samples: Sequence[Sample]) -> list[str]:
-    """Masks on which the loss is not finite even for logits of zero."""
+    """List masks on which the loss is not finite even for logits of zero."""
     odd = []
     for sample in samples:
         logits = np.zeros((1, *sample.mask.shape[:2], builders.output_channels(config)), "float32")
@@ -110,7 +110,7 @@ def _is_ignored(mask: np.ndarray, config: Config) -> bool:
 
 
 def _overflow(config: Config, network: keras.Model, loss: keras.losses.Loss, samples: Sequence[Sample]) -> list[str]:
-    """Proof that float16 is the cause: with the same weights the loss of the batch is finite in float32."""
+    """Test for float16 overflow: with the same weights the loss of the batch is finite in float32."""
     if config.training.precision != "float16":
         return []
     sync_variables(network)
@@ -131,7 +131,7 @@ def _overflow(config: Config, network: keras.Model, loss: keras.losses.Loss, sam
 
 
 def _suspicions(config: Config, network: keras.Model, samples: Sequence[Sample]) -> list[str]:
-    """What is left where the batch and the loss on it are in order."""
+    """List the remaining suspects if the batch and the loss on it are valid."""
     said = [f"Its images and masks are in order ({_listed([sample.id for sample in samples])})."]
     normalised = any(isinstance(layer, keras.layers.BatchNormalization) for layer in all_layers(network))
     if config.data.batch_size == 1 and normalised:

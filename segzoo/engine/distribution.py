@@ -1,4 +1,4 @@
-"""Training on several devices: those of one machine, or those of many through JAX.
+"""Distributed training on the devices of one machine, or of several through JAX.
 
 Whatever the number of devices, a step is that of one device on the whole batch: `data.batch_size` is the whole batch's,
 losses are those of the whole batch, and so are the statistics of batch normalisation. So a recipe needs no other
@@ -36,7 +36,7 @@ _ASKING_SECONDS = 1.0
 
 
 class Distribution:
-    """One device: what the others do more of.
+    """Single-device strategy; base class.
 
     Attributes:
         devices: how many share a batch.
@@ -50,26 +50,26 @@ class Distribution:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process writes the run folder."""
+        """True if this process writes the run folder."""
         return self.process == 0
 
     def __str__(self) -> str:
-        """What a user is told."""
+        """Return a description for the user."""
         return "one device"
 
     def active(self) -> AbstractContextManager:
-        """Context of the whole run."""
+        """Return the context of the whole run."""
         return nullcontext()
 
     def building(self) -> AbstractContextManager:
-        """Context in which the network is built and compiled."""
+        """Return the context in which the network is built and compiled."""
         return nullcontext()
 
     def synchronize(self, network: Any) -> None:
-        """Make the normalisation layers of a network that is not yet compiled take the statistics of whole batches."""
+        """Synchronise the batch statistics of the normalisation layers of a network that is not yet compiled."""
 
     def rows(self, batch_size: int) -> range:
-        """Places in a batch that this process reads.
+        """Return the rows of a batch that this process reads.
 
         Raises:
             RunError: the batch cannot be divided evenly over the devices.
@@ -83,15 +83,15 @@ class Distribution:
         return range(self.process * own, (self.process + 1) * own)
 
     def predictor(self, network: Any) -> Callable[[], Any]:
-        """A function that returns something with the `predict_on_batch` of `network`, as its weights then are."""
+        """Return a function that returns an object with `predict_on_batch` of `network`, with its current weights."""
         return lambda: network
 
     def gather(self, value: Any) -> list[Any]:
-        """Each process's value, which must be JSON; all processes must call it."""
+        """Gather the values of all processes, which must be JSON; all processes must call it."""
         return [value]
 
     def from_chief(self, make: Callable[[], Any]) -> Any:
-        """Call `make` in process 0 alone and give its result, which must be JSON, to all; all must call it.
+        """Call `make` in process 0 only and broadcast its result, which must be JSON; all processes must call it.
 
         Raises:
             RunError: it raised; in process 0 what it raised itself.
@@ -99,22 +99,22 @@ class Distribution:
         return make()
 
     def agree(self, step: int, wishes: Sequence[str | None]) -> Sequence[str | None]:
-        """Each wish as one for all processes: what it is in the first that has it; all call it after the same step.
+        """Agree on requests across processes: each is that of the first process with one; all call after the same step.
 
         They are asked at intervals of about a second, so a wish can take that long; before, all are None.
         """
         return wishes
 
     def bytes_from_chief(self, make: Callable[[], bytes]) -> bytes:
-        """Call `make` in process 0 alone and give its bytes to all; all must call it."""
+        """Call `make` in process 0 only and broadcast its bytes; all processes must call it."""
         return make()
 
     def release(self, network: Any) -> None:
-        """Let go of a network that `synchronize` was given: what is saved of it should load anywhere."""
+        """Undo `synchronize` on a network, so that a saved file of it loads anywhere."""
 
 
 class _Mirrored(Distribution):
-    """All GPUs of this machine under TensorFlow, or all its logical CPU devices where there is no GPU."""
+    """Mirrored strategy on all GPUs of this machine under TensorFlow, or all logical CPU devices without a GPU."""
 
     def __init__(self) -> None:
         self._strategy = _mirrored_strategy()
@@ -133,7 +133,7 @@ class _Mirrored(Distribution):
         _set_synchronized(network, False)
 
     def predictor(self, network: Any) -> Callable[[], Any]:
-        """Each device predicts its part of a batch; Keras would let each predict the whole."""
+        """Return a predictor whose devices process one part of a batch each; Keras would process all of it on each."""
         import tensorflow as tf
 
         strategy, devices = self._strategy, self.devices
@@ -157,7 +157,7 @@ class _Mirrored(Distribution):
 
 
 class _Parallel(Distribution):
-    """All devices that JAX sees, in this process or in all that were joined."""
+    """Data-parallel strategy on all JAX devices, of this process or of all processes of the job."""
 
     def __init__(self) -> None:
         import jax
@@ -176,7 +176,7 @@ class _Parallel(Distribution):
         return self._keras.scope()
 
     def predictor(self, network: Any) -> Callable[[], Any]:
-        """This process's devices predict alone: the processes' batches need not be of one size or number."""
+        """Return a predictor on this process's devices only: batches may differ in size and number among processes."""
         import jax
 
         devices = jax.local_devices()
@@ -258,7 +258,7 @@ class _Parallel(Distribution):
 
 
 def start_distribution(kind: str) -> Distribution:
-    """Join the devices; before anything is computed, since JAX's processes cannot be joined later.
+    """Initialise the devices; before any computation, since JAX's processes cannot be connected later.
 
     Args:
         kind: "none", "mirrored" or "multi_host".
@@ -290,7 +290,7 @@ def start_distribution(kind: str) -> Distribution:
 
 @functools.cache
 def _mirrored_strategy() -> Any:
-    """The process's only one: strategies number their sums from 1, and TensorFlow takes equal numbers for one sum."""
+    """Return the process's only strategy: several would reuse the numbers of collectives, which TensorFlow confuses."""
     import tensorflow as tf
 
     found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
@@ -329,6 +329,6 @@ def _set_synchronized(network: Any, synchronized: bool) -> None:
 
 
 def _padded(images: np.ndarray, devices: int) -> np.ndarray:
-    """Images, the last one repeated until the devices can share them evenly."""
+    """Pad images by repeating the last one, until they divide evenly among the devices."""
     missing = -len(images) % devices
     return np.concatenate([images, np.repeat(images[-1:], missing, axis=0)]) if missing else images

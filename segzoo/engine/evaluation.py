@@ -1,4 +1,4 @@
-"""One pass over a split: the dataset-wide confusion matrix, the mean loss and a few predictions to look at."""
+"""Evaluation of a model on a split: confusion matrix of the data set, mean loss and some predictions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Picture = tuple[np.ndarray, np.ndarray, np.ndarray, str]
 
 @dataclass
 class Evaluation:
-    """What an evaluation found.
+    """Result of an evaluation.
 
     Attributes:
         confusion: counts of pixels over the whole split.
@@ -106,7 +106,7 @@ def evaluate(
 
 
 def merged(found: Evaluation, gather: Callable[[Any], list[Any]]) -> Evaluation:
-    """Confusion and loss of the whole split, of which each process evaluated a part; the rest stays its own.
+    """Merge confusion and loss of the processes' parts of a split; pictures and image counts stay those of this one.
 
     Args:
         found: of this process's part.
@@ -121,7 +121,7 @@ def merged(found: Evaluation, gather: Callable[[Any], list[Any]]) -> Evaluation:
 
 
 def _counts_of(name: str, mask: np.ndarray, prediction: np.ndarray, confusion: Any) -> ImageCounts:
-    """Counts of one sample, which are added to `confusion`."""
+    """Count one sample, and add its counts to `confusion`."""
     own = type(confusion)(confusion.classes, confusion.ignore_index)
     own.update(mask, prediction)
     confusion.merge(own)
@@ -129,7 +129,7 @@ def _counts_of(name: str, mask: np.ndarray, prediction: np.ndarray, confusion: A
 
 
 def evenly_spaced(ids: list[str], count: int) -> frozenset[str]:
-    """`count` ids spread over the whole list: neighbours in a data set often look alike."""
+    """Return `count` ids spread evenly over the list, as neighbours in a data set look alike."""
     if count <= 0:
         return frozenset()
     positions = np.linspace(0, len(ids) - 1, min(count, len(ids))).round().astype(int)

@@ -1,4 +1,4 @@
-"""Handing NumPy batches to `keras.Model.fit`, with the errors of the reading threads intact."""
+"""Adapter from NumPy batches to `keras.Model.fit` that preserves the errors of reading threads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Batch = tuple[np.ndarray, Any]  # images, and targets or a dict of them
 
 
 class FitDataset:
-    """Endless batches for `fit`, started anew at any step.
+    """Endless batches for `fit`, which can be restarted at any step.
 
     Args:
         batches: function of a step that returns the endless batches from there on.
@@ -42,7 +42,7 @@ class FitDataset:
         self.error: Exception | None = None
 
     def from_step(self, step: int) -> Any:
-        """What `fit` takes from `step` on: images `(B, H, W, C)`, uint8 or float32, and masks int32 `(B, H, W)`.
+        """Return the batches from `step` on: images `(B, H, W, C)`, uint8 or float32, and masks int32 `(B, H, W)`.
 
         Targets that are no class indices come as they are made, `(B, H, W, D)` or `(B, D)` float32.
         """
@@ -84,13 +84,13 @@ class FitDataset:
         return tf.data.Dataset.counter().map(read).prefetch(2).with_options(options)
 
     def _spread(self, targets: Mapping[str, Any]) -> Any:
-        """Return the targets as `fit` takes them for the network's outputs."""
+        """Return the targets in the structure of the network's outputs."""
         if self._outputs is None:
             return targets[LOGITS]
         return {name: targets.get(name, targets[LOGITS]) for name in self._outputs}
 
     def close(self) -> None:
-        """Stop the threads that read ahead; what `from_step` returned last ends there."""
+        """Stop the threads that read ahead, which ends the iterator that `from_step` returned last."""
         with self._reading:
             if self._reader is not None:
                 self._reader.close()
@@ -121,7 +121,7 @@ class FitDataset:
         return self._targets
 
     def _as_first(self, images: np.ndarray) -> np.ndarray:
-        """Return images in the number type that TensorFlow was told of; DataError where that does not hold them."""
+        """Return images in the dtype of the first batch; DataError if it does not hold them."""
         told = np.dtype(self._image_type) if self._image_type else images.dtype
         if not np.can_cast(images.dtype, told):
             raise DataError(

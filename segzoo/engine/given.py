@@ -1,4 +1,4 @@
-"""What was handed to `segzoo.train` ready-made, in place of what the configuration would build."""
+"""Objects passed to `segzoo.train` in place of those that the configuration would build."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from segzoo.models.remat import RematModel
 
 @dataclass(frozen=True)
 class Given:
-    """Objects of the caller's; None where the configuration says what is built.
+    """Objects of the caller; None for those that are built from the configuration.
 
     Attributes:
         model: images `(B, H, W, C)`, pixels 0..255, to logits `(B, H, W, channels)`, as of `build_model`.
@@ -40,13 +40,13 @@ class Given:
 
     @classmethod
     def of(cls, model: Any, *others: Any) -> Given:
-        """Take what was given; of a `keras.Sequential` the functional model of the same layers."""
+        """Collect the objects; a `keras.Sequential` is replaced by the functional model of its layers."""
         if isinstance(model, keras.Sequential) and model.built and model.inputs:
             model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
         return cls(model, *others)
 
     def check(self, config: Config) -> None:
-        """Raise RunError where something given cannot be used with the configuration; nothing is built or written."""
+        """Raise RunError if an object cannot be used with the configuration; nothing is built or written."""
         if self.model is not None:
             _check_model(self.model, config)
         if self.loss is not None and not callable(self.loss):
@@ -57,7 +57,7 @@ class Given:
         states_of(self.callbacks)  # a state that cannot be kept is refused now, not after an hour
 
     def check_distribution(self, distribution: Distribution) -> None:
-        """Raise RunError where what was given cannot be shared by several devices or processes."""
+        """Raise RunError if an object cannot be used on several devices or processes."""
         if self.model is not None and distribution.devices > 1:
             raise RunError(
                 "model= was built for one device. Set training.distribution: none, or let the configuration build it."
@@ -69,7 +69,7 @@ class Given:
             )
 
     def check_restartable(self, sources: Mapping[str, Source | Batched]) -> None:
-        """Raise RunError where a run has begun and its batches cannot be read again from where it stands."""
+        """Raise RunError if a run has begun and its batches cannot be restarted at its present step."""
         for split, source in sources.items():
             if isinstance(source, Batched) and not source.is_restartable:
                 raise RunError(
@@ -79,7 +79,7 @@ class Given:
                 )
 
     def data(self, config: Config, split: str) -> Source | Batched | None:
-        """The samples or batches that were given for "train" or "val"; None where none were.
+        """Return the samples or batches passed for "train" or "val"; None if there are none.
 
         Raises:
             DataError: they are neither, or samples of other classes than the configuration's.
@@ -98,7 +98,7 @@ class Given:
         return given
 
     def facts(self) -> dict[str, Any]:
-        """What a run is resumed with again: the kind of each object; {} where nothing was given."""
+        """Kind of each object, which must be the same when the run is resumed; {} if there are none."""
         found: dict[str, Any] = {}
         if self.model is not None:
             count, tensors = self.model.count_params(), len(self.model.weights)
@@ -114,7 +114,7 @@ class Given:
 
 
 def _check_model(model: keras.Model, config: Config) -> None:
-    """Raise RunError unless a model makes what the configuration's loss and metrics take."""
+    """Raise RunError unless a model's output fits the configuration's loss and metrics."""
     if not isinstance(model, keras.Model) or len(getattr(model, "inputs", None) or ()) != 1:
         raise RunError(
             "model= takes a functional keras.Model of one input, images (B, H, W, C). Of a subclass make one by "
@@ -145,7 +145,7 @@ def _check_model(model: keras.Model, config: Config) -> None:
 
 
 def _check_size(model: keras.Model, output: Any) -> None:
-    """Raise RunError where the logits are known to have another size than the images."""
+    """Raise RunError if the logits are known to have another size than the images."""
     for axis, word in ((1, "height"), (2, "width")):
         before, after = model.inputs[0].shape[axis], output.shape[axis]
         if before is not None and after is not None and before != after:

@@ -1,4 +1,4 @@
-"""The network as a graph of its layers, for TensorBoard."""
+"""Layer graph of a network for TensorBoard."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from segzoo.keras_compat import calls_of
 
 
 def layer_graph(model: keras.Model) -> Any:
-    """A TensorBoard `GraphDef` with a node for each call of a layer and the shape of what it returns.
+    """Return a TensorBoard `GraphDef` with a node for each layer call and the shape of its output.
 
     Not the graph of a traced step, whose 28,000 operations no one reads, and which only TensorFlow has. Layers whose
     names share a beginning, such as block2a_dwconv and block2a_bn, are folded into one scope.

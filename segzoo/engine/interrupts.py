@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as a request to save and stop: what Slurm, spot machines and Ctrl-C send."""
+"""Handling of SIGTERM and SIGINT, which Slurm, spot machines and Ctrl-C send, as requests to save and stop."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _AGAIN = 0.05
 
 
 class SignalReceived(BaseException):
-    """A signal that ends a command where it stands; no error, so that nothing but the command line catches it.
+    """A signal ends a command; not an Exception, so that nothing but the command line catches it.
 
     Attributes:
         number: of the signal.
@@ -100,7 +100,7 @@ def _cancel_alarm() -> None:
 
 
 class Interrupts:
-    """Within its block the first SIGTERM or SIGINT is only noted; the second ends the process at once.
+    """Context in which the first SIGTERM or SIGINT is only recorded; the second ends the process at once.
 
     One that came before the block, and that the code there has swallowed, counts as the first.
 
@@ -119,7 +119,7 @@ class Interrupts:
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interrupts:
-        """Take over the signals."""
+        """Install the signal handlers."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 if signal.getsignal(number) != signal.SIG_IGN:  # as a shell does for what it starts in the background
@@ -130,7 +130,7 @@ class Interrupts:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Give the signals back."""
+        """Restore the previous signal handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
 

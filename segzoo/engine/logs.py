@@ -1,4 +1,4 @@
-"""Files of figures: TensorBoard event files and the CSV of epochs."""
+"""Log writers: TensorBoard event files and the CSV of epochs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def sent_figures(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 class TensorBoardLog:
-    """Scalars and pictures as TensorBoard event files, without going through a framework.
+    """Writer of TensorBoard event files with scalars and pictures, independent of any framework.
 
     Args:
         folder: where the event files go.
@@ -81,19 +81,19 @@ class TensorBoardLog:
             self._records.write(event.SerializeToString())
 
     def close(self) -> None:
-        """Close the event file; StorageError where that is refused."""
+        """Close the event file; StorageError on failure."""
         with files.operation("append", self._path):
             self._file.close()
 
 
 class _Whole:
-    """File whose `write` writes all or raises: without a buffer the system may take a part."""
+    """File whose `write` is complete or raises: an unbuffered write may be partial."""
 
     def __init__(self, file: FileIO):
         self._file = file
 
     def write(self, content: bytes) -> None:
-        """Write all of it; what was written is taken back where the rest is refused."""
+        """Write all bytes; on an error the file is truncated to its previous length."""
         start = self._file.tell()
         rest = memoryview(content)
         try:

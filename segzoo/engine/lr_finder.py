@@ -1,4 +1,4 @@
-"""The learning-rate finder: a short run of rising rates that shows which of them train."""
+"""Learning-rate finder: a range test with growing learning rates."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _NEIGHBOURS = 30
 
 @dataclass(frozen=True)
 class Finding:
-    """What a learning-rate finder saw.
+    """Result of the learning-rate finder.
 
     Attributes:
         rates: learning rate of each update.
@@ -62,7 +62,7 @@ class Finding:
 
 
 def judge(rates: Sequence[float], losses: Sequence[float]) -> Finding:
-    """Read a finding from the losses of growing learning rates; from where they diverge on, they count no more."""
+    """Derive a finding from the losses of growing learning rates; those after the divergence are ignored."""
     count = _steps_before_divergence(losses)
     smoothed = _smooth(losses[:count])
     suggested = None
@@ -83,7 +83,7 @@ def judge(rates: Sequence[float], losses: Sequence[float]) -> Finding:
 
 
 def _steps_before_divergence(losses: Sequence[float]) -> int:
-    """Steps until an average that looks back is not finite, or many times its lowest value."""
+    """Return the steps before a trailing average is not finite, or many times its lowest value."""
     average, lowest = 0.0, math.inf
     for step, loss in enumerate(losses, start=1):
         average = _MEMORY * average + (1.0 - _MEMORY) * loss
@@ -95,14 +95,14 @@ def _steps_before_divergence(losses: Sequence[float]) -> int:
 
 
 def _smooth(losses: Sequence[float]) -> np.ndarray:
-    """Gaussian mean over a few neighbours of both sides: one that looks back would move the fall to larger rates."""
+    """Smooth with a centred Gaussian: a trailing average would shift the descent to larger rates."""
     places = np.arange(len(losses))
     weights = np.exp(-0.5 * ((places[:, None] - places) / max(1.0, len(losses) / _NEIGHBOURS)) ** 2)
     return weights @ np.asarray(losses, "float64") / weights.sum(1)
 
 
 def find_learning_rate(config: Config, *, start: float = 1e-6, end: float = 1.0, updates: int = 100) -> Finding:
-    """Train anew with a learning rate that grows with every update, until the loss blows up or there are no more.
+    """Train a new network with a learning rate that grows with every update, until the loss diverges or they end.
 
     Smith, "Cyclical Learning Rates for Training Neural Networks" (2015), section 3.3, with the suggestion of fastai's
     finder: the steepest fall. Network, data, loss, optimizer and accumulation are the configuration's; nothing is kept.
@@ -169,7 +169,7 @@ def find_learning_rate(config: Config, *, start: float = 1e-6, end: float = 1.0,
 
 
 def plot(finding: Finding, path: Path) -> None:
-    """Write a PNG of the loss over the learning rate, with the suggestion marked; replaced as a whole."""
+    """Plot the loss over the learning rate, with the suggestion marked, as a PNG."""
     figure = Figure(figsize=(8, 4.6), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -195,7 +195,7 @@ class _EnoughSeenError(Exception):
 
 
 class _Record(keras.callbacks.Callback):
-    """Keeps the loss of every update: Keras tells the mean of the epoch so far."""
+    """Record the loss of every update; Keras's logs hold the mean of the epoch so far."""
 
     def __init__(self, accumulate: int):
         super().__init__()

@@ -1,4 +1,4 @@
-"""How much memory this process takes, in the machine and on the accelerator."""
+"""Memory usage of this process on the host and on the accelerator."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import psutil
 
 
 def resident_bytes() -> int:
-    """Bytes of the machine's memory that the process holds now (RSS)."""
+    """Return the resident set size of the process in bytes."""
     return psutil.Process().memory_info().rss
 
 
 def device_bytes() -> int | None:
-    """Bytes that the backend holds now on its first GPU, or other accelerator that tells; None where there is none."""
+    """Return the bytes in use on the backend's first GPU, or other accelerator that reports them; else None."""
     match keras.backend.backend():
         case "tensorflow":
             import tensorflow as tf
@@ -33,7 +33,7 @@ def device_bytes() -> int | None:
 
 
 def memory_text() -> str:
-    """What a line of progress says of memory: "2.1 GiB", and of the accelerator's where there is one."""
+    """Format the memory usage for a progress line: "2.1 GiB", followed by the accelerator's if there is one."""
     device = device_bytes()
     own = f"{resident_bytes() / 2**30:.1f} GiB"
     return own if device is None else f"{own}, GPU {device / 2**30:.1f} GiB"

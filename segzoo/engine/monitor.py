@@ -1,4 +1,4 @@
-"""The figure that decides which epoch is the best, when training stops early and when the learning rate falls."""
+"""Monitored figure, which selects the best epoch and drives early stopping and plateaus."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from segzoo.errors import RunError
 
 @dataclass(frozen=True)
 class Monitor:
-    """A figure of the validation split.
+    """Monitored figure of the validation split.
 
     Attributes:
         name: `training.monitor` without `val_`: "mean_iou", "foreground_mean_iou", "pixel_accuracy", "loss" or
@@ -53,7 +53,7 @@ class Monitor:
 
     @property
     def label(self) -> str:
-        """What messages call it."""
+        """Name of the figure in messages."""
         return {"mean_iou": "validation mIoU", "loss": "validation loss"}.get(self.name, self.key)
 
     def figure(self, found: Evaluation) -> float:
@@ -76,7 +76,7 @@ class Monitor:
         return self.score(logs.get(self.key, math.nan))
 
     def score(self, figure: float) -> float:
-        """Return a number that is the higher the better: a loss with its sign turned, minus infinity for NaN."""
+        """Return a score, higher is better: a loss is negated, NaN becomes minus infinity."""
         if math.isnan(figure):
             return -math.inf
         return -figure if self.name == "loss" else figure

@@ -1,4 +1,4 @@
-"""A picture of what a configuration makes of its training samples."""
+"""Preview of training samples after cropping and augmentation."""
 
 from __future__ import annotations
 
@@ -57,5 +57,5 @@ def preview(config: Config, path: Path, count: int = 6, variants: int = 3) -> No
 
 
 def _panel(config: Config, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
-    """Return image and labels, of mixed samples the largest share at each pixel."""
+    """Return image and labels; for mixed samples the class with the largest share of each pixel."""
     return sample.image, hard(sample.mask, config.data.ignore_index, config.mode)

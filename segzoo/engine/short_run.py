@@ -1,4 +1,4 @@
-"""What a run is too short for, said before it starts: the warm-up of its schedule, the statistics of its BatchNorm."""
+"""Warnings before the start of a run that is too short for its warm-up or its BatchNorm statistics."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _STALE = 0.05
 
 
 def short_run_notes(config: Config, network: keras.Model, steps: int) -> list[str]:
-    """Warnings with their cures; none for a run that is long enough.
+    """Return warnings with their cures; none for a run that is long enough.
 
     Args:
         config: the resolved configuration.
@@ -27,7 +27,7 @@ def short_run_notes(config: Config, network: keras.Model, steps: int) -> list[st
 
 
 def _warmup_notes(config: Config, steps: int) -> list[str]:
-    """Where the learning rate rises for as long as the run, or one of its stages, lasts."""
+    """Return warnings about a warm-up that lasts as long as the run or one of its stages."""
     settings = config.training
     warmup = settings.schedule.warmup_steps
     updates = max(1, steps * settings.epochs // settings.accumulate)
@@ -52,7 +52,7 @@ def _warmup_notes(config: Config, steps: int) -> list[str]:
 
 
 def _stale_notes(network: keras.Model, steps: int) -> list[str]:
-    """Where moving statistics keep more than a trace of the values that they start from."""
+    """Return warnings about moving statistics that still depend on their initial values at the end."""
     fresh = [
         layer
         for layer in all_layers(network)
@@ -72,7 +72,7 @@ def _stale_notes(network: keras.Model, steps: int) -> list[str]:
 
 
 def _is_fresh(layer: keras.layers.BatchNormalization) -> bool:
-    """Whether the statistics are those of a new layer, and not of pretrained weights."""
+    """Return True if the statistics are those of a new layer, not of pretrained weights."""
     mean, variance = (keras.ops.convert_to_numpy(of) for of in (layer.moving_mean, layer.moving_variance))
     return not np.any(mean) and bool(np.all(variance == 1))
 

@@ -1,4 +1,4 @@
-"""Starting from what another run or file learnt, with whatever classes."""
+"""Initialisation from the weights of another run or file, possibly with other classes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from segzoo.weights import WeightsReport, load_file
 
 @dataclass(frozen=True)
 class Start:
-    """Where the weights of `training.init_from` lie.
+    """Source of the weights of `training.init_from`.
 
     Attributes:
         given: what the configuration says.
@@ -33,7 +33,7 @@ class Start:
 
     @classmethod
     def of(cls, config: Config) -> Start | None:
-        """Look for what `training.init_from` names; None where it is not set.
+        """Locate the weights that `training.init_from` names; None if it is not set.
 
         Raises:
             RunError: no such run or file, or a run that has no weights yet.
@@ -56,7 +56,7 @@ class Start:
         return cls(given, place, None, own_classes)
 
     def check_outlives(self, folder: Path) -> None:
-        """Raise RunError where the file lies in `folder`, which is about to be removed."""
+        """Raise RunError if the file lies in `folder`, which is about to be removed."""
         if folder.resolve() in self.path.resolve().parents:
             raise RunError(
                 f"training.init_from: {self.given} is the run that --overwrite would remove first. Give the new run "
@@ -64,7 +64,7 @@ class Start:
             )
 
     def load_into(self, network: keras.Model) -> None:
-        """Give the network all that fits, and say in `network.weights_report` what is new.
+        """Load all matching tensors into the network, and list the new ones in `network.weights_report`.
 
         The heads start anew where the classes are others, by name where both names are known, else by number.
 

@@ -1,4 +1,4 @@
-"""The summary of a finished run: a Markdown file for a merge request, and a page that needs no other file."""
+"""Summary of a finished run: a Markdown file for merge requests, and a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from segzoo.reporting.page import (
     quiet,
 )
 
-# Pictures in the folder of figures, in the page's order: file, heading, what it shows, what it says of itself.
+# Pictures in the folder of figures, in the page's order: file, heading, alternative text, note.
 _PICTURES = (
-    ("curves", "Course", "Loss, validation mIoU and learning rate over the epochs", ""),
+    ("curves", "Training curves", "Loss, validation mIoU and learning rate over the epochs", ""),
     (
         "confusion",
-        "What is taken for what",
+        "Confusion matrix",
         "Confusion matrix, normalised by row",
         "",  # `confusion_note`
     ),
-    ("worst", "The samples of lowest mean IoU", "Image, truth, prediction and errors of the worst samples", ""),
-    ("predictions", "Samples from all over the split", "Image, truth, prediction and errors of a few samples", ""),
+    ("worst", "Samples of lowest mean IoU", "Image, truth, prediction and errors of the worst samples", ""),
+    ("predictions", "Samples across the split", "Image, truth, prediction and errors of a few samples", ""),
 )
 
 
@@ -49,7 +49,7 @@ def write_summary(
     confusion: ConfusionMatrix | MultilabelCounts,
     best_epoch: int,
 ) -> None:
-    """Write summary.md, and the page last, from the figures of the run and what lies in its folder.
+    """Write summary.md, and the page last, from the figures of the run and the files in its folder.
 
     Args:
         config: the resolved configuration.
@@ -84,7 +84,7 @@ def write_summary(
     for path, name, alt, said in pictures:
         lines += [f"## {name}", "", *([said, ""] if said else []), f"![{alt}](figures/{path.name})", ""]
     lines += ["## Configuration", "", *fenced(given, "yaml"), ""]
-    lines += ["## Environment", "", *markdown_table([("What", "Value"), *environment], words=True), ""]
+    lines += ["## Environment", "", *markdown_table([("Name", "Value"), *environment], words=True), ""]
 
     parts = [quiet(remark), html_table(figures, headed=False), heading("Classes"), html_table(_classes(table))]
     for path, name, alt, said in pictures:
@@ -99,7 +99,7 @@ def write_summary(
 def _figures(
     confusion: ConfusionMatrix | MultilabelCounts, history: Sequence[Mapping[str, Any]], best_epoch: int
 ) -> list[tuple[str, str]]:
-    """Name and text of the figures of the whole run."""
+    """Return name and text of each figure of the whole run."""
     best = history[best_epoch - 1]
     seconds = sum(row["seconds"] + row.get("val_seconds", 0.0) for row in history)
     speeds = [row["images_per_second"] for row in history if row["images_per_second"] is not None]
@@ -121,7 +121,7 @@ def _figures(
 
 
 def _classes(table: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Cells of the table of classes, the heading first."""
+    """Return the cells of the table of classes, the heading first."""
     rows = [["class", "IoU", "Dice", "precision", "recall", "pixels"]]
     for row in table:
         figures = (figure_text(row[key]) for key in ("iou", "dice", "precision", "recall"))
@@ -130,7 +130,7 @@ def _classes(table: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 
 def _environment(path: Path) -> list[tuple[str, str]]:
-    """Name and text of what the run folder says of its environment; packages stand under their own names."""
+    """Return name and text of the entries of environment.json; packages stand under their own names."""
     rows: list[tuple[str, str]] = []
     for key, value in json.loads(path.read_text(encoding="utf-8")).items():
         name = key.replace("_", " ")

@@ -1,4 +1,4 @@
-"""Export: a trained model as a file for another runtime, compared with the Keras model before it counts as done.
+"""Export of a trained model to another runtime, verified against the Keras model.
 
 Every format takes raw pixels, float32 `(B, H, W, 3)`, RGB 0..255, under the name "image", and returns "logits",
 float32 `(B, H, W, classes)`, or "classes", int32 `(B, H, W)`.

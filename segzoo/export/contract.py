@@ -1,4 +1,4 @@
-"""What an export format is."""
+"""Interface of an export format."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Run = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Format:
-    """How a graph is written in one format and run again.
+    """Export format: a writer of graphs, and a loader that runs them.
 
     Attributes:
         artefact: default name of what is written: a file, or a folder where it has no ending.
@@ -36,7 +36,7 @@ class Format:
     packages: tuple[str, ...] = ()
 
     def check_packages(self) -> None:
-        """Raise SegzooError, naming the cure, where a package is missing; imports none of them."""
+        """Raise SegzooError, naming the cure, if a package is missing; imports none of them."""
         missing = [name for name in self.packages if importlib.util.find_spec(name) is None]
         if missing:
             raise SegzooError(
@@ -45,7 +45,7 @@ class Format:
             )
 
     def target(self, path: Path) -> Path:
-        """The artefact's own path: `path` where it has the right ending, else within the folder `path`."""
+        """Return the path of the artefact: `path` if it has the right suffix, else a file in the folder `path`."""
         suffix = Path(self.artefact).suffix
         if suffix and path.suffix == suffix:
             return path

@@ -1,4 +1,4 @@
-"""Exporting: trace, write, compare, and only then put the result in its place."""
+"""Export pipeline: trace, write to a temporary place, compare, and only then move the result to its destination."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def export_model(
     overwrite: bool = True,
     multilabel: bool = False,
 ) -> ExportReport:
-    """Write a model for another runtime and compare it there with the Keras model.
+    """Export a model for another runtime, and compare its output there with the Keras model's.
 
     The exported model takes "image": raw pixels, float32 `(B, H, W, C)`, 0..255, three
     channels in the order RGB; normalisation is inside. It

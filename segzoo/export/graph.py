@@ -1,4 +1,4 @@
-"""A Keras model as a TensorFlow graph with its weights as constants: what every format is made from."""
+"""Frozen TensorFlow graph of a Keras model, the input of every export format."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def _load(path: Path) -> Run:
 
 
 def _interpreter() -> Any:
-    """LiteRT's own interpreter where it is installed, else the one that TensorFlow still brings along."""
+    """Return LiteRT's own interpreter if it is installed, else the one bundled with TensorFlow."""
     if importlib.util.find_spec("ai_edge_litert") is not None:
         from ai_edge_litert.interpreter import Interpreter
 

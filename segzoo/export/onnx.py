@@ -30,7 +30,7 @@ def _write(graph: Graph, path: Path) -> None:
 
 
 def _name_axes(model: Any) -> None:
-    """Call free axes batch, height and width: tf2onnx numbers them, so input and output seem unrelated."""
+    """Name the dynamic axes batch, height and width: tf2onnx numbers them, so input and output seem unrelated."""
     for value in (*model.graph.input, *model.graph.output):
         for axis, dimension in zip(_AXES, value.type.tensor_type.shape.dim, strict=False):
             if not dimension.HasField("dim_value"):
@@ -38,7 +38,7 @@ def _name_axes(model: Any) -> None:
 
 
 def _standard_resize(model: Any) -> None:
-    """Write nearest resizing as opset 13 and later have it.
+    """Rewrite nearest resizing in the form of opset 13 and later.
 
     tf2onnx says "tf_half_pixel_for_nn", floor((x + 0.5) * scale), which newer opsets lack and many engines refuse;
     half-pixel centres rounded upwards are the same numbers.
@@ -52,7 +52,7 @@ def _standard_resize(model: Any) -> None:
 
 
 def _exact_sizes(model: Any) -> None:
-    """Give resizes of a fixed-size graph their output sizes in place of scales.
+    """Replace the scales of resizes in a fixed-size graph by output sizes.
 
     tf2onnx writes 12 -> 23 as the float 1.9166666, and the standard's floor(12 * 1.9166666) is 22: whether an engine
     loses a row depends on how it rounds.

@@ -1,4 +1,4 @@
-"""Whether an exported model gives what the Keras model gives."""
+"""Comparison of an exported model's output with the Keras model's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SIZES = ((2, 64, 96), (1, 75, 109))
 
 @dataclass(frozen=True)
 class Comparison:
-    """One batch through both models.
+    """Comparison of both models on one batch.
 
     Attributes:
         shape: `(B, H, W)` of the images.
@@ -41,7 +41,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was exported, and how it compared with the Keras model in float32.
+    """Result of an export, and its agreement with the Keras model in float32.
 
     Attributes:
         format: name of the format.
@@ -91,7 +91,7 @@ def _shapes(comparisons: Sequence[Comparison]) -> list[tuple[int, int, int]]:
 def comparison_batches(
     samples: Sequence[np.ndarray] | None, image_size: tuple[int, int] | None, channels: int = 3
 ) -> list[np.ndarray]:
-    """Images to compare on, float32 `(B, H, W, channels)`, 0..255.
+    """Return batches of images to compare on, float32 `(B, H, W, channels)`, 0..255.
 
     Args:
         samples: images `(H, W, 3)`, 0..255; None: smooth random ones. For a free size each is taken as it is and
@@ -124,7 +124,7 @@ def comparison_batches(
 
 
 def _smooth(shape: tuple[int, int, int], seed: int, channels: int = 3) -> np.ndarray:
-    """Coloured blobs with some noise: nearer to photographs than noise alone, which a network averages away."""
+    """Return coloured blobs with noise: closer to photographs than noise alone, which a network averages out."""
     batch, height, width = shape
     rng = np.random.default_rng(seed)
     coarse = rng.uniform(0, 255, (batch, 6, 8, channels))
@@ -136,7 +136,7 @@ def _smooth(shape: tuple[int, int, int], seed: int, channels: int = 3) -> np.nda
 def compare(
     model: keras.Model, run: Run, output: Output, batches: Sequence[np.ndarray], multilabel: bool = False
 ) -> tuple[Comparison, ...]:
-    """Compare an exported model with the Keras model it was made from, both on the CPU.
+    """Compare an exported model with its Keras model, both on the CPU.
 
     Args:
         model: the Keras model, in float32.

@@ -1,4 +1,4 @@
-"""The same network in float32, for formats and runtimes that know no mixed precision."""
+"""Conversion of a network to float32, for formats and runtimes without mixed precision."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HALF = {"mixed_bfloat16", "mixed_float16", "bfloat16", "float16"}
 
 
 def in_float32(model: keras.Model) -> keras.Model:
-    """Return the model with all layers in float32 and the same weights; the model itself if it is so already.
+    """Rebuild the model with all layers in float32 and the same weights; a float32 model is returned as it is.
 
     Args:
         model: any model that Keras can rebuild from its configuration.
@@ -47,7 +47,7 @@ def _names(model: keras.Model) -> list[tuple[str, tuple]]:
 
 
 def _replace(value: Any) -> Any:
-    """Copy a configuration with every half-precision dtype policy made float32; other dtypes (of casts) stay."""
+    """Copy a configuration with every half-precision dtype policy set to float32; other dtypes (of casts) stay."""
     if isinstance(value, dict):
         if value.get("class_name") == "DTypePolicy" and value["config"]["name"] in _HALF:
             return {**value, "config": {**value["config"], "name": "float32"}}

@@ -1,4 +1,4 @@
-"""Which images to predict, where their results go, and how a class map is stored."""
+"""Files of a prediction: discovery of images, output paths, and storage of class maps."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Job:
 
 @dataclass
 class PredictionSummary:
-    """What came of a set of images.
+    """Results of predicting a set of images.
 
     Attributes:
         out: the folder of all results.
@@ -43,14 +43,14 @@ class PredictionSummary:
     failed: dict[Path, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """One line of counts and the folder; then a line for each failure."""
+        """Return one line of counts and the folder; then a line for each failure."""
         total = len(self.written) + len(self.failed)
         lines = [f"{len(self.written)} of {total} images predicted, {len(self.failed)} failed. Results: {self.out}"]
         return "\n".join([*lines, *(f"  failed: {reason}" for reason in self.failed.values())])
 
 
 def find_images(path: str | Path) -> list[Path]:
-    """The image itself, or all images in a folder and, recursively, its sub-folders, sorted.
+    """List the image itself, or all images in a folder and, recursively, its sub-folders, sorted.
 
     JPEG, PNG, BMP, TIFF, WebP, GIF, .npy and .npz by their endings. Hidden files and folders are left out (archives
     from macOS bring "._NAME.jpg"), and links to folders are not followed, for they can lead in circles.
@@ -79,7 +79,7 @@ def find_images(path: str | Path) -> list[Path]:
 def plan(
     paths: Iterable[str | Path], out: Path, root: Path | None, overlays: bool, overwrite: bool, suffix: str = ".png"
 ) -> list[Job]:
-    """Give each image its result files and check, before any work is done, that none would be lost.
+    """Assign each image its output files, and check up front that none would be overwritten.
 
     Results keep the image's path relative to `root`, by default the deepest folder that holds all images:
     `<root>/a/1.jpg` becomes `<out>/classes/a/1.png` and `<out>/overlays/a/1.jpg`. Images of one folder that differ

@@ -1,4 +1,4 @@
-"""From images to class maps: arrays, files and folders of any size."""
+"""Predictor of class maps for arrays, files and folders of images of any size."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SMALLEST = 32  # below it the deepest features of a stride-32 network are a sin
 
 
 class Predictor:
-    """Class maps from a segmentation model; the class of a pixel is the one with the largest logit.
+    """Predict class maps with a segmentation model; the class of a pixel is the one with the largest logit.
 
     On TensorFlow one graph, traced once with free batch, height and width, serves images of all sizes, without XLA,
     which would compile anew for each. JAX compiles once for each size.
@@ -88,7 +88,7 @@ class Predictor:
 
     @property
     def mode(self) -> Literal["multiclass", "binary", "multilabel"]:
-        """Relation of the classes to each other and to the logits."""
+        """Mode of the model: "multiclass", "binary" or "multilabel"."""
         if self.multilabel:
             return "multilabel"
         return "binary" if self.model.output_shape[3] == 1 else "multiclass"
@@ -98,7 +98,7 @@ class Predictor:
         return self.predict(self.reader(Path(image)) if isinstance(image, str | Path) else image)
 
     def predict(self, image: np.ndarray) -> np.ndarray:
-        """The class map of one image.
+        """Predict the class map of one image.
 
         Args:
             image: `(H, W, C)` uint8, RGB where C is 3, or float32 of 0..255. Below 32 pixels
@@ -116,7 +116,7 @@ class Predictor:
         return self.predict_batch(np.asarray(image)[None])[0]
 
     def predict_batch(self, images: np.ndarray) -> np.ndarray:
-        """Class maps `(B, H, W)` of images of one size `(B, H, W, C)`; see `predict`."""
+        """Predict the class maps `(B, H, W)` of images of one size `(B, H, W, C)`; see `predict`."""
         known = images.dtype in (np.uint8, np.float32)
         if images.ndim != 4 or images.shape[3] != self.channels or not known or 0 in images.shape:
             raise DataError(
@@ -146,7 +146,7 @@ class Predictor:
         background: int | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> PredictionSummary:
-        """Predict image files; an image that cannot be read is reported and the rest goes on.
+        """Predict image files; an image that cannot be read is reported, and prediction continues with the next.
 
         For `<root>/a/1.jpg` come a PNG of class indices, `<out>/classes/a/1.png`, and the image under the classes'
         colours with their contours, `<out>/overlays/a/1.jpg`; with `class_names` also a legend, `<out>/classes.json`.
@@ -253,7 +253,7 @@ class Predictor:
     def _batches(
         self, jobs: list[Job], batch_size: int, summary: PredictionSummary
     ) -> Iterator[list[tuple[Job, np.ndarray]]]:
-        """Read images and gather neighbours of the same size; failures go into the summary."""
+        """Read images and batch neighbours of the same size; failures go into the summary."""
         batch: list[tuple[Job, np.ndarray]] = []
         for job in jobs:
             try:
@@ -290,7 +290,7 @@ _Run = Callable[[np.ndarray], np.ndarray]
 
 
 def _compile(model: keras.Model, multilabel: bool) -> tuple[_Run, _Run]:
-    """Functions from images to float32 logits, and to classes."""
+    """Compile functions from images to float32 logits, and to classes."""
 
     def spread(logits: Any) -> Any:
         return logits if multilabel else class_logits(logits)

@@ -1,4 +1,4 @@
-"""Class maps of images that are too large for one pass: overlapping tiles whose logits are blended."""
+"""Tiled inference for images that are too large for one pass: overlapping tiles whose logits are blended."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ALIGNMENT = 32
 
 
 def tile_spans(length: int, tile: int, overlap: int) -> list[tuple[int, int]]:
-    """Cut 0..length into spans (start, stop) of at most `tile`, neighbours sharing at least `overlap`, in pixels.
+    """Cut 0..length into spans (start, stop) of at most `tile`, with at least `overlap` in common, in pixels.
 
     Starts are multiples of 32; to keep them so, the last span may be up to 31 pixels shorter than the others.
 
@@ -28,7 +28,7 @@ def tile_spans(length: int, tile: int, overlap: int) -> list[tuple[int, int]]:
 
 
 def blend_weights(spans: list[tuple[int, int]], length: int, overlap: int) -> list[np.ndarray]:
-    """For each span, the float32 weight of its pixels along the axis; at every pixel all weights add up to 1.
+    """Return for each span the float32 weights of its pixels along the axis; at every pixel the weights sum to 1.
 
     Inside an overlap a weight rises linearly. The outermost quarter of the overlap counts nothing: there the
     network has seen padding where the image goes on. The image's own borders are not faded.
@@ -59,7 +59,7 @@ def tiled_class_map(
     dtype: type[np.unsignedinteger],
     decide: Callable[[np.ndarray], np.ndarray] = lambda logits: logits.argmax(axis=-1),
 ) -> np.ndarray:
-    """The class map `(H, W)` of `image` `(H, W, C)` from tiles, one row of tiles at a time.
+    """Predict the class map `(H, W)` of `image` `(H, W, C)` by tiles, one row of tiles at a time.
 
     Logits are held for one row of tiles only, `tile x W x classes` float32: with 21 classes, tiles of 1024 and
     images 8192 pixels wide 700 MB, where the logits of a square image would take 5.6 GB.

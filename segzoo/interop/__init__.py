@@ -1,1 +1,1 @@
-"""Networks of other libraries: what their checkpoints hold, and where it belongs in a segzoo model."""
+"""Conversion of networks of other libraries: their checkpoints, options and tensor names."""

@@ -1,4 +1,4 @@
-"""Tensors of a PyTorch checkpoint, read without running code, and the configuration that lies beside them."""
+"""Safe loading of a PyTorch checkpoint, which runs no code, and of the configuration beside it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PREFIX = re.compile(r"^(module|model)\.")
 
 
 def read(path: Path) -> tuple[Tensors, dict[str, Any] | None]:
-    """Tensors of a checkpoint, and the configuration of its folder; None where it is a single file.
+    """Read the tensors of a checkpoint, and the configuration of its folder; None if it is a single file.
 
     Args:
         path: a folder as `save_pretrained` writes it, a `.safetensors` file, or a state dict saved by `torch.save`.

@@ -1,4 +1,4 @@
-"""What the configuration of a network of segmentation_models.pytorch means here, key by key.
+"""Mapping of segmentation_models.pytorch's model configuration to segzoo's, key by key.
 
 Written from the constructors of its version 0.6. Every key is an option here or is refused with the reason.
 """
@@ -17,12 +17,12 @@ Options = dict[str, Any]
 
 
 class _Refused(ValueError):
-    """A value that has no counterpart; the message says what has one."""
+    """Value without a counterpart; the message names those that have one."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """A key of their configuration.
+    """Key of an SMP configuration.
 
     Attributes:
         default: their default.
@@ -37,7 +37,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A class of theirs.
+    """Model class of SMP.
 
     Attributes:
         name: of the class.
@@ -75,7 +75,7 @@ def _shape(tensors: Tensors, name: str, rank: int = 4) -> tuple[int, ...]:
 
 
 def numbered(tensors: Tensors, pattern: str) -> Iterator[str]:
-    """Names of tensors of this pattern, with numbers from 0 on."""
+    """Yield the names of tensors that match a pattern, numbered from 0."""
     number = 0
     while pattern.format(number) in tensors:
         yield pattern.format(number)
@@ -152,7 +152,7 @@ def _plain_normalization(value: Any) -> Options:
 
 
 def _norm_key(convolution: str) -> Key:
-    """The key of the decoder's normalisation; a convolution has a bias where there is none."""
+    """Return the key of the decoder's normalisation; without one, convolutions have a bias."""
     return Key("batchnorm", _normalization, lambda tensors: _has_bias(tensors, convolution))
 
 
@@ -354,7 +354,7 @@ _SHARED = (
 
 
 def architecture_of(tensors: Tensors, config: Mapping[str, Any] | None, origin: str) -> Architecture:
-    """Return the class that a checkpoint is of, by its tensors.
+    """Identify the model class of a checkpoint by its tensors.
 
     Raises:
         WeightsError: none is known, or the configuration names another.
@@ -372,7 +372,7 @@ def architecture_of(tensors: Tensors, config: Mapping[str, Any] | None, origin: 
 def settings_of(
     architecture: Architecture, tensors: Tensors, config: Mapping[str, Any] | None, origin: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The `model` section of a checkpoint without its backbone, and what neither its configuration nor tensors say.
+    """Derive the `model` section of a checkpoint without its backbone, and the options that nothing states.
 
     Args:
         architecture: of the checkpoint.
@@ -427,7 +427,7 @@ def settings_of(
 def pixels_of(
     encoder: str, config: Mapping[str, Any] | None, channels: int, origin: str
 ) -> tuple[dict[str, Any], dict[str, Any], str]:
-    """How the pixels are normalised that an encoder was trained on, by the weights that its training started from.
+    """Derive the pixel normalisation of an encoder from the pretrained weights that its training started from.
 
     Args:
         encoder: their `encoder_name`.
@@ -469,7 +469,7 @@ def _under_present_names(config: Mapping[str, Any], origin: str) -> dict[str, An
 
 
 def _check_shared(given: Mapping[str, Any], tensors: Tensors, origin: str) -> None:
-    """Check the keys that say nothing that is not in the tensors, or that have no counterpart but their default."""
+    """Check keys that repeat the shapes of tensors, or whose only counterpart is their default."""
     _refuse(origin, "activation", given.get("activation"), _logits)
     _refuse(origin, "aux_params", given.get("aux_params"), _no_classification)
     if any(name.startswith("classification_head.") for name in tensors):
@@ -525,7 +525,7 @@ def _check_upsampling(given: Mapping[str, Any], expected: int, origin: str) -> N
 
 
 def _placed(architecture: Architecture, depth: int, stride: int, origin: str) -> tuple[Options, Options]:
-    """The output stride of the section, and the decoder's depth."""
+    """Return the output stride of the section, and the decoder's depth."""
     if not architecture.strides:
         return ({"output_stride": 32} if architecture.name == "PSPNet" else {}), {"depth": depth}
     if depth == 5:
@@ -539,7 +539,7 @@ def _placed(architecture: Architecture, depth: int, stride: int, origin: str) ->
 
 
 def _changed(decoder: str, options: Options) -> Options:
-    """Options that are not those of `compat: smp` anyway; widths and depth are always said."""
+    """Return the options that differ from those of `compat: smp`; widths and depth are always included."""
     from segzoo.decoders import DECODERS
 
     plain = {**DECODERS[decoder].options(), **DECODERS[decoder].compat["smp"]}
@@ -562,7 +562,7 @@ def _contradiction(origin: str, key: str, value: Any, found: Any) -> WeightsErro
 
 
 def _refuse(origin: str, key: str, value: Any, read: Callable[[Any], Options]) -> Options:
-    """What `read` makes of a value; WeightsError where it refuses it."""
+    """Apply `read` to a value; WeightsError if it is refused."""
     try:
         return read(value)
     except _Refused as error:

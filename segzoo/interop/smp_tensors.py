@@ -1,4 +1,4 @@
-"""Tensors of segmentation_models.pytorch's networks, and the weights of a segzoo model that they are."""
+"""Mapping of the tensors of segmentation_models.pytorch's networks to the weights of a segzoo model."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _PARTS = {
 
 @dataclass(frozen=True)
 class Row:
-    """A layer of theirs and of ours.
+    """Pair of an SMP layer and the corresponding segzoo layer.
 
     Attributes:
         theirs: the name before the last dot of its tensors.
@@ -65,7 +65,7 @@ class Row:
 
 
 def check_encoder(encoder: str, tensors: Tensors, origin: str) -> None:
-    """Raise WeightsError where the tensors are not of this encoder, by the number and the kind of its blocks."""
+    """Raise WeightsError unless the number and the kind of blocks are those of this encoder."""
     if encoder.startswith("resnet"):
         found = _resnet_layout(tensors)
         fitting = [name for name, layout in _RESNETS.items() if layout == found]
@@ -80,14 +80,14 @@ def check_encoder(encoder: str, tensors: Tensors, origin: str) -> None:
 
 
 def _resnet_layout(tensors: Tensors) -> tuple[tuple[int, ...], bool]:
-    """Blocks of each stage, and whether they are bottlenecks."""
+    """Return the number of blocks of each stage, and whether they are bottlenecks."""
     blocks = {match.groups() for name in tensors if (match := re.match(r"encoder\.layer(\d+)\.(\d+)\.conv1\.", name))}
     counts = tuple(sum(stage == str(number) for stage, _ in blocks) for number in range(1, 5))
     return counts, "encoder.layer1.0.conv3.weight" in tensors
 
 
 def encoder_rows(model: keras.Model, encoder: str, tensors: Tensors) -> list[Row]:
-    """Rows of the layers that the model's backbone has."""
+    """Return the rows of the layers that the model's backbone has."""
     names = {layer.name for layer in model.layers}
     rows = _resnet_rows(tensors) if encoder.startswith("resnet") else _efficientnet_rows(names)
     return [row for row in rows if row.ours in names]
@@ -127,7 +127,7 @@ def _efficientnet_rows(names: set[str]) -> Iterator[Row]:
 
 
 def _block(theirs: str, ours: str, norm: str = "1", inputs: tuple[tuple[int, int], ...] = ()) -> list[Row]:
-    """Rows of a convolution and its normalisation, which a Sequential numbers."""
+    """Return the rows of a convolution and its normalisation, which a Sequential numbers."""
     stem = theirs.rpartition(".")[0]
     return [Row(theirs, f"decoder/{ours}/conv", inputs=inputs), Row(f"{stem}.{norm}", f"decoder/{ours}/norm", "norm")]
 
@@ -141,12 +141,12 @@ def _separable(theirs: str, ours: str, norm: str) -> list[Row]:
 
 
 def _squeeze(theirs: str, ours: str) -> list[Row]:
-    """Rows of a squeeze-and-excitation."""
+    """Return the rows of a squeeze-and-excitation block."""
     return [Row(f"{theirs}.1", f"decoder/{ours}/squeeze"), Row(f"{theirs}.3", f"decoder/{ours}/excite")]
 
 
 def _scse(theirs: str, ours: str, inputs: tuple[tuple[int, int], ...] = ()) -> list[Row]:
-    """Rows of an attention over channels and pixels."""
+    """Return the rows of a concurrent spatial and channel attention block (scSE)."""
     attention = f"{theirs}.attention"
     return [
         Row(f"{attention}.cSE.1", f"decoder/{ours}/channels/squeeze", inputs=inputs),
@@ -312,7 +312,7 @@ _DECODER_ROWS: Mapping[str, Callable[[Tensors, Mapping[str, Any]], Iterator[Row]
 
 
 def decoder_rows(architecture: Architecture, settings: Mapping[str, Any], tensors: Tensors) -> list[Row]:
-    """Rows of the decoder and the head for a `model` section."""
+    """Return the rows of the decoder and the head for a `model` section."""
     options = {**settings["options"], "output_stride": settings.get("output_stride")}
     rows = list(_DECODER_ROWS[architecture.name](tensors, options))
     inputs: tuple[tuple[int, int], ...] = ()
@@ -323,7 +323,7 @@ def decoder_rows(architecture: Architecture, settings: Mapping[str, Any], tensor
 
 
 def assign(model: keras.Model, rows: Sequence[Row], tensors: Tensors, origin: str) -> list[str]:
-    """Give every weight of the model its tensor; returns the tensors left over.
+    """Assign a tensor to every weight of the model; returns the unused tensors.
 
     Raises:
         WeightsError: a tensor that is missing or has another shape, or one left over that belongs to the network.
@@ -356,7 +356,7 @@ def assign(model: keras.Model, rows: Sequence[Row], tensors: Tensors, origin: st
 
 
 def _value(row: Row, name: str, tensors: Tensors) -> np.ndarray:
-    """A tensor in Keras's order of axes, and ours of input channels."""
+    """Transpose a tensor to Keras's order of axes and segzoo's order of input channels."""
     value = tensors[name]
     if row.kind == "linear" and value.ndim == 2:
         return value.T[None, None]
@@ -370,7 +370,7 @@ def _value(row: Row, name: str, tensors: Tensors) -> np.ndarray:
 
 
 def _refuse_what_is_used_there(model: keras.Model, left: Sequence[str], origin: str) -> None:
-    """Raise WeightsError for a tensor left over that lies not behind the last feature, nor in an attention unused."""
+    """Raise WeightsError for an unused tensor unless it lies behind the last feature or in an unused attention."""
     names = {layer.name for layer in model.layers}
     stages = {int(match[1]) for name in names if (match := re.match(r"stage(\d)_", name))}
     blocks = len(_efficientnet_blocks(names))

@@ -1,4 +1,4 @@
-"""The few layers that several backbones and decoders share."""
+"""Layers used by several backbones and decoders."""
 
 from segzoo.layers.aspp import ASPP
 from segzoo.layers.attention import PositionAttention, ScSE, SpatialReductionAttention, SqueezeExcitation, tanh_gelu

@@ -24,7 +24,7 @@ def atrous_convolution(inputs: tf.Tensor, kernel: tf.Tensor, rates: tuple[int, i
 def _gradients(
     inputs: tf.Tensor, kernel: tf.Tensor, upstream: tf.Tensor, rates: tuple[int, int]
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Gradients for the inputs and the kernel, from that for the outputs."""
+    """Return the gradients of the inputs and the kernel, given that of the outputs."""
     rows, columns, channels, filters = kernel.shape
     height, width = tf.shape(inputs)[1], tf.shape(inputs)[2]
     exact = inputs.dtype if inputs.dtype in (tf.float32, tf.float64) else tf.float32
@@ -45,6 +45,6 @@ def _gradients(
 
 
 def _overlap(size: tf.Tensor, shift: int) -> tuple[tuple[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    """First and end index, along one axis, of what is read at a shift and of where it is read for."""
+    """Return the ranges, along one axis, of the pixels read at a shift and of the pixels that they are read for."""
     forward, back = tf.minimum(max(shift, 0), size), tf.minimum(max(-shift, 0), size)
     return (forward, size - back), (back, size - forward)

@@ -1,4 +1,4 @@
-"""Attention: which channels and which places of a map matter, and which places belong together."""
+"""Attention layers: channel, spatial, position and spatial-reduction self-attention."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LEGACY = {"activation": "swish"}
 
 @keras.saving.register_keras_serializable("segzoo")
 class SqueezeExcitation(keras.layers.Layer):
-    """A factor from 0 to 1 for each channel, from the means of all channels: `(B, H, W, C)` to `(B, 1, 1, C)`.
+    """Squeeze-and-excitation gate: a factor in 0..1 per channel, `(B, H, W, C)` to `(B, 1, 1, C)`.
 
     Source: Hu et al., "Squeeze-and-Excitation Networks" (2018).
 
@@ -103,7 +103,7 @@ class ScSE(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("segzoo")
 class PositionAttention(keras.layers.Layer):
-    """Every pixel plus a mean of all pixels, weighted by how alike they are: `(B, H, W, C)` to the same shape.
+    """Position attention: adds to each pixel a similarity-weighted mean of all pixels; keeps the shape `(B, H, W, C)`.
 
     Source: the position-wise attention block of Fan et al., "MA-Net" (2020), after Fu et al., "Dual Attention Network"
     (2019). Memory grows with the square of the pixels: it belongs on the deepest map.
@@ -149,7 +149,7 @@ class PositionAttention(keras.layers.Layer):
         return self.project(x + mixed)
 
     def _weights(self, likeness: Any) -> Any:
-        """Turn the likeness of all pairs of pixels `(B, N, N)` into weights."""
+        """Normalise the similarities of all pairs of pixels `(B, N, N)` to attention weights."""
         if self.softmax == "keys":
             return ops.softmax(likeness, axis=-1)
         batch, pixels, _ = ops.shape(likeness)
@@ -230,7 +230,7 @@ class SpatialReductionAttention(keras.layers.Layer):
         return ops.reshape(self.project(ops.reshape(attended, (batch, height * width, channels))), shape)
 
     def _fewer(self, x: Any, pixels: Any) -> Any:
-        """What keys and values are made of: `(B, N, C)`."""
+        """Return the reduced sequence that keys and values are projected from: `(B, N, C)`."""
         if self.reduce is None or self.norm is None:
             return pixels
         batch, _, _, channels = ops.shape(x)

@@ -38,7 +38,7 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
 
 @keras.saving.register_keras_serializable("segzoo")
 class AtrousConv2D(keras.layers.Conv2D):
-    """keras.layers.Conv2D for dilation rates above 1, with a gradient that does not waste work on a CPU.
+    """keras.layers.Conv2D for dilation rates above 1, with an efficient gradient on a CPU.
 
     TensorFlow's convolution has no dilated gradient on a CPU, so Keras cuts the padded map into rate x rate small ones.
     Far-apart kernel points make that padding many times the map: forward and backward of 3x3x320x256 at 8 x 16x16 took

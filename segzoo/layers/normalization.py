@@ -1,4 +1,4 @@
-"""Normalisation of pixels and of activations."""
+"""Normalisation layers for pixels and activations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("segzoo")
 class PixelNormalization(keras.layers.Layer):
-    """Turn pixels 0..255 into what a backbone was trained on: `(x * scale - mean) / std` per channel.
+    """Normalise pixels 0..255 as the backbone's weights expect: `(x * scale - mean) / std` per channel.
 
     Unlike `keras.layers.Normalization` it holds no state: its constants are part of the graph, so an exported model
     needs no further inputs, and they cannot be overwritten by a weight file. Computed in float32.
@@ -119,7 +119,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
 
 def default_groups(channels: int) -> int:
-    """Return the most of 32, 16, 8, 4 and 2 groups that leave two channels or more in each, else 1.
+    """Return the largest number of groups of 32, 16, 8, 4 and 2 with two or more channels each, else 1.
 
     A pooled branch has one value in each channel; alone in its group it would become zero.
     """

@@ -1,4 +1,4 @@
-"""Pooling: to a few fields of the map, the pyramid of such poolings, and over windows with gaps."""
+"""Pooling layers: adaptive average, pyramid, average and dilated pooling."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from segzoo.layers.resize import ResizeTo
 
 
 def adaptive_average(x: Any, bins: int) -> Any:
-    """Average `(B, H, W, C)` over bins x bins fields of nearly equal size: `(B, bins, bins, C)`, in float32.
+    """Adaptive average pooling of `(B, H, W, C)` to `(B, bins, bins, C)`, in float32.
 
     Field i of n covers rows floor(i H / n) to ceil((i + 1) H / n), as in PyTorch's `AdaptiveAvgPool2d`; fields of a map
     with fewer rows overlap. Two matrix products, so any size works, also one that is unknown when a graph is made,
@@ -38,7 +38,7 @@ def _fields(size: Any, bins: int) -> Any:
 
 @keras.saving.register_keras_serializable("segzoo")
 class PyramidPooling(keras.layers.Layer):
-    """The map itself beside what 1x1 convolutions make of its averages over coarse grids, concatenated.
+    """Pyramid pooling module: the map concatenated with its upsampled 1x1 convolutions of adaptive averages.
 
     `(B, H, W, C)` to `(B, H, W, C + len(bins) * channels)`. Source: Zhao et al., "Pyramid Scene Parsing Network"
     (2017), section 3.2.
@@ -128,7 +128,7 @@ class PyramidPooling(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("segzoo")
 class AveragePooling2D(keras.layers.AveragePooling2D):
-    """Keras's, `(B, H, W, C)` to `(B, h, w, C)`, whose windows leave out what is outside of the map on torch, too.
+    """keras.layers.AveragePooling2D whose means exclude the padding on torch, too: `(B, H, W, C)` to `(B, h, w, C)`.
 
     Where "same" padding adds a row at one side only, Keras 3.15.1 repeats the last one on torch, and counts it.
     """
@@ -180,7 +180,7 @@ class DilatedPooling2D(keras.layers.Layer):
         return functools.reduce(ops.add, self._windows(x, 0.0))
 
     def _windows(self, x: Any, outside: float) -> list[Any]:
-        """The map shifted to each pixel of the window."""
+        """Return the map shifted to each pixel of the window."""
         before = (self.pool_size - 1) // 2 * self.dilation_rate
         after = (self.pool_size - 1) * self.dilation_rate - before
         height, width = ops.shape(x)[1:3]

@@ -1,4 +1,4 @@
-"""Resizing to the height and width of a reference tensor, so that every input size works."""
+"""Resizing layers that take the height and width of a reference tensor, so that every input size works."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ class Upsample(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("segzoo")
 class SpaceToDepth(keras.layers.Layer):
-    """Make channels of 2x2 pixels: `(B, H, W, C)` to `(B, ceil(H / 2), ceil(W / 2), 4C)`.
+    """Rearrange blocks of 2x2 pixels into channels: `(B, H, W, C)` to `(B, ceil(H / 2), ceil(W / 2), 4C)`.
 
     The channels of the upper left pixel first, then lower left, upper right, lower right. An odd last row or column is
     filled up with zeros. Source: the "focus" of YOLOv5 and YOLOX (Ge et al., 2021).
@@ -209,13 +209,13 @@ def _interpolated(x: Any, reference: Any, places: Callable[[Any, Any], Any]) -> 
 
 
 def _aligned_places(old: Any, new: Any) -> Any:
-    """Places of `new` pixels among `old` ones, first on first and last on last."""
+    """Return source coordinates of `new` pixels among `old` ones with aligned corners."""
     step = ops.cast(old - 1, "float32") / ops.cast(ops.maximum(new - 1, 1), "float32")
     return ops.cast(ops.arange(new), "float32") * step
 
 
 def _centred_places(old: Any, new: Any) -> Any:
-    """Places of `new` pixels among `old` ones, by the centres of pixels; none is outside of the first and last."""
+    """Return source coordinates of `new` pixels among `old` ones with half-pixel centres, clamped to the map."""
     scale = ops.cast(old, "float32") / ops.cast(new, "float32")
     places = (ops.cast(ops.arange(new), "float32") + 0.5) * scale - 0.5
     return ops.clip(places, 0.0, ops.cast(old - 1, "float32"))
@@ -242,7 +242,7 @@ def _resize(x: Any, reference: Any, method: str) -> Any:
 
 
 def _in_xla() -> bool:
-    """Tell whether the TensorFlow graph that is being traced will be compiled by XLA.
+    """Return True if the TensorFlow graph that is being traced will be compiled by XLA.
 
     XLA has no kernel for the gradient of TensorFlow's nearest resize, and one for the bilinear resize that is wrong at
     some sizes, so it gets other operations; outside of it TensorFlow's kernels are right, and the fastest.

@@ -1,4 +1,4 @@
-"""A learnt scale of each channel."""
+"""Learnt scale per channel (LayerScale)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Losses on integer masks and logits; each knows the ignore index and works in a plain `model.compile`."""
+"""Losses on integer masks and logits; each supports an ignore index and works in a plain `model.compile`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the losses share: modes, target forms, shape checks, the ignore index and per-pixel weights."""
+"""Base classes of losses: modes, target forms, shape checks, the ignore index and per-pixel weights."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TARGET_FORMS: dict[Mode, str] = {
 
 @dataclass(frozen=True)
 class Target:
-    """What a loss is computed against, in one form for all modes; tensors are in the loss's dtype.
+    """Target of a loss, in one form for all modes; tensors are in the loss's dtype.
 
     Attributes:
         labels: int32 (B, H, W), multiclass targets given as class indices; at ignored pixels any value.
@@ -55,7 +55,7 @@ class Target:
 
 
 class PixelLoss(keras.losses.Loss):
-    """A loss from targets and logits to one number that is a ratio over the valid pixels.
+    """Base class of losses that reduce targets and logits to a scalar, a ratio over the valid pixels.
 
     Modes, with logits (B, H, W, C):
         multiclass: each pixel is of one class, C >= 2, softmax. Targets: class indices (B, H, W) or (B, H, W, 1) of
@@ -124,11 +124,11 @@ class PixelLoss(keras.losses.Loss):
         raise NotImplementedError(f"{type(self).__name__} must define value.")
 
     def extra_channels(self, classes: int) -> int:
-        """Return how many channels `make_target` puts behind the mask's own, for so many channels of logits."""
+        """Return the number of channels that `make_target` appends to the mask's own, for `channels` of logits."""
         return 0
 
     def make_target(self, mask: np.ndarray, classes: int) -> np.ndarray:
-        """Return what the loss is given in place of a mask; it runs on NumPy arrays where samples are read.
+        """Convert a mask to the target of this loss; runs on NumPy arrays in the input pipeline.
 
         A loss that needs more than the mask extends this together with `extra_channels`, and finds in `Target.extra`
         what it puts behind the mask's own channels (one for labels).
@@ -228,7 +228,7 @@ class PixelLoss(keras.losses.Loss):
 
 
 class PerImageLoss(PixelLoss):
-    """A loss of sets of pixels: those of the whole batch, or with `per_image` of each image apart."""
+    """Base class of losses on sets of pixels: those of the whole batch, or with `per_image` those of each image."""
 
     def __init__(
         self,
@@ -271,7 +271,7 @@ def _check_logits(logits: Any, mode: Mode) -> None:
 
 
 def split_extra(given: Any, extra: int, classes: int, mode: Mode, distances: bool = False) -> tuple[Any, Any]:
-    """Split a target (B, H, W, ...) that `extra` channels stand behind.
+    """Split a target (B, H, W, ...) from `extra` channels that are appended to it.
 
     Args:
         given: the target's own channels, in one of the forms of the mode, and `extra` more.
@@ -302,7 +302,7 @@ def split_extra(given: Any, extra: int, classes: int, mode: Mode, distances: boo
 
 
 def split_distances(given: Any, classes: int, mode: Mode) -> tuple[Any, Any]:
-    """Split a target (B, H, W, ...) that signed distances to the classes' outlines stand behind.
+    """Split a target (B, H, W, ...) from appended signed distances to the classes' outlines.
 
     Args:
         given: what `with_distances` makes of a mask: 1 + C + 1 channels, class indices or the 0 and 1 of binary mode,
@@ -350,7 +350,7 @@ def _in_form(given: Any, logits: Any, mode: Mode) -> Any:
 
 
 def _cure(given: Any, channels: int, mode: Mode) -> str:
-    """A sentence for targets whose last dimension says what they may be; empty for all others."""
+    """Return a hint for targets whose last dimension suggests their form; "" for all others."""
     if len(given.shape) != 4:
         return ""
     found = given.shape[-1]

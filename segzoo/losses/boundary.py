@@ -1,4 +1,4 @@
-"""Boundary loss: how far from the true outline the wrongly predicted mass lies."""
+"""Boundary loss: predicted mass weighted by its signed distance to the true outline."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from segzoo.losses.replicas import ratio_of_sums
 
 
 class _Focal(PixelLoss):
-    """Arguments that both forms share."""
+    """Base class of both forms of the focal loss."""
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ from segzoo.losses.replicas import replica_sum
 
 
 class CountLoss(PerImageLoss):
-    """A loss of sums per class over the valid pixels: of p g, of p, of g and of 1, for probabilities p and target g.
+    """Base class of losses on soft counts per class: sums of p g, p, g and 1, for probabilities p and target g.
 
     Args:
         ignore_index: label of the pixels that take no part in any sum, or None.
@@ -56,7 +56,7 @@ class CountLoss(PerImageLoss):
 
 
 class OverlapLoss(CountLoss):
-    """What the overlap losses share: their means over classes, and what an empty target costs.
+    """Base class of overlap losses: means over classes, and the treatment of empty targets.
 
     In multiclass mode the mean leaves out a class without a target pixel, because its own term is 0 or 1 whatever
     else is right: kept, it would lower the loss of a prediction that is wrong everywhere and have no useful gradient.

@@ -1,4 +1,4 @@
-"""Which classes an image holds: the loss of a classification head beside the segmentation."""
+"""Class presence: the loss of an image-level classification head beside the segmentation."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def replica_count() -> int:
 
 
 def _replicas() -> Any:
-    """The context of one replica among several; None anywhere else."""
+    """Return the replica context if there are several replicas; else None."""
     if keras.backend.backend() != "tensorflow":
         return None
     import tensorflow as tf

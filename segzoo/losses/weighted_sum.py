@@ -1,4 +1,4 @@
-"""Several losses as one."""
+"""Weighted sum of losses."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ class WeightedSum(keras.losses.Loss):
         self.mode: Any = next(iter(modes), None)
 
     def extra_channels(self, classes: int) -> int:
-        """Return how many channels `make_target` puts behind the mask's own, for so many channels of logits."""
+        """Return the number of channels that `make_target` appends to the mask's own, for `channels` of logits."""
         return sum(length for _, length in self._places(classes).values())
 
     def make_target(self, mask: np.ndarray, classes: int) -> np.ndarray:
-        """Return a mask with what each loss puts behind its own channels; see `PixelLoss.make_target`."""
+        """Return a mask with the channels that each loss appends; see `PixelLoss.make_target`."""
         places = self._places(classes)
         if not places:
             return mask
@@ -91,7 +91,7 @@ class WeightedSum(keras.losses.Loss):
         return found
 
     def _places(self, classes: int) -> dict[Any, tuple[int, int]]:
-        """Return where the channels of each kind begin behind the target's own, and how many they are."""
+        """Return the offset of each kind's channels behind the target's own, and their number."""
         places: dict[Any, tuple[int, int]] = {}
         first = 0
         for loss in self.losses:
@@ -122,7 +122,7 @@ class WeightedSum(keras.losses.Loss):
 
 
 def _extra_channels(loss: keras.losses.Loss, classes: int) -> int:
-    """Return how many channels a loss needs behind the target's own; one of Keras or of the user's needs none."""
+    """Return the number of extra target channels of a loss; a Keras or user-defined loss has none."""
     return loss.extra_channels(classes) if hasattr(loss, "extra_channels") else 0
 
 

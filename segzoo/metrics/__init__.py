@@ -1,4 +1,4 @@
-"""Metrics that are summed up over a whole data set, per class and mean; a class that does not occur is n/a."""
+"""Data-set-wide segmentation metrics, per class and mean; a class that does not occur is n/a."""
 
 from __future__ import annotations
 

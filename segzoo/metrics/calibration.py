@@ -1,4 +1,4 @@
-"""Whether a model is right as often as it says: confidence against accuracy, in bins."""
+"""Calibration: confidence against accuracy in bins, and the expected calibration error."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Calibration:
-    """Confidence and accuracy of all pixels, in bins of equal width; NumPy arrays in.
+    """Accumulate confidence and accuracy of pixels in bins of equal width, from NumPy arrays.
 
     The confidence of a pixel is the probability of the class it is given; with sigmoids, of each class and pixel apart,
     that of the likelier of "is of the class" and "is not". Counts are exact in int64, confidences are

@@ -1,4 +1,4 @@
-"""Pixel counts of a whole dataset, in NumPy, and the figures that are read off them."""
+"""Confusion matrices of a whole data set, in NumPy, and the metrics computed from them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from segzoo.errors import DataError
 
 
 class ClassCounts:
-    """Figures from the pixels of each class: how many are in the target, in the prediction, and in both.
+    """Metrics per class from the numbers of pixels in the target, in the prediction, and in both.
 
     Per-class figures are float64 arrays (C,) in which NaN means n/a: the figure has no pixels to be about. A
     class absent from both target and prediction is n/a in all of them, and means leave it out; counting it as
@@ -246,7 +246,7 @@ class ConfusionMatrix(ClassCounts):
         return (hits * total - by_chance) / below if below else float("nan")
 
     def _exact(self) -> tuple[list[int], list[int], int, int]:
-        """Pixels per target class and per predicted class, hits, all; as Python's integers.
+        """Return pixels per target class and per predicted class, hits and total, as Python integers.
 
         Products of two counts pass int64 at 3 * 10^9 pixels, and in float64 the difference of two of them loses digits.
         """
@@ -394,7 +394,7 @@ def _check_same(one: ClassCounts, other: ClassCounts) -> None:
 
 
 def _mean(figures: np.ndarray) -> float:
-    """Mean of the figures that are not n/a; NaN where all are."""
+    """Return the mean of the values that are not n/a; NaN if all are."""
     known = figures[~np.isnan(figures)]
     return float(known.mean()) if known.size else float("nan")
 

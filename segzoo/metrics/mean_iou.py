@@ -21,7 +21,7 @@ _BASE = 2**24
 
 @keras.saving.register_keras_serializable("segzoo")
 class MeanIoU(keras.metrics.Metric):
-    """Mean IoU over the classes that occur in target or prediction, from one matrix of all pixels seen.
+    """Mean IoU over the classes that occur in target or prediction, from one confusion matrix of all pixels.
 
     The same as that of `ConfusionMatrix`, or in binary and multilabel mode `MultilabelCounts`, up to float32 rounding,
     whatever the batch size; the exact counts and the figures per class come from `exact()`. The state is exact to 2^55

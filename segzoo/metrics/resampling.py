@@ -1,4 +1,4 @@
-"""How far figures of a data set depend on which images are in it: bootstrap intervals over images."""
+"""Bootstrap confidence intervals of metrics, resampled over images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class ImageCounts:
-    """Pixels of one image by class.
+    """Pixel counts of one image by class.
 
     Attributes:
         name: the image's id.
@@ -33,7 +33,7 @@ class ImageCounts:
 
 @dataclass(frozen=True)
 class Intervals:
-    """Percentile intervals; NaN where a figure has no value in any resample.
+    """Percentile intervals; NaN for a metric without a value in any resample.
 
     Attributes:
         iou: low and high end for each class, float64 (C, 2).
@@ -49,7 +49,7 @@ class Intervals:
 def bootstrap(
     images: Sequence[ImageCounts], resamples: int = 1000, confidence: float = 0.95, seed: int = 0
 ) -> Intervals:
-    """Return intervals of the figures of the pooled counts, from images drawn with replacement.
+    """Return bootstrap intervals of the metrics of the pooled counts, from images drawn with replacement.
 
     A resample in which a class does not occur has no IoU for it, and its mean IoU is that of the others, as in a data
     set without the class.

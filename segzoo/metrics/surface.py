@@ -1,4 +1,4 @@
-"""How well outlines agree: Hausdorff-95, average surface distance, boundary F1 and boundary IoU."""
+"""Surface metrics: Hausdorff-95, average surface distance, boundary F1 and boundary IoU."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SQUARE = np.ones((3, 3), bool)
 
 
 class SurfaceMetrics:
-    """Figures on the outlines of each class, summed up image by image; NumPy arrays in.
+    """Accumulate surface metrics of each class over images, from NumPy arrays.
 
     The surface of a class is those of its pixels that have a pixel of another class, or the image's border, beside
     them. Distances are Euclidean, between pixel centres. Figures per class are float64 (C,), in which NaN means n/a.

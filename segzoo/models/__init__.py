@@ -1,4 +1,4 @@
-"""Models: names in, one functional Keras model out. Names are imported when they are first used."""
+"""Models: assembly of backbone, decoder and head. Names are imported when they are first used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Assembly: names in, one functional Keras model out."""
+"""Assembly of a backbone, a decoder and heads into one functional Keras model."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def build_model(
 
 
 def _unused(decoder: Decoder, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Take a decoder as the layer "decoder" of a new model; returns the name of its class and its options.
+    """Rename a decoder to "decoder" for a new model; return the name of its class and its options.
 
     Raises:
         SegzooError: it is a layer of another model, or options are given beside it.
@@ -172,7 +172,7 @@ def _unused(decoder: Decoder, options: Mapping[str, Any]) -> tuple[str, dict[str
 
 
 def logits_only(model: keras.Model) -> keras.Model:
-    """Return the model to predict with: `model` without the heads that serve its training alone, of the same layers."""
+    """Return the inference model: `model` without the heads used in training only, of the same layers."""
     if not isinstance(model.output, dict):
         return model
     plain = keras.Model(model.input, model.output[LOGITS], name=model.name)
@@ -187,7 +187,7 @@ def _levels(
     options: Mapping[str, Any],
     auxiliary: Sequence[str],
 ) -> tuple[str, ...]:
-    """Levels of the backbone that the decoder and the auxiliary heads read."""
+    """Return the levels of the backbone that the decoder and the auxiliary heads read."""
     read = [level for level in decoder_class.levels(stride, available, **options) if level != IMAGE]
     for level in auxiliary:
         if level not in available or number(level) > number(read[-1]):
@@ -199,7 +199,7 @@ def _levels(
 def _cut_for(
     decoder_class: type[Decoder], backbone: keras.Model, options: Mapping[str, Any], auxiliary: Sequence[str]
 ) -> keras.Model:
-    """A wrapped backbone down to what is read."""
+    """Cut a wrapped backbone to the levels in use."""
     available = tuple(sorted(backbone.output))
     levels = _levels(decoder_class, 2 ** number(available[-1]), available, options, auxiliary)
     encoder = keras.Model(backbone.input, {level: backbone.output[level] for level in levels}, name=backbone.name)
@@ -208,7 +208,7 @@ def _cut_for(
 
 
 def check_options(decoder: str, options: dict[str, Any]) -> None:
-    """Raise UnknownNameError where `options` names what the decoder's constructor does not take."""
+    """Raise UnknownNameError if `options` has a name that the decoder's constructor does not take."""
     known = list(DECODERS[decoder].options())
     for name in options:
         if name not in known:

@@ -1,4 +1,4 @@
-"""Gradient checkpointing: training that keeps a few activations and computes the others again where it needs them."""
+"""Gradient checkpointing (rematerialisation): training keeps a few activations and recomputes the others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SIZE = 256
 
 @keras.saving.register_keras_serializable("segzoo")
 class RematModel(keras.Model):
-    """A functional model whose training keeps few activations for the backward pass and computes the rest again.
+    """Functional model with gradient checkpointing: keeps few activations and recomputes the rest backward.
 
     Its layers are cut into segments. Of the forward pass only the tensors between segments stay in memory; backward,
     each segment runs once more, with the same dropout masks and without moving any statistics, so gradients and weights
@@ -51,7 +51,7 @@ class RematModel(keras.Model):
 
 @dataclass(frozen=True)
 class _Segment:
-    """A part of a model as a model of its own, of the same layers, from tensors of the whole to others."""
+    """Segment of a model, as a model of the same layers between tensors of the whole."""
 
     model: keras.Model
     inputs: list[Any]
@@ -60,13 +60,13 @@ class _Segment:
 
 @dataclass(frozen=True)
 class _Plan:
-    """The segments in order. Keras would take a bare list of models for parts that have weights to be saved."""
+    """Ordered segments; hidden from Keras, which would track a plain list of models as sublayers and save them."""
 
     segments: list[_Segment]
 
 
 def _recomputed(segment: keras.Model, inputs: list[Any]) -> list[Any]:
-    """Call a segment in training mode so that its backward pass computes its activations anew."""
+    """Call a segment in training mode so that its backward pass recomputes its activations."""
     trained = [variable.value for variable in segment.trainable_variables]
     state = [variable.value for variable in segment.non_trainable_variables]
     if keras.backend.backend() == "tensorflow":
@@ -96,7 +96,7 @@ def _recomputed(segment: keras.Model, inputs: list[Any]) -> list[Any]:
 
 
 def _segments(model: keras.Model) -> list[_Segment]:
-    """Cut a model where it costs the least memory."""
+    """Cut a model into segments with the least peak memory."""
     calls = [call for call in calls_of(model) if not call.is_input]
     tensors = {id(tensor): tensor for call in calls for tensor in call.output_tensors}
     made = {id(tensor): number for number, call in enumerate(calls) for tensor in call.output_tensors}
@@ -121,7 +121,7 @@ def _segments(model: keras.Model) -> list[_Segment]:
 
 
 def _called_again(calls: list[Any], inputs: list[Any], outputs: list[Any]) -> keras.Model:
-    """A model that makes these calls of shared layers; `keras.Model` from tensors within another damages the latter."""
+    """Build a model of these calls of shared layers; `keras.Model` on inner tensors of a model would damage that."""
     known = {id(tensor): keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype) for tensor in inputs}
     fresh = [known[id(tensor)] for tensor in inputs]
     for call in calls:
@@ -132,7 +132,7 @@ def _called_again(calls: list[Any], inputs: list[Any], outputs: list[Any]) -> ke
 
 
 def _sizes(model: keras.Model, tensors: list[Any]) -> list[float]:
-    """Bytes of each of a model's tensors for one image."""
+    """Return the bytes of each of a model's tensors for one image."""
     images = [
         keras.KerasTensor((1, *(_SIZE if size is None else size for size in tensor.shape[1:])), tensor.dtype)
         for tensor in model.inputs
@@ -142,7 +142,7 @@ def _sizes(model: keras.Model, tensors: list[Any]) -> list[float]:
 
 
 def cuts(made: Sequence[int], last: Sequence[int], sizes: Sequence[float], calls: int) -> list[int]:
-    """Where to cut a row of calls into segments so that the largest amount held at once is smallest.
+    """Return the cuts of a sequence of calls into segments that minimise the peak memory.
 
     While a segment runs backward, the tensors across all cuts up to it are held, and all that are made within it.
 
@@ -164,7 +164,7 @@ def cuts(made: Sequence[int], last: Sequence[int], sizes: Sequence[float], calls
     held = np.concatenate([np.zeros((calls + 1, 1)), np.cumsum(held_of, axis=1)[:, :calls]], axis=1)
 
     def plan(most: float) -> list[int] | None:
-        """Cuts with which no more than `most` is held at once; None if there are none."""
+        """Return cuts with a peak of at most `most`; None if there are none."""
         least = np.full(calls + 1, np.inf)  # held across the cuts up to and with this one
         least[0], before = 0.0, np.zeros(calls + 1, dtype=int)
         for cut in range(1, calls + 1):

@@ -1,4 +1,4 @@
-"""Optimizers, learning rates as functions of the step, and the parts of a network that have rates of their own."""
+"""Optimizers, learning-rate schedules and parameter groups."""
 
 from __future__ import annotations
 

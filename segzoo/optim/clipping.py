@@ -1,4 +1,4 @@
-"""Clipping of the whole batch's gradient, where several devices have but shares of it."""
+"""Gradient clipping over the whole batch under `tf.distribute`, where each replica holds a part of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from segzoo.losses.replicas import replica_count, replica_sum
 
 
 class WholeClipping(UpdateHooks):
-    """Mixin for an optimizer of Keras, which under `tf.distribute` would clip each replica's share and add them up."""
+    """Mixin for a Keras optimizer, which under `tf.distribute` would clip each replica's part before the sum."""
 
     clipnorm: float | None
     global_clipnorm: float | None

@@ -1,4 +1,4 @@
-"""Keras's optimizers with learning rates by part and decay that spares norms; AdamW in TensorFlow's fused kernel."""
+"""Keras optimizers with per-group learning rates and selective weight decay; AdamW in TensorFlow's fused kernel."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _FILLED_IN = frozenset(
 
 
 def is_decayed(variable: Any) -> bool:
-    """Whether weight decay belongs on a variable: a kernel, not a vector, bias, scale or position embedding."""
+    """Return True if weight decay applies to a variable: a kernel, not a vector, bias, scale or position embedding."""
     spared = _SPARED_NAMES.search(variable.name) or _SPARED_PATHS.search(variable.path)
     return len(variable.shape) > 1 and not spared
 
 
 class Partwise(WholeClipping):
-    """Mixin for an optimizer of Keras: a learning rate for each variable, and weight decay where it belongs.
+    """Mixin for a Keras optimizer: a learning-rate factor per variable, and weight decay of kernels only.
 
     - A variable's rate is the schedule's times its factor (`set_factors`); decoupled weight decay (Loshchilov and
       Hutter, 2019) follows that rate.
@@ -62,7 +62,7 @@ class Partwise(WholeClipping):
         self._factors = found or None
 
     def begin_stage(self, updates_before: int, ramp: int) -> None:
-        """Go on with the schedule `updates_before` updates into the run, rising to its rate within `ramp` updates.
+        """Continue the schedule at update `updates_before` of the run, ramping up within `ramp` updates.
 
         `iterations` counts from the start of the stage. Takes effect when a step is traced.
         """
@@ -84,7 +84,7 @@ class Partwise(WholeClipping):
         return self._decayed[index_of(self, variable)]
 
     def _by_factor(self, variables: Sequence[Any]) -> Iterator[tuple[float, list[int]]]:
-        """Each factor with the places in `variables` that it belongs to."""
+        """Group the positions in `variables` by their factor."""
         factors = self._factors
         if factors is None:
             yield 1.0, list(range(len(variables)))
@@ -103,7 +103,7 @@ class Partwise(WholeClipping):
             self._shrink(decayed, float(self.weight_decay) * factor)
 
     def _shrink(self, variables: Sequence[Any], share: float) -> None:
-        """Take the learning rate times `share` of itself from each variable."""
+        """Decay each variable by the learning rate times `share` of itself."""
 
         def shrink(variable: Any) -> None:
             rate = ops.cast(self.learning_rate, variable.dtype)  # type: ignore[attr-defined]
@@ -134,7 +134,7 @@ class Partwise(WholeClipping):
 
 
 class _FusedAdamW(UpdateHooks, keras.optimizers.AdamW):
-    """The update of `keras.optimizers.AdamW` in one kernel of TensorFlow's for each variable."""
+    """Update of `keras.optimizers.AdamW` by one fused TensorFlow kernel per variable."""
 
     def _is_fused(self) -> bool:
         if keras.backend.backend() != "tensorflow" or self.amsgrad:
@@ -195,7 +195,7 @@ class AdamW(Partwise, _FusedAdamW):
 
 @functools.cache
 def _partwise(optimizer: type, package: str = "segzoo") -> type:
-    """Extend an optimizer of Keras by the mixin; it is registered under its own name."""
+    """Extend a Keras optimizer by the mixin; it is registered under its own name."""
     name = optimizer.__name__
     made = type(name, (Partwise, optimizer), {"__doc__": f"{name} with what `Partwise` adds."})
     return keras.saving.register_keras_serializable(package)(made)
@@ -210,13 +210,13 @@ Adafactor = _partwise(keras.optimizers.Adafactor)
 
 
 def _named(name: str) -> type:
-    """Return the class registered under a name; one from outside gets what `Partwise` adds."""
+    """Return the class registered under a name; a plugin's class is extended by `Partwise`."""
     found = OPTIMIZERS[name]
     return found if issubclass(found, Partwise) else _partwise(found, f"segzoo_{found.__module__.partition('.')[0]}")
 
 
 def options(name: str) -> dict[str, Any]:
-    """Names and defaults of the arguments that an optimizer has of its own, beside the rate, decay and clipping."""
+    """Return names and defaults of an optimizer's own arguments, beside learning rate, decay and clipping."""
     for base in _named(name).__mro__:
         own = vars(base).get("__init__")
         if own is not None and not base.__module__.startswith("segzoo."):
@@ -234,7 +234,7 @@ def create(
     accumulate: int = 1,
     **own: Any,
 ) -> keras.optimizers.Optimizer:
-    """An optimizer by name.
+    """Build an optimizer by name.
 
     Args:
         name: a name of `segzoo.optim.OPTIMIZERS`.
@@ -270,5 +270,5 @@ def create(
 
 
 def inner(optimizer: keras.optimizers.Optimizer) -> Any:
-    """The optimizer itself where one that scales the loss was put around it, as Keras does for float16."""
+    """Unwrap the optimizer from a `LossScaleOptimizer`, which Keras puts around it for float16."""
     return getattr(optimizer, "inner_optimizer", optimizer)

@@ -1,4 +1,4 @@
-"""The parts of a network, as they are frozen and given learning rates of their own."""
+"""Parameter groups: parts of a network that are frozen or have learning rates of their own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BACKBONE, DECODER, HEAD = "backbone", "decoder", "head"
 
 
 def parts(network: keras.Model) -> dict[str, list[keras.layers.Layer]]:
-    """Layers of a network made by `segzoo.build_model`, by part: "backbone", "decoder" and "head".
+    """Group the layers of a network made by `segzoo.build_model`: "backbone", "decoder" and "head".
 
     The heads that serve training alone belong to "head".
     """
@@ -33,7 +33,7 @@ def parts(network: keras.Model) -> dict[str, list[keras.layers.Layer]]:
 
 
 def levels(network: keras.Model) -> dict[str, list[keras.layers.Layer]]:
-    """Layers of the backbone by the finest level that needs them: {"P1": [...], "P2": [...], ...}, finest first.
+    """Group the backbone's layers by the finest level that needs them: {"P1": [...], ...}, finest first.
 
     Only levels that the decoder or an auxiliary head reads; what the finest of them needs is its own.
     """
@@ -56,7 +56,7 @@ def levels(network: keras.Model) -> dict[str, list[keras.layers.Layer]]:
 def rate_factors(
     network: keras.Model, lr_scale: Mapping[str, float], layer_decay: float = 1.0
 ) -> list[tuple[Any, float]]:
-    """Each variable of a network with the factor of its learning rate.
+    """Map each variable of a network to the factor on its learning rate.
 
     Args:
         network: made by `segzoo.build_model`.
@@ -83,7 +83,7 @@ def rate_factors(
 
 
 def frozen_layers(network: keras.Model, names: Sequence[str]) -> list[keras.layers.Layer]:
-    """Layers that freezing these parts freezes; of a level all that its tap needs, the finer levels too.
+    """Return the layers to freeze for these parts; a level includes the finer levels that its tap depends on.
 
     Raises:
         SegzooError: a level that the network does not read.
@@ -101,7 +101,7 @@ def frozen_layers(network: keras.Model, names: Sequence[str]) -> list[keras.laye
 def layers_of(
     name: str, by_part: Mapping[str, list[keras.layers.Layer]], by_level: Mapping[str, list[keras.layers.Layer]]
 ) -> list[keras.layers.Layer]:
-    """Layers of a part or of a single level; SegzooError where the network does not read that level."""
+    """Return the layers of a part or of a single level; SegzooError if the network does not read that level."""
     if name in by_part:
         return by_part[name]
     if name not in by_level:

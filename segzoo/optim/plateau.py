@@ -1,4 +1,4 @@
-"""A factor on the learning rate that training lowers where the validation score no longer rises."""
+"""Learning-rate factor that is reduced when the validation score reaches a plateau."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from segzoo.keras_compat import schedule_of
 
 
 class PlateauFactor(keras.optimizers.schedules.LearningRateSchedule):
-    """A schedule times a factor, which starts at 1.
+    """Schedule multiplied by a variable factor, which starts at 1.
 
     Args:
         schedule: function of the step.
@@ -25,7 +25,7 @@ class PlateauFactor(keras.optimizers.schedules.LearningRateSchedule):
 
     @classmethod
     def of(cls, optimizer: keras.optimizers.Optimizer) -> PlateauFactor:
-        """Put a factor on the schedule of an optimizer that is not built yet."""
+        """Wrap the schedule of an optimizer that is not built yet."""
         factor = keras.Variable(1.0, name="plateau_factor", trainable=False)
         optimizer.plateau_factor = factor  # an attribute that is a variable is among `optimizer.variables`
         reduced = cls(schedule_of(optimizer), factor)
@@ -33,11 +33,11 @@ class PlateauFactor(keras.optimizers.schedules.LearningRateSchedule):
         return reduced
 
     def __call__(self, step: Any) -> Any:
-        """Learning rate of this step."""
+        """Return the learning rate of this step."""
         return self.schedule(step) * keras.ops.convert_to_tensor(self.factor)
 
     def lower(self, factor: float, floor: float) -> float:
-        """Multiply the factor by `factor`, down to `floor`; returns what it is now."""
+        """Multiply the factor by `factor`, bounded below by `floor`; return the new value."""
         now = max(floor, float(keras.ops.convert_to_numpy(self.factor)) * factor)
         self.factor.assign(now)
         return now

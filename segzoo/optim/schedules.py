@@ -1,4 +1,4 @@
-"""Learning rates as functions of the step."""
+"""Learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class WarmUpDecay(keras.optimizers.schedules.LearningRateSchedule):
         return self.peak * ops.minimum(warm, 1.0) * self._decay(step)
 
     def _decay(self, step: Any) -> Any:
-        """Fraction of the peak after the warm-up."""
+        """Return the fraction of the peak after the warm-up."""
         if self.shape == "step":
             decay = ops.ones_like(step)
             for milestone in self.milestones:
@@ -91,7 +91,7 @@ class WarmUpDecay(keras.optimizers.schedules.LearningRateSchedule):
 
 @keras.saving.register_keras_serializable("segzoo")
 class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
-    """Up along a cosine, then down along another to almost nothing: Smith and Topin, "Super-Convergence" (2018).
+    """One-cycle schedule with cosine annealing: Smith and Topin, "Super-Convergence" (2018).
 
     In PyTorch's form, with two phases; the momentum is not cycled.
 
@@ -135,13 +135,13 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def _half_cosine(progress: Any) -> Any:
-    """From 1 at progress 0 to 0 at progress 1."""
+    """Anneal along a half cosine from 1 at progress 0 to 0 at progress 1."""
     return 0.5 * (1.0 + ops.cos(math.pi * progress))
 
 
 @keras.saving.register_keras_serializable("segzoo")
 class Ramp(keras.optimizers.schedules.LearningRateSchedule):
-    """A learning rate that grows by the same factor from step to step: `start` at step 0, `end` at step `steps` - 1."""
+    """Exponential growth of the learning rate: `start` at step 0, `end` at step `steps` - 1."""
 
     def __init__(self, start: float, end: float, steps: int):
         super().__init__()

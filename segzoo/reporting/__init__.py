@@ -1,1 +1,1 @@
-"""What people read of a run, an evaluation or a data set: pictures, plots, pages, JSON beside them."""
+"""Reports on runs, evaluations and data sets: pictures, plots, HTML and Markdown pages, JSON."""

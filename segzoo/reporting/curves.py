@@ -1,4 +1,4 @@
-"""The course of a training run as one picture."""
+"""Plot of the training curves of a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TRAIN, _VALIDATION, _QUIET = "#0072b2", "#d55e00", "#777777"
 
 
 def plot_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write a PNG with the loss, the validation mIoU with its best marked, and the learning rate where it is known.
+    """Plot the loss, the validation mIoU with its best epoch marked, and the learning rate if it is known, as a PNG.
 
     Args:
         rows: figures in order of time with any of the keys step, epoch, loss, val_loss, val_mean_iou (0..1),
@@ -69,7 +69,7 @@ def plot_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def _line(axes: Axes, xs: list[float], ys: list[float], colour: str, label: str) -> None:
-    """Draw a series; its points too while there are few, so that a single one is seen."""
+    """Draw a series, with markers if it has few points, so that a single one is visible."""
     if xs:
         axes.plot(xs, ys, color=colour, label=label, linewidth=1.8, marker="o" if len(xs) <= 25 else "", markersize=3.5)
 
@@ -91,9 +91,9 @@ def _finish(axes: Axes, title: str, unit: str) -> None:
 
 
 def _limit_losses(axes: Axes, unit: str) -> None:
-    """Choose the limits of the losses; a few that tower over the rest, as in a first epoch, lie outside, with a word.
+    """Set the limits of the loss axis; a few outliers, as in a first epoch, lie outside and are noted in the title.
 
-    What towers is more than `_TOWERING` times the upper quartile: the rest would be a flat line at the bottom.
+    An outlier is more than `_TOWERING` times the upper quartile: the rest would be a flat line at the bottom.
     """
     points = [(y, x) for line in axes.lines for x, y in np.asarray(line.get_xydata(), float).tolist()]
     values = sorted(y for y, _ in points)
@@ -109,7 +109,7 @@ def _limit_losses(axes: Axes, unit: str) -> None:
 
 
 def _mark_best(axes: Axes, xs: list[float], ys: list[float], unit: str) -> None:
-    """Mark the highest point, the first of equals, and write its value where there is room."""
+    """Mark the highest point, the first of equals, and annotate it with its value."""
     best = ys.index(max(ys))
     axes.plot(xs[best], ys[best], marker="o", markersize=8, color="none", markeredgecolor="black", markeredgewidth=1.6)
     to_the_left = len(xs) > 1 and xs[best] > (xs[0] + xs[-1]) / 2

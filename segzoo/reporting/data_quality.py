@@ -1,4 +1,4 @@
-"""The report of `segzoo check-data`: one HTML page that holds its pictures, and the same as JSON."""
+"""Data quality report of `segzoo check-data`: a self-contained HTML page, and the same as JSON."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _BARS = 60  # classes in the histogram
 
 @dataclass(frozen=True)
 class DataReport:
-    """What a report of a data set is written from.
+    """Contents of a data quality report.
 
     Attributes:
         title: one line that says what was checked.
@@ -47,14 +47,14 @@ class DataReport:
     background: int | None = None
 
     def counts(self) -> list[tuple[str, list[Problem]]]:
-        """Return the kinds of problems that there are, the worst first, each with its problems."""
+        """Group the problems by kind, the most severe first."""
         by_kind: dict[str, list[Problem]] = {}
         for problem in self.findings.problems:
             by_kind.setdefault(problem.kind, []).append(problem)
         return [(kind, by_kind[kind]) for kind in KINDS if kind in by_kind]
 
     def as_json(self) -> dict[str, Any]:
-        """Return everything but the pictures as plain values."""
+        """Return the report without its pictures as JSON-compatible values."""
         splits = {}
         for name, report in self.findings.splits.items():
             splits[name] = {
@@ -139,19 +139,19 @@ def _problem_table(kinds: Sequence[tuple[str, list[Problem]]]) -> str:
 
 
 def _listed(kind: str, problems: Sequence[Problem]) -> str:
-    """Return the problems of a kind as a list, the first of very many."""
+    """Return the HTML list of the problems of a kind, truncated if there are very many."""
     severity, title, cure, _ = KINDS[kind]
     items = [f"<li>{for_html(f'{p.split}: ' if p.split else '')}{for_html(p.message)}</li>" for p in problems[:_SHOWN]]
     if len(problems) > _SHOWN:
         items.append(f"<li>and {len(problems) - _SHOWN:,} more, in report.json</li>")
     return (
         f'<h2 id="{kind}" class="{severity}">{for_html(title)} ({len(problems):,})</h2>'
-        f"<p>{for_html(cure)}</p><details open><summary>Where</summary><ul>{''.join(items)}</ul></details>"
+        f"<p>{for_html(cure)}</p><details open><summary>Affected samples</summary><ul>{''.join(items)}</ul></details>"
     )
 
 
 def _class_table(findings: Findings) -> str:
-    """Return pixels, share and samples of each class in each split."""
+    """Return the HTML table of pixels, share and samples of each class in each split."""
     splits = findings.splits
     heads = "".join(f"<th>{for_html(name)}: pixels</th><th>% of labelled</th><th>samples</th>" for name in splits)
     rows = [f"<tr><th>class</th>{heads}</tr>"]
@@ -189,7 +189,7 @@ def _legend(names: Sequence[str], colours: np.ndarray) -> str:
 def _drawn(
     image: np.ndarray, mask: np.ndarray, colours: np.ndarray, ignore_index: int, background: int | None
 ) -> np.ndarray:
-    """Return the image, and beside it with its labels laid over, uint8 (h, 2 w, 3); of several labels the last."""
+    """Return the image beside its overlay of labels, uint8 (h, 2 w, 3); the last of several labels is drawn."""
     if mask.ndim == 3:
         chosen = mask.shape[2] - 1 - (mask[..., ::-1] == 1).argmax(-1)
         mask = np.where((mask == 1).any(-1), chosen, ignore_index)
@@ -199,7 +199,7 @@ def _drawn(
 
 
 def _histogram(findings: Findings, colours: np.ndarray) -> bytes:
-    """Return a PNG: for each class its share of the labelled pixels of each split, on a logarithmic scale."""
+    """Plot the share of each class in the labelled pixels of each split, on a logarithmic scale, as a PNG."""
     names = list(next(iter(findings.splits.values())).pixels)[:_BARS]
     figure = Figure(figsize=(8, 1.2 + 0.3 * len(names)), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)

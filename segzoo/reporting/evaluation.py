@@ -1,4 +1,4 @@
-"""The report of an evaluation: JSON for programs, Markdown for a merge request, an HTML page with pictures to read."""
+"""Evaluation report: JSON for programs, Markdown for merge requests, an HTML page with pictures."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _FIGURES = ("iou", "dice", "precision", "recall", "specificity")
 
 @dataclass(frozen=True)
 class Report:
-    """What a report is written from.
+    """Contents of an evaluation report.
 
     Attributes:
         title: one line that says what was evaluated.
@@ -61,7 +61,7 @@ class Report:
     background: int | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return all figures as plain values; n/a is None."""
+        """Return all figures as JSON-compatible values; n/a is None."""
         rows = self.confusion.table(self.names)
         specificity = self.confusion.specificity()
         confidence, accuracy = self.calibration.curve()
@@ -116,7 +116,7 @@ class Report:
 
 
 def class_mean(figure: float | np.ndarray) -> float:
-    """Return a figure, or of one for each class the mean of those that are known."""
+    """Return a scalar figure as it is, or the mean of a per-class figure over the classes where it is defined."""
     known = np.atleast_1d(figure)[~np.isnan(np.atleast_1d(figure))]
     return float(known.mean()) if known.size else math.nan
 
@@ -126,7 +126,7 @@ def _between(ends: Sequence[float | None]) -> str:
 
 
 def _summary(figures: dict[str, Any]) -> list[tuple[str, str]]:
-    """Name and text of the figures of the whole data set."""
+    """Return name and text of each figure of the whole data set."""
     return [
         ("mean IoU", f"{figure_text(figures['mean_iou'])} (95 % interval {_between(figures['mean_iou_interval'])})"),
         (
@@ -143,7 +143,7 @@ def _summary(figures: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _rows(figures: dict[str, Any]) -> list[list[str]]:
-    """Cells of the table of classes, the heading first."""
+    """Return the cells of the table of classes, the heading first."""
     rows = [["class", "IoU", "95 % interval", "Dice", "precision", "recall", "specificity", "pixels"]]
     for row in figures["classes"]:
         first, *rest = (figure_text(row[key]) for key in _FIGURES)
@@ -156,10 +156,10 @@ def _remark(figures: dict[str, Any]) -> str:
 
 
 def na(rows: Sequence[dict[str, Any]]) -> str:
-    """What n/a means, and which classes of a table (`ConfusionMatrix.table`) the mean IoU leaves out."""
+    """Explain n/a, and name the classes of a table (`ConfusionMatrix.table`) that the mean IoU leaves out."""
     absent = [row["class"] for row in rows if row["iou"] is None]
     left_out = f" Not in target or prediction, so n/a and left out of the mean: {', '.join(absent)}." if absent else ""
-    return f"n/a: no pixel that the figure could be about.{left_out}"
+    return f"n/a: not defined, because no pixel counts towards the figure.{left_out}"
 
 
 def _markdown(figures: dict[str, Any]) -> str:
@@ -173,11 +173,9 @@ def _markdown(figures: dict[str, Any]) -> str:
 
 
 def confusion_note(confusion: ConfusionMatrix | MultilabelCounts) -> str:
-    """What a row of the picture of the confusion matrix means."""
+    """Explain the rows of the plot of the confusion matrix."""
     if isinstance(confusion, MultilabelCounts):
-        return (
-            "For each class the share of the places where it is, and of those where it is not, that are taken for it."
-        )
+        return "For each class: the share of its positive pixels, and of its negative pixels, that are predicted as it."
     return "Each row is a class of the target and adds up to 100 % of its pixels."
 
 
@@ -187,29 +185,29 @@ def _page(figures: dict[str, Any], note: str) -> str:
         html_table(_summary(figures), headed=False),
         heading("Classes"),
         html_table(_rows(figures)),
-        heading("What is taken for what"),
+        heading("Confusion matrix"),
         quiet(note),
         picture("confusion.png", "Confusion matrix, normalised by row"),
-        heading("Is it as sure as it is right?"),
+        heading("Calibration"),
         picture("calibration.png", "Accuracy by confidence"),
     ]
     if figures["worst"]:
         parts += [
-            heading(f"The {len(figures['worst'])} samples of lowest mean IoU"),
+            heading(f"{len(figures['worst'])} samples of lowest mean IoU"),
             picture("worst.png", "Image, truth, prediction and errors of the worst samples"),
         ]
     return page(figures["title"], parts)
 
 
 def confusion_picture(confusion: ConfusionMatrix | MultilabelCounts, names: Sequence[str], path: Path) -> None:
-    """Write the matrix normalised by row, with its percentages where they can be read.
+    """Plot the confusion matrix normalised by row, with percentages unless there are too many classes.
 
-    Classes that may overlap have no such matrix: each row then says where the class is predicted, of the places where
-    it is and where it is not.
+    Classes that may overlap have no such matrix: each row then shows how often the class is predicted where it is
+    present, and where it is absent.
     """
     columns: Sequence[str] = names
     if isinstance(confusion, MultilabelCounts):
-        columns = ["where it is", "where it is not"]
+        columns = ["class present", "class absent"]
         counts = confusion.counts[:, ::-1, 1].astype(float)
         totals = confusion.counts[:, ::-1].sum(2)
     else:
@@ -235,13 +233,13 @@ def confusion_picture(confusion: ConfusionMatrix | MultilabelCounts, names: Sequ
 
 
 def _calibration_picture(calibration: Calibration, path: Path) -> None:
-    """Write accuracy by confidence, and below how many pixels there are of each confidence."""
+    """Plot the reliability diagram: accuracy by confidence, and below it the histogram of confidences."""
     confidence, accuracy = calibration.curve()
     figure = Figure(figsize=(6, 6), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     known = ~np.isnan(accuracy)
-    upper.plot([0, 1], [0, 1], color="#999999", linestyle="--", label="as sure as right")
+    upper.plot([0, 1], [0, 1], color="#999999", linestyle="--", label="perfect calibration")
     upper.plot(confidence[known], accuracy[known], color="#0072b2", marker="o", markersize=4, label="model")
     upper.set_ylim(0, 1.02)
     upper.set_title(f"calibration (ECE {figure_text(plain(calibration.ece()))})", loc="left", fontsize=11)

@@ -1,4 +1,4 @@
-"""What reports are put together from: tables in Markdown and HTML, pictures, and a page around them."""
+"""Building blocks of reports: tables in Markdown and HTML, pictures, and the page around them."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ pre { font: 13px/1.45 ui-monospace, monospace; background: #f6f6f6; padding: 1em
 
 
 def plain(value: float) -> float | None:
-    """A figure as JSON takes it: NaN, which is n/a, is None."""
+    """Convert a figure for JSON: NaN, which is n/a, becomes None."""
     return None if math.isnan(value) else float(value)
 
 
 def figure_text(value: float | None) -> str:
-    """A figure between 0 and 1, or a loss, with four digits; None and NaN are n/a."""
+    """Format a figure between 0 and 1, or a loss, with four digits; None and NaN are n/a."""
     return "n/a" if value is None or math.isnan(value) else f"{value:.4f}"
 
 
 def markdown_table(rows: Sequence[Sequence[str]], words: bool = False) -> list[str]:
-    """Lines of a table of plain text with the heading first; after the first column come figures, or `words`."""
+    """Return the lines of a table of plain text, heading first; columns after the first hold figures, or `words`."""
     heading, *rest = ([for_markdown(cell) for cell in row] for row in rows)
     lines = [f"| {' | '.join(heading)} |", "|---" + ("|---" if words else "|---:") * (len(heading) - 1) + "|"]
     return lines + [f"| {' | '.join(row)} |" for row in rest]
 
 
 def html_table(rows: Sequence[Sequence[str]], headed: bool = True, words: bool = False) -> str:
-    """A table that scrolls where it is too wide; the first row is the heading where `headed`.
+    """Return a table that scrolls if it is too wide; the first row is the heading if `headed`.
 
     Cells are plain text. They stand to the right of their columns, as figures do, except the first, or all where they
     are `words`.
@@ -53,32 +53,32 @@ def html_table(rows: Sequence[Sequence[str]], headed: bool = True, words: bool =
 
 
 def quiet(text: str) -> str:
-    """A paragraph of plain text that explains."""
+    """Return a paragraph of plain text in a muted style."""
     return f'<p class="quiet">{for_html(text)}</p>'
 
 
 def heading(text: str) -> str:
-    """A heading inside the page, plain text."""
+    """Return a section heading of plain text."""
     return f"<h2>{for_html(text)}</h2>"
 
 
 def preformatted(text: str) -> str:
-    """Plain text whose lines and spaces stay as they are, such as a file."""
+    """Return preformatted text, such as a file, with its line breaks and spaces."""
     return f"<pre>{html.escape(unbroken(text))}</pre>"
 
 
 def picture(source: str, alt: str) -> str:
-    """A picture by its address, with what it shows for those who cannot see it."""
+    """Return a picture by its URL, with an alternative text."""
     return f'<img src="{for_html(source)}" alt="{for_html(alt)}">'
 
 
 def embedded(path: Path) -> str:
-    """Address of a PNG that carries the file within it, for a page that needs no other file."""
+    """Return a PNG as a data URL, for a self-contained page."""
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
 
 
 def page(title: str, parts: Sequence[str]) -> str:
-    """The whole page: a title, plain text, and below it parts that are HTML already."""
+    """Return the whole page: a title of plain text, and below it parts in HTML."""
     text = for_html(title)
     head = f'<html lang="en"><head><meta charset="utf-8"><title>{text}</title><style>{STYLE}</style></head><body>'
     return "\n".join(["<!doctype html>", head, f"<h1>{text}</h1>", *parts, "</body></html>", ""])

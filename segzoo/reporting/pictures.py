@@ -1,4 +1,4 @@
-"""Class maps as pictures: distinct colours, overlays, and the sheet of predictions beside the truth."""
+"""Pictures of class maps: distinct colours, overlays, and contact sheets of predictions beside the ground truth."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _INK, _PALE_INK, _PAPER = (30, 30, 30), (110, 110, 110), (255, 255, 255)
 
 
 def palette(n: int) -> np.ndarray:
-    """Return n distinct colours, always the same ones, uint8 (n, 3) RGB.
+    """Return n distinct colours, uint8 (n, 3) RGB; deterministic.
 
     Ten are chosen by hand; each further one is the colour of a grid that is farthest, in CIELAB, from all before it
     and from black, white and the grey of ignored pixels. So `palette(a)` is the beginning of `palette(b)`.
@@ -86,7 +86,7 @@ def overlay(
     background: int | None = None,
     contours: bool = False,
 ) -> np.ndarray:
-    """Lay the classes' colours over an image.
+    """Overlay the colours of classes on an image.
 
     Args:
         image: (H, W), (H, W, 1) or (H, W, C) of any number dtype; of more than three channels the first three are
@@ -148,7 +148,7 @@ def prediction_sheet(
     path: Path,
     background: int | None = None,
 ) -> None:
-    """Write a PNG with a row per sample: image, truth, prediction, errors; below, what the colours mean.
+    """Write a PNG with a row per sample (image, truth, prediction, errors) and a legend of colours below.
 
     With a background class truth and prediction are laid over the image, which shows through where it is; without one
     they are maps of plain colour. The legend names the classes that occur. The file is replaced as a whole.
@@ -183,7 +183,7 @@ def sample_sheet(
     path: Path,
     background: int | None = None,
 ) -> None:
-    """Write a PNG with a row per sample: its variants with the classes laid over; below, what the colours mean.
+    """Write a PNG with a row per sample, its variants with the classes overlaid, and a legend of colours below.
 
     Args:
         samples: the variants (image (H, W, C), mask (H, W)) and the title of each; sizes may differ.

@@ -1,4 +1,4 @@
-"""Experiment trackers beside the run folder: what they are told, and that none of them can end a run.
+"""Experiment trackers beside the run folder; their failures never end a run.
 
 A tracker is one module with a class like `Tracker` and one line in `TRACKERS`; its package is imported only where a
 configuration asks for it.
@@ -29,7 +29,7 @@ TRACKERS = Registry(
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """What a tracker is told when it starts.
+    """Description of a run for a tracker at its start.
 
     Attributes:
         name: the run's name, for people.
@@ -45,7 +45,7 @@ class TrackedRun:
 
 
 class Tracker(Protocol):
-    """One service that keeps figures. Any method may raise anything; `Tracking` sees to it.
+    """Interface of an experiment tracker. Methods may raise any exception; `Tracking` handles it.
 
     Its constructor takes a `TrackedRun`, continues the service's run where that has an id, and takes settings by name.
 
@@ -66,10 +66,10 @@ class Tracker(Protocol):
         """Add the PNG at `path`."""
 
     def finish(self, figures: Mapping[str, float], files: Sequence[Path]) -> None:
-        """Add what the run came to: figures without a step, and files, which lie in the run folder."""
+        """Log the result of the run: figures without a step, and files of the run folder."""
 
     def close(self, finished: bool) -> None:
-        """The process is done with the run, whose end has come if `finished`."""
+        """Close the process's session of the run; `finished` says whether the run itself is complete."""
 
 
 def check_packages(names: Iterable[str]) -> None:
@@ -90,7 +90,7 @@ def check_packages(names: Iterable[str]) -> None:
 
 
 class Tracking:
-    """The trackers of one run; each gets every step once, also over several processes.
+    """Trackers of one run; each receives every step once, also across resumed processes.
 
     A tracker that fails while the run is under way is left out from there on and warned of. What it has missed is not
     sent later, but the run folder holds it, and the next process on the run continues with the tracker.
@@ -141,7 +141,7 @@ class Tracking:
             self._write()
 
     def send(self, step: int, values: Mapping[str, float], pictures: Mapping[str, Path]) -> None:
-        """Give each tracker the figures and pictures (tag to PNG) of a step, unless it has had them."""
+        """Send the figures and pictures (tag to PNG) of a step to each tracker that has not received them."""
 
         def add(tracker: Tracker) -> None:
             tracker.scalars(step, values)
@@ -156,7 +156,7 @@ class Tracking:
             self._write()
 
     def finish(self, figures: Mapping[str, float], files: Sequence[Path]) -> None:
-        """Give each tracker what the run came to, and end its run."""
+        """Send the result of the run to each tracker, and end its run."""
         for name in list(self._trackers):
             self._safely(name, lambda tracker: tracker.finish(figures, files))
         self.close(finished=True)
@@ -168,7 +168,7 @@ class Tracking:
             self._trackers.pop(name, None)
 
     def _safely(self, name: str, call: Callable[[Tracker], None]) -> bool:
-        """Call, and drop the tracker with a warning where that fails; returns whether it went well."""
+        """Call a function, and drop the tracker with a warning if it fails; return True on success."""
         try:
             call(self._trackers[name])
         except Exception as error:
@@ -196,6 +196,6 @@ class Tracking:
 
 
 def _text(error: Exception) -> str:
-    """The first line of what an error says, with its type."""
+    """Return the first line of an error's message, with its type."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""Workflows: what the commands do, as functions over a whole configuration or run.
+"""Workflows: the commands as functions on a whole configuration or run.
 
 Each takes the options of its command, prints nothing, and returns what it found. Importing them starts no framework:
 paths and names are checked before one is.

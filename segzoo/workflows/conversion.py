@@ -99,7 +99,7 @@ def convert_tensors(
 
 
 def _encoder(named: str | None, config: Mapping[str, Any] | None, origin: str) -> str:
-    """Their name of the encoder, from the argument or the configuration."""
+    """Return SMP's name of the encoder, from the argument or the configuration."""
     given = (config or {}).get("encoder_name")
     if named is not None and given is not None and named != given:
         raise WeightsError(f"{origin} is of the encoder {given!r} by its configuration, but {named!r} was named.")
@@ -112,7 +112,7 @@ def _encoder(named: str | None, config: Mapping[str, Any] | None, origin: str) -
 
 
 def _under_present_names(tensors: Tensors) -> Tensors:
-    """Tensors of DeepLabV3 as version 0.4 named them, as later versions do."""
+    """Rename tensors of DeepLabV3 from SMP 0.4's names to those of later versions."""
     if "decoder.0.convs.0.0.weight" not in tensors:
         return tensors
     present = {"decoder.0.": "decoder.aspp.", "decoder.1.": "decoder.conv.", "decoder.2.": "decoder.bn."}

@@ -1,4 +1,4 @@
-"""Check of the data set of a configuration, with a report and, where asked for, a mended copy."""
+"""Check of the data set of a configuration, with a report and, on request, a repaired copy."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class DataCheck:
 
     @property
     def ok(self) -> bool:
-        """Whether training and evaluation can use every sample and no image is in two splits."""
+        """True if training and evaluation can use every sample and no image is in two splits."""
         return self.findings.ok
 
 
@@ -110,7 +110,7 @@ def check_data(
 
 
 def _sources(config: Config) -> dict[str, Source]:
-    """Return the splits that there are, those of `training.overfit` cut to its few samples."""
+    """Return the existing splits, with `training.overfit` cut to its few samples."""
     from segzoo.engine import builders
 
     splits = ("train", "val", "test") if builders.has_test_split(config) else ("train", "val")

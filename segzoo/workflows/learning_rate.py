@@ -1,4 +1,4 @@
-"""Search for a learning rate, with a plot."""
+"""Learning-rate range test, with a plot."""
 
 from __future__ import annotations
 

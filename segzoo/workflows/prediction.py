@@ -1,4 +1,4 @@
-"""Prediction with the model of a run: of one image after the other, or of files."""
+"""Prediction with the model of a run: on single images or on files."""
 
 from __future__ import annotations
 

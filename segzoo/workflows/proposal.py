@@ -1,4 +1,4 @@
-"""A first configuration for a data set, from a look at its files."""
+"""Automatic configuration for a data set, from its files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A configuration that was written for a data set.
+    """Configuration that was written for a data set.
 
     Attributes:
         path: the YAML file.
@@ -41,7 +41,7 @@ def init(
     group: str | None = None,
     overwrite: bool = False,
 ) -> Proposal:
-    """Look at images and masks, and write a configuration with the evidence for every value.
+    """Inspect images and masks, and write a configuration with the evidence for every value.
 
     Samples are read as the configuration says before it is written, so that `check_data` and `train` can use it.
 

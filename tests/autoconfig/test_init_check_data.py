@@ -1,4 +1,4 @@
-"""What `init` writes passes `check-data` and reads every pixel as it was meant, over kinds of masks x layouts."""
+"""Configurations of `init` pass `check-data` and read every pixel as it was meant, over kinds of masks x layouts."""
 
 from __future__ import annotations
 

@@ -202,7 +202,7 @@ def test_a_preset_that_does_not_say_which_pixels_it_wants(installed, tmp_path: P
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What kagglehub does without a network."""
+    """Let kagglehub fail as it does without a network."""
     kagglehub = pytest.importorskip("kagglehub")
 
     def fail(*args, **kwargs):
@@ -256,7 +256,7 @@ def test_listing_imports_no_package(monkeypatch) -> None:
 
 
 def test_the_listed_figures_of_a_mit_hold_at_another_size(installed) -> None:
-    """What attention costs grows with the square of the area; one measurement at 256x256 would not tell."""
+    """The cost of attention grows with the square of the area; one measurement at 256x256 would not show it."""
     installed("hub_mit_b0")
     assert figures("hub_mit_b0") == measure("hub_mit_b0")
     wide = gflops(backbones.create("hub_mit_b0", weights="none"), (384, 768))

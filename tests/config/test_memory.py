@@ -1,4 +1,4 @@
-"""What cannot fit in memory is refused, with numbers, before anything is built."""
+"""A run that cannot fit in memory is refused, with numbers, before anything is built."""
 
 from __future__ import annotations
 

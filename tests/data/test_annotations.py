@@ -1,4 +1,4 @@
-"""What stands in files of COCO and LabelMe: taken as it is meant, or refused by file, annotation and key."""
+"""Values in COCO and LabelMe files are taken as they are meant, or refused by file, annotation and key."""
 
 import json
 from pathlib import Path

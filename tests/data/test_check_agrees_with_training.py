@@ -128,7 +128,7 @@ def errors_of_the_check(root: Path, kind: str) -> list[str]:
 
 
 class Place:
-    """Where a fault goes: the second sample of a split."""
+    """Place of a fault: the second sample of a split."""
 
     def __init__(self, root: Path, kind: str, split: str):
         self.name = f"{split}1"

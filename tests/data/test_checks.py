@@ -1,4 +1,4 @@
-"""What `check_splits` finds: every kind of problem is planted in a small data set, and nothing is found without one."""
+"""Findings of `check_splits`: every kind of problem is planted in a small data set; without one nothing is found."""
 
 import shutil
 from pathlib import Path

@@ -44,7 +44,7 @@ def read(root: Path, name: str, *args, **options) -> np.ndarray:
 
 
 def place(root: Path, name: str, suffix: str = ".png") -> Path:
-    """Where a format looks for the mask of the image a."""
+    """Return the path at which a format looks for the mask of the image a."""
     return root / "masks" / {"per_class": f"a_thing{suffix}", "instances": f"a/1{suffix}"}.get(name, f"a{suffix}")
 
 

@@ -31,7 +31,7 @@ def source(root: Path, **changes) -> FolderSource:
 
 
 def both_verdicts(root: Path, **changes) -> tuple[str, list[tuple[str, str]]]:
-    """What training refuses, "" for nothing, and the errors that check-data finds by listing: (kind, message)."""
+    """Return training's refusal, "" for none, and the errors that check-data finds by listing: (kind, message)."""
     refusal = ""
     try:
         training = source(root, **changes)

@@ -54,7 +54,7 @@ OF_PILLOW = {name: layout for name, layout in CHUNKY.items() if name != "big-end
 
 
 class Became(NamedTuple):
-    """What a reader makes of samples: in words, and the values, which are off by at most `within`."""
+    """Samples as a reader returns them: in words, and the values, which are off by at most `within`."""
 
     words: str
     values: np.ndarray

@@ -1,4 +1,4 @@
-"""What holds for every decoder of the registry, on small random features."""
+"""Properties of every registered decoder, on small random features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a process of test_distribution.py does: the tiny runs named by its first argument, in a folder of its own.
+"""Child process of test_distribution.py: the tiny runs named by its first argument, in a folder of its own.
 
 A network of few layers, with normalisation and a pooled branch, stands in place of a backbone and decoder.
 """
@@ -38,7 +38,7 @@ output: {pictures: 0}
 
 
 def small(dropout: float) -> Any:
-    """A stand-in for `assemble.build_network`."""
+    """Stand-in for `builders.build_network`."""
 
     def build(config: Any, weights: str | None = None) -> Any:
         inputs = keras.Input((None, None, 3), name="image")

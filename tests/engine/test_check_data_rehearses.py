@@ -443,7 +443,7 @@ def read_all(config: Config) -> None:
 
 
 def refusal(case: Case) -> str:
-    """What training says, "" where it says nothing."""
+    """Return training's error message, "" for none."""
     try:
         read_all(load_config("mine.yaml", case.sets))
     except SegzooError as error:
@@ -486,8 +486,8 @@ def test_an_ending_changes_no_value_that_fit_gets(name: str, home: Path) -> None
     grey = np.asarray(Image.open(home / "set/train/images/train3.png"))[..., 0]
     SOUND[name].plant(home)
     config = load_config("mine.yaml", ONE_BY_ONE)
-    batches = assemble.train_batches(config, assemble.build_source(config, "train"))
-    with closing(Feed(batches.batches)) as feed:
+    batches = builders.train_batches(config, builders.build_source(config, "train"))
+    with closing(FitDataset(batches.batches)) as feed:
         images = [np.asarray(images)[0] for (images, _), _ in zip(feed.from_step(0), range(4), strict=False)]
     expected = change(grey)
     if expected.dtype == np.uint16:
@@ -498,7 +498,7 @@ def test_an_ending_changes_no_value_that_fit_gets(name: str, home: Path) -> None
 
 
 def test_fix_leaves_out_no_sample_for_the_sake_of_the_configuration(home: Path) -> None:
-    """What no batch takes is sound as it lies on disk."""
+    """A sample that fits no batch is sound as it lies on disk."""
     small("train1")(home)
     with pytest.raises(SystemExit) as stop:
         main(["check-data", "mine.yaml", "--set", augment(CROP), "--fix", "copy"])

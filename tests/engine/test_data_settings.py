@@ -1,4 +1,4 @@
-"""What data.split, repeats, oversample, crop and disk_cache of a configuration come to."""
+"""Effect of data.split, repeats, oversample, crop and disk_cache of a configuration."""
 
 import cv2
 import numpy as np

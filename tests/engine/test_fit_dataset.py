@@ -1,4 +1,4 @@
-"""What `fit` is given does not depend on how often it is looked at."""
+"""Batches for `fit` do not depend on how often they are inspected."""
 
 import itertools
 from contextlib import closing

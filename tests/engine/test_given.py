@@ -164,7 +164,7 @@ def test_given_sources_are_augmented_and_batched(config, eager, console) -> None
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_given_batches_are_trained_on_in_order(config, eager, console, kind) -> None:
-    """What reaches the network is what was given, in each kind, and the evaluation is of all of the validation's."""
+    """Given batches reach the network unchanged, in each kind, and the evaluation covers all of the validation's."""
     batches = made()
     seen = []
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

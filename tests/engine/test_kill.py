@@ -89,7 +89,7 @@ def references():
 
 @pytest.fixture
 def whole(quick, run, tmp_path, references):
-    """What the run leaves that nothing disturbs; it saves at the ends of epochs only."""
+    """Files of an undisturbed run, which saves at the ends of epochs only."""
     if not references:
         references.append(left_behind(run(tmp_path / "whole", "training.save_every=1e9")))
     return references[0]
@@ -216,7 +216,7 @@ def test_killed_at_every_step_validation_batch_and_file_operation(whole, watched
 
 
 def bare(left):
-    """Of what a run leaves, what it leaves without variables in its state, which then has the whole log too."""
+    """Return the files of a run without the variables of its state, which then has the whole log too."""
     kept = {key: value for key, value in left.items() if not key.startswith(("model/", "optimizer/", "random/"))}
     return {**kept, "events": left["log"]}
 

@@ -1,4 +1,4 @@
-"""What masks mean to a whole run: a negative ignore index, and images without a mask."""
+"""Masks in a whole run: a negative ignore index, and images without a mask."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What a run shows while it trains: the bar of a terminal, plain lines elsewhere, memory."""
+"""Progress display of a run: the bar of a terminal, plain lines elsewhere, memory."""
 
 import io
 import re

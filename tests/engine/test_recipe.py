@@ -1,4 +1,4 @@
-"""What a recipe may ask for, from the configuration to the run folder."""
+"""Options of a recipe, from the configuration to the run folder."""
 
 import keras
 import numpy as np

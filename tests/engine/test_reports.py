@@ -1,4 +1,4 @@
-"""What a run shows to people: TensorBoard, trackers, and the summary at its end."""
+"""Reports of a run: TensorBoard, trackers, and the summary at its end."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""What is said of runs that are too short for their settings."""
+"""Warnings about runs that are too short for their settings."""
 
 import keras
 import pytest

@@ -1,4 +1,4 @@
-"""What each format's file looks like to those who use it."""
+"""Exported files of each format, as their users open them."""
 
 import numpy as np
 import pytest

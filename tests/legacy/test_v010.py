@@ -1,4 +1,4 @@
-"""What segzoo 0.1.0 wrote gives the logits that it gave then, or is refused with the cure.
+"""Files of segzoo 0.1.0 give the logits that they gave then, or are refused with the cure.
 
 The files are of small networks: every decoder on five convolutions (`tiny` below), and a U-Net with scSE trained for an
 epoch by `train.py`. Their squeeze-and-excitation has swish, where a decoder built today has ReLU.

@@ -98,7 +98,7 @@ def test_losses_and_metric_are_those_of_tensorflow(backend, arrays, tmp_path):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_no_loss_leaves_the_graph(name, arrays):
-    """What Python or the host would compute shows as such an operation, and would stop a GPU in every step."""
+    """Computation in Python or on the host shows as such an operation, and would stall a GPU in every step."""
     if keras.backend.backend() != "tensorflow":
         pytest.skip("reads TensorFlow's graph")
     import tensorflow as tf

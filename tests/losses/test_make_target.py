@@ -1,4 +1,4 @@
-"""What a loss asks of a mask (`make_target`), and how a sum of losses puts it together and takes it apart."""
+"""Targets that losses make of a mask (`make_target`), and their concatenation and split by a sum of losses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a target means is never guessed from its shape."""
+"""The form of a target is never guessed from its shape."""
 
 from __future__ import annotations
 

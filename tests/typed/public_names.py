@@ -1,4 +1,4 @@
-"""What mypy has to know of the public names: `mypy tests/typed/public_names.py` fails where one of them is Any."""
+"""Types of the public names: `mypy tests/typed/public_names.py` fails if one of them is Any."""
 
 from __future__ import annotations
 

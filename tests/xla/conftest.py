@@ -1,4 +1,4 @@
-"""What XLA compiles on the processor, as it does on a GPU: models to train with it and without it."""
+"""Models to train with XLA and without it, on the processor as on a GPU."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Where the tests' findings are kept."""
+    """Create the store of the tests' findings."""
     config.stash[FOUND] = {}
 
 
@@ -63,12 +63,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.fixture
 def wants_table(request: pytest.FixtureRequest) -> bool:
-    """Whether the page is asked for; GFLOPs are counted for it alone."""
+    """Return True if the page is requested; GFLOPs are counted for it only."""
     return bool(request.config.getoption("--zoo-table", default=None))
 
 
 def _cells(page: str) -> Cells:
-    """What stands in the first table of a page."""
+    """Parse the first table of a page."""
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("|")]
     decoders = rows[0][1:] if rows else []
     own = [row for row in rows[2:] if len(row) == len(decoders) + 1]

@@ -25,7 +25,7 @@ BUILT: dict = {}
 
 
 def fits(backbone: str, decoder: str) -> bool:
-    """Whether the backbone has the levels that the decoder needs."""
+    """Return True if the backbone has the levels that the decoder needs."""
     variant, decoder_class = BACKBONES[backbone], DECODERS[decoder]
     stride = 32 if variant.undilated else decoder_class.default_output_stride
     try:
@@ -128,7 +128,7 @@ def test_pair(
 @pytest.mark.parametrize("first", [1, 2], ids=["P1", "P2"])
 @pytest.mark.parametrize("decoder", list(DECODERS))
 def test_decoder_on_levels(decoder: str, first: int, tmp_path: Path, pixels, smooth, loaded_elsewhere) -> None:
-    """What a decoder gets from a network are its levels: all of them, or without P1 as those of ConvNeXt and MiT."""
+    """A decoder sees only the levels of a network: all of them, or without P1 as those of ConvNeXt and MiT."""
 
     def build() -> keras.Model:
         return segzoo.build_model(decoder, small_backbone(first), 3, **smooth(decoder))

@@ -1,1 +1,1 @@
-"""Backbone families, by where their networks come from: one module each."""
+"""Backbone families, grouped by the source of their networks: one module each."""

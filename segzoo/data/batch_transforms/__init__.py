@@ -143,7 +143,7 @@ def parsed(entry: Any) -> tuple[str, dict[str, Any]]:
 
 
 def _wrong(transform: BatchTransform, before: Batch, after: Batch) -> str:
-    """Return what a transform did that it may not, "" where all is in order."""
+    """Return the rule that a transform's output breaks, or "" if it is valid."""
     (images, masks), (new_images, new_masks) = before, after
     if new_images.shape != images.shape or new_images.dtype != images.dtype:
         return f"images {new_images.shape} {new_images.dtype} in place of {images.shape} {images.dtype}"

@@ -1,4 +1,4 @@
-"""What a batch transform is given and what it returns; masks as shares of classes."""
+"""Interface of a batch transform, and soft masks, which hold a share of each class per pixel."""
 
 from __future__ import annotations
 

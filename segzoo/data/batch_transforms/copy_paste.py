@@ -42,7 +42,7 @@ class CopyPaste(BatchTransform):
         self.fraction = checked_probability("fraction", fraction)
 
     def __call__(self, images: np.ndarray, masks: np.ndarray, rng: np.random.Generator) -> Batch:
-        """Return the images and masks with objects of others; see `BatchTransform.__call__`."""
+        """Return the images and masks with pasted objects; see `BatchTransform.__call__`."""
         count = len(images)
         others = partners(count, rng)
         new_images, new_masks = images.copy(), masks.copy()
@@ -53,7 +53,7 @@ class CopyPaste(BatchTransform):
         return new_images, new_masks
 
     def _objects(self, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return where those objects of a mask are that chance takes, (H, W) bool."""
+        """Return the pixels of randomly chosen objects of a mask, (H, W) bool."""
         found = np.zeros(mask.shape[:2], bool)
         for label in self.labels:
             shown = mask[..., label] == 1 if self.mode == "multilabel" else mask == label

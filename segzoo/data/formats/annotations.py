@@ -1,4 +1,4 @@
-"""Reading JSON files of annotations: whatever stands in one is taken as it is meant, or refused by its place."""
+"""Strict reading of JSON annotations: every value is taken as it is meant, or refused by its place in the file."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def entries(content: dict[str, Any], key: str, where: object) -> list[dict[str, 
 
 
 def identifier(value: Any) -> str | None:
-    """Return an id as text, so that 1, 1.0 and "1" are the same; None for what is no id."""
+    """Return an id as text, so that 1, 1.0 and "1" are the same; None for any other value."""
     if isinstance(value, bool):
         return None
     if isinstance(value, float):
@@ -67,7 +67,7 @@ def identifier(value: Any) -> str | None:
 
 
 def whole(value: Any) -> int | None:
-    """Return a number that is whole, also where it is written as text or with a point; None for all else."""
+    """Return a whole number, also if it is written as text or with a point; None for any other value."""
     if isinstance(value, str):
         digits = value.strip()
         return int(digits) if digits.isascii() and digits.isdecimal() and len(digits) < 20 else None
@@ -77,7 +77,7 @@ def whole(value: Any) -> int | None:
 
 
 def differs(stated: Any, found: int) -> bool:
-    """Return whether a height or width that a file states is another than the image's; null and 0 state nothing."""
+    """Return True if a stated height or width differs from the image's; null and 0 state nothing."""
     return stated not in (None, 0) and whole(stated) != found
 
 

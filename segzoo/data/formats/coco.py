@@ -134,7 +134,7 @@ class CocoFormat:
         return painted((), size, self.labels, self._background, "")
 
     def _read(self, path: Path) -> dict[str, _Listed]:
-        """Read a file; what it says of each image by the image's stem."""
+        """Parse a file; return its entry for each image by the image's stem."""
         if path.suffix.lower() != ".json" or not path.is_file():
             raise DataError(f"{path}: no such JSON file; with masks: coco, data.mask_dir is the file of annotations.")
         content = read_json(path, "file of COCO annotations")
@@ -243,7 +243,7 @@ def _degenerate(entry: dict[str, Any]) -> bool:
 
 
 def _polygons(polygons: Any, size: tuple[int, int], name: str) -> np.ndarray:
-    """Return what polygons [x, y, x, y, ...] enclose, (H, W) bool; a single one may stand without its outer list."""
+    """Rasterise polygons [x, y, x, y, ...] to (H, W) bool; a single one may stand without its outer list."""
     import pycocotools.mask
 
     if isinstance(polygons, list) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in polygons):

@@ -1,4 +1,4 @@
-"""What a mask format is given and what it gives; names of classes to labels."""
+"""Interface of a mask format, and the mapping from class names to labels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HOLE = -(2**40)  # in place of a label: what is painted is background again; no 
 
 @dataclass(frozen=True)
 class Labels:
-    """What the pixels of a mask can be.
+    """Label definition of a data set: the values that mask pixels can have.
 
     Attributes:
         classes: class names; the index of a name is its label, or in multilabel its channel.
@@ -39,7 +39,7 @@ class Labels:
 
     @property
     def dtype(self) -> np.dtype:
-        """The smallest type that holds every label and the ignore index, unsigned where that is not negative."""
+        """Smallest dtype that holds every label and the ignore index; unsigned unless that is negative."""
         if self.ignore_index < 0:  # not int8, which OpenCV cannot warp
             return np.result_type(*map(np.min_scalar_type, (len(self.classes) - 1, self.ignore_index)), np.int16)
         return np.min_scalar_type(max(len(self.classes) - 1, self.ignore_index))
@@ -100,7 +100,7 @@ class MaskFormat(Protocol):
 
 @runtime_checkable
 class FindsMasks(Protocol):
-    """What a format has besides where an image's mask is several files, or one file holds all masks.
+    """Additional interface of formats whose masks are several files per image, or one file for all images.
 
     Attributes:
         catalogue: whether masks without an image are no mistake, because one file may list images of several folders.
@@ -111,7 +111,7 @@ class FindsMasks(Protocol):
     remarks: list[str]
 
     def find(self, folders: Sequence[Path], pattern: str) -> dict[str, Path]:
-        """Return by the stem of its image where each mask is: a file, or a folder, or a stem of files.
+        """Return the place of each mask by its image's stem: a file, a folder or a stem of files.
 
         Args:
             folders: what `data.mask_dir` stands for.
@@ -124,7 +124,7 @@ class FindsMasks(Protocol):
 
 
 class OneFile:
-    """What formats have in common whose every image has one mask file: it lies where `FolderSource` paired it."""
+    """Base class of formats with one mask file per image, at the path that `FolderSource` paired."""
 
     multilabel: tuple[bool, ...] = (False,)
     suffixes: tuple[str, ...] = LOSSLESS_SUFFIXES

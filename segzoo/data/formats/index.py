@@ -86,7 +86,7 @@ class ValueTable:
                 self._table[value], self._known[value] = label, True
 
     def __call__(self, mask: np.ndarray, path: Path) -> np.ndarray:
-        """Return the labels of the values of a mask; DataError counts those that stand for nothing."""
+        """Return the labels of the values of a mask; DataError counts the values without a label."""
         if mask.min(initial=0) >= 0 and mask.max(initial=0) < len(self._table):
             known = self._known[mask]
             if known.all():

@@ -1,4 +1,4 @@
-"""Pictures that hold masks: what they store, or a refusal where a decoder would change it without a word.
+"""Lossless decoding of mask pictures: the stored values, or a refusal where a decoder would change them silently.
 
 Pillow decodes them, since it says how a file stores its pixels: it gives palette masks as indices, where OpenCV and
 TensorFlow expand them to grey levels. Of TIFFs it reads some kinds wrong; those of one channel are decoded as images
@@ -208,7 +208,7 @@ def _lossy(path: Path) -> DataError:
 
 
 def alpha_of(image: Image.Image) -> np.ndarray | None:
-    """Return the alpha channel (H, W) of a picture, 0..255; None where nothing of it can be transparent."""
+    """Return the alpha channel (H, W) of a picture, 0..255; None if no pixel can be transparent."""
     if image.mode in ("LA", "RGBA", "PA", "La", "RGBa"):
         return np.asarray(image.convert("RGBA") if image.mode == "PA" else image)[..., -1]
     if "transparency" in image.info and image.mode in ("1", "L", "P", "RGB"):
@@ -237,7 +237,7 @@ def _decoding(path: Path) -> Iterator[bytes]:
 
 
 def _plain(data: bytes, path: Path, max_pixels: int, lossless: bool) -> Picture:
-    """Decode a picture that is no TIFF."""
+    """Decode a picture other than TIFF."""
     if data.startswith(_PNG) and not _intact(data):  # Pillow takes damaged pixels for sound ones
         raise DataError(
             f"{path}: cannot be read as a mask (its checksums do not fit, or it is truncated). Write the file again or "

@@ -1,1 +1,1 @@
-"""The checkpoint of a run: its state, where it comes from, and the folder that holds it."""
+"""Checkpoints: the run state, its provenance, and the run folder."""

@@ -1,4 +1,4 @@
-"""Two generations of one file of arrays, each checked when it is read: what a crash or a bad disk cannot take away."""
+"""Checkpoint file: arrays with checksums, in two generations, so that a crash or a bad disk cannot lose both."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _DIGEST_BYTES = 64  # a sha256 in hexadecimal, the comment of the zip archive an
 
 
 class DamagedStateWarning(UserWarning):
-    """The newest generation of a run state cannot be read, so the one before it is used."""
+    """The newest generation of a run state cannot be read, so the previous one is used."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What one generation holds.
+    """Content of one generation.
 
     Attributes:
         facts: what JSON can say.
@@ -39,17 +39,17 @@ class Stored:
 
     @property
     def is_bare(self) -> bool:
-        """Whether it holds facts alone: a finished run has dropped its variables."""
+        """True if it holds facts only: a finished run has dropped its variables."""
         return not self.arrays
 
 
 def previous_of(path: Path) -> Path:
-    """Where the generation before `path` lies: state.npz has state.previous.npz."""
+    """Return the path of the previous generation: state.npz has state.previous.npz."""
     return path.with_name(f"{path.stem}.previous{path.suffix}")
 
 
 def write(path: Path, facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-    """Write a new generation to `path`, a plain `.npz` that NumPy reads; the one that was there becomes the previous.
+    """Write a new generation to `path`, a plain `.npz`; the existing one becomes the previous generation.
 
     The sha256 of all bytes before it is the archive's comment.
 
@@ -70,7 +70,7 @@ def write(path: Path, facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
 
 
 def read(path: Path, *, mend: bool = False) -> Stored | None:
-    """Read the newest generation that is whole; None where there is none at all.
+    """Read the newest intact generation; None if there is no file.
 
     Args:
         path: of the newest one.

@@ -1,4 +1,4 @@
-"""Where a run stands, apart from its variables."""
+"""Progress of a run: counters, history and bookkeeping, without its variables."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CLOCKED = ("seconds", "val_seconds", "images_per_second")
 @with_config(ConfigDict(extra="forbid"))
 @dataclass
 class Patience:
-    """Waits for a score to rise by more than a given amount, as early stopping and a plateau's end do.
+    """Patience counter: waits for a score to improve by more than a given amount.
 
     Attributes:
         best: the score to beat, None before the first.
@@ -29,7 +29,7 @@ class Patience:
     stale: int = 0
 
     def wait(self, score: float, min_delta: float, epochs: int) -> int:
-        """Take the score after `epochs` more epochs; returns for how many there was no gain."""
+        """Update with the score after `epochs` more epochs; return the number of epochs without a gain."""
         if self.best is None or score > self.best + min_delta:
             self.best, self.stale = score, 0
         else:
@@ -39,7 +39,7 @@ class Patience:
 
 @dataclass
 class Progress:
-    """Where a run stands.
+    """Progress of a run.
 
     The data position needs no more than the step: order and augmentation are functions of seed, epoch and sample.
 
@@ -77,27 +77,27 @@ class Progress:
     origin: dict[str, Any] = field(default_factory=dict)
 
     def is_over(self, epochs: int) -> bool:
-        """Whether a run of so many epochs has none left, and none under way."""
+        """Return True if a run of `epochs` epochs has none left, and none under way."""
         return not self.position and (self.stopped is not None or self.epoch >= epochs)
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """One row of figures for each epoch, as in metrics.csv."""
+        """Return one row of figures for each epoch, as in metrics.csv."""
         rows = [event for event in self.events if event["event"] == "epoch"]
         return [{key: value for key, value in row.items() if key not in ("event", "time")} for row in rows]
 
     @property
     def weights(self) -> str | None:
-        """What the start of the run said about its weights; None before that."""
+        """Weights report in the start event of the run; None before that."""
         return next((event.get("weights") for event in self.events if event["event"] == "start"), None)
 
     def to_json(self) -> dict[str, Any]:
-        """What `from_json` takes."""
+        """Return JSON-compatible values for `from_json`."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, facts: dict[str, Any]) -> Progress:
-        """Rebuild what `to_json` gave.
+        """Rebuild from the values of `to_json`.
 
         Raises:
             RunError: keys are missing or unknown, or values are of other types.
@@ -132,7 +132,7 @@ def _check_counts(counts: list[list[Any]] | None) -> None:
 
 
 def _check_event(event: dict[str, Any], number: int) -> None:
-    """Raise ValueError unless an event has what the history is read from."""
+    """Raise ValueError unless an event has the keys that the history is read from."""
     if not isinstance(event.get("event"), str):
         raise ValueError(f"event {number} has no name")
     if event["event"] != "epoch":

@@ -1,4 +1,4 @@
-"""What a run depends on besides its state: configuration, data and code, and how two of these differ."""
+"""Provenance of a run: configuration, data and code, and the differences between two provenances."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _FREE = {
 def origin_of(
     config: Config, fingerprints: Mapping[str, str], given: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Configuration, data fingerprints by split, and the versions that the bits of a result depend on.
+    """Return the configuration, data fingerprints by split, and the versions that results depend on bit by bit.
 
     What was given to `train` ready-made (`Given.facts`) is a part of it where there was something.
     """
@@ -48,7 +48,7 @@ def origin_of(
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """List what changed between two origins, as "training.epochs was 3 and is 5"; what may change is left out."""
+    """List changes between two provenances, as "training.epochs was 3 and is 5"; permitted changes are left out."""
     then, today = ({"given": {}, **json.loads(json.dumps(origin))} for origin in (before, now))
     found = _differences(then, today, "")
     return sorted(f"{key.removeprefix('config.')} {text}" for key, text in found if not _is_free(key))

@@ -1,4 +1,4 @@
-"""The run folder: what lies where, who may write to it, and how a model is rebuilt from it."""
+"""Run folder: layout, locking, and reconstruction of models from it."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ _PACKAGES = (
 
 
 class OriginWarning(UserWarning):
-    """A run goes on with another configuration, other data or other code than it was started with."""
+    """A run is resumed with another configuration, other data or other code than it was started with."""
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Names of everything in a run folder.
+    """Paths of all files in a run folder, and the operations on them.
 
     Attributes:
         path: the folder.
@@ -114,7 +114,7 @@ class RunFolder:
 
     @property
     def trackers(self) -> Path:
-        """Which run of each tracker this one is, where there are trackers."""
+        """Run ids of the trackers, if there are any."""
         return self.path / "trackers.json"
 
     @property
@@ -129,7 +129,7 @@ class RunFolder:
 
     @property
     def result(self) -> Path:
-        """What the run came to; it is written last, so a run without it is not finished."""
+        """Result of the run; it is written last, so a run without it is not finished."""
         return self.path / "result.json"
 
     @property
@@ -139,7 +139,7 @@ class RunFolder:
 
     @contextmanager
     def locked(self, *, resume: bool = False) -> Iterator[None]:
-        """Make the folder and keep other processes from training in it; a killed process's lock is free at once.
+        """Create the folder and lock it against other processes; the lock of a killed process is released at once.
 
         Args:
             resume: whether it must hold a run already.
@@ -180,7 +180,7 @@ class RunFolder:
     def begin(
         self, config: Config, origin: dict[str, Any], *, resume: bool, overwrite: bool, resume_anyway: bool
     ) -> checkpoint_file.Stored | None:
-        """Make the locked folder ready; returns the state to go on from, or None for a start from nothing.
+        """Prepare the locked folder; return the state to resume from, or None for a new run.
 
         Args:
             config: the resolved configuration.
@@ -230,7 +230,7 @@ class RunFolder:
         return stored
 
     def _check_kept(self, stored: checkpoint_file.Stored, config: Config) -> None:
-        """Raise RunError where the configuration asks a run that dropped its variables for more epochs."""
+        """Raise RunError if the configuration asks for more epochs of a run that has dropped its variables."""
         epochs, done = config.training.epochs, stored.facts["epoch"]
         if stored.facts["stopped"] is None and done < epochs:
             raise RunError(
@@ -247,7 +247,7 @@ class RunFolder:
                 files.remove(path)
 
     def write_log(self, progress: Progress, event: str, **fields: Any) -> None:
-        """Note an event in `progress` and append it, with the time (seconds since 1970), to the log.
+        """Record an event in `progress`, and append it with the time (seconds since 1970) to the log.
 
         After a crash the log can hold more than the state; `rewrite_log` puts that right.
         """
@@ -257,14 +257,14 @@ class RunFolder:
         files.append(self.log, json.dumps(progress.events[-1]) + "\n")
 
     def rewrite_log(self, progress: Progress) -> None:
-        """Make the log what the state says that it is."""
+        """Rewrite the log from the events in the state."""
         if not self.is_written:
             return
         with files.replacing(self.log) as temporary:
             temporary.write_text("".join(json.dumps(event) + "\n" for event in progress.events), encoding="utf-8")
 
     def write_session(self, event: str, **fields: Any) -> None:
-        """Append to the list of processes what this one did, with time, host and process id."""
+        """Append an entry of this process to the list of sessions, with time, host and process id."""
         if not self.is_written:
             return
         line = {"event": event, "time": round(time.time(), 3), "host": platform.node(), "pid": os.getpid(), **fields}
@@ -286,7 +286,7 @@ class RunFolder:
         xla: bool,
         given: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write what the figures of this run depend on beyond its configuration.
+        """Write the environment of the run: everything beyond its configuration that its figures depend on.
 
         Args:
             config: the resolved configuration.
@@ -324,12 +324,12 @@ class RunFolder:
 
 
 def run_folder(config: Config, is_written: bool = True) -> RunFolder:
-    """Folder of the run that `config` describes."""
+    """Return the folder of the run that `config` describes."""
     return RunFolder(Path(config.output.root) / str(config.name), is_written)
 
 
 class Run:
-    """A finished or unfinished run, read from its folder.
+    """Finished or unfinished run, read from its folder.
 
     Args:
         path: the run folder.
@@ -350,7 +350,7 @@ class Run:
 
     @cached_property
     def config(self) -> Config:
-        """The resolved configuration; of a run of segzoo 0.1.0 with the options that it did not write."""
+        """Resolved configuration; that of segzoo 0.1.0 is completed by the options that it did not write."""
         found = load_config(self.folder.config, self.overrides, import_plugins=False)
         if self.version != _LEGACY:
             return found
@@ -363,7 +363,7 @@ class Run:
 
     @cached_property
     def version(self) -> str | None:
-        """Version of segzoo that started the run; None where the folder does not say it."""
+        """Version of segzoo that started the run; None if the folder does not record it."""
         try:
             return str(self._environment["packages"]["segzoo"])
         except (LookupError, TypeError):
@@ -371,7 +371,7 @@ class Run:
 
     @property
     def given(self) -> dict[str, Any]:
-        """What was given to `segzoo.train` ready-made, by argument; the configuration does not describe it."""
+        """Objects that were passed to `segzoo.train`, by argument; the configuration does not describe them."""
         found = self._environment.get("given")
         return found if isinstance(found, dict) else {}
 
@@ -398,7 +398,7 @@ class Run:
         return colours(self.config)
 
     def loss(self) -> keras.losses.Loss | None:
-        """Rebuild the loss, with the class weights of the training; None where `train` was given another one.
+        """Rebuild the loss, with the class weights of the training; None if a loss was passed to `train`.
 
         Raises:
             RunError: these are made from the training split's pixels, whose counts the folder does not hold.
@@ -435,7 +435,7 @@ class Run:
         return logits_only(model)
 
     def load_weights(self, model: keras.Model, weights: str = "best") -> None:
-        """Give a model, such as the one that `train` was given, the run's "best" or "last" weights, in place.
+        """Load the run's "best" or "last" weights into a model, such as the one passed to `train`, in place.
 
         Raises:
             RunError: no such weights yet, or they lack tensors that the model has.
@@ -482,7 +482,7 @@ class Run:
 
 
 def _load_all(model: keras.Model, path: Path) -> None:
-    """Load a weights file; RunError where it lacks some of the model's tensors."""
+    """Load a weights file; RunError if it lacks some of the model's tensors."""
     from segzoo.weights import load_file
 
     report = load_file(model, path, configured=True)
@@ -491,7 +491,7 @@ def _load_all(model: keras.Model, path: Path) -> None:
 
 
 def _refuse_another_decoder(path: Path, config: Config, origin: dict[str, Any]) -> None:
-    """Raise RunError where a state of segzoo 0.1.0 would be gone on with as another network."""
+    """Raise RunError if a state of segzoo 0.1.0 would be resumed as another network."""
     if origin["versions"]["segzoo"] != _LEGACY:
         return
     model = config.model
@@ -530,7 +530,7 @@ def load_run(path: str | os.PathLike[str] | Run, overrides: Sequence[str] = ()) 
 
 
 def _git_commit() -> str | None:
-    """Commit of the source tree that segzoo runs from, "+changes" where it was edited; None where there is no tree."""
+    """Return the commit of the source tree that segzoo runs from, "+changes" if it was edited; None without a tree."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None

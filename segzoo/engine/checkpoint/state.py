@@ -1,4 +1,4 @@
-"""The run state: everything that the next step depends on, from the network's variables to the random generators."""
+"""Run state: everything that the next step depends on, from the network's variables to the random generators."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Extra = Mapping[str, Sequence[keras.Variable]]
 
 
 class NotFiniteError(Exception):
-    """A loss or a weight that is NaN or infinite; the message says which."""
+    """A loss or a weight is NaN or infinite; the message says which."""
 
 
 def save_state(
@@ -33,7 +33,7 @@ def save_state(
     extra: Extra | None = None,
     callbacks: Mapping[str, np.ndarray] | None = None,
 ) -> None:
-    """Write a new generation of the state; the one that was there is kept as the previous one.
+    """Write a new generation of the state; the existing one is kept as the previous generation.
 
     It holds where the run stands, every variable of the compiled network (seed generators too), of its optimizer, of
     `extra` and, within an epoch, of the metrics (the running loss), the generators of `random` and `numpy.random`, and
@@ -56,7 +56,7 @@ def save_state(
 
 
 def drop_variables(path: Path, progress: Progress) -> int:
-    """Replace the state of a finished run by one that only says where it stands; returns the bytes that came free.
+    """Replace the state of a finished run by its progress without variables; return the number of bytes freed.
 
     A kill in between leaves the old state, or the new one and beside it the old one as the previous generation.
 
@@ -75,7 +75,7 @@ def _bytes(*paths: Path) -> int:
 
 
 def load_progress(path: Path) -> Progress:
-    """Read where a run stands, without its variables.
+    """Read the progress of a run, without its variables.
 
     Raises:
         RunError: there is no state, or none that can be read.
@@ -87,7 +87,7 @@ def load_progress(path: Path) -> Progress:
 
 
 def restore(stored: checkpoint_file.Stored, network: keras.Model, path: Path, extra: Extra | None = None) -> None:
-    """Give a compiled network, its optimizer, `extra` and the random generators what a state holds.
+    """Restore a compiled network, its optimizer, `extra` and the random generators from a state.
 
     The metrics are not among them, nor the callbacks: see `restore_metrics` and `callbacks.states.set_states`.
 
@@ -123,7 +123,7 @@ def _check_arrays(stored: checkpoint_file.Stored, variables: Mapping[str, keras.
 
 
 def _restore_generators(stored: checkpoint_file.Stored, path: Path) -> None:
-    """Set the generators of `random` and `numpy.random`; RunError, and they are unchanged, where that cannot be."""
+    """Restore the generators of `random` and `numpy.random`; on RunError they are unchanged."""
     before = random.getstate()
     try:
         version, internal, gauss = json.loads(str(stored.arrays["random/python"]))
@@ -140,7 +140,7 @@ def _restore_generators(stored: checkpoint_file.Stored, path: Path) -> None:
 
 
 def restore_metrics(stored: checkpoint_file.Stored, network: keras.Model) -> None:
-    """Give the network's metrics what a state holds; Keras makes some of them no earlier than in `fit`.
+    """Restore the network's metrics from a state; Keras creates some of them no earlier than in `fit`.
 
     Raises:
         RunError: they are others.
@@ -154,7 +154,7 @@ def restore_metrics(stored: checkpoint_file.Stored, network: keras.Model) -> Non
 
 
 def _variables(network: keras.Model, extra: Extra | None) -> dict[str, keras.Variable]:
-    """Variables under names that do not depend on what else was built in the process."""
+    """Name variables independently of what else was built in the process."""
     optimizer = network.optimizer
     if not optimizer.built:  # before the first step it has no variables to give or take
         optimizer.build(network.trainable_variables)

@@ -28,7 +28,7 @@ _QUIRK = 'The stem pads nothing, which costs it a row and a column; here it is p
 
 
 def mobile(**arguments: Any) -> Any:
-    """NASNet Mobile on torch, too, where Keras 3.15 builds NASNet Large alone, of the same layers."""
+    """Build NASNet Mobile, on torch too, where Keras 3.15 supports NASNet Large only, of the same layers."""
     from segzoo.keras_compat import nasnet
 
     return nasnet(

@@ -34,7 +34,7 @@ _UNDILATED = (
 
 
 def unroll(network: Any, interleaved: bool) -> Any:
-    """Make of a MiT of either package a network of plain layers on maps.
+    """Rebuild a MiT of either package as a network of plain layers on feature maps.
 
     Args:
         network: a `MiTBackbone`, built for one size.
@@ -60,7 +60,7 @@ def unroll(network: Any, interleaved: bool) -> Any:
 
 
 def _embed(layer: Any, x: Any, centred: bool) -> Any:
-    """Overlapping patches: a strided convolution, normalised."""
+    """Apply the overlapping patch embedding: a strided convolution, normalised."""
     import keras
 
     if centred:
@@ -70,7 +70,7 @@ def _embed(layer: Any, x: Any, centred: bool) -> Any:
 
 
 def _block(block: Any, x: Any, rate: float, interleaved: bool) -> Any:
-    """Attention and a feed-forward part with a depthwise convolution, both residual."""
+    """Apply a transformer block: attention, then an MLP with a depthwise convolution, both residual."""
     import keras
 
     from segzoo.layers import SpatialReductionAttention, tanh_gelu

@@ -19,7 +19,7 @@ _PUBLISHED = ("tiny", "l")
 
 
 def _call(layer: Any, *args: Any) -> Any:
-    """Take the composite layers apart, and make one layer of the focus."""
+    """Expand composite layers into plain ones, and merge the focus into one layer."""
     from segzoo.layers import SpaceToDepth
 
     kind = type(layer).__name__
@@ -35,7 +35,7 @@ def _call(layer: Any, *args: Any) -> Any:
 
 
 def _conv_block(block: Any, name: str, x: Any) -> Any:
-    """Convolution, normalisation and SiLU; keras-cv wraps SiLU in a lambda, which no file can hold."""
+    """Apply convolution, normalisation and SiLU; keras-cv wraps SiLU in a lambda, which cannot be saved."""
     import keras
 
     convolution, norm, _ = block.layers
@@ -44,7 +44,7 @@ def _conv_block(block: Any, name: str, x: Any) -> Any:
 
 
 def _cross_stage(stage: Any, x: Any) -> Any:
-    """Half of the channels go through the bottlenecks, half past them."""
+    """Apply a cross-stage partial block: half of the channels pass the bottlenecks, half bypass them."""
     import keras
 
     name = stage.name

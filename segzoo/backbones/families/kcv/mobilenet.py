@@ -48,7 +48,7 @@ _TAPS = {
 
 
 def _call(layer: Any, *args: Any) -> Any:
-    """Name what keras-cv numbers through the process, and take its squeeze-and-excitation apart."""
+    """Rename layers that keras-cv numbers per process, and expand its squeeze-and-excitation into plain layers."""
     import keras
 
     kind = type(layer).__name__
@@ -63,7 +63,7 @@ def _call(layer: Any, *args: Any) -> Any:
 
 
 def _place(x: Any) -> str:
-    """What a batch normalisation follows on, by the name of the layer that made `x`."""
+    """Return the name of the layer before a batch normalisation, taken from the layer that made `x`."""
     from segzoo.keras_compat import maker_of
 
     return maker_of(x).name.removesuffix("_BatchNorm")
