@@ -411,6 +411,7 @@ class Config(Section):
     @field_validator("loss")
     @classmethod
     def _losses_take_their_arguments(cls, loss: dict[str, Any]) -> dict[str, Any]:
+        loss = checks.renamed_loss_arguments(loss)
         checks.loss_arguments(loss)
         return loss
 
