@@ -142,7 +142,7 @@ def one_or_several(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-def one_origin_of_weights(init_from: str | None, weights: str) -> None:
+def one_source_of_weights(init_from: str | None, weights: str) -> None:
     """Raise ProblemAt where weights are to come from two places; auto stands for none beside `init_from`."""
     if init_from is not None and weights not in ("auto", "none"):
         message = f"training.init_from brings the weights, so this must be auto or none, got {weights}"

@@ -440,7 +440,7 @@ class Config(Section):
                 self.data.batch_size,
                 list(self.loss),
             )
-        checks.one_origin_of_weights(self.training.init_from, self.model.weights)
+        checks.one_source_of_weights(self.training.init_from, self.model.weights)
         if self.mode == "binary":
             checks.two_classes(classes)
         else:

@@ -81,7 +81,7 @@ class CrossEntropy(PixelLoss):
             even = ops.mean(shares) * ops.logsumexp(logits, axis=-1) - ops.mean(scores, axis=-1)
             losses = (1 - self.label_smoothing) * losses + self.label_smoothing * even
         if self.ohem_fraction < 1:
-            pixels = pixels * _among_the_hardest(ops.stop_gradient(losses), pixels, self.ohem_fraction)
+            pixels = pixels * _ohem_mask(ops.stop_gradient(losses), pixels, self.ohem_fraction)
         return ratio_of_sums(losses * pixels, mass * pixels)
 
     def get_config(self) -> dict[str, Any]:
@@ -146,7 +146,7 @@ class BinaryCrossEntropy(PixelLoss):
         return {**super().get_config(), "pos_weight": self.pos_weight}
 
 
-def _among_the_hardest(losses: Any, pixels: Any, share: float) -> Any:
+def _ohem_mask(losses: Any, pixels: Any, share: float) -> Any:
     """Return 1 for the share of the batch's valid pixels whose loss is largest, at least one; 0 elsewhere."""
     valid = pixels > 0
     flat = replica_concatenation(ops.reshape(ops.where(valid, losses, -1.0), (-1,)))

@@ -32,7 +32,7 @@ _FREE = {
 }
 
 
-def origin_of(
+def provenance_of(
     config: Config, fingerprints: Mapping[str, str], given: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Return the configuration, data fingerprints by split, and the versions that results depend on bit by bit.
@@ -46,6 +46,9 @@ def origin_of(
     versions[backend] = sys.modules[backend].__version__  # a package's name can be tensorflow-cpu
     own = {"given": dict(given)} if given else {}
     return {"config": config.model_dump(mode="json"), "data": dict(fingerprints), "versions": versions, **own}
+
+
+origin_of = provenance_of  # its name in segzoo 0.1.0
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
