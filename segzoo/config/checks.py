@@ -142,7 +142,7 @@ def one_or_several(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-def one_origin_of_weights(init_from: str | None, weights: str) -> None:
+def one_source_of_weights(init_from: str | None, weights: str) -> None:
     """Raise ProblemAt where weights are to come from two places; auto stands for none beside `init_from`."""
     if init_from is not None and weights not in ("auto", "none"):
         message = f"training.init_from brings the weights, so this must be auto or none, got {weights}"
@@ -277,6 +277,20 @@ def digest(weights: str, sha256: str | None) -> None:
         raise ProblemAt(("weights_sha256",), f"belongs to a weights file, but weights is {weights}")
 
 
+def renamed_loss_arguments(loss: Mapping[str, float | dict[str, Any]]) -> dict[str, float | dict[str, Any]]:
+    """Return the losses with deprecated names of arguments replaced; ProblemAt if both names are given and differ."""
+    from segzoo.losses.renamed import with_present_names
+
+    found = dict(loss)
+    for name, term in loss.items():
+        if isinstance(term, dict):
+            try:
+                found[name] = with_present_names(name, term, stacklevel=4)
+            except ValueError as error:
+                raise ProblemAt((name,), str(error)) from None
+    return found
+
+
 def loss_arguments(loss: Mapping[str, float | dict[str, Any]]) -> None:
     """Check the arguments of each loss against its constructor; ProblemAt names the one not taken."""
     for name, term in loss.items():
@@ -284,8 +298,9 @@ def loss_arguments(loss: Mapping[str, float | dict[str, Any]]) -> None:
         if not arguments:
             continue
         from segzoo.losses import LOSSES
+        from segzoo.losses.renamed import RENAMED
 
-        known = ["weight", *_parameters(LOSSES, name)]
+        known = ["weight", *(key for key in _parameters(LOSSES, name) if key not in RENAMED.get(name, {}))]
         for argument in arguments:
             if argument not in known:
                 raise ProblemAt((name, argument), not_among(f"argument of the loss {name}", argument, known))

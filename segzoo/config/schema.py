@@ -411,6 +411,7 @@ class Config(Section):
     @field_validator("loss")
     @classmethod
     def _losses_take_their_arguments(cls, loss: dict[str, Any]) -> dict[str, Any]:
+        loss = checks.renamed_loss_arguments(loss)
         checks.loss_arguments(loss)
         return loss
 
@@ -439,7 +440,7 @@ class Config(Section):
                 self.data.batch_size,
                 list(self.loss),
             )
-        checks.one_origin_of_weights(self.training.init_from, self.model.weights)
+        checks.one_source_of_weights(self.training.init_from, self.model.weights)
         if self.mode == "binary":
             checks.two_classes(classes)
         else:

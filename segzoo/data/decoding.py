@@ -361,7 +361,7 @@ def _opencv_reads(page: Page) -> bool:
 
 def _opencv_tiff(path: Path, found: Tiff, page: Page) -> np.ndarray:
     data = np.frombuffer(page_bytes(path, found, page), np.uint8)
-    return _as_told(_in_rgb(cv2.imdecode(data, cv2.IMREAD_UNCHANGED)), page)
+    return _as_declared(_in_rgb(cv2.imdecode(data, cv2.IMREAD_UNCHANGED)), page)
 
 
 def _gdal(path: Path, page: Page, bands: Sequence[int] | None = None) -> np.ndarray:
@@ -370,13 +370,13 @@ def _gdal(path: Path, page: Page, bands: Sequence[int] | None = None) -> np.ndar
         pixels = np.ascontiguousarray(raster.read(bands).transpose(1, 2, 0))
     if bands is not None:
         return pixels
-    _as_told(pixels, page)
+    _as_declared(pixels, page)
     if page.photometric == tiff.WHITE_IS_ZERO:
         pixels = ((1 << page.bits) - 1 - pixels).astype(pixels.dtype)
     return pixels * np.uint8(_STRETCHED[page.bits]) if page.bits < 8 else pixels
 
 
-def _as_told(pixels: np.ndarray, page: Page) -> np.ndarray:
+def _as_declared(pixels: np.ndarray, page: Page) -> np.ndarray:
     """Return a decoded page; ValueError if its shape or type contradicts the directory."""
     shape = pixels.shape if pixels.ndim == 3 else (*pixels.shape, 1)
     if shape != (page.size[1], page.size[0], page.samples) or pixels.dtype.kind != page.number:

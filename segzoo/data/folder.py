@@ -12,7 +12,7 @@ import numpy as np
 from segzoo.data.formats import FindsMasks, Labels, MaskFormat, create_format
 from segzoo.data.formats.contract import MAX_PIXELS
 from segzoo.data.images import IMAGE_SUFFIXES, ImageReader, exif_orientation, turned
-from segzoo.data.listing import is_endless, list_oddities, list_unpaired, no_file, normal_form, same_letters
+from segzoo.data.listing import is_endless, list_irregular, list_unpaired, no_file, normal_form, same_letters
 from segzoo.data.masks import check_labels
 from segzoo.data.problems import Problem
 from segzoo.data.sources import Sample
@@ -153,7 +153,7 @@ class FolderSource:
             for place in dict.fromkeys([*image_dirs, *([] if isinstance(self.format, FindsMasks) else mask_dirs)]):
                 suffixes = (*(IMAGE_SUFFIXES if place in image_dirs else ()), *self.format.suffixes)
                 partners = tuple(suffix for suffix in self.format.suffixes if suffix not in IMAGE_SUFFIXES)
-                self.problems += list_oddities(place, suffixes, root, partners)
+                self.problems += list_irregular(place, suffixes, root, partners)
             self.problems += list_unpaired(masked, masks, image_dirs[0], mask_dirs[0])
         if not both:
             why = ["no image has a mask of its own stem.", *_same_letters(images, masks)]
@@ -306,7 +306,7 @@ def _by_stem(
     """List pictures in folders by stem without the `own` affixes; those without them, or of `others`, are left out.
 
     Hidden files are left out too, as archives from macOS bring "._NAME.jpg". What cannot be used is raised, or where
-    there is a list of `problems` left out and added to it, unless `list_oddities` finds it in its folder.
+    there is a list of `problems` left out and added to it, unless `list_irregular` finds it in its folder.
     """
     found: dict[str, Path] = {}
     for folder in folders:
@@ -345,13 +345,13 @@ def _by_stem(
 def _check_partners(images: dict[str, Path], masks: dict[str, Path], image_dir: Path, mask_dir: Path) -> None:
     """Raise DataError when an image has no mask or a mask no image."""
     problems = []
-    for kind, partner, lonely, where in (
+    for kind, partner, unpaired, where in (
         ("image", "a mask", sorted(images.keys() - masks.keys()), mask_dir),
         ("mask", "an image", sorted(masks.keys() - images.keys()), image_dir),
     ):
-        if lonely:
-            names = ", ".join(lonely[:5]) + (", ..." if len(lonely) > 5 else "")
-            problems.append(f"{len(lonely)} {kind}(s) without {partner} of the same stem in {where}: {names}.")
+        if unpaired:
+            names = ", ".join(unpaired[:5]) + (", ..." if len(unpaired) > 5 else "")
+            problems.append(f"{len(unpaired)} {kind}(s) without {partner} of the same stem in {where}: {names}.")
     if problems:
         problems += _same_letters(images, masks)
         raise DataError(

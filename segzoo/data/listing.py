@@ -11,7 +11,7 @@ from pathlib import Path
 from segzoo.data.problems import KINDS, Problem
 
 
-def list_oddities(
+def list_irregular(
     folder: Path, suffixes: tuple[str, ...], root: Path, partners: tuple[str, ...] = ()
 ) -> Iterator[Problem]:
     """Yield the problems of the entries of a folder that is read without its subfolders.

@@ -283,7 +283,7 @@ def _presence_loss(config: Config) -> losses.ClassPresence:
 
 def rehearsals(config: Config, sources: Mapping[str, Source]) -> dict[str, data.Rehearsal]:
     """Build the preprocessing of each split's samples as the run does it, for `data.check_splits`."""
-    one_size = keras.backend.backend() == "tensorflow"  # see `feed.FitDataset`
+    one_size = keras.backend.backend() == "tensorflow"  # see `fit_dataset.FitDataset`
     found = {}
     for split, source in sources.items():
         if split == "train":  # without `oversample`, which would read all masks once more

@@ -39,12 +39,12 @@ def explain(
         samples = batches.samples(step)
     except SegzooError as error:
         return f"The batch of that step cannot be looked at again: {error}"
-    found = [*_odd_images(made, batches), *_odd_labels(config, made)] or _odd_images(samples, batches)
-    found = found or _odd_loss(config, loss, samples) or _overflow(config, network, loss, samples)
+    found = [*_invalid_images(made, batches), *_invalid_labels(config, made)] or _invalid_images(samples, batches)
+    found = found or _invalid_loss(config, loss, samples) or _overflow(config, network, loss, samples)
     return " ".join(found or _suspicions(config, network, samples))
 
 
-def _odd_images(samples: Sequence[Sample], batches: TrainBatches | Batched) -> list[str]:
+def _invalid_images(samples: Sequence[Sample], batches: TrainBatches | Batched) -> list[str]:
     """List images with non-finite or extreme values."""
     floats = [sample for sample in samples if sample.image.dtype.kind == "f"]
     bad = {sample.id: int((~np.isfinite(sample.image)).sum()) for sample in floats}
@@ -69,7 +69,7 @@ def _odd_images(samples: Sequence[Sample], batches: TrainBatches | Batched) -> l
     return []
 
 
-def _odd_labels(config: Config, samples: Sequence[Sample]) -> list[str]:
+def _invalid_labels(config: Config, samples: Sequence[Sample]) -> list[str]:
     """List masks with labels that are no class: compiled losses turn them into NaN."""
     top = 2 if config.mode == "multilabel" else len(builders.class_names(config))
     ignored = config.data.ignore_index
@@ -86,7 +86,7 @@ def _odd_labels(config: Config, samples: Sequence[Sample]) -> list[str]:
     ]
 
 
-def _odd_loss(config: Config, loss: keras.losses.Loss, samples: Sequence[Sample]) -> list[str]:
+def _invalid_loss(config: Config, loss: keras.losses.Loss, samples: Sequence[Sample]) -> list[str]:
     """List masks on which the loss is not finite even for logits of zero."""
     odd = []
     for sample in samples:

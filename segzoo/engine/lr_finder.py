@@ -148,16 +148,16 @@ def find_learning_rate(config: Config, *, start: float = 1e-6, end: float = 1.0,
     builders.start_optimizer(config, network)
     outputs = list(network.output) if isinstance(network.output, dict) else None
     record = _Record(accumulate)
-    with closing(FitDataset(batches.batches, outputs)) as feed:
+    with closing(FitDataset(batches.batches, outputs)) as dataset:
         try:
             network.fit(
-                feed.from_step(0), steps_per_epoch=updates * accumulate, callbacks=[record], verbose=0, shuffle=False
+                dataset.from_step(0), steps_per_epoch=updates * accumulate, callbacks=[record], verbose=0, shuffle=False
             )
         except _EnoughSeenError:
             pass
         except Exception:
-            if feed.error is not None:
-                raise feed.error from None
+            if dataset.error is not None:
+                raise dataset.error from None
             raise
     rates = [float(keras.ops.convert_to_numpy(ramp(update))) for update in range(len(record.losses))]
     finding = judge(rates, record.losses)

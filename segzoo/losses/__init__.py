@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from segzoo.arguments import arguments_of
 from segzoo.errors import ConfigError, unknown_name
+from segzoo.losses.renamed import RENAMED, with_present_names
 from segzoo.registry import Registry
 
 if TYPE_CHECKING:
@@ -122,11 +123,13 @@ def create(
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
             raise ConfigError(f"The weight of loss {name!r} must be a positive number, not {weight!r}.")
         cls = LOSSES[name]
-        known = set(arguments_of(cls, {"ignore_index", "mode", "name", "dtype"}))
+        renamed = RENAMED.get(name, {})
+        known = set(arguments_of(cls, {"ignore_index", "mode", "name", "dtype", *renamed}))
         for option in options:
-            if option not in known:
+            if option not in known and option not in renamed:
                 raise unknown_name(f"option of loss {name!r}", option, known | {"weight"})
         try:
+            options = with_present_names(name, options)
             losses.append(cls(ignore_index=ignore_index, mode=mode, **options))
         except (TypeError, ValueError) as error:
             raise ConfigError(f"Loss {name!r}: {error}") from error

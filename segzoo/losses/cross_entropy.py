@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from segzoo.losses.base import Mode, PixelLoss, Target
+from segzoo.losses.renamed import with_present_names
 from segzoo.losses.replicas import ratio_of_sums, replica_concatenation, replica_sum
 
 
@@ -26,11 +27,13 @@ class CrossEntropy(PixelLoss):
         ignore_index: label of the pixels that take no part, or None.
         class_weights: one weight per class, not negative and not all 0, or None for equal ones.
         label_smoothing: share of the target that is spread evenly over all classes, 0 <= share < 1.
-        hardest: share of the batch's valid pixels, those of the largest loss, that the mean is over, 0 < share <= 1.
-            Online hard example mining by rank: Wu et al. 2016, https://arxiv.org/abs/1605.06885, section 4.
+        ohem_fraction: share of the batch's valid pixels, those of the largest loss, that the mean is over, above 0 and
+            at most 1; None for all of them. Online hard example mining by rank: Wu et al. 2016,
+            https://arxiv.org/abs/1605.06885, section 4.
         mode: "multiclass"; see `BinaryCrossEntropy` for the others.
         name: name of the loss.
         dtype: dtype to compute in, float32 unless told.
+        hardest: deprecated alias of `ohem_fraction`.
 
     Raises:
         ValueError: a weight or a share outside these ranges; on call, a number of weights that is not C.
@@ -43,15 +46,19 @@ class CrossEntropy(PixelLoss):
         ignore_index: int | None = None,
         class_weights: Sequence[float] | None = None,
         label_smoothing: float = 0.0,
-        hardest: float = 1.0,
+        ohem_fraction: float | None = None,
         mode: Mode | None = None,
         name: str | None = None,
         dtype: Any = None,
+        hardest: float | None = None,
     ):
         super().__init__(ignore_index=ignore_index, class_weights=class_weights, mode=mode, name=name, dtype=dtype)
-        if not 0 < hardest <= 1:
-            raise ValueError(f"hardest must be above 0 and at most 1, not {hardest!r}.")
-        self.hardest = float(hardest)
+        if hardest is not None:
+            given = {} if ohem_fraction is None else {"ohem_fraction": ohem_fraction}
+            ohem_fraction = with_present_names("cross_entropy", {**given, "hardest": hardest})["ohem_fraction"]
+        if ohem_fraction is not None and not 0 < ohem_fraction <= 1:
+            raise ValueError(f"ohem_fraction must be above 0 and at most 1, not {ohem_fraction!r}.")
+        self.ohem_fraction = 1.0 if ohem_fraction is None else float(ohem_fraction)
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be at least 0 and below 1, not {label_smoothing!r}.")
         self.label_smoothing = float(label_smoothing)
@@ -73,13 +80,18 @@ class CrossEntropy(PixelLoss):
             scores = logits if self.class_weights is None else logits * shares
             even = ops.mean(shares) * ops.logsumexp(logits, axis=-1) - ops.mean(scores, axis=-1)
             losses = (1 - self.label_smoothing) * losses + self.label_smoothing * even
-        if self.hardest < 1:
-            pixels = pixels * _among_the_hardest(ops.stop_gradient(losses), pixels, self.hardest)
+        if self.ohem_fraction < 1:
+            pixels = pixels * _ohem_mask(ops.stop_gradient(losses), pixels, self.ohem_fraction)
         return ratio_of_sums(losses * pixels, mass * pixels)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that rebuild the loss."""
-        return {**super().get_config(), "label_smoothing": self.label_smoothing, "hardest": self.hardest}
+        return {**super().get_config(), "label_smoothing": self.label_smoothing, "ohem_fraction": self.ohem_fraction}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> CrossEntropy:
+        """Create the loss from a configuration; one of segzoo 0.1.0 has an option under its former name."""
+        return cls(**with_present_names("cross_entropy", config, stacklevel=None))
 
 
 @keras.saving.register_keras_serializable("segzoo")
@@ -134,7 +146,7 @@ class BinaryCrossEntropy(PixelLoss):
         return {**super().get_config(), "pos_weight": self.pos_weight}
 
 
-def _among_the_hardest(losses: Any, pixels: Any, share: float) -> Any:
+def _ohem_mask(losses: Any, pixels: Any, share: float) -> Any:
     """Return 1 for the share of the batch's valid pixels whose loss is largest, at least one; 0 elsewhere."""
     valid = pixels > 0
     flat = replica_concatenation(ops.reshape(ops.where(valid, losses, -1.0), (-1,)))

@@ -64,7 +64,7 @@ def test_init_finds_prefixes(tmp_path) -> None:
 
     write(tmp_path, "image_{}.png", "mask_{}.png", 6)
     found = look(tmp_path / "train" / "images", tmp_path / "train" / "masks", None, None, None)
-    assert (found.pairs, found.image_prefix, found.mask_prefix, found.lonely) == (6, "image_", "mask_", 0)
+    assert (found.pairs, found.image_prefix, found.mask_prefix, found.unpaired) == (6, "image_", "mask_", 0)
 
 
 def test_names_in_two_unicode_forms_are_named_with_the_cure(tmp_path) -> None:

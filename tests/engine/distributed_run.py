@@ -26,7 +26,7 @@ RECIPE = """
 name: whole
 model: {decoder: fpn, backbone: resnet18, weights: none}
 data: {source: generated, size: [32, 32], train_count: 16, val_count: 7, batch_size: 4, eval_batch_size: 2, workers: 0}
-loss: {cross_entropy: {weight: 1.0, hardest: 0.5}, dice: 1.0, lovasz_softmax: 0.5}
+loss: {cross_entropy: {weight: 1.0, ohem_fraction: 0.5}, dice: 1.0, lovasz_softmax: 0.5}
 training:
   epochs: 2
   steps_per_epoch: 3

@@ -46,7 +46,7 @@ def whole(network, path):
 
 
 def signed(content):
-    """The bytes with the checksum of all before it, as `generations.write` leaves them."""
+    """The bytes with the checksum of all before it, as `checkpoint_file.write` leaves them."""
     body = content[:-64]
     return body + hashlib.sha256(body).hexdigest().encode()
 

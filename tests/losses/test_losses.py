@@ -59,7 +59,7 @@ def reference_cross_entropy(labels, logits, class_weights=None, smoothing=0.0, s
     return total / mass
 
 
-def reference_hardest(labels, logits, share, sample_weight=None):
+def reference_ohem(labels, logits, share, sample_weight=None):
     """The mean cross-entropy of the hardest valid pixels, found by sorting."""
     costs, weights = [], []
     for index in np.ndindex(labels.shape):
@@ -224,7 +224,7 @@ CASES = {
         reference_cross_entropy,
         {"class_weights": WEIGHTS, "smoothing": 0.1},
     ),
-    "cross_entropy_hardest": (CrossEntropy, {"hardest": 0.3}, reference_hardest, {"share": 0.3}),
+    "cross_entropy_ohem": (CrossEntropy, {"ohem_fraction": 0.3}, reference_ohem, {"share": 0.3}),
     "dice": (Dice, {}, reference_overlap, {"kind": "dice"}),
     "dice_per_image": (Dice, {"per_image": True}, reference_overlap, {"kind": "dice", "per_image": True}),
     "dice_smooth": (Dice, {"smooth": 3.0}, reference_overlap, {"kind": "dice", "smooth": 3.0}),
@@ -492,7 +492,7 @@ def test_create_gives_one_loss_as_itself():
         ({"cross_entropy": {"label_smoothing": 1.0}}, ConfigError, "label_smoothing must be"),
         ({"cross_entropy": {"class_weights": [1.0, -1.0]}}, ConfigError, "class_weights must be"),
         ({"cross_entropy": {"class_weights": 3}}, ConfigError, "cross_entropy"),
-        ({"cross_entropy": {"hardest": 0}}, ConfigError, "hardest must be"),
+        ({"cross_entropy": {"ohem_fraction": 0}}, ConfigError, "ohem_fraction must be"),
         ({"tversky": {"alpha": 0, "beta": 0}}, ConfigError, "not both 0"),
         ({"focal_tversky": {"gamma": 0}}, ConfigError, "gamma must be positive"),
         ({"softmax_focal": {"gamma": -1}}, ConfigError, "gamma must be finite"),

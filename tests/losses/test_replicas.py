@@ -61,7 +61,7 @@ for name in LOSSES:
             target = target[..., : -channels[mode] - 1]
         variants = [{}]
         if name == "cross_entropy":
-            variants += [{"hardest": 0.3}, {"class_weights": [1.0, 2.0, 3.0, 4.0]}]
+            variants += [{"ohem_fraction": 0.3}, {"class_weights": [1.0, 2.0, 3.0, 4.0]}]
         if hasattr(loss(IGNORE, mode=mode), "per_image"):
             variants += [{"per_image": True}]
         for arguments in variants:

@@ -17,7 +17,7 @@ CLASSES = {"multiclass": 3, "binary": 1, "multilabel": 3}
 CASES = [(name, mode) for name in LOSSES for mode in LOSSES[name].modes]
 OPTIONS = [
     ("cross_entropy", "multiclass", {"label_smoothing": 0.1, "class_weights": [1.0, 2.0, 0.5]}),
-    ("cross_entropy", "multiclass", {"hardest": 0.3}),
+    ("cross_entropy", "multiclass", {"ohem_fraction": 0.3}),
     ("binary_cross_entropy", "multilabel", {"pos_weight": [1.0, 3.0, 2.0]}),
     ("dice", "multiclass", {"per_image": True, "smooth": 1.0}),
     ("lovasz_softmax", "multiclass", {"per_image": True}),

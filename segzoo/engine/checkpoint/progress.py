@@ -58,7 +58,7 @@ class Progress:
         plateau: the same for the reduction of the learning rate.
         stopped: why training ended before the last epoch, or None.
         events: what the log holds, from the first line on.
-        origin: what the run depends on besides its state (see `origin`).
+        origin: what the run depends on besides its state (see `provenance`).
     """
 
     step: int = 0

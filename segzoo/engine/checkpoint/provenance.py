@@ -9,6 +9,7 @@ from typing import Any
 
 from segzoo import __version__
 from segzoo.config import Config
+from segzoo.losses.renamed import RENAMED
 
 # What may change between two parts of one run: it moves files or changes how long things take, but no figure. (Where
 # the data lie is among them because their fingerprint is compared.)
@@ -31,7 +32,7 @@ _FREE = {
 }
 
 
-def origin_of(
+def provenance_of(
     config: Config, fingerprints: Mapping[str, str], given: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Return the configuration, data fingerprints by split, and the versions that results depend on bit by bit.
@@ -47,11 +48,25 @@ def origin_of(
     return {"config": config.model_dump(mode="json"), "data": dict(fingerprints), "versions": versions, **own}
 
 
+origin_of = provenance_of  # its name in segzoo 0.1.0
+
+
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """List changes between two provenances, as "training.epochs was 3 and is 5"; permitted changes are left out."""
-    then, today = ({"given": {}, **json.loads(json.dumps(origin))} for origin in (before, now))
+    then, today = ({"given": {}, **_with_present_names(json.loads(json.dumps(origin)))} for origin in (before, now))
     found = _differences(then, today, "")
     return sorted(f"{key.removeprefix('config.')} {text}" for key, text in found if not _is_free(key))
+
+
+def _with_present_names(origin: dict[str, Any]) -> dict[str, Any]:
+    """Rename options of losses in place to what they are called now, as far as they have the form of options."""
+    config = origin.get("config")
+    losses = config.get("loss") if isinstance(config, dict) else None
+    for name, term in losses.items() if isinstance(losses, dict) else ():
+        for old, new in RENAMED.get(name, {}).items():
+            if isinstance(term, dict) and old in term and new not in term:
+                term[new] = term.pop(old)
+    return origin
 
 
 def _is_free(key: str) -> bool:

@@ -69,7 +69,7 @@ class RunFolder:
 
     @property
     def state(self) -> Path:
-        """The run state, one atomic file; the one before it is kept beside it (`generations.previous_of`)."""
+        """The run state, one atomic file; the one before it is kept beside it (`checkpoint_file.previous_of`)."""
         return self.path / "state.npz"
 
     @property
@@ -184,7 +184,7 @@ class RunFolder:
 
         Args:
             config: the resolved configuration.
-            origin: what this process would train with, see `origin.origin_of`.
+            origin: provenance of what this process would train, see `provenance.provenance_of`.
             resume: also open a finished run.
             overwrite: remove the run that is there.
             resume_anyway: go on although the origin is another one, with a warning.
