@@ -67,10 +67,6 @@ class ClDice(PixelLoss):
     def _share(self, part: Any, whole: Any) -> Any:
         return (ops.sum(part, axis=(1, 2)) + self.smooth) / (ops.sum(whole, axis=(1, 2)) + self.smooth)
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the loss."""
-        return {**super().get_config(), "iterations": self.iterations, "smooth": self.smooth}
-
 
 def soft_skeleton(maps: Any, iterations: int) -> Any:
     """Return the centre lines of maps (B, H, W, C) in 0..1: what opening takes away, at each of the erosions."""

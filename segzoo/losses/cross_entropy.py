@@ -77,10 +77,6 @@ class CrossEntropy(PixelLoss):
             pixels = pixels * _among_the_hardest(ops.stop_gradient(losses), pixels, self.hardest)
         return ratio_of_sums(losses * pixels, mass * pixels)
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the loss."""
-        return {**super().get_config(), "label_smoothing": self.label_smoothing, "hardest": self.hardest}
-
 
 @keras.saving.register_keras_serializable("segzoo")
 class BinaryCrossEntropy(PixelLoss):
@@ -128,10 +124,6 @@ class BinaryCrossEntropy(PixelLoss):
             positive = ops.convert_to_tensor(self.pos_weight, dtype=logits.dtype)
             losses = positive * g * ops.softplus(-logits) + (1 - g) * ops.softplus(logits)
         return ratio_of_sums(losses * weights, ops.broadcast_to(weights, ops.shape(logits)))
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the loss."""
-        return {**super().get_config(), "pos_weight": self.pos_weight}
 
 
 def _among_the_hardest(losses: Any, pixels: Any, share: float) -> Any:

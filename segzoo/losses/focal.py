@@ -30,10 +30,6 @@ class _Focal(PixelLoss):
             raise ValueError(f"gamma must be finite and not negative, not {gamma!r}.")
         self.gamma = float(gamma)
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the loss."""
-        return {**super().get_config(), "gamma": self.gamma}
-
 
 @keras.saving.register_keras_serializable("segzoo")
 class SoftmaxFocal(_Focal):
@@ -139,10 +135,6 @@ class SigmoidFocal(_Focal):
     def _cost(self, logits: Any) -> Any:
         """Return p^gamma times -log(1 - p), for p the sigmoid of the logits."""
         return _power(ops.sigmoid(logits), self.gamma) * ops.softplus(logits)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the loss."""
-        return {**super().get_config(), "alpha": self.alpha}
 
 
 def _modulation(cost: Any, gamma: float) -> Any:

@@ -116,10 +116,6 @@ class OverlapLoss(CountLoss):
             counted = valid > 0
         return self.mean_over_classes(self.loss_of(overlap, predicted, actual), counted, logits)
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the loss."""
-        return {**super().get_config(), "smooth": self.smooth}
-
 
 @keras.saving.register_keras_serializable("segzoo")
 class Dice(OverlapLoss):
@@ -202,10 +198,6 @@ class Tversky(OverlapLoss):
             return loss
         # A root has an infinite slope at 0, where rounding may also leave a negative loss.
         return ops.power(ops.maximum(loss, keras.config.epsilon()), self.gamma)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the loss."""
-        return {**super().get_config(), "alpha": self.alpha, "beta": self.beta, "gamma": self.gamma}
 
 
 @keras.saving.register_keras_serializable("segzoo")
