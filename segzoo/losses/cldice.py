@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 from keras import ops
 
 from segzoo.losses.base import Mode, PixelLoss, Target
+from segzoo.losses.table import LOSSES
 
 
-@keras.saving.register_keras_serializable("segzoo")
+@LOSSES.register("cldice")
 class ClDice(PixelLoss):
     """One minus the harmonic mean of topology precision and sensitivity, its mean over images and present classes.
 

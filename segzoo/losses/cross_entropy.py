@@ -11,9 +11,10 @@ from keras import ops
 
 from segzoo.losses.base import Mode, PixelLoss, Target
 from segzoo.losses.replicas import ratio_of_sums, replica_concatenation, replica_sum
+from segzoo.losses.table import LOSSES
 
 
-@keras.saving.register_keras_serializable("segzoo")
+@LOSSES.register("cross_entropy")
 class CrossEntropy(PixelLoss):
     """Cross-entropy of a softmax, its mean over valid pixels; 0 with a zero gradient where all are ignored.
 
@@ -78,7 +79,7 @@ class CrossEntropy(PixelLoss):
         return ratio_of_sums(losses * pixels, mass * pixels)
 
 
-@keras.saving.register_keras_serializable("segzoo")
+@LOSSES.register("binary_cross_entropy")
 class BinaryCrossEntropy(PixelLoss):
     """Cross-entropy of a sigmoid for each class apart, its mean over valid places.
 

@@ -11,6 +11,7 @@ from keras import ops
 
 from segzoo.losses.base import Mode, PixelLoss, Target
 from segzoo.losses.replicas import ratio_of_sums
+from segzoo.losses.table import LOSSES
 
 
 class _Focal(PixelLoss):
@@ -31,7 +32,7 @@ class _Focal(PixelLoss):
         self.gamma = float(gamma)
 
 
-@keras.saving.register_keras_serializable("segzoo")
+@LOSSES.register("softmax_focal")
 class SoftmaxFocal(_Focal):
     """Mean of `sum over c of -w_c g_c (1 - p_c)^gamma log p_c` over the valid pixels, for softmax probabilities p.
 
@@ -77,7 +78,7 @@ class SoftmaxFocal(_Focal):
         return ratio_of_sums(losses * pixels, pixels)
 
 
-@keras.saving.register_keras_serializable("segzoo")
+@LOSSES.register("sigmoid_focal")
 class SigmoidFocal(_Focal):
     """Mean of `-alpha (1 - p)^gamma log p` where the target is 1 and `-(1 - alpha) p^gamma log(1 - p)` where it is 0.
 
