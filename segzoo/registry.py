@@ -215,7 +215,11 @@ class Registry:
             if home is None:
                 self._load(name, self._points()[name])
             else:
-                importlib.import_module(home)  # registers it
+                importlib.import_module(home)
+            if name not in self._entries:
+                raise RegistrationError(
+                    f"{home} does not register the {self.kind} {name!r}, though its source reads so."
+                )
         entry = self._entries[name]
         return find(entry) if isinstance(entry, str) else entry
 

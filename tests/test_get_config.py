@@ -108,7 +108,17 @@ def test_a_class_of_the_users_may_keep_its_arguments_elsewhere() -> None:
     config = Softer(0.25, ignore_index=7).get_config()
     assert config["softness"] == 0.25 and config["ignore_index"] == 7
     own = Wider(2, dtype="mixed_bfloat16").get_config()
-    assert own["times"] == 2 and own["channels"] == 8 and own["dtype"]["config"] == {"name": "mixed_bfloat16"}
+    assert own["times"] == 2 and "channels" not in own and own["dtype"]["config"] == {"name": "mixed_bfloat16"}
+
+
+def test_an_argument_that_a_class_does_not_take_is_not_in_its_configuration() -> None:
+    class Plain(losses.Dice):
+        def __init__(self, ignore_index: int | None = None, name: str | None = None, dtype: Any = None):
+            super().__init__(ignore_index, per_image=True, name=name, dtype=dtype)
+
+    config = Plain(7).get_config()
+    assert config == {"ignore_index": 7, "name": "plain", "dtype": "float32"}
+    assert Plain.from_config(config).per_image
 
 
 def test_an_argument_that_is_not_kept_is_an_error() -> None:

@@ -14,7 +14,8 @@ SCRIPT = """
 import importlib, sys, warnings
 from segzoo.moved import MOVED, new_name
 assert not [name for name in sys.modules if name in ("keras", "tensorflow")]
-more = ["segzoo.training.distribution", "segzoo.training.callbacks", "segzoo.training.callbacks.states", "segzoo.propose.write"]
+more = ["segzoo.training.distribution", "segzoo.training.callbacks", "segzoo.training.callbacks.states"]
+more.append("segzoo.propose.write")
 for name in [*MOVED, *more]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

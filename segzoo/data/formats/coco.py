@@ -79,6 +79,7 @@ class CocoFormat:
     settings = ""
     white = ""
     missing: Missing = "background"
+    first_is_background = True
     catalogue = True
 
     def __init__(

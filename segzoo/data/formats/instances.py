@@ -38,6 +38,7 @@ class InstancesFormat:
     settings = ""
     white = ""
     missing: Missing = "background"
+    first_is_background = True
     catalogue = False
 
     def __init__(

@@ -43,6 +43,7 @@ class LabelMeFormat(OneFile):
     multilabel = (False, True)
     suffixes = (".json",)
     missing: Missing = "background"
+    first_is_background = True
 
     def __init__(
         self,

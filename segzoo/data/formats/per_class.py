@@ -38,6 +38,7 @@ class PerClassFormat:
     settings = ""
     white = ""
     missing: Missing = "background"
+    first_is_background = False
     catalogue = False
 
     def __init__(
