@@ -49,3 +49,36 @@ def _parameters(kind: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 def _function(kind: Callable[..., Any]) -> Callable[..., Any]:
     return kind.__init__ if isinstance(kind, type) else kind  # type: ignore[misc]
+
+
+def given_arguments(thing: Any, root: type) -> dict[str, Any]:
+    """Return what an object was constructed with, for a `get_config` of Keras: arguments by name, those of bases first.
+
+    Each class below `root` keeps every argument that its constructor names in an attribute of that name; a class with a
+    `get_config` of its own may keep some elsewhere and add them there. An argument of a base that the object's class
+    neither names nor lets through by `**kwargs` is left out, and so is what goes on to `root`.
+
+    Args:
+        thing: the object.
+        root: the base class whose own arguments are kept by itself, such as `keras.layers.Layer`.
+
+    Returns:
+        Values as JSON gives them back: tuples as lists.
+
+    Raises:
+        AttributeError: an argument that is not kept.
+    """
+    kinds = type(thing).__mro__
+    constructors = [kind for kind in kinds[: kinds.index(root)] if "__init__" in vars(kind)]
+    taken: set[str] = set()
+    for kind in constructors:
+        taken.update(arguments_of(kind))
+        if not takes_any_name(kind):
+            break
+    given: dict[str, Any] = {}
+    for kind in reversed(constructors):
+        for name in arguments_of(kind):
+            if name in taken and (hasattr(thing, name) or "get_config" not in vars(kind)):
+                value = getattr(thing, name)
+                given[name] = list(value) if isinstance(value, tuple) else value
+    return given

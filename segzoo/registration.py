@@ -11,45 +11,24 @@ from __future__ import annotations
 import importlib
 import importlib.abc
 import importlib.machinery
+import re
 import sys
 import threading
 import types
 from collections.abc import Sequence
 from typing import Any
 
-# Every module that calls register_keras_serializable; tests/test_registration.py compares the list with the sources.
-MODULES = (
-    "segzoo.layers.aspp",
-    "segzoo.layers.attention",
-    "segzoo.layers.convolution",
-    "segzoo.layers.normalization",
-    "segzoo.layers.pooling",
-    "segzoo.layers.resize",
-    "segzoo.layers.scale",
-    "segzoo.decoders.base",
-    "segzoo.decoders.deeplab",
-    "segzoo.decoders.fpn",
-    "segzoo.decoders.linknet",
-    "segzoo.decoders.manet",
-    "segzoo.decoders.pan",
-    "segzoo.decoders.pspnet",
-    "segzoo.decoders.segformer",
-    "segzoo.decoders.unet",
-    "segzoo.decoders.unetplusplus",
-    "segzoo.decoders.upernet",
-    "segzoo.losses.boundary",
-    "segzoo.losses.cldice",
-    "segzoo.losses.cross_entropy",
-    "segzoo.losses.focal",
-    "segzoo.losses.lovasz",
-    "segzoo.losses.overlap",
-    "segzoo.losses.presence",
-    "segzoo.losses.weighted_sum",
-    "segzoo.metrics.mean_iou",
-    "segzoo.models.remat",
-    "segzoo.optim.optimizers",
-    "segzoo.optim.schedules",
-)
+from segzoo.discovery import sources
+
+# Packages with classes that Keras may save, and what registers one there: Keras's decorator, or a registry's.
+_PACKAGES = ("layers", "decoders", "losses", "metrics", "models", "optim")
+_REGISTRATION = re.compile(r"\bregister_keras_serializable\(|^@[A-Z_]+\.register\(", re.MULTILINE)
+
+
+def modules() -> list[str]:
+    """Return the modules that define classes which Keras may save, by their sources; imports none of them."""
+    found = (module for package in _PACKAGES for module in sources(f"segzoo.{package}"))
+    return [name for name, source in found if source is None or _REGISTRATION.search(source)]
 
 
 def register_with_keras() -> None:
@@ -61,7 +40,7 @@ def register_with_keras() -> None:
 
 
 def _register() -> None:
-    for module in MODULES:
+    for module in modules():
         importlib.import_module(module)
 
 

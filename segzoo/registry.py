@@ -1,5 +1,8 @@
 """Registry of public names with lazily imported objects, so that listing names imports no framework.
 
+A decoder, a loss or a format of segzoo's own is one module, which registers it as one from outside is registered. The
+names are read from the modules' sources, and a module is imported when one of its names is used.
+
 What segzoo looks up by name can be added from outside: by `register`, or by an installed package's entry point in the
 group "segzoo.plugins", whose name is the kind and the name, such as "decoder.hourglass".
 """
@@ -8,15 +11,19 @@ from __future__ import annotations
 
 import functools
 import importlib
+import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar, overload
 
+from segzoo.discovery import sources
 from segzoo.errors import RegistrationError, UnknownNameError, unknown_name
 
 ENTRY_POINTS = "segzoo.plugins"
 Thing = TypeVar("Thing")
+# A registration as a statement of its own, and the name where it stands there as a string.
+_REGISTRATION = re.compile(r'^[ \t]*(?:@|\w+ = )?[A-Z_]+\.register(?:_all)?\(\s*(?:"(\w+)")?', re.MULTILINE)
 
 
 def find(where: str) -> Any:
@@ -41,6 +48,9 @@ class Registry:
         entries: public name to "module:attribute", or "module:table[key]".
         absent: names that people ask for though nothing has them, with the reason.
         base: "module:class" that a registered class has to extend, or a registered object has to be an instance of.
+        package: whose modules register segzoo's own things, each in this registry alone. A module whose registrations
+            do not name them by strings is imported to list them, so it must import no framework.
+        order: modules of the package, relative to it, in the order of listings; the others follow by their names.
 
     Example:
         >>> @DECODERS.register("hourglass")
@@ -50,15 +60,21 @@ class Registry:
     def __init__(
         self,
         kind: str,
-        entries: Mapping[str, str],
+        entries: Mapping[str, str] | None = None,
         absent: Mapping[str, str] | None = None,
         base: str | None = None,
+        package: str | None = None,
+        order: Sequence[str] = (),
     ):
         self.kind = kind
-        self._entries: dict[str, Any] = dict(entries)
-        self._built_in = frozenset(entries)
+        self._entries: dict[str, Any] = dict(entries or {})
+        self._given = tuple(self._entries)
         self._absent = dict(absent or {})
         self._base = base
+        self._package = package
+        self._order = tuple(f"{package}.{module}" for module in order)
+        self._homes: dict[str, str] = {}  # names that modules of the package have registered, to these
+        self._listed: dict[str, str] | None = None
 
     @overload
     def register(self, name: str, *, replace: bool = ...) -> Callable[[Thing], Thing]: ...
@@ -83,32 +99,73 @@ class Registry:
         Raises:
             RegistrationError: the name cannot be used or is taken, or the thing is not of this kind.
         """
+        caller = sys._getframe(1).f_globals.get("__name__", "")
         if thing is None:
-            return functools.partial(self.register, name, replace=replace)
+            return functools.partial(self._register, name, replace=replace, caller=caller)
+        return self._register(name, thing, replace=replace, caller=caller)
+
+    def register_all(self, things: Mapping[str, Any], *, replace: bool = False) -> None:
+        """Add several things by their names, as `register` does."""
+        caller = sys._getframe(1).f_globals.get("__name__", "")
+        for name, thing in things.items():
+            self._register(name, thing, replace=replace, caller=caller)
+
+    def _register(self, name: str, thing: Any, *, replace: bool = False, caller: str = "") -> Any:
+        """Add a thing that the module `caller` registers."""
         if not isinstance(name, str) or not name.isidentifier():
             raise RegistrationError(f"A {self.kind} is named by letters, digits and underscores, not {name!r}.")
-        if name in self._built_in:
+        if self._package is not None and caller.startswith(f"{self._package}."):
+            self._claim(name, caller)
+        elif self.is_built_in(name):
             raise RegistrationError(f"segzoo has a {self.kind} {name!r} itself; choose another name.")
-        known = self._entries.get(name)
-        if known is not None and not replace and not _is_reloaded(known, thing):
-            raise RegistrationError(
-                f"There is a registered {self.kind} {name!r} already ({known!r}); choose another name, or replace it "
-                "by register(..., replace=True)."
-            )
+        else:
+            known = self._entries.get(name)
+            if known is not None and not replace and not _is_reloaded(known, thing):
+                raise RegistrationError(
+                    f"There is a registered {self.kind} {name!r} already ({known!r}); choose another name, or replace "
+                    "it by register(..., replace=True)."
+                )
         self._check(name, thing)
         _register_with_keras(thing)
         self._entries[name] = thing
         return thing
 
+    def _claim(self, name: str, module: str) -> None:
+        """Keep that a name is of a module of the package; RegistrationError where it is of another one."""
+        home = self._homes.setdefault(name, module)
+        if home != module:
+            raise RegistrationError(f"The {self.kind} {name!r} is registered by {home} and by {module}.")
+
+    def _built_in(self) -> dict[str, str]:
+        """Return the names that modules of the package register, in the order of listings, to these modules."""
+        if self._package is None:
+            return {}
+        if self._listed is None:
+            found = dict(sources(self._package))
+            modules = [*(module for module in self._order if module in found), *found]
+            self._listed = {name: module for module in dict.fromkeys(modules) for name in self._names(module, found)}
+        return self._listed
+
+    def _names(self, module: str, found: Mapping[str, str | None]) -> list[str]:
+        """Return the names that a module registers: by its source, or where that does not say them by importing it."""
+        source = found[module]
+        names = [None] if source is None else [match[1] for match in _REGISTRATION.finditer(source)]
+        if None in names:
+            importlib.import_module(module)
+            return [name for name, home in self._homes.items() if home == module]
+        for name in names:
+            self._claim(str(name), module)
+        return [str(name) for name in names]
+
     def unregister(self, name: str) -> None:
         """Remove a registered name; RegistrationError for a built-in one."""
-        if name in self._built_in or name not in self._entries:
+        if self.is_built_in(name) or name not in self._entries:
             raise RegistrationError(f"There is no registered {self.kind} {name!r} to remove.")
         del self._entries[name]
 
     def is_built_in(self, name: str) -> bool:
         """Return whether a name is one of segzoo's own."""
-        return name in self._built_in
+        return name in self._given or name in self._built_in()
 
     def _check(self, name: str, thing: Any) -> None:
         if self._base is None:
@@ -124,16 +181,21 @@ class Registry:
         """Return the entry points of this kind that nothing registered shadows."""
         prefix = self.kind.replace(" ", "_") + "."
         found = {name.removeprefix(prefix): point for name, point in _installed().items() if name.startswith(prefix)}
-        return {name: point for name, point in found.items() if name not in self._entries}
+        known = {*self._entries, *self._built_in()}
+        return {name: point for name, point in found.items() if name not in known}
+
+    def _all(self) -> dict[str, None]:
+        """Return all names, in the order of listings."""
+        return dict.fromkeys([*self._given, *self._built_in(), *self._entries, *self._points()])
 
     def __iter__(self) -> Iterator[str]:
-        return iter([*self._entries, *self._points()])
+        return iter(self._all())
 
     def __len__(self) -> int:
-        return len(self._entries) + len(self._points())
+        return len(self._all())
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries or name in self._points()
+        return name in self._entries or name in self._built_in() or name in self._points()
 
     def check(self, name: str) -> None:
         """Raise UnknownNameError, listing the known names, unless `name` is registered; imports nothing."""
@@ -149,7 +211,15 @@ class Registry:
         """
         self.check(name)
         if name not in self._entries:
-            self._load(name, self._points()[name])
+            home = self._built_in().get(name)
+            if home is None:
+                self._load(name, self._points()[name])
+            else:
+                importlib.import_module(home)
+            if name not in self._entries:
+                raise RegistrationError(
+                    f"{home} does not register the {self.kind} {name!r}, though its source reads so."
+                )
         entry = self._entries[name]
         return find(entry) if isinstance(entry, str) else entry
 
@@ -163,7 +233,7 @@ class Registry:
                 f"{type(error).__name__}: {error}."
             ) from error
         if name not in self._entries:  # its module may have registered it by itself
-            self.register(name, thing)
+            self._register(name, thing)
 
 
 def _is_reloaded(known: Any, thing: Any) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import compileall
+import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from segzoo.errors import SegzooError, UnknownNameError, unknown_name
+from segzoo.errors import RegistrationError, SegzooError, UnknownNameError, unknown_name
 from segzoo.registry import Registry
 
 TABLE = {"one": 1, "two": 2}
@@ -130,3 +133,113 @@ def test_a_package_lists_what_it_has(package: str) -> None:
     defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     assigned = {target.id for node in tree.body if isinstance(node, ast.Assign) for target in node.targets}
     assert set(module.__all__) <= typed | defined | assigned
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Make a package of modules, each a name and its text, and return a registry of what they register."""
+
+    def package(order: tuple[str, ...] = (), sourceless: bool = False, **modules: str) -> Registry:
+        folder = tmp_path / "things_of_test"
+        folder.mkdir()
+        table = "from segzoo.registry import Registry\n"
+        table += f"THINGS = Registry('thing', package='things_of_test', order={order!r})\n"
+        (folder / "__init__.py").write_text("")
+        (folder / "table.py").write_text(table)
+        for name, text in modules.items():
+            (folder / f"{name}.py").write_text(f"from things_of_test.table import THINGS\n{text}\n")
+        if sourceless:
+            compileall.compile_dir(folder, quiet=1, legacy=True)
+            for path in folder.glob("*.py"):
+                path.unlink()
+        monkeypatch.syspath_prepend(tmp_path)
+        return importlib.import_module("things_of_test.table").THINGS
+
+    yield package
+    for name in [name for name in sys.modules if name.partition(".")[0] == "things_of_test"]:
+        del sys.modules[name]
+
+
+def loaded() -> set[str]:
+    return {name.partition(".")[2] for name in sys.modules if name.startswith("things_of_test.")} - {"table"}
+
+
+LITERAL = '''
+"""A module that registers three.
+
+    >>> @THINGS.register("shown_in_a_docstring")
+"""
+@THINGS.register("four")
+@THINGS.register("five")
+class Four(int): pass
+# THINGS.register("in_a_comment", 1)
+SIX = THINGS.register(
+    "six", Four(6)
+)
+'''
+
+
+def test_modules_of_a_package_register_themselves_and_are_imported_when_used(package) -> None:
+    things = package(
+        order=("b",), a="THINGS.register('single_quotes', 7)", b=LITERAL, c="", d="THINGS.register_all({'computed': 8})"
+    )
+    assert list(things) == ["four", "five", "six", "single_quotes", "computed"] and len(things) == 5
+    assert "six" in things and things.is_built_in("six") and "seven" not in things
+    assert loaded() == {"a", "d"}  # whose names their sources do not say in the way that is read
+    assert things["six"] == 6 and things["four"] is things["five"] and things["computed"] == 8
+    assert list(things) == ["four", "five", "six", "single_quotes", "computed"]
+    for text in ("six", "computed"):
+        with pytest.raises(RegistrationError, match=f"segzoo has a thing '{text}' itself"):
+            things.register(text, 1)
+        with pytest.raises(RegistrationError, match=f"no registered thing '{text}' to remove"):
+            things.unregister(text)
+    things.register("own", 9)
+    assert list(things)[-1] == "own" and not things.is_built_in("own")
+
+
+def test_what_was_imported_by_hand_is_built_in_as_well(package) -> None:
+    things = package(b=LITERAL, a='THINGS.register("one", 1)')
+    importlib.import_module("things_of_test.b")
+    assert list(things) == ["one", "four", "five", "six"] and things.is_built_in("four")
+
+
+def test_a_package_without_sources_is_imported(package) -> None:
+    things = package(sourceless=True, b=LITERAL, c='THINGS.register("one", 1)')
+    assert sorted(things) == ["five", "four", "one", "six"] and things["one"] == 1
+
+
+@pytest.mark.parametrize("second", ['THINGS.register("six", 1)', 'THINGS.register_all({"six": 1})'])
+def test_two_modules_may_not_register_one_name(package, second: str) -> None:
+    things = package(b=LITERAL, c=second)
+    with pytest.raises(RegistrationError, match=r"'six' is registered by things_of_test\.b and by things_of_test\.c"):
+        list(things)
+
+
+def test_a_registration_that_does_not_happen_is_an_error(package) -> None:
+    things = package(b='if False:\n    THINGS.register("one", 1)')
+    assert list(things) == ["one"]
+    with pytest.raises(RegistrationError, match=r"things_of_test\.b does not register the thing 'one'"):
+        things["one"]
+
+
+def test_sources_and_registrations_agree() -> None:
+    """The names that are read from sources are those that exist when everything is imported."""
+    import segzoo.tracking
+    from segzoo import backbones, data, decoders, export, losses
+    from segzoo.discovery import sources
+
+    for registry in (
+        backbones.BACKBONES,
+        data.BATCH_TRANSFORMS,
+        data.MASK_FORMATS,
+        decoders.DECODERS,
+        export.FORMATS,
+        losses.LOSSES,
+        segzoo.tracking.TRACKERS,
+    ):
+        listed = list(registry._built_in().items())
+        assert listed
+        for module in dict(sources(registry._package)):
+            importlib.import_module(module)
+        assert sorted(listed) == sorted(registry._homes.items())
+        assert all(registry.is_built_in(name) for name in registry._entries)

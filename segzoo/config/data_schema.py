@@ -211,10 +211,9 @@ class FolderData(DataConfig):
     )
     masks: MasksFormat = Field(
         default_factory=lambda: {"format": "index"},
-        description="Format of the masks: index, rgb, binary, per_class, instances, channels, array, "
-        "coco or labelme; with options as {format: rgb, colors: ...}. In each, missing says what an image without a "
-        "mask is: background (the default for per_class, instances, coco and labelme) or error (for the others). "
-        "docs/custom-masks.md has a recipe for each.",
+        description="Format of the masks, such as index or rgb; with options as {format: rgb, colors: ...}. In each, "
+        "missing says what an image without a mask is: background (the default of formats with several files or "
+        "several objects for an image) or error (of the others). docs/custom-masks.md has a recipe for each.",
     )
     image_dir: Place = Field(
         default="images",

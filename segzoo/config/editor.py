@@ -15,6 +15,7 @@ def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of a configuration; names of what segzoo looks up are enums."""
     from segzoo.backbones import BACKBONES
     from segzoo.data.batch_transforms import BATCH_TRANSFORMS
+    from segzoo.data.formats import MASK_FORMATS
     from segzoo.decoders import DECODERS
     from segzoo.losses import LOSSES
     from segzoo.optim import OPTIMIZERS, SCHEDULES
@@ -30,6 +31,10 @@ def json_schema() -> dict[str, Any]:
     schema["$defs"]["ScheduleConfig"]["properties"]["name"]["enum"] = sorted(SCHEDULES)
     schema["properties"]["loss"]["propertyNames"] = {"enum": sorted(LOSSES)}
     schema["properties"]["tracking"]["propertyNames"] = {"enum": sorted(TRACKERS)}
+    masks = schema["$defs"]["FolderData"]["properties"]["masks"]
+    del masks["type"], masks["additionalProperties"]
+    formats = {"enum": sorted(MASK_FORMATS)}
+    masks["anyOf"] = [formats, {"type": "object", "properties": {"format": formats}, "required": ["format"]}]
     for data in ("FolderData", "GeneratedData"):
         # With a default, the key that tells the two kinds of data apart would pass for optional.
         section = schema["$defs"][data]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from segzoo.registry import Registry
+from segzoo.decoders.table import DECODERS
 
 if TYPE_CHECKING:
     from segzoo.decoders.base import AuxiliaryHead as AuxiliaryHead
@@ -23,23 +23,7 @@ if TYPE_CHECKING:
     from segzoo.decoders.unetplusplus import UNetPlusPlus as UNetPlusPlus
     from segzoo.decoders.upernet import UPerNet as UPerNet
 
-DECODERS = Registry(
-    "decoder",
-    {
-        "unet": "segzoo.decoders.unet:UNet",
-        "unetplusplus": "segzoo.decoders.unetplusplus:UNetPlusPlus",
-        "manet": "segzoo.decoders.manet:MANet",
-        "linknet": "segzoo.decoders.linknet:LinkNet",
-        "fpn": "segzoo.decoders.fpn:FPN",
-        "pspnet": "segzoo.decoders.pspnet:PSPNet",
-        "pan": "segzoo.decoders.pan:PAN",
-        "deeplabv3": "segzoo.decoders.deeplab:DeepLabV3",
-        "deeplabv3plus": "segzoo.decoders.deeplab:DeepLabV3Plus",
-        "upernet": "segzoo.decoders.upernet:UPerNet",
-        "segformer": "segzoo.decoders.segformer:SegFormer",
-    },
-    base="segzoo.decoders.base:Decoder",
-)
+# The public names of classes.
 _CLASSES = {
     "ClassificationHead": "segzoo.decoders.base",
     "AuxiliaryHead": "segzoo.decoders.base",
@@ -58,26 +42,7 @@ _CLASSES = {
     "DeepLabV3Plus": "segzoo.decoders.deeplab",
 }
 
-__all__ = [
-    "DECODERS",
-    "FPN",
-    "PAN",
-    "AuxiliaryHead",
-    "ClassificationHead",
-    "Decoder",
-    "DeepLabV3",
-    "DeepLabV3Plus",
-    "LinkNet",
-    "MANet",
-    "PSPNet",
-    "SegFormer",
-    "SegmentationHead",
-    "UNet",
-    "UNetPlusPlus",
-    "UPerNet",
-    "legacy_options",
-    "names",
-]
+__all__ = ["DECODERS", "legacy_options", "names", *_CLASSES]
 
 
 def names() -> list[str]:
@@ -105,4 +70,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return list(__all__)
+    return sorted(__all__)

@@ -15,6 +15,7 @@ from segzoo.compat import OF_0_1_0_CURE
 from segzoo.errors import SegzooError, WeightsError
 from segzoo.hdf5 import FUNCTION
 from segzoo.layers import ConvBlock, ResizeTo, SeparableConvBlock
+from segzoo.layers.base import Layer
 from segzoo.levels import LEVELS, levels_at
 
 # Values that options of segzoo 0.1.0 could not have.
@@ -23,7 +24,7 @@ _ADDED_VALUES = ("nearest_floor",)
 SUPERVISED = "supervised"
 
 
-class Decoder(keras.layers.Layer):
+class Decoder(Layer):
     """Base class of decoders: layers from features {"P1": (B, H/2, W/2, C1), ...} to one tensor.
 
     Attributes:
@@ -221,12 +222,6 @@ class Decoder(keras.layers.Layer):
         """Create the layer from a configuration; options missing in one of segzoo 0.1.0 take its fixed values."""
         return super().from_config({**cls.legacy, **config})
 
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        given = {name: getattr(self, name) for name in self.options()}
-        lists = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
-        return {**super().get_config(), **lists}
-
 
 def number(level: str) -> int:
     """Return the number of a level: 3 of "P3"."""
@@ -279,7 +274,7 @@ def explain(
 
 
 @keras.saving.register_keras_serializable("segzoo")
-class SegmentationHead(keras.layers.Layer):
+class SegmentationHead(Layer):
     """Segmentation head: `(B, h, w, C)` and images `(B, H, W, 3)` to float32 logits `(B, H, W, classes)`.
 
     A convolution, then a bilinear resize to the image, in float32 whatever the precision of the rest.
@@ -317,11 +312,6 @@ class SegmentationHead(keras.layers.Layer):
         """Float32 whatever the policy."""
         return keras.KerasTensor(self.compute_output_shape(x.shape, images.shape), dtype="float32")
 
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        own = {"classes": self.classes, "kernel_size": self.kernel_size, "interpolation": self.interpolation}
-        return {**super().get_config(), **own}
-
 
 @keras.saving.register_keras_serializable("segzoo")
 class AuxiliaryHead(SegmentationHead):
@@ -357,13 +347,9 @@ class AuxiliaryHead(SegmentationHead):
         """Float32 whatever the policy."""
         return super().compute_output_spec(x, images)
 
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {**super().get_config(), "dropout": self.dropout}
-
 
 @keras.saving.register_keras_serializable("segzoo")
-class ClassificationHead(keras.layers.Layer):
+class ClassificationHead(Layer):
     """Image-level classification head for the presence of classes: `(B, h, w, C)` to float32 logits `(B, classes)`.
 
     Global average pooling, dropout and a linear layer, as in segmentation_models.pytorch. Trained on which classes a
@@ -395,7 +381,3 @@ class ClassificationHead(keras.layers.Layer):
     def compute_output_spec(self, x: Any, training: bool | None = None) -> keras.KerasTensor:
         """Float32 whatever the policy."""
         return keras.KerasTensor((x.shape[0], self.classes), dtype="float32")
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {**super().get_config(), "classes": self.classes, "dropout": self.dropout}

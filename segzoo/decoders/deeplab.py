@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import keras
 from keras import ops
 
 from segzoo.decoders.base import Decoder, deepest
+from segzoo.decoders.table import DECODERS
 from segzoo.layers import ASPP, ResizeTo
 from segzoo.levels import LEVELS
 
@@ -60,7 +60,7 @@ class _DeepLab(Decoder):
         return aspp
 
 
-@keras.saving.register_keras_serializable("segzoo")
+@DECODERS.register("deeplabv3")
 class DeepLabV3(_DeepLab):
     """DeepLabV3 (Chen et al., "Rethinking Atrous Convolution", 2017): `(B, H/stride, W/stride, channels)`.
 
@@ -119,7 +119,7 @@ class DeepLabV3(_DeepLab):
         return (*features_shape[self._last(features_shape)][:3], self.channels)
 
 
-@keras.saving.register_keras_serializable("segzoo")
+@DECODERS.register("deeplabv3plus")
 class DeepLabV3Plus(_DeepLab):
     """DeepLabV3+ (Chen et al., "Encoder-Decoder with Atrous Separable Convolution", 2018): `(B, H/4, W/4, channels)`.
 

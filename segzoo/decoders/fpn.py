@@ -9,11 +9,12 @@ import keras
 from keras import ops
 
 from segzoo.decoders.base import Decoder
+from segzoo.decoders.table import DECODERS
 from segzoo.layers import ResizeTo
 from segzoo.layers.normalization import default_groups
 
 
-@keras.saving.register_keras_serializable("segzoo")
+@DECODERS.register("fpn")
 class FPN(Decoder):
     """Semantic FPN (Kirillov et al., "Panoptic FPN", 2019): returns `(B, H/4, W/4, segmentation_channels)`.
 

@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 
 import keras
 
+from segzoo.decoders.table import DECODERS
 from segzoo.decoders.upsampling import UpsamplingDecoder
 from segzoo.layers import ConvBlock, ResizeTo
 from segzoo.layers.normalization import normalization_layer
 
 
-@keras.saving.register_keras_serializable("segzoo")
+@DECODERS.register("linknet")
 class LinkNet(UpsamplingDecoder):
     """LinkNet (Chaurasia and Culurciello, 2017, https://arxiv.org/abs/1707.03718): returns `(B, H, W, channels)`.
 

@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
+from segzoo.decoders.table import DECODERS
 from segzoo.decoders.upsampling import UpsamplingDecoder
 from segzoo.layers import PositionAttention, SqueezeExcitation, Upsample
 
 
-@keras.saving.register_keras_serializable("segzoo")
+@DECODERS.register("manet")
 class MANet(UpsamplingDecoder):
     """MA-Net (Fan et al., 2020, https://doi.org/10.1109/ACCESS.2020.3025372): returns `(B, H, W, channels[-1])`.
 

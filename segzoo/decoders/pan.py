@@ -9,12 +9,13 @@ import keras
 from keras import ops
 
 from segzoo.decoders.base import Decoder
+from segzoo.decoders.table import DECODERS
 from segzoo.layers import ConvBlock, ResizeTo
 from segzoo.layers.pooling import adaptive_average
 from segzoo.levels import LEVELS
 
 
-@keras.saving.register_keras_serializable("segzoo")
+@DECODERS.register("pan")
 class PAN(Decoder):
     """Pyramid attention network (Li et al., 2018, https://arxiv.org/abs/1805.10180): returns `(B, H/4, W/4, channels)`.
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import keras
-
 from segzoo.decoders.base import Decoder, deepest
+from segzoo.decoders.table import DECODERS
 from segzoo.layers import PyramidPooling
 from segzoo.levels import LEVELS
 
 
-@keras.saving.register_keras_serializable("segzoo")
+@DECODERS.register("pspnet")
 class PSPNet(Decoder):
     """Pyramid scene parsing network (Zhao et al., 2017, https://arxiv.org/abs/1612.01105): `(B, h, w, channels)`.
 

@@ -9,11 +9,12 @@ import keras
 from keras import ops
 
 from segzoo.decoders.base import Decoder
+from segzoo.decoders.table import DECODERS
 from segzoo.layers import ResizeTo
 from segzoo.levels import LEVELS
 
 
-@keras.saving.register_keras_serializable("segzoo")
+@DECODERS.register("segformer")
 class SegFormer(Decoder):
     """SegFormer's all-MLP decoder (Xie et al., 2021, https://arxiv.org/abs/2105.15203): `(B, H/4, W/4, channels)`.
 

@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
+from segzoo.decoders.table import DECODERS
 from segzoo.decoders.upsampling import UpsamplingDecoder
 from segzoo.layers import ScSE, Upsample
 from segzoo.levels import IMAGE, LEVELS
 
 
-@keras.saving.register_keras_serializable("segzoo")
+@DECODERS.register("unet")
 class UNet(UpsamplingDecoder):
     """U-Net (Ronneberger et al., 2015) on a backbone's features: returns `(B, H, W, channels[-1])`.
 

@@ -9,11 +9,12 @@ import keras
 from keras import ops
 
 from segzoo.decoders.base import SUPERVISED, number
+from segzoo.decoders.table import DECODERS
 from segzoo.decoders.upsampling import UpsamplingDecoder
 from segzoo.layers import ScSE, Upsample
 
 
-@keras.saving.register_keras_serializable("segzoo")
+@DECODERS.register("unetplusplus")
 class UNetPlusPlus(UpsamplingDecoder):
     """U-Net++ (Zhou et al., 2018, https://arxiv.org/abs/1807.10165): returns `(B, H, W, channels[-1])`.
 

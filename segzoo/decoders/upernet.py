@@ -9,10 +9,11 @@ import keras
 from keras import ops
 
 from segzoo.decoders.base import Decoder
+from segzoo.decoders.table import DECODERS
 from segzoo.layers import PyramidPooling, ResizeTo
 
 
-@keras.saving.register_keras_serializable("segzoo")
+@DECODERS.register("upernet")
 class UPerNet(Decoder):
     """UPerNet (Xiao et al., 2018, https://arxiv.org/abs/1807.10221): returns `(B, H/4, W/4, channels)`.
 

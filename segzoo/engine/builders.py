@@ -14,7 +14,7 @@ import numpy as np
 from segzoo import data, losses
 from segzoo.backend import dtype_policy
 from segzoo.config import Config, FolderData
-from segzoo.data import Source
+from segzoo.data import MASK_FORMATS, Source
 from segzoo.data.sources import Size, may_give_float
 from segzoo.engine.callbacks.stages import Stage, Stages
 from segzoo.engine.class_pixels import ClassPixels
@@ -25,8 +25,6 @@ from segzoo.optim import SCHEDULES, optimizers
 from segzoo.optim.param_groups import rate_factors
 from segzoo.optim.schedules import OneCycle, WarmUpDecay
 
-# Formats of objects, whose first class is what no object covers unless masks.background says another.
-_FIRST_CLASS_IS_BACKGROUND = frozenset({"coco", "labelme", "instances"})
 _BACKGROUND_NAMES = frozenset({"background", "bg", "unlabeled", "unlabelled", "void", "none"})
 
 #: Values of training.precision to what Keras calls them.
@@ -221,7 +219,8 @@ def background(config: Config) -> int | None:
         stated = config.data.masks.get("background")
         if stated in names:
             return names.index(stated)
-        if stated is None and config.data.masks["format"] in _FIRST_CLASS_IS_BACKGROUND:
+        kind = MASK_FORMATS[config.data.masks["format"]]
+        if stated is None and getattr(kind, "first_is_background", False):
             return 0
     return next((label for label, name in enumerate(names) if name.strip("_ ").lower() in _BACKGROUND_NAMES), None)
 

@@ -1,4 +1,4 @@
-"""The table of export formats."""
+"""The table of export formats; each is registered by the module that defines it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,8 @@ from segzoo.registry import Registry
 
 FORMATS = Registry(
     "export format",
-    {
-        "saved_model": "segzoo.export.saved_model:FORMAT",
-        "onnx": "segzoo.export.onnx:FORMAT",
-        "litert": "segzoo.export.litert:FORMAT",
-        "openvino": "segzoo.export.openvino:FORMAT",
-    },
     absent={"tflite": "TensorFlow Lite is called LiteRT now; use litert."},
     base="segzoo.export.contract:Format",
+    package="segzoo.export",
+    order=("saved_model", "onnx", "litert", "openvino"),
 )

@@ -11,6 +11,7 @@ import numpy as np
 
 from segzoo.errors import SegzooError
 from segzoo.export.contract import Format, Run
+from segzoo.export.formats import FORMATS
 from segzoo.export.graph import Graph
 
 
@@ -59,4 +60,4 @@ def _interpreter() -> Any:
     return interpreter
 
 
-FORMAT = Format("model.tflite", _write, _load)
+FORMAT = FORMATS.register("litert", Format("model.tflite", _write, _load))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from segzoo.export.contract import Format, Run
+from segzoo.export.formats import FORMATS
 from segzoo.export.graph import Graph
 
 _OPSET = 18  # the highest that tf2onnx 1.17 writes
@@ -118,4 +119,4 @@ def _load(path: Path) -> Run:
     return run
 
 
-FORMAT = Format("model.onnx", _write, _load, packages=("tf2onnx", "onnx", "onnxruntime"))
+FORMAT = FORMATS.register("onnx", Format("model.onnx", _write, _load, packages=("tf2onnx", "onnx", "onnxruntime")))

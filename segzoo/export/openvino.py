@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from segzoo.export.contract import Format, Run
+from segzoo.export.formats import FORMATS
 from segzoo.export.graph import Graph
 
 _MARKER = "model.xml"
@@ -33,4 +34,4 @@ def _load(path: Path) -> Run:
     return run
 
 
-FORMAT = Format("openvino", _write, _load, marker=_MARKER, packages=("openvino",))
+FORMAT = FORMATS.register("openvino", Format("openvino", _write, _load, marker=_MARKER, packages=("openvino",)))

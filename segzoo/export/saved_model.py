@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from segzoo.export.contract import Format, Run
+from segzoo.export.formats import FORMATS
 from segzoo.export.graph import INPUT, Graph
 
 
@@ -29,4 +30,4 @@ def _load(path: Path) -> Run:
     return run
 
 
-FORMAT = Format("saved_model", _write, _load, marker="saved_model.pb")
+FORMAT = FORMATS.register("saved_model", Format("saved_model", _write, _load, marker="saved_model.pb"))

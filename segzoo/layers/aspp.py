@@ -8,11 +8,12 @@ from typing import Any
 import keras
 from keras import ops
 
+from segzoo.layers.base import Layer
 from segzoo.layers.convolution import ConvBlock, SeparableConvBlock
 
 
 @keras.saving.register_keras_serializable("segzoo")
-class ASPP(keras.layers.Layer):
+class ASPP(Layer):
     """Atrous spatial pyramid pooling with image pooling: `(B, H, W, C)` to `(B, H, W, channels)`.
 
     A 1x1 convolution, one 3x3 convolution for each rate and the pooled image, concatenated and projected by a 1x1
@@ -87,17 +88,3 @@ class ASPP(keras.layers.Layer):
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         """Shape `(B, H, W, channels)`."""
         return (*input_shape[:3], self.channels)
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {
-            **super().get_config(),
-            "rates": list(self.rates),
-            "channels": self.channels,
-            "separable": self.separable,
-            "dropout": self.dropout,
-            "normalization": self.normalization,
-            "activation": self.activation,
-            "epsilon": self.epsilon,
-            "groups": self.groups,
-        }

@@ -7,12 +7,14 @@ from typing import Any
 import keras
 from keras import ops
 
+from segzoo.layers.base import Layer
+
 # What squeeze-and-excitation of segzoo 0.1.0 computed with, whose configurations do not say it.
 _LEGACY = {"activation": "swish"}
 
 
 @keras.saving.register_keras_serializable("segzoo")
-class SqueezeExcitation(keras.layers.Layer):
+class SqueezeExcitation(Layer):
     """Squeeze-and-excitation gate: a factor in 0..1 per channel, `(B, H, W, C)` to `(B, 1, 1, C)`.
 
     Source: Hu et al., "Squeeze-and-Excitation Networks" (2018).
@@ -52,13 +54,9 @@ class SqueezeExcitation(keras.layers.Layer):
         """Create the layer of a configuration; one of segzoo 0.1.0 names no activation, and means swish."""
         return super().from_config({**_LEGACY, **config})
 
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {**super().get_config(), "reduction": self.reduction, "activation": self.activation}
-
 
 @keras.saving.register_keras_serializable("segzoo")
-class ScSE(keras.layers.Layer):
+class ScSE(Layer):
     """Concurrent spatial and channel squeeze and excitation: `(B, H, W, C)` to the same shape.
 
     The map times a factor for each channel, plus the map times a factor for each pixel. Source: Roy et al., "Concurrent
@@ -96,13 +94,9 @@ class ScSE(keras.layers.Layer):
         """Create the layer of a configuration; one of segzoo 0.1.0 names no activation, and means swish."""
         return super().from_config({**_LEGACY, **config})
 
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {**super().get_config(), "reduction": self.reduction, "activation": self.activation}
-
 
 @keras.saving.register_keras_serializable("segzoo")
-class PositionAttention(keras.layers.Layer):
+class PositionAttention(Layer):
     """Position attention: adds to each pixel a similarity-weighted mean of all pixels; keeps the shape `(B, H, W, C)`.
 
     Source: the position-wise attention block of Fan et al., "MA-Net" (2020), after Fu et al., "Dual Attention Network"
@@ -169,14 +163,9 @@ class PositionAttention(keras.layers.Layer):
         """Shape of the input, also where its size is unknown."""
         return keras.KerasTensor(x.shape, dtype=self.compute_dtype)
 
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        own = {"channels": self.channels, "softmax": self.softmax, "interleaved": self.interleaved}
-        return {**super().get_config(), **own}
-
 
 @keras.saving.register_keras_serializable("segzoo")
-class SpatialReductionAttention(keras.layers.Layer):
+class SpatialReductionAttention(Layer):
     """Self-attention of the pixels of a map `(B, H, W, C)`, with fewer keys and values: to the same shape.
 
     Source: efficient self-attention of Xie et al., "SegFormer" (2021), section 3.1: keys and values come from a map
@@ -251,11 +240,6 @@ class SpatialReductionAttention(keras.layers.Layer):
     def compute_output_spec(self, x: Any) -> keras.KerasTensor:
         """Shape of the input, also where its size is unknown."""
         return keras.KerasTensor(x.shape, dtype=self.compute_dtype)
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        own = {"heads": self.heads, "reduction": self.reduction, "interleaved": self.interleaved}
-        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable("segzoo")

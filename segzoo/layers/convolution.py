@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from segzoo.layers.base import Layer
 from segzoo.layers.normalization import normalization_layer
 
 
@@ -74,7 +75,7 @@ def _computes_on_tensorflow_cpu() -> bool:
 
 
 @keras.saving.register_keras_serializable("segzoo")
-class ConvBlock(keras.layers.Layer):
+class ConvBlock(Layer):
     """Convolution, normalisation, activation: `(B, H, W, C)` to `(B, H, W, channels)`, "same" padding.
 
     Args:
@@ -152,19 +153,6 @@ class ConvBlock(keras.layers.Layer):
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         """Shape `(B, H, W, channels)`."""
         return (*input_shape[:3], self.channels)
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {
-            **super().get_config(),
-            "channels": self.channels,
-            "kernel_size": self.kernel_size,
-            "dilation_rate": self.dilation_rate,
-            "normalization": self.normalization,
-            "activation": self.activation,
-            "epsilon": self.epsilon,
-            "groups": self.groups,
-        }
 
 
 @keras.saving.register_keras_serializable("segzoo")

@@ -9,9 +9,11 @@ from typing import Any
 import keras
 from keras import ops
 
+from segzoo.layers.base import Layer
+
 
 @keras.saving.register_keras_serializable("segzoo")
-class PixelNormalization(keras.layers.Layer):
+class PixelNormalization(Layer):
     """Normalise pixels 0..255 as the backbone's weights expect: `(x * scale - mean) / std` per channel.
 
     Unlike `keras.layers.Normalization` it holds no state: its constants are part of the graph, so an exported model
@@ -43,10 +45,6 @@ class PixelNormalization(keras.layers.Layer):
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         """Shape of the input."""
         return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {**super().get_config(), "scale": self.scale, "mean": self.mean, "std": self.std}
 
 
 @keras.saving.register_keras_serializable("segzoo")

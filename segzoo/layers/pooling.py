@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from segzoo.layers.base import Layer
 from segzoo.layers.convolution import ConvBlock
 from segzoo.layers.resize import ResizeTo
 
@@ -37,7 +38,7 @@ def _fields(size: Any, bins: int) -> Any:
 
 
 @keras.saving.register_keras_serializable("segzoo")
-class PyramidPooling(keras.layers.Layer):
+class PyramidPooling(Layer):
     """Pyramid pooling module: the map concatenated with its upsampled 1x1 convolutions of adaptive averages.
 
     `(B, H, W, C)` to `(B, H, W, C + len(bins) * channels)`. Source: Zhao et al., "Pyramid Scene Parsing Network"
@@ -111,20 +112,6 @@ class PyramidPooling(keras.layers.Layer):
         """Shape `(B, H, W, C + len(bins) * channels)`."""
         return (*input_shape[:3], input_shape[3] + len(self.bins) * self.channels)
 
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {
-            **super().get_config(),
-            "channels": self.channels,
-            "bins": list(self.bins),
-            "normalization": self.normalization,
-            "activation": self.activation,
-            "normalize_single": self.normalize_single,
-            "interpolation": self.interpolation,
-            "epsilon": self.epsilon,
-            "groups": self.groups,
-        }
-
 
 @keras.saving.register_keras_serializable("segzoo")
 class AveragePooling2D(keras.layers.AveragePooling2D):
@@ -150,7 +137,7 @@ class AveragePooling2D(keras.layers.AveragePooling2D):
 
 
 @keras.saving.register_keras_serializable("segzoo")
-class DilatedPooling2D(keras.layers.Layer):
+class DilatedPooling2D(Layer):
     """Maximum or average over a dilated window, at stride 1: `(B, H, W, C)` to the same shape.
 
     What a pooling layer becomes where an earlier stride was replaced by dilation (Chen et al., 2017). The window of
@@ -191,12 +178,3 @@ class DilatedPooling2D(keras.layers.Layer):
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         """Shape of the input."""
         return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {
-            **super().get_config(),
-            "pool_size": self.pool_size,
-            "dilation_rate": self.dilation_rate,
-            "average": self.average,
-        }

@@ -8,11 +8,13 @@ from typing import Any
 import keras
 from keras import ops
 
+from segzoo.layers.base import Layer
+
 UPSAMPLING = ("nearest", "bilinear", "transposed", "nearest_floor")
 
 
 @keras.saving.register_keras_serializable("segzoo")
-class ResizeTo(keras.layers.Layer):
+class ResizeTo(Layer):
     """Resize `(B, h, w, C)` to the height and width of a reference `(B, H, W, ...)`: returns `(B, H, W, C)`.
 
     Half-pixel centres, as `tf.image.resize` and PyTorch's `align_corners=False`. The interpolation itself runs in
@@ -56,13 +58,9 @@ class ResizeTo(keras.layers.Layer):
         """Shape `(B, H, W, C)`: the reference's height and width, the input's channels."""
         return (x_shape[0], reference_shape[1], reference_shape[2], x_shape[3])
 
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {**super().get_config(), "interpolation": self.interpolation}
-
 
 @keras.saving.register_keras_serializable("segzoo")
-class ResizeToStride(keras.layers.Layer):
+class ResizeToStride(Layer):
     """Resize `(B, h, w, C)` to `(B, ceil(H / stride), ceil(W / stride), C)`, bilinear, for images `(B, H, W, ...)`.
 
     Args:
@@ -83,13 +81,9 @@ class ResizeToStride(keras.layers.Layer):
         height, width = (size and -(-size // self.stride) for size in images_shape[1:3])
         return (x_shape[0], height, width, x_shape[3])
 
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {**super().get_config(), "stride": self.stride}
-
 
 @keras.saving.register_keras_serializable("segzoo")
-class Upsample(keras.layers.Layer):
+class Upsample(Layer):
     """Upsample `(B, h, w, C)` to the height and width of a reference, or to twice its own where there is none.
 
     Args:
@@ -135,13 +129,9 @@ class Upsample(keras.layers.Layer):
             return (x_shape[0], *reference_shape[1:3], channels)
         return (x_shape[0], *(size and 2 * size for size in x_shape[1:3]), channels)
 
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {**super().get_config(), "kind": self.kind, "channels": self.channels}
-
 
 @keras.saving.register_keras_serializable("segzoo")
-class SpaceToDepth(keras.layers.Layer):
+class SpaceToDepth(Layer):
     """Rearrange blocks of 2x2 pixels into channels: `(B, H, W, C)` to `(B, ceil(H / 2), ceil(W / 2), 4C)`.
 
     The channels of the upper left pixel first, then lower left, upper right, lower right. An odd last row or column is
@@ -161,10 +151,6 @@ class SpaceToDepth(keras.layers.Layer):
         """Shape `(B, ceil(H / 2), ceil(W / 2), 4C)`."""
         height, width = (size and -(-size // 2) for size in input_shape[1:3])
         return (input_shape[0], height, width, 4 * input_shape[3])
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        return super().get_config()
 
 
 def double(x: Any, method: str = "nearest") -> Any:

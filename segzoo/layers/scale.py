@@ -6,9 +6,11 @@ from typing import Any
 
 import keras
 
+from segzoo.layers.base import Layer
+
 
 @keras.saving.register_keras_serializable("segzoo")
-class LayerScale(keras.layers.Layer):
+class LayerScale(Layer):
     """Multiply `(B, H, W, C)` by one learnt number per channel (Touvron et al., 2021, https://arxiv.org/abs/2103.17239).
 
     Args:
@@ -33,7 +35,3 @@ class LayerScale(keras.layers.Layer):
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         """Shape of the input."""
         return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {**super().get_config(), "initial": self.initial}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from segzoo.arguments import arguments_of
 from segzoo.errors import ConfigError, unknown_name
 from segzoo.losses.renamed import RENAMED, with_present_names
-from segzoo.registry import Registry
+from segzoo.losses.table import LOSSES
 
 if TYPE_CHECKING:
     import keras
@@ -33,26 +33,7 @@ if TYPE_CHECKING:
     from segzoo.losses.presence import ClassPresence as ClassPresence
     from segzoo.losses.weighted_sum import WeightedSum as WeightedSum
 
-LOSSES = Registry(
-    "loss",
-    {
-        "cross_entropy": "segzoo.losses.cross_entropy:CrossEntropy",
-        "binary_cross_entropy": "segzoo.losses.cross_entropy:BinaryCrossEntropy",
-        "dice": "segzoo.losses.overlap:Dice",
-        "jaccard": "segzoo.losses.overlap:Jaccard",
-        "tversky": "segzoo.losses.overlap:Tversky",
-        "focal_tversky": "segzoo.losses.overlap:FocalTversky",
-        "softmax_focal": "segzoo.losses.focal:SoftmaxFocal",
-        "sigmoid_focal": "segzoo.losses.focal:SigmoidFocal",
-        "lovasz_softmax": "segzoo.losses.lovasz:LovaszSoftmax",
-        "lovasz_hinge": "segzoo.losses.lovasz:LovaszHinge",
-        "mcc": "segzoo.losses.overlap:MCC",
-        "boundary": "segzoo.losses.boundary:Boundary",
-        "cldice": "segzoo.losses.cldice:ClDice",
-    },
-    base="segzoo.losses.base:PixelLoss",
-)
-
+# The public names, but for those of this module.
 _CLASSES = {
     "ClDice": "segzoo.losses.cldice",
     "ClassPresence": "segzoo.losses.presence",
@@ -73,27 +54,7 @@ _CLASSES = {
     "class_weights": "segzoo.losses.balance",
 }
 
-__all__ = [
-    "LOSSES",
-    "MCC",
-    "BinaryCrossEntropy",
-    "Boundary",
-    "ClDice",
-    "ClassPresence",
-    "CrossEntropy",
-    "Dice",
-    "FocalTversky",
-    "Jaccard",
-    "LovaszHinge",
-    "LovaszSoftmax",
-    "PixelLoss",
-    "SigmoidFocal",
-    "SoftmaxFocal",
-    "Tversky",
-    "WeightedSum",
-    "class_weights",
-    "create",
-]
+__all__ = ["LOSSES", "create", *_CLASSES]
 
 
 def create(
@@ -149,4 +110,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return list(__all__)
+    return sorted(__all__)

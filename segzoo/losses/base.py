@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from segzoo.arguments import given_arguments
 from segzoo.losses.replicas import ratio_of_sums
 
 Mode = Literal["multiclass", "binary", "multilabel"]
@@ -54,7 +55,15 @@ class Target:
         return self.weights if len(self.weights.shape) == 4 else self.weights[..., None]
 
 
-class PixelLoss(keras.losses.Loss):
+class Loss(keras.losses.Loss):
+    """A Keras loss that keeps every argument of its constructor in an attribute of the same name."""
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that rebuild the loss."""
+        return given_arguments(self, keras.losses.Loss)
+
+
+class PixelLoss(Loss):
     """Base class of losses that reduce targets and logits to a scalar, a ratio over the valid pixels.
 
     Modes, with logits (B, H, W, C):
@@ -216,16 +225,6 @@ class PixelLoss(keras.losses.Loss):
             valid if weights is None else weights * valid,
         )
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the loss."""
-        return {
-            "ignore_index": self.ignore_index,
-            "class_weights": self.class_weights,
-            "mode": self.mode,
-            "name": self.name,
-            "dtype": self.dtype,
-        }
-
 
 class PerImageLoss(PixelLoss):
     """Base class of losses on sets of pixels: those of the whole batch, or with `per_image` those of each image."""
@@ -241,10 +240,6 @@ class PerImageLoss(PixelLoss):
     ):
         super().__init__(ignore_index=ignore_index, class_weights=class_weights, mode=mode, name=name, dtype=dtype)
         self.per_image = bool(per_image)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the loss."""
-        return {**super().get_config(), "per_image": self.per_image}
 
 
 def _checked_class_weights(weights: Sequence[float] | None) -> list[float] | None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
 from segzoo.losses.base import PixelLoss, Target, marked_distances
 from segzoo.losses.distances import with_distances
 from segzoo.losses.replicas import ratio_of_sums
+from segzoo.losses.table import LOSSES
 
 
-@keras.saving.register_keras_serializable("segzoo")
+@LOSSES.register("boundary")
 class Boundary(PixelLoss):
     """Mean over places of `distance * p`: signed distances to the class's outline, in pixels, and probabilities p.
 

@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 from keras import ops
 
 from segzoo.losses.base import Mode, PixelLoss, Target
+from segzoo.losses.table import LOSSES
 
 
-@keras.saving.register_keras_serializable("segzoo")
+@LOSSES.register("cldice")
 class ClDice(PixelLoss):
     """One minus the harmonic mean of topology precision and sensitivity, its mean over images and present classes.
 
@@ -66,10 +66,6 @@ class ClDice(PixelLoss):
 
     def _share(self, part: Any, whole: Any) -> Any:
         return (ops.sum(part, axis=(1, 2)) + self.smooth) / (ops.sum(whole, axis=(1, 2)) + self.smooth)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the loss."""
-        return {**super().get_config(), "iterations": self.iterations, "smooth": self.smooth}
 
 
 def soft_skeleton(maps: Any, iterations: int) -> Any:

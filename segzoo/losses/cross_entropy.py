@@ -12,9 +12,10 @@ from keras import ops
 from segzoo.losses.base import Mode, PixelLoss, Target
 from segzoo.losses.renamed import with_present_names
 from segzoo.losses.replicas import ratio_of_sums, replica_concatenation, replica_sum
+from segzoo.losses.table import LOSSES
 
 
-@keras.saving.register_keras_serializable("segzoo")
+@LOSSES.register("cross_entropy")
 class CrossEntropy(PixelLoss):
     """Cross-entropy of a softmax, its mean over valid pixels; 0 with a zero gradient where all are ignored.
 
@@ -84,17 +85,13 @@ class CrossEntropy(PixelLoss):
             pixels = pixels * _ohem_mask(ops.stop_gradient(losses), pixels, self.ohem_fraction)
         return ratio_of_sums(losses * pixels, mass * pixels)
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the loss."""
-        return {**super().get_config(), "label_smoothing": self.label_smoothing, "ohem_fraction": self.ohem_fraction}
-
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> CrossEntropy:
         """Create the loss from a configuration; one of segzoo 0.1.0 has an option under its former name."""
         return cls(**with_present_names("cross_entropy", config, stacklevel=None))
 
 
-@keras.saving.register_keras_serializable("segzoo")
+@LOSSES.register("binary_cross_entropy")
 class BinaryCrossEntropy(PixelLoss):
     """Cross-entropy of a sigmoid for each class apart, its mean over valid places.
 
@@ -140,10 +137,6 @@ class BinaryCrossEntropy(PixelLoss):
             positive = ops.convert_to_tensor(self.pos_weight, dtype=logits.dtype)
             losses = positive * g * ops.softplus(-logits) + (1 - g) * ops.softplus(logits)
         return ratio_of_sums(losses * weights, ops.broadcast_to(weights, ops.shape(logits)))
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the loss."""
-        return {**super().get_config(), "pos_weight": self.pos_weight}
 
 
 def _ohem_mask(losses: Any, pixels: Any, share: float) -> Any:

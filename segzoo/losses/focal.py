@@ -11,6 +11,7 @@ from keras import ops
 
 from segzoo.losses.base import Mode, PixelLoss, Target
 from segzoo.losses.replicas import ratio_of_sums
+from segzoo.losses.table import LOSSES
 
 
 class _Focal(PixelLoss):
@@ -30,12 +31,8 @@ class _Focal(PixelLoss):
             raise ValueError(f"gamma must be finite and not negative, not {gamma!r}.")
         self.gamma = float(gamma)
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the loss."""
-        return {**super().get_config(), "gamma": self.gamma}
 
-
-@keras.saving.register_keras_serializable("segzoo")
+@LOSSES.register("softmax_focal")
 class SoftmaxFocal(_Focal):
     """Mean of `sum over c of -w_c g_c (1 - p_c)^gamma log p_c` over the valid pixels, for softmax probabilities p.
 
@@ -81,7 +78,7 @@ class SoftmaxFocal(_Focal):
         return ratio_of_sums(losses * pixels, pixels)
 
 
-@keras.saving.register_keras_serializable("segzoo")
+@LOSSES.register("sigmoid_focal")
 class SigmoidFocal(_Focal):
     """Mean of `-alpha (1 - p)^gamma log p` where the target is 1 and `-(1 - alpha) p^gamma log(1 - p)` where it is 0.
 
@@ -139,10 +136,6 @@ class SigmoidFocal(_Focal):
     def _cost(self, logits: Any) -> Any:
         """Return p^gamma times -log(1 - p), for p the sigmoid of the logits."""
         return _power(ops.sigmoid(logits), self.gamma) * ops.softplus(logits)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the loss."""
-        return {**super().get_config(), "alpha": self.alpha}
 
 
 def _modulation(cost: Any, gamma: float) -> Any:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 from keras import ops
 
 from segzoo.losses.base import PerImageLoss, Target
 from segzoo.losses.replicas import replica_concatenation
+from segzoo.losses.table import LOSSES
 
 
 class _Lovasz(PerImageLoss):
@@ -57,7 +57,7 @@ class _Lovasz(PerImageLoss):
         return ops.transpose(flat, (0, 2, 1))
 
 
-@keras.saving.register_keras_serializable("segzoo")
+@LOSSES.register("lovasz_softmax")
 class LovaszSoftmax(_Lovasz):
     """Lovasz-Softmax: the errors are |g - p| of the softmax; the mean is over the classes that occur in the target.
 
@@ -71,7 +71,7 @@ class LovaszSoftmax(_Lovasz):
         return ops.absolute(target - self.probabilities(logits))
 
 
-@keras.saving.register_keras_serializable("segzoo")
+@LOSSES.register("lovasz_hinge")
 class LovaszHinge(_Lovasz):
     """Lovasz hinge: the errors are max(0, 1 - s z) for logits z and signs s = 1 in the target and -1 outside.
 

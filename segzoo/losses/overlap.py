@@ -11,6 +11,7 @@ from keras import ops
 
 from segzoo.losses.base import Mode, PerImageLoss, Target
 from segzoo.losses.replicas import replica_sum
+from segzoo.losses.table import LOSSES
 
 
 class CountLoss(PerImageLoss):
@@ -116,12 +117,8 @@ class OverlapLoss(CountLoss):
             counted = valid > 0
         return self.mean_over_classes(self.loss_of(overlap, predicted, actual), counted, logits)
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the loss."""
-        return {**super().get_config(), "smooth": self.smooth}
 
-
-@keras.saving.register_keras_serializable("segzoo")
+@LOSSES.register("dice")
 class Dice(OverlapLoss):
     """One minus the soft Dice coefficient: `1 - (2 sum(p g) + smooth) / (sum(p) + sum(g) + smooth)`.
 
@@ -136,7 +133,7 @@ class Dice(OverlapLoss):
         return ops.divide_no_nan(size - 2 * overlap, size + self.smooth)
 
 
-@keras.saving.register_keras_serializable("segzoo")
+@LOSSES.register("jaccard")
 class Jaccard(OverlapLoss):
     """One minus the soft Jaccard index (IoU): `1 - (sum(p g) + smooth) / (sum(p) + sum(g) - sum(p g) + smooth)`.
 
@@ -150,7 +147,7 @@ class Jaccard(OverlapLoss):
         return ops.divide_no_nan(union - overlap, union + self.smooth)
 
 
-@keras.saving.register_keras_serializable("segzoo")
+@LOSSES.register("tversky")
 class Tversky(OverlapLoss):
     """One minus the soft Tversky index, Dice with separate weights for both kinds of error, to a power.
 
@@ -203,12 +200,8 @@ class Tversky(OverlapLoss):
         # A root has an infinite slope at 0, where rounding may also leave a negative loss.
         return ops.power(ops.maximum(loss, keras.config.epsilon()), self.gamma)
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the loss."""
-        return {**super().get_config(), "alpha": self.alpha, "beta": self.beta, "gamma": self.gamma}
 
-
-@keras.saving.register_keras_serializable("segzoo")
+@LOSSES.register("focal_tversky")
 class FocalTversky(Tversky):
     """The Tversky loss to the power of 3/4, which raises the gradient of classes that are nearly right.
 
@@ -232,7 +225,7 @@ class FocalTversky(Tversky):
         super().__init__(ignore_index, alpha, beta, gamma, per_image, smooth, class_weights, mode, name, dtype)
 
 
-@keras.saving.register_keras_serializable("segzoo")
+@LOSSES.register("mcc")
 class MCC(CountLoss):
     """One minus the soft Matthews correlation coefficient, 0 to 2, its mean over the classes where it is defined.
 

@@ -8,11 +8,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from segzoo.losses.base import Mode, split_distances
+from segzoo.losses.base import Loss, Mode, split_distances
 
 
 @keras.saving.register_keras_serializable("segzoo")
-class ClassPresence(keras.losses.Loss):
+class ClassPresence(Loss):
     """Binary cross-entropy between logits `(B, C)` and the classes that each mask holds; a mean over both.
 
     Source: the semantic encoding loss of Zhang et al., "Context Encoding for Semantic Segmentation" (2018), which they
@@ -93,16 +93,6 @@ class ClassPresence(keras.losses.Loss):
                 shown = shown & (labels != self.ignore_index)
         truth = ops.cast(ops.any(shown, axis=(1, 2)), y_pred.dtype)
         return keras.losses.binary_crossentropy(truth, y_pred, from_logits=True) + unmarked
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the loss."""
-        return {
-            "ignore_index": self.ignore_index,
-            "mode": self.mode,
-            "name": self.name,
-            "dtype": self.dtype,
-            "distances": self.distances,
-        }
 
 
 def _check_masks(masks: Any, form: str, ranks: tuple[int, ...], channels: int, classes: int) -> None:

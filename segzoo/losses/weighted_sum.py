@@ -11,13 +11,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from segzoo.losses.base import split_extra
+from segzoo.losses.base import Loss, split_extra
 
 _DISTANCES = "distances"
 
 
 @keras.saving.register_keras_serializable("segzoo")
-class WeightedSum(keras.losses.Loss):
+class WeightedSum(Loss):
     """The sum of losses, each times its weight; `y_true`, `y_pred` and `sample_weight` go to each.
 
     Where losses put channels behind the target's own (`PixelLoss.make_target`), a target comes with those of each, in
@@ -107,12 +107,8 @@ class WeightedSum(keras.losses.Loss):
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that rebuild the loss."""
-        return {
-            "losses": [keras.saving.serialize_keras_object(loss) for loss in self.losses],
-            "weights": self.weights,
-            "name": self.name,
-            "dtype": self.dtype,
-        }
+        losses = [keras.saving.serialize_keras_object(loss) for loss in self.losses]
+        return {**super().get_config(), "losses": losses}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> WeightedSum:

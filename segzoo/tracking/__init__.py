@@ -1,6 +1,6 @@
 """Experiment trackers beside the run folder; their failures never end a run.
 
-A tracker is one module with a class like `Tracker` and one line in `TRACKERS`; its package is imported only where a
+A tracker is one module with a class like `Tracker`, which it registers; its package is imported only where a
 configuration asks for it.
 """
 
@@ -18,13 +18,7 @@ from segzoo.extras import install_command
 from segzoo.files import replacing
 from segzoo.registry import Registry
 
-TRACKERS = Registry(
-    "tracker",
-    {
-        "mlflow": "segzoo.tracking.mlflow:MLflow",
-        "wandb": "segzoo.tracking.wandb:WeightsAndBiases",
-    },
-)
+TRACKERS = Registry("tracker", package="segzoo.tracking")
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from segzoo.tracking import TrackedRun
+from segzoo.tracking import TRACKERS, TrackedRun
 
 _BATCH = 100  # what one request may hold
 _LONGEST = 250  # letters of a name
 _NOT_IN_A_NAME = re.compile(r"[^\w./ -]")  # MLflow refuses these, on Windows the colon too
 
 
+@TRACKERS.register("mlflow")
 class MLflow:
     """One MLflow run: the configuration as parameters, figures as metrics, sheets as images, files as artifacts.
 

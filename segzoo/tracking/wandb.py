@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from segzoo.tracking import TrackedRun
+from segzoo.tracking import TRACKERS, TrackedRun
 
 
+@TRACKERS.register("wandb")
 class WeightsAndBiases:
     """One run in Weights & Biases, whose local files lie in the run folder, below wandb.
 

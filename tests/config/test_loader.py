@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from segzoo.backbones import BACKBONES
 from segzoo.config import Config, dump_config, find_config, json_schema, load_config, recipe_names, write_json_schema
 from segzoo.config.loader import _packaged_recipes
+from segzoo.data.formats import MASK_FORMATS
 from segzoo.decoders import DECODERS
 from segzoo.errors import ConfigError
 from segzoo.losses import LOSSES
@@ -195,6 +196,8 @@ def test_the_editors_schema_knows_the_names_and_refuses_unknown_keys(tmp_path):
     assert set(model["properties"]["backbone"]["enum"]) == set(BACKBONES)
     assert set(schema["properties"]["loss"]["propertyNames"]["enum"]) == set(LOSSES)
     assert "source" in schema["$defs"]["FolderData"]["required"]
+    by_name, with_options = schema["$defs"]["FolderData"]["properties"]["masks"]["anyOf"]  # masks: rgb, or a mapping
+    assert set(by_name["enum"]) == set(with_options["properties"]["format"]["enum"]) == set(MASK_FORMATS)
     for section in (schema, *schema["$defs"].values()):
         assert section["additionalProperties"] is False
     write_json_schema(tmp_path / "schema.json")

@@ -1,4 +1,4 @@
-"""Batch transforms: changes to a training batch as a whole. Each is one module and one line here."""
+"""Batch transforms: changes to a training batch as a whole. Each is one module."""
 
 from __future__ import annotations
 
@@ -9,18 +9,8 @@ import numpy as np
 
 from segzoo.arguments import arguments_of
 from segzoo.data.batch_transforms.contract import Batch, BatchTransform, hard, is_soft
+from segzoo.data.batch_transforms.table import BATCH_TRANSFORMS
 from segzoo.errors import ConfigError, DataError, SegzooError, unknown_name
-from segzoo.registry import Registry
-
-BATCH_TRANSFORMS = Registry(
-    "batch transform",
-    {
-        "mixup": "segzoo.data.batch_transforms.mixup:MixUp",
-        "cutmix": "segzoo.data.batch_transforms.cutmix:CutMix",
-        "copy_paste": "segzoo.data.batch_transforms.copy_paste:CopyPaste",
-    },
-    base="segzoo.data.batch_transforms.contract:BatchTransform",
-)
 
 __all__ = [
     "BATCH_TRANSFORMS",

@@ -9,9 +9,11 @@ import cv2
 import numpy as np
 
 from segzoo.data.batch_transforms.contract import Batch, BatchTransform, checked_probability, partners
+from segzoo.data.batch_transforms.table import BATCH_TRANSFORMS
 from segzoo.errors import unknown_name
 
 
+@BATCH_TRANSFORMS.register("copy_paste")
 class CopyPaste(BatchTransform):
     """Paste objects from another sample of the batch into each, where they lie there.
 

@@ -13,8 +13,10 @@ from segzoo.data.batch_transforms.contract import (
     checked_probability,
     partners,
 )
+from segzoo.data.batch_transforms.table import BATCH_TRANSFORMS
 
 
+@BATCH_TRANSFORMS.register("cutmix")
 class CutMix(BatchTransform):
     """Put a rectangle of another sample of the batch into each, pixels and labels alike.
 

@@ -13,8 +13,10 @@ from segzoo.data.batch_transforms.contract import (
     checked_probability,
     partners,
 )
+from segzoo.data.batch_transforms.table import BATCH_TRANSFORMS
 
 
+@BATCH_TRANSFORMS.register("mixup")
 class MixUp(BatchTransform):
     """Mix each sample with another of its batch, images and masks alike: `l * sample + (1 - l) * other`.
 

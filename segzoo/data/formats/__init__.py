@@ -1,4 +1,4 @@
-"""The formats of masks: how files say which class a pixel has. Each is one module and one line here."""
+"""The formats of masks: how files say which class a pixel has. Each is one module."""
 
 from __future__ import annotations
 
@@ -7,29 +7,8 @@ from typing import Any
 
 from segzoo.arguments import arguments_of
 from segzoo.data.formats.contract import FindsMasks, Labels, MaskFormat
+from segzoo.data.formats.table import MASK_FORMATS
 from segzoo.errors import ConfigError, unknown_name
-from segzoo.registry import Registry
-
-MASK_FORMATS = Registry(
-    "mask format",
-    {
-        "index": "segzoo.data.formats.index:IndexFormat",
-        "rgb": "segzoo.data.formats.rgb:RgbFormat",
-        "binary": "segzoo.data.formats.binary:BinaryFormat",
-        "per_class": "segzoo.data.formats.per_class:PerClassFormat",
-        "instances": "segzoo.data.formats.instances:InstancesFormat",
-        "channels": "segzoo.data.formats.channels:ChannelsFormat",
-        "array": "segzoo.data.formats.array:ArrayFormat",
-        "coco": "segzoo.data.formats.coco:CocoFormat",
-        "labelme": "segzoo.data.formats.labelme:LabelMeFormat",
-    },
-    absent={
-        "palette": "the pixels of a palette PNG are class indices, which masks: index reads.",
-        "multilabel": "mode: multilabel goes with masks: channels, array, per_class, coco or labelme.",
-        "npy": "masks: array reads .npy and .npz.",
-        "npz": "masks: array reads .npy and .npz.",
-    },
-)
 
 __all__ = ["MASK_FORMATS", "FindsMasks", "Labels", "MaskFormat", "check_format", "create_format", "resolved"]
 

@@ -9,9 +9,11 @@ import numpy as np
 from segzoo.data.arrays import load_array
 from segzoo.data.formats.contract import Labels, OneFile, white_hint
 from segzoo.data.formats.pictures import compact, whole_numbers
+from segzoo.data.formats.table import MASK_FORMATS
 from segzoo.errors import ConfigError, DataError
 
 
+@MASK_FORMATS.register("array")
 class ArrayFormat(OneFile):
     """One .npy or .npz for each image: labels (H, W), or in multilabel 0, 1 and the ignore index (H, W, C).
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from segzoo.data.formats.contract import PICTURE_SUFFIXES, Labels, OneFile, check_threshold, two_values
 from segzoo.data.formats.pictures import GREY_STRETCH, Picture, alpha_of, load_picture, stored_numbers
+from segzoo.data.formats.table import MASK_FORMATS
 from segzoo.errors import ConfigError, DataError
 
 Channel = Literal["grey", "alpha"]
@@ -18,6 +19,7 @@ _CURE = (
 )
 
 
+@MASK_FORMATS.register("binary")
 class BinaryFormat(OneFile):
     """One picture (PNG, TIFF, BMP, GIF, WebP, JPEG) for each image: 0 is the first class, 1 or the white the second.
 

@@ -9,9 +9,11 @@ import numpy as np
 from segzoo.data.formats.array import check_high, layered
 from segzoo.data.formats.contract import Labels, OneFile
 from segzoo.data.formats.pictures import Picture, alpha_of, load_pages, stored_numbers
+from segzoo.data.formats.table import MASK_FORMATS
 from segzoo.errors import DataError
 
 
+@MASK_FORMATS.register("channels")
 class ChannelsFormat(OneFile):
     """One PNG of up to 4 channels (lossless WebP: 3 or 4), or TIFF of a page per class, for each image.
 

@@ -21,6 +21,7 @@ from segzoo.data.formats.annotations import (
     whole,
 )
 from segzoo.data.formats.contract import Labels, Missing, painted
+from segzoo.data.formats.table import MASK_FORMATS
 from segzoo.errors import ConfigError, DataError
 from segzoo.extras import install_command
 
@@ -55,6 +56,7 @@ class _Listed(NamedTuple):
     objects: list[_Object]
 
 
+@MASK_FORMATS.register("coco")
 class CocoFormat:
     """`data.mask_dir` is the JSON file; its `images` are found by the stem of their file name.
 
@@ -77,6 +79,7 @@ class CocoFormat:
     settings = ""
     white = ""
     missing: Missing = "background"
+    first_is_background = True
     catalogue = True
 
     def __init__(

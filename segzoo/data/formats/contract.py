@@ -67,6 +67,8 @@ class MaskFormat(Protocol):
             as pictures of one thing in white do to a format of labels; "" where that is no sign of a mistake.
         missing: what an image without a mask is, unless the option `missing` of every format says otherwise: "error",
             or "background" for formats of objects, where it is an image that shows none.
+        first_is_background: whether a pixel that no object covers is of the first class, unless the option `background`
+            says another.
     """
 
     multilabel: tuple[bool, ...]
@@ -74,6 +76,7 @@ class MaskFormat(Protocol):
     settings: str
     white: str
     missing: Missing
+    first_is_background: bool
     labels: Labels
 
     def read(self, place: Path, image: Path, size: tuple[int, int]) -> np.ndarray:
@@ -131,6 +134,7 @@ class OneFile:
     settings = ""
     white = ""
     missing: Missing = "error"
+    first_is_background = False
 
     def __init__(self, labels: Labels):
         self.labels = labels

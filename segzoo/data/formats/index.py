@@ -10,10 +10,12 @@ import numpy as np
 
 from segzoo.data.formats.contract import Labels, OneFile, white_hint
 from segzoo.data.formats.pictures import read_indices
+from segzoo.data.formats.table import MASK_FORMATS
 from segzoo.data.masks import nodata
 from segzoo.errors import ConfigError, DataError
 
 
+@MASK_FORMATS.register("index")
 class IndexFormat(OneFile):
     """One picture (PNG, TIFF, BMP, GIF, lossless WebP) for each image, whose values are labels.
 

@@ -10,11 +10,13 @@ import numpy as np
 
 from segzoo.data.formats.binary import Channel, check_channel, read_grey
 from segzoo.data.formats.contract import PICTURE_SUFFIXES, Labels, Missing, check_threshold, two_values
+from segzoo.data.formats.table import MASK_FORMATS
 from segzoo.errors import ConfigError, DataError
 
 _CURE = "Set masks.threshold: 128 to count values from there up as the object."
 
 
+@MASK_FORMATS.register("instances")
 class InstancesFormat:
     """A folder of pictures of 0 and 1, or 0 and 255, for each image; an empty folder is an image without objects.
 
@@ -36,6 +38,7 @@ class InstancesFormat:
     settings = ""
     white = ""
     missing: Missing = "background"
+    first_is_background = True
     catalogue = False
 
     def __init__(

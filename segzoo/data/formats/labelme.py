@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 
 from segzoo.data.formats.annotations import differs, entries, points, read_json, shown
 from segzoo.data.formats.contract import HOLE, IGNORE, Labels, Missing, OneFile, painted
+from segzoo.data.formats.table import MASK_FORMATS
 from segzoo.errors import ConfigError, DataError
 
 # Shapes of three points or more that enclose what lies between them: LabelMe's own, of older versions and of its forks
@@ -22,6 +23,7 @@ _LINES = ("line", "linestrip", "point", "points")
 _MASK_MODES = ("1", "L", "P", "I", "I;16")
 
 
+@MASK_FORMATS.register("labelme")
 class LabelMeFormat(OneFile):
     """One JSON for each image; polygons, rectangles, circles, lines and LabelMe's own masks, painted in their order.
 
@@ -41,6 +43,7 @@ class LabelMeFormat(OneFile):
     multilabel = (False, True)
     suffixes = (".json",)
     missing: Missing = "background"
+    first_is_background = True
 
     def __init__(
         self,

@@ -10,11 +10,13 @@ import numpy as np
 
 from segzoo.data.formats.binary import BinaryFormat, Channel, check_channel, read_grey
 from segzoo.data.formats.contract import Labels, Missing, check_threshold, two_values
+from segzoo.data.formats.table import MASK_FORMATS
 from segzoo.errors import ConfigError, DataError
 
 _CURE = "Set masks.threshold: 128 to count values from there up as the class."
 
 
+@MASK_FORMATS.register("per_class")
 class PerClassFormat:
     """One picture of 0 and 1, or 0 and 255, for each class; a class without a file is not in the image.
 
@@ -36,6 +38,7 @@ class PerClassFormat:
     settings = ""
     white = ""
     missing: Missing = "background"
+    first_is_background = False
     catalogue = False
 
     def __init__(

@@ -13,6 +13,7 @@ import numpy as np
 
 from segzoo.data.formats.contract import Labels, OneFile
 from segzoo.data.formats.pictures import alpha_of, load_picture
+from segzoo.data.formats.table import MASK_FORMATS
 from segzoo.document import MAX_BYTES, parse
 from segzoo.errors import ConfigError, DataError, shortened
 from segzoo.files import read_text
@@ -21,6 +22,7 @@ _SEARCHED = 300  # colours; the time to find a smaller table than one of all col
 _FORMS = "{sky: [128, 128, 128], road: [[128, 64, 128], [0, 0, 192]]}, or a list with one [r, g, b] per class"
 
 
+@MASK_FORMATS.register("rgb")
 class RgbFormat(OneFile):
     """One picture (PNG, TIFF, BMP, GIF, WebP) for each image, whose colours stand for classes; palettes are applied.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 from segzoo.backbones.spec import STANDARDIZED, Variant, tap_table
+from segzoo.backbones.table import BACKBONES
 
 # Size to constructor, blocks per stage and channels per stage.
 _SIZES = {
@@ -37,3 +38,4 @@ def _variant(size: str) -> Variant:
 
 
 VARIANTS = {f"convnext_{size}": _variant(size) for size in _SIZES}
+BACKBONES.register_all(VARIANTS)

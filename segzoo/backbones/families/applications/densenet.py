@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from segzoo.backbones.spec import STANDARDIZED, Variant, tap_table
+from segzoo.backbones.table import BACKBONES
 
 # Layers of a network to the channels of its dense blocks 3 and 4.
 _CHANNELS = {121: (1024, 1024), 169: (1280, 1664), 201: (1792, 1920)}
@@ -29,3 +30,4 @@ def _variant(layers: int) -> Variant:
 
 
 VARIANTS = {f"densenet{layers}": _variant(layers) for layers in _CHANNELS}
+BACKBONES.register_all(VARIANTS)

@@ -9,6 +9,7 @@ convolution, V1's blocks after it, so layers of the same name lie at different s
 from __future__ import annotations
 
 from segzoo.backbones.spec import STANDARDIZED, Pixels, Tap, Variant
+from segzoo.backbones.table import BACKBONES
 from segzoo.levels import LEVELS
 
 # keras.applications reaches STANDARDIZED for V1 through a Normalization layer whose pretrained "variance" is the
@@ -164,3 +165,4 @@ def _variants() -> dict[str, Variant]:
 
 
 VARIANTS = _variants()
+BACKBONES.register_all(VARIANTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from segzoo.backbones.spec import CENTERED, Variant, tap_table
+from segzoo.backbones.table import BACKBONES
 
 _V3 = tap_table(
     "P1 activation_2 64 stem",
@@ -34,3 +35,4 @@ VARIANTS = {
         quirk=_QUIRK,
     ),
 }
+BACKBONES.register_all(VARIANTS)

@@ -6,6 +6,7 @@ The taps are the last block's outputs at each stride, without the top convolutio
 from __future__ import annotations
 
 from segzoo.backbones.spec import CENTERED, Variant, tap_table
+from segzoo.backbones.table import BACKBONES
 
 _V1 = tap_table(
     "P1 conv_pw_1_relu 64 block 1",
@@ -45,3 +46,4 @@ VARIANTS = {
         Variant("mobilenetv3_large", "MobileNetV3Large", "mobilenet_v3", CENTERED, {"output": _V3_LARGE}),
     )
 }
+BACKBONES.register_all(VARIANTS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from segzoo.backbones.spec import CENTERED, Variant, tap_table
+from segzoo.backbones.table import BACKBONES
 
 _MOBILE = tap_table(
     "P1 stem_bn1 32 stem",
@@ -50,3 +51,4 @@ VARIANTS = {
         ("nasnet_large", "NASNetLarge", _LARGE),
     )
 }
+BACKBONES.register_all(VARIANTS)

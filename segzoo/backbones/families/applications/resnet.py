@@ -8,6 +8,7 @@ and activated inputs.
 from __future__ import annotations
 
 from segzoo.backbones.spec import CENTERED, MEAN_SUBTRACTED, Variant, tap_table
+from segzoo.backbones.table import BACKBONES
 
 # Layers of a network to the last block of its stages 3 and 4.
 _LAST_BLOCKS = {50: (4, 6), 101: (4, 23), 152: (8, 36)}
@@ -41,3 +42,4 @@ def _variants() -> dict[str, Variant]:
 
 
 VARIANTS = _variants()
+BACKBONES.register_all(VARIANTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from segzoo.backbones.spec import MEAN_SUBTRACTED, Variant, tap_table
+from segzoo.backbones.table import BACKBONES
 
 
 def _variant(layers: int) -> Variant:
@@ -22,3 +23,4 @@ def _variant(layers: int) -> Variant:
 
 
 VARIANTS = {f"vgg{layers}": _variant(layers) for layers in (16, 19)}
+BACKBONES.register_all(VARIANTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from segzoo.backbones.spec import CENTERED, Variant, tap_table
+from segzoo.backbones.table import BACKBONES
 
 _TAPS = tap_table(
     "P1 block1_conv2_act 64 stem",
@@ -22,3 +23,4 @@ VARIANTS = {
         quirk='The stem pads nothing, which costs it three rows and columns; here it is padded to "same".',
     )
 }
+BACKBONES.register_all(VARIANTS)

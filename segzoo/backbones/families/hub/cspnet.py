@@ -6,6 +6,7 @@ from typing import Any
 
 from segzoo.backbones.packages import Network
 from segzoo.backbones.spec import STANDARDIZED, Variant, tap_table
+from segzoo.backbones.table import BACKBONES
 
 _DARKNET: dict[str, Any] = {
     "stem_filters": 32,
@@ -83,3 +84,4 @@ def _variant(name: str) -> Variant:
 
 NETWORKS = {name: Network("keras_hub", "CSPNetBackbone", arguments) for name, arguments in _ARGUMENTS.items()}
 VARIANTS = {name: _variant(name) for name in _ARGUMENTS}
+BACKBONES.register_all(VARIANTS)

@@ -11,6 +11,7 @@ from typing import Any
 
 from segzoo.backbones.packages import Network, twin
 from segzoo.backbones.spec import RESCALED, STANDARDIZED, Variant, tap_table
+from segzoo.backbones.table import BACKBONES
 
 # Size to the channels and blocks of the four stages.
 _STAGES = {
@@ -156,3 +157,4 @@ def _variant(name: str) -> Variant:
 
 NETWORKS = {name: network for size in _STAGES for name, network in _networks(size).items()}
 VARIANTS = {name: _variant(name) for name in NETWORKS}
+BACKBONES.register_all(VARIANTS)

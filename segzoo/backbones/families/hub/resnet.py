@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from segzoo.backbones.packages import Network
 from segzoo.backbones.spec import STANDARDIZED, Tap, Variant, tap_table
+from segzoo.backbones.table import BACKBONES
 
 # Name to the form, the blocks of the stages, whether they are bottlenecks, and the presets, the first the default.
 _LAYOUTS = {
@@ -92,3 +93,4 @@ def _variant(name: str) -> Variant:
 
 NETWORKS = {f"hub_{name}": _network(name) for name in _LAYOUTS}
 VARIANTS = {f"hub_{name}": _variant(name) for name in _LAYOUTS}
+BACKBONES.register_all(VARIANTS)

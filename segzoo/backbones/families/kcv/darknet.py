@@ -6,6 +6,7 @@ from typing import Any
 
 from segzoo.backbones.packages import Network, twin, unroll
 from segzoo.backbones.spec import RESCALED, Variant, tap_table
+from segzoo.backbones.table import BACKBONES
 
 # Size of a network to the channels and bottlenecks of its stages.
 _STAGES = {
@@ -92,3 +93,4 @@ NETWORKS = {
     for size, (channels, depth) in _STAGES.items()
 }
 VARIANTS = {f"kcv_cspdarknet_{size}": _variant(size) for size in _STAGES}
+BACKBONES.register_all(VARIANTS)

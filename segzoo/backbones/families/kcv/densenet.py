@@ -5,6 +5,7 @@ from __future__ import annotations
 from segzoo.backbones.families.applications import densenet
 from segzoo.backbones.packages import Network
 from segzoo.backbones.spec import RESCALED, Variant
+from segzoo.backbones.table import BACKBONES
 
 # Layers of a network to the convolutions of its dense blocks.
 _REPEATS = {121: (6, 12, 24, 16), 169: (6, 12, 32, 32), 201: (6, 12, 48, 32)}
@@ -28,3 +29,4 @@ VARIANTS = {
     )
     for layers in _REPEATS
 }
+BACKBONES.register_all(VARIANTS)

@@ -9,6 +9,7 @@ from typing import Any
 
 from segzoo.backbones.packages import Network, twin, unroll
 from segzoo.backbones.spec import RESCALED, Variant, tap_table
+from segzoo.backbones.table import BACKBONES
 
 # Tables 1 and 2 of the paper, by block.
 _BLOCKS: dict[str, dict[str, Any]] = {
@@ -97,3 +98,4 @@ VARIANTS = {
     )
     for size, taps in _TAPS.items()
 }
+BACKBONES.register_all(VARIANTS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from segzoo.backbones.packages import Network
 from segzoo.backbones.spec import RESCALED, Variant, tap_table
+from segzoo.backbones.table import BACKBONES
 
 # Layers of a network to the blocks of its stages, and whether they are bottlenecks.
 _LAYOUTS = {
@@ -70,3 +71,4 @@ for _layers, (_blocks, _bottleneck) in _LAYOUTS.items():
             presets=(_PRESETS[_name],) if _name in _PRESETS else (),
             quirk="" if _taps is _first else _COSTLY,
         )
+BACKBONES.register_all(VARIANTS)

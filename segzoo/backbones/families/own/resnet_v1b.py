@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from segzoo.backbones.spec import STANDARDIZED, Variant, tap_table
+from segzoo.backbones.table import BACKBONES
 
 # Blocks of each stage, and whether they are bottlenecks.
 _LAYOUTS = {
@@ -90,3 +91,4 @@ def _variant(name: str) -> Variant:
 
 NETWORKS: dict[str, Callable[..., Any]] = {name: partial(build, name) for name in _LAYOUTS}
 VARIANTS = {name: _variant(name) for name in _LAYOUTS}
+BACKBONES.register_all(VARIANTS)

@@ -1,0 +1,12 @@
+"""The table of decoders; each is registered by the module that defines it."""
+
+from __future__ import annotations
+
+from segzoo.registry import Registry
+
+DECODERS = Registry(
+    "decoder",
+    base="segzoo.decoders.base:Decoder",
+    package="segzoo.decoders",
+    order=("unet", "unetplusplus", "manet", "linknet", "fpn", "pspnet", "pan", "deeplab", "upernet", "segformer"),
+)
