@@ -85,6 +85,10 @@ class CrossEntropy(PixelLoss):
             pixels = pixels * _ohem_mask(ops.stop_gradient(losses), pixels, self.ohem_fraction)
         return ratio_of_sums(losses * pixels, mass * pixels)
 
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that rebuild the loss, under their present names."""
+        return {**super().get_config(), "label_smoothing": self.label_smoothing, "ohem_fraction": self.ohem_fraction}
+
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> CrossEntropy:
         """Create the loss from a configuration; one of segzoo 0.1.0 has an option under its former name."""
