@@ -131,7 +131,7 @@ def test_an_argument_that_is_not_kept_is_an_error() -> None:
 
 
 def test_every_loss_layer_and_head_of_ours_is_compared() -> None:
-    """What Keras may write into a file under a name of segzoo's."""
+    """Every class that Keras can write into a file under a name of segzoo's is compared."""
     saved = (keras.layers.Layer, keras.losses.Loss)
     ours = {
         kind

@@ -18,7 +18,7 @@ _ABSENT = (
     "position for each patch of it, which it does not interpolate: 197 at 224x224, 577 at 384x384, and weights of the",
     "one do not load into the other. `DINOV2Backbone` interpolates its positions once, when it is built, for square",
     "images of one size. A backbone of segzoo takes any size: positions would have to be interpolated in the graph,",
-    "by layers of its own, which it has not.",
+    "by custom layers, which segzoo does not have.",
 )
 TAPS = ("level", "stride", "channels", "layer", "what it is")
 

@@ -29,7 +29,7 @@ def train(
 ) -> None:
     """Train a model; ends with a table of per-class figures and the path of the run folder.
 
-    The same command goes on with a run that was interrupted. SIGTERM and Ctrl-C save the state and stop with exit code
+    The same command resumes an interrupted run. SIGTERM and Ctrl-C save the state and stop with exit code
     75; a second one stops at once. Exit code 1: an error, 0: the run is finished.
     """
     from segzoo.config import load_config

@@ -77,7 +77,7 @@ class TrainingBundle:
 
     @property
     def extra(self) -> Extra:
-        """What the run state holds beside the network and its optimizer."""
+        """Variables of the checkpoint beside those of the network and its optimizer."""
         return {} if self.averages is None else {"ema": self.averages.variables}
 
 

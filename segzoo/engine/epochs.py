@@ -225,7 +225,7 @@ class Epochs:
             restore_metrics(resumed, self.network)
 
     def is_over(self, progress: Progress) -> bool:
-        """Whether no epoch is left, or is under way."""
+        """Return True if no epoch is left and none is in progress."""
         return progress.is_over(self.settings.epochs)
 
     def evaluate(self, progress: Progress) -> Evaluation:
@@ -383,7 +383,7 @@ def _own_and_auxiliary(losses: dict[str, float]) -> dict[str, float]:
 
 
 def logs_of(row: Mapping[str, Any]) -> dict[str, float]:
-    """What callbacks are told at the end of an epoch: its figures, `val_*` where it was evaluated."""
+    """Logs of an epoch's end for callbacks: its figures, with `val_*` if it was evaluated."""
     return {name: value for name, value in row.items() if isinstance(value, float) and name not in CLOCKED}
 
 

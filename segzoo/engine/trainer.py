@@ -1,4 +1,4 @@
-"""From a Config to a run folder with a trained model, figures and a table."""
+"""Trainer: trains the model of a configuration into a run folder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from segzoo.engine.callbacks.ema import ExponentialMovingAverage
 from segzoo.engine.callbacks.stateful import is_stateful
 from segzoo.engine.checkpoint.checkpoint_file import DamagedStateWarning, Stored, previous_of
 from segzoo.engine.checkpoint.progress import Progress
-from segzoo.engine.checkpoint.provenance import differences, origin_of
+from segzoo.engine.checkpoint.provenance import differences, provenance_of
 from segzoo.engine.checkpoint.run_folder import OriginWarning, run_folder
 from segzoo.engine.checkpoint.state import restore
 from segzoo.engine.class_pixels import ClassPixels
@@ -81,7 +81,7 @@ def train(
         loss: a Keras loss or function of masks and logits instead of the configuration's.
         callbacks: of Keras, called as by `fit`; an epoch's end comes after its evaluation, with the figures of
             metrics.csv. One with `get_state()` and `set_state(state)` is part of the run's state.
-        resume: there must be a run to go on with; a finished one is shown again.
+        resume: require an existing run; if finished, show its results.
         overwrite: replace what the run folder holds.
         resume_anyway: go on with a run that was started with another configuration, other data or other code.
         console: where progress is shown; by default the logger "segzoo" is told of it.
@@ -141,7 +141,7 @@ class _Training:
         batches = self._train_batches(sources["train"])
         counted = self._class_pixels(batches if isinstance(batches, Batched) else batches.source)
         loss = self.given.loss or builders.build_loss(self.config, counted)
-        origin = origin_of(
+        origin = provenance_of(
             self.config, {split: source.fingerprint() for split, source in sources.items()}, self.given.facts()
         )
         _check_alike(self.distribution.gather(origin))
@@ -194,7 +194,7 @@ class _Training:
         return any(path.is_file() for path in states)
 
     def _start(self, overwrite: bool) -> Start | None:
-        """Where the weights of `training.init_from` are; what --overwrite is about to remove should not be missed."""
+        """Return the initial weights of `training.init_from`; refuse those that --overwrite would remove."""
         start = Start.of(self.config)
         if start is not None and overwrite and self.folder.config.is_file():
             start.check_outlives(self.folder.path)

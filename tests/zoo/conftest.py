@@ -1,4 +1,4 @@
-"""The table of what fits what, written by the tests that found it out.
+"""Table of compatible decoders and backbones, written by the tests in this folder.
 
 pytest tests/zoo -m "zoo or not zoo" --zoo-table docs/zoo.md
 """
@@ -14,16 +14,17 @@ Cells = dict[tuple[str, str], str]
 FOUND = pytest.StashKey[Cells]()
 HEAD = """# The zoo
 
-What fits what, written by `pytest tests/zoo -m "zoo or not zoo" --zoo-table docs/zoo.md`: a cell is there if its model
-was built and passed the tests in tests/zoo. Cells are parameters in millions / GFLOPs (two for each multiply-add) for
-one image of 256x256, three classes, default options; the output stride is the decoder's where the network can be
-dilated. Pairs that a run leaves out keep their cells, so that `-k convnext` renews some rows; "?" is a pair that fits
-and has not passed here yet, an empty cell one that does not fit: the network has not the levels, or not the stride.
+Compatible decoders and backbones, written by `pytest tests/zoo -m "zoo or not zoo" --zoo-table docs/zoo.md`: a cell is
+filled if its model was built and passed the tests in tests/zoo. Cells are parameters in millions / GFLOPs (two for each
+multiply-add) for one image of 256x256, three classes, default options; the output stride is the decoder's if the
+network can be dilated. Pairs that a run skips keep their cells, so that `-k convnext` updates some rows; "?" is a
+compatible pair that has not passed here yet, an empty cell an incompatible one: the backbone lacks the levels, or the
+stride.
 """
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The page to write."""
+    """Add the option that names the page to write."""
     parser.addoption("--zoo-table", metavar="PATH", help="write the table of what fits what to this page")
 
 

@@ -39,7 +39,7 @@ class ExponentialMovingAverage(RunCallback):
 
     @property
     def variables(self) -> list[keras.Variable]:
-        """What a run state must hold beside the network's own variables."""
+        """Variables of the checkpoint beside the network's own."""
         return list(self.averaged.weights)
 
     def decay_at(self, update: int) -> float:

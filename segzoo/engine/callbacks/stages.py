@@ -18,7 +18,7 @@ from segzoo.optim.param_groups import frozen_layers, rate_factors
 
 @dataclass(frozen=True)
 class Stage:
-    """What one stage does.
+    """One stage of a training schedule.
 
     Attributes:
         first_epoch: epochs done before it.
@@ -38,7 +38,7 @@ class Stage:
 
 
 class Stages:
-    """Puts a compiled network, its optimizer built, into the stage that an epoch belongs to.
+    """Stages of a compiled network with a built optimizer; activates the stage of an epoch.
 
     What is frozen also runs batch normalisation and dropout as in inference, and no gradient is computed for it. A
     stage is a function of the epoch alone, and the optimizer has the same variables in all of them, so that a run state
@@ -86,7 +86,7 @@ class Stages:
                 raise RunError(f"training.stages: with {', '.join(stage.freeze)} frozen there is nothing to train.")
 
     def enter(self, epoch: int, fresh: bool = True) -> Stage | None:
-        """Be in the stage of `epoch` (epochs done so far); returns it where it is not the one before this call.
+        """Activate the stage for `epoch` (epochs done so far); return it if it changed.
 
         Args:
             epoch: epochs done.
@@ -105,7 +105,7 @@ class Stages:
         return self.stages[index]
 
     def ended_in_last(self, epoch: int) -> bool:
-        """Whether the last of `epoch` epochs belonged to the last stage, the only one that may be stopped early."""
+        """Return True if the last of `epoch` epochs belongs to the last stage, the only one that may stop early."""
         return not self.stages or epoch > self.stages[-1].first_epoch
 
     def _apply(self, index: int) -> None:

@@ -48,9 +48,6 @@ def provenance_of(
     return {"config": config.model_dump(mode="json"), "data": dict(fingerprints), "versions": versions, **own}
 
 
-origin_of = provenance_of  # its name in segzoo 0.1.0
-
-
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """List changes between two provenances, as "training.epochs was 3 and is 5"; permitted changes are left out."""
     then, today = ({"given": {}, **_with_present_names(json.loads(json.dumps(origin)))} for origin in (before, now))
