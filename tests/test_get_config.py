@@ -21,7 +21,7 @@ BLOCKS = {"normalization": "group", "activation": "swish", "epsilon": 0.01, "gro
 OVERLAP = {"ignore_index": 7, "per_image": True, "smooth": 1.5, "class_weights": WEIGHTS, "mode": "multilabel"}
 ARGUMENTS: dict[Callable[..., Any], dict[str, Any]] = {
     losses.CrossEntropy: {
-        "ignore_index": 7, "class_weights": WEIGHTS, "label_smoothing": 0.1, "hardest": 0.25, "mode": "multiclass"
+        "ignore_index": 7, "class_weights": WEIGHTS, "label_smoothing": 0.1, "ohem_fraction": 0.25, "mode": "multiclass"
     },
     losses.BinaryCrossEntropy: {
         "ignore_index": 7, "pos_weight": [3, 4.0], "class_weights": WEIGHTS, "mode": "multilabel"

@@ -71,7 +71,10 @@ class Variant:
         smp_fourth: layer that segmentation_models.pytorch takes for P4 instead of the last at stride 16; empty if none.
         package: the package that builds it, which is also the name of segzoo's extra; empty for Keras itself.
         presets: names of that package's pretrained weights; the first is what `weights: imagenet` takes.
-        quirk: what is peculiar about its features or how they are made to fit the contract; empty if nothing.
+        pads_nothing: places in the reference network pad nothing, so that its maps are a few rows and columns smaller
+            than the image divided by the stride; a backbone pads them to "same".
+        first_stride: stride of its finest features: 2, or 4 where the stem strides by 4 at once and there is no P1.
+        quirk: what is peculiar about its features or how they are made to fit the contract, in prose; empty if nothing.
     """
 
     name: str
@@ -86,6 +89,8 @@ class Variant:
     smp_fourth: str = ""
     package: str = ""
     presets: tuple[str, ...] = ()
+    pads_nothing: bool = False
+    first_stride: int = 2
     quirk: str = ""
 
     def tap_table(self, kind: str | None = None) -> tuple[Tap, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -199,12 +199,12 @@ class _Copy:
 
     def count_blocks(self, network: keras.Model) -> None:
         """Count the blocks that stochastic depth is spread over where the reference has none of it (ConvNeXt)."""
-        self.all_scaled_blocks = sum(_is(operation, "LayerScale") for operation in network.operations)
+        self.all_scaled_blocks = sum(_handler(operation) is _Copy._scale for operation in network.operations)
 
     def __call__(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
         if args and args[0] is self.images:
             args = (self.pixels, *args[1:])
-        outputs = self._again(layer, *args, **kwargs)
+        outputs = _handler(layer)(self, layer, *args, **kwargs)
         self.past_fourth |= bool(self.compat) and self.names[id(layer)] == self.variant.smp_fourth
         inputs = [self.strides[id(tensor)][1] for tensor in keras.tree.flatten(args) if id(tensor) in self.strides]
         for output in keras.tree.flatten(outputs):
@@ -213,56 +213,65 @@ class _Copy:
                 self.strides[id(output)] = (output, max(inputs) * max(_pair(getattr(layer, "strides", 1))))
         return outputs
 
-    def _again(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
-        x = args[0]
-        if isinstance(layer, keras.Sequential):
-            for inner in layer.layers:
-                x = self(inner, x)
-            return x
-        if isinstance(layer, keras.layers.Rescaling | keras.layers.Normalization):
-            return x  # the preprocessing is ours
-        if isinstance(layer, keras.layers.ZeroPadding2D) or _is(layer, "Pad"):
-            padded = self._new(layer)(*args, **kwargs)
-            self.padded[id(padded)] = (padded, x)
-            return padded
-        if isinstance(layer, keras.layers.MaxPooling2D | keras.layers.AveragePooling2D):
-            return self._pool(layer, x)
-        if isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D | keras.layers.SeparableConv2D):
-            return self._convolve(layer, x)
-        if isinstance(layer, keras.layers.BatchNormalization):
-            config = {key: layer.get_config()[key] for key in ("axis", "epsilon", "center", "scale")}
-            return self._new(layer, BatchNormalization, config)(x)
-        if isinstance(layer, keras.layers.Dropout):
-            return self._drop(layer, x, layer.rate * self.drop_path / _REFERENCE_DROP_PATH)
-        if _is(layer, "LayerScale"):
-            x = self._new(layer, LayerScale, {"initial": layer.init_values})(x)
-            self.scaled_blocks += 1
-            rate = self.drop_path * (self.scaled_blocks - 1) / max(1, self.all_scaled_blocks - 1)
-            return self._drop(layer, x, rate, noise_shape=(None, 1, 1, 1))
-        if _is(layer, "CustomScaleLayer"):  # Inception-ResNet's; Keras cannot read it back from a file
-            name = self.names[id(layer)]
-            scaled = keras.layers.Rescaling(layer.scale, name=f"{name}_scale")(x[1])
-            return keras.layers.Add(name=name)([x[0], scaled])
+    def _as_it_is(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
         return self._new(layer)(*args, **kwargs)
 
-    def _new(self, layer: Any, kind: Any = None, config: dict[str, Any] | None = None) -> Any:
-        """Create a layer of this kind under the reference layer's name, frozen if requested."""
+    def _in_turn(self, layer: Any, x: Any, **kwargs: Any) -> Any:
+        for inner in layer.layers:
+            x = self(inner, x)
+        return x
+
+    def _left_out(self, layer: Any, x: Any, **kwargs: Any) -> Any:
+        return x
+
+    def _pad(self, layer: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """Pad, and keep what was padded: a kernel that reads the result may have to pad in its own way."""
+        padded = self._new(layer)(x, *args, **kwargs)
+        self.padded[id(padded)] = (padded, x)
+        return padded
+
+    def _normalize(self, layer: Any, x: Any, **kwargs: Any) -> Any:
+        config = {key: layer.get_config()[key] for key in ("axis", "epsilon", "center", "scale")}
+        return self._new(layer, config)(x)
+
+    def _drop(self, layer: Any, x: Any, **kwargs: Any) -> Any:
+        rate, name = layer.rate * self.drop_path / _REFERENCE_DROP_PATH, self.names[id(layer)]
+        return self._drop_path(layer, x, rate, layer.get_config()["noise_shape"], name)
+
+    def _scale(self, layer: Any, x: Any, **kwargs: Any) -> Any:
+        """Scale a block of ConvNeXt, which gets the stochastic depth that keras.applications leaves out."""
+        x = self._new(layer, {"initial": layer.init_values}, LayerScale)(x)
+        self.scaled_blocks += 1
+        rate = self.drop_path * (self.scaled_blocks - 1) / max(1, self.all_scaled_blocks - 1)
+        return self._drop_path(layer, x, rate, (None, 1, 1, 1), f"{self.names[id(layer)]}_drop")
+
+    def _scale_and_add(self, layer: Any, x: Any, **kwargs: Any) -> Any:
+        """Add a scaled branch, as Inception-ResNet does by a layer that Keras cannot read back from a file."""
+        name = self.names[id(layer)]
+        scaled = keras.layers.Rescaling(layer.scale, name=f"{name}_scale")(x[1])
+        return keras.layers.Add(name=name)([x[0], scaled])
+
+    def _new(self, layer: Any, config: dict[str, Any] | None = None, kind: Any = None) -> Any:
+        """Return a layer under the reference layer's name, frozen where it shall be.
+
+        Args:
+            layer: the reference layer or operation.
+            config: of the new one, its own by default.
+            kind: class of the new one; by default segzoo's own in place of the layer's, or the layer's.
+        """
         config = {**(layer.get_config() if config is None else config), "name": self.names[id(layer)]}
         if isinstance(layer, keras.layers.Layer):
             config["dtype"] = keras.config.dtype_policy()
-        new = (kind or type(layer)).from_config(config)
+        new = (kind or _nearest(_OWN, layer) or type(layer)).from_config(config)
         statistics = isinstance(new, keras.layers.BatchNormalization) and self.freeze_statistics
         if isinstance(new, keras.layers.Layer) and (self.names[id(layer)] in self.frozen or statistics):
             new.trainable = False
         return new
 
-    def _drop(self, layer: Any, x: Any, rate: float, **options: Any) -> Any:
+    def _drop_path(self, layer: Any, x: Any, rate: float, noise_shape: Any, name: str) -> Any:
         if rate == 0 or self.names[id(layer)] in self.frozen:
             return x
-        own = layer.get_config() if isinstance(layer, keras.layers.Dropout) else options
-        name = self.names[id(layer)]
-        name = name if isinstance(layer, keras.layers.Dropout) else f"{name}_drop"
-        return keras.layers.Dropout(rate, noise_shape=own["noise_shape"], name=name)(x)
+        return keras.layers.Dropout(rate, noise_shape=noise_shape, name=name)(x)
 
     def _padding(self, x: Any, size: int, strides: int) -> tuple[Any, str]:
         """Return the input of a convolution or pooling kernel, and its padding."""
@@ -305,48 +314,73 @@ class _Copy:
         rows = size - 1 if odd else size - strides
         return rows // 2, rows - rows // 2
 
-    def _pool(self, layer: Any, x: Any) -> Any:
+    def _pool(self, layer: Any, x: Any, **kwargs: Any) -> Any:
         size = max(layer.pool_size)
         strides, rate = self._dilated(layer, x)
         if size == 1 and strides == 1:
             return x
         x, padding = self._padding(x, size, strides)
-        average = isinstance(layer, keras.layers.AveragePooling2D)
         if rate > 1 and size > 1:
-            return self._new(layer, DilatedPooling2D, {"pool_size": size, "dilation_rate": rate, "average": average})(x)
-        kind = AveragePooling2D if average else None
-        return self._new(layer, kind, {**layer.get_config(), "strides": strides, "padding": padding})(x)
+            average = isinstance(layer, keras.layers.AveragePooling2D)
+            return self._new(layer, {"pool_size": size, "dilation_rate": rate, "average": average}, DilatedPooling2D)(x)
+        return self._new(layer, {**layer.get_config(), "strides": strides, "padding": padding})(x)
 
-    def _convolve(self, layer: Any, x: Any) -> Any:
+    def _convolve(self, layer: Any, x: Any, **kwargs: Any) -> Any:
         size = max(layer.kernel_size)
         strides, rate = self._dilated(layer, x)
         rate = rate if size > 1 else 1
         x, padding = self._padding(x, size, strides)
         before, after = self._own_padding(x, size, strides)
+        if rate > 1 and size % 2 == 0:
+            # "Same" would shift an even kernel by half its width, which dilation makes whole pixels.
+            before, after = 0, (size - 1) * rate
         if after:
             sides = ((before, after), (before, after))
             x = keras.layers.ZeroPadding2D(sides, name=f"{self.names[id(layer)]}_pad")(x)
             padding = "valid"
-        if rate > 1 and size % 2 == 0:
-            # "Same" would shift an even kernel by half its width, which dilation makes whole pixels.
-            after = (size - 1) * rate
-            x = keras.layers.ZeroPadding2D(((0, after), (0, after)), name=f"{self.names[id(layer)]}_pad")(x)
-            padding = "valid"
         config = {**layer.get_config(), "strides": strides, "dilation_rate": rate, "padding": padding}
-        if isinstance(layer, keras.layers.DepthwiseConv2D):
-            return self._new(layer, DepthwiseConv2D, config)(x)
         if getattr(layer, "groups", 1) > 1 and layer.groups == layer.filters == x.shape[-1]:
             # A convolution in as many groups as channels has no gradient on TensorFlow's CPU; this is the same.
             same = ("kernel_size", "strides", "padding", "dilation_rate", "activation", "use_bias")
-            return self._new(layer, DepthwiseConv2D, {key: config[key] for key in same})(x)
-        if type(layer) is keras.layers.Conv2D and rate > 1:
-            return self._new(layer, AtrousConv2D, config)(x)
-        return self._new(layer, config=config)(x)
+            return self._new(layer, {key: config[key] for key in same}, DepthwiseConv2D)(x)
+        return self._new(layer, config, AtrousConv2D if type(layer) is keras.layers.Conv2D and rate > 1 else None)(x)
 
 
-def _is(operation: Any, class_name: str) -> bool:
-    """Return True if an operation is of a class that is private to keras.applications."""
-    return type(operation).__name__ == class_name
+# Reference layer to what is called in its place, for subclasses too; all others are called as they are. A name stands
+# for a class that Keras keeps to itself.
+_HANDLERS: dict[type | str, Callable[..., Any]] = {
+    keras.Sequential: _Copy._in_turn,
+    keras.layers.Rescaling: _Copy._left_out,  # the preprocessing is ours
+    keras.layers.Normalization: _Copy._left_out,
+    keras.layers.ZeroPadding2D: _Copy._pad,
+    "Pad": _Copy._pad,
+    keras.layers.MaxPooling2D: _Copy._pool,
+    keras.layers.AveragePooling2D: _Copy._pool,
+    keras.layers.Conv2D: _Copy._convolve,
+    keras.layers.DepthwiseConv2D: _Copy._convolve,
+    keras.layers.SeparableConv2D: _Copy._convolve,
+    keras.layers.BatchNormalization: _Copy._normalize,
+    keras.layers.Dropout: _Copy._drop,
+    "LayerScale": _Copy._scale,
+    "CustomScaleLayer": _Copy._scale_and_add,
+}
+# Class of a reference layer to segzoo's own, which computes the same.
+_OWN: dict[type, type] = {
+    keras.layers.AveragePooling2D: AveragePooling2D,
+    keras.layers.BatchNormalization: BatchNormalization,
+    keras.layers.DepthwiseConv2D: DepthwiseConv2D,
+}
+
+
+def _handler(layer: Any) -> Callable[..., Any]:
+    """Return the method of `_Copy` that a layer or operation of a reference network goes to."""
+    return _nearest(_HANDLERS, layer) or _Copy._as_it_is
+
+
+def _nearest(table: Mapping[Any, Any], layer: Any) -> Any:
+    """Return what a table has for a layer's nearest class, by the class or its name; None where it has nothing."""
+    keys = (key for kind in type(layer).__mro__ for key in (kind, kind.__name__))
+    return next((table[key] for key in keys if key in table), None)
 
 
 def _pair(value: Any) -> tuple[int, int]:

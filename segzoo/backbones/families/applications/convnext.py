@@ -33,6 +33,7 @@ def _variant(size: str) -> Variant:
         "convnext",
         STANDARDIZED,
         {"output": taps},
+        first_stride=4,
         quirk="The stem strides by 4 at once, so the levels begin at P2.",
     )
 

@@ -25,13 +25,16 @@ _QUIRK = (
 )
 
 VARIANTS = {
-    "inceptionv3": Variant("inceptionv3", "InceptionV3", "inception_v3", CENTERED, {"output": _V3}, quirk=_QUIRK),
+    "inceptionv3": Variant(
+        "inceptionv3", "InceptionV3", "inception_v3", CENTERED, {"output": _V3}, pads_nothing=True, quirk=_QUIRK
+    ),
     "inceptionresnetv2": Variant(
         "inceptionresnetv2",
         "InceptionResNetV2",
         "inception_resnet_v2",
         CENTERED,
         {"output": _RESNET_V2},
+        pads_nothing=True,
         quirk=_QUIRK,
     ),
 }

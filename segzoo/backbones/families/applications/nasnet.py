@@ -45,7 +45,16 @@ def mobile(**arguments: Any) -> Any:
 
 
 VARIANTS = {
-    name: Variant(name, constructor, "nasnet", CENTERED, {"output": taps}, undilated=_UNDILATED, quirk=_QUIRK)
+    name: Variant(
+        name,
+        constructor,
+        "nasnet",
+        CENTERED,
+        {"output": taps},
+        undilated=_UNDILATED,
+        pads_nothing=True,
+        quirk=_QUIRK,
+    )
     for name, constructor, taps in (
         ("nasnet_mobile", "segzoo.backbones.families.applications.nasnet:mobile", _MOBILE),
         ("nasnet_large", "NASNetLarge", _LARGE),

@@ -41,5 +41,5 @@ def _variants() -> dict[str, Variant]:
     return variants
 
 
-VARIANTS = _variants()
+VARIANTS = dict(sorted(_variants().items(), key=lambda item: item[0].endswith("v2")))  # V1 first
 BACKBONES.register_all(VARIANTS)

@@ -20,6 +20,7 @@ VARIANTS = {
         "xception",
         CENTERED,
         {"output": _TAPS},
+        pads_nothing=True,
         quirk='The stem pads nothing, which costs it three rows and columns; here it is padded to "same".',
     )
 }

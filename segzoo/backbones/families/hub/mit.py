@@ -151,10 +151,11 @@ def _variant(name: str) -> Variant:
         published=bool(presets),
         package="keras-hub" if of_hub else "keras-cv",
         presets=presets,
+        first_stride=4,
         quirk=quirk,
     )
 
 
 NETWORKS = {name: network for size in _STAGES for name, network in _networks(size).items()}
-VARIANTS = {name: _variant(name) for name in NETWORKS}
+VARIANTS = {name: _variant(name) for name in sorted(NETWORKS)}  # keras-hub's first
 BACKBONES.register_all(VARIANTS)

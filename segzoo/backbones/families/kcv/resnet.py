@@ -71,4 +71,5 @@ for _layers, (_blocks, _bottleneck) in _LAYOUTS.items():
             presets=(_PRESETS[_name],) if _name in _PRESETS else (),
             quirk="" if _taps is _first else _COSTLY,
         )
+VARIANTS = dict(sorted(VARIANTS.items(), key=lambda item: item[0].endswith("v2")))  # V1 first
 BACKBONES.register_all(VARIANTS)
