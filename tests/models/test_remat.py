@@ -121,7 +121,7 @@ for ours, other in zip(remat.variables, plain.variables, strict=True):
 
 def test_jax_trains_to_the_same_weights() -> None:
     pytest.importorskip("jax")
-    done = subprocess.run(
-        [sys.executable, "-c", JAX], env={**os.environ, "KERAS_BACKEND": "jax"}, capture_output=True, text=True
-    )
+    # Compiling takes far longer than what is computed once.
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    done = subprocess.run([sys.executable, "-c", JAX], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
