@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import json
 import os
 import signal
@@ -21,7 +22,19 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 # What XLA compiles here runs a few times at most: it need not be fast, and compiling it well takes three times as long.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+# Two workers share two cores: threads that wait for work on a small image would take the time of the other worker.
+for variable in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+# The collector would go over half a million objects of the frameworks again and again while these are imported.
+gc.disable()
 CAMVID = Path(__file__).parents[2] / "shared" / "data" / "camvid"
+
+
+def pytest_collection_finish() -> None:
+    """Let the collector work from here on, on what the tests make alone."""
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -20,8 +20,9 @@ from segzoo.models.build import build_model
 from segzoo.weights import WeightsReport, load_file, save_file
 
 
-def build(decoder: str = "fpn", backbone: str = "efficientnet_b0", classes: int = 3) -> keras.Model:
-    return build_model(decoder, backbone, classes, weights="none", taps="output")
+def build(decoder: str = "fpn", classes: int = 3, weights: str | Path = "none") -> keras.Model:
+    """A decoder on the first blocks of an EfficientNet-B0."""
+    return build_model(decoder, "efficientnet_b0", classes, weights=weights, taps="output", depth=2)
 
 
 def perturb(model: keras.Model) -> keras.Model:
@@ -55,9 +56,9 @@ def copy(saved, tmp_path: Path) -> Path:
 
 def test_none_and_a_path_object_are_taken(saved) -> None:
     """As keras.applications and pathlib's users write them."""
-    assert build_model("fpn", "resnet18", 2, weights=None).weights_report.source == "none"
+    assert build_model("fpn", "resnet18", 2, weights=None, depth=2).weights_report.source == "none"
     path = saved[1]
-    assert str(path) == build_model("fpn", "efficientnet_b0", 3, weights=path, taps="output").weights_report.source
+    assert str(path) == build(weights=path).weights_report.source
 
 
 def test_round_trip(saved, other: keras.Model, pixels) -> None:
@@ -82,7 +83,7 @@ def test_a_plain_keras_file_loads_too(saved, other: keras.Model, tmp_path: Path,
 
 def test_another_class_count_skips_the_head(saved) -> None:
     model, path = saved
-    five = build_model("fpn", "efficientnet_b0", 5, weights=str(path), taps="output")
+    five = build(classes=5, weights=str(path))
     report = five.weights_report
     assert report.source == str(path)
     assert report.skipped == [
@@ -96,7 +97,7 @@ def test_another_class_count_skips_the_head(saved) -> None:
 
 def test_a_backbone_alone_and_another_decoder(saved, tmp_path: Path) -> None:
     """Only what the file has is taken, and the rest of the model keeps its values."""
-    backbone = perturb(backbones.create("efficientnet_b0", weights="none", taps="output"))
+    backbone = perturb(backbones.create("efficientnet_b0", weights="none", taps="output", levels=("P1", "P2")))
     save_file(backbone, tmp_path / "backbone.weights.h5")
     unet = build("unet")
     before = [np.asarray(weight) for weight in unet.get_layer("decoder").weights]
@@ -118,7 +119,7 @@ def test_a_backbone_alone_and_another_decoder(saved, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("zero_weights")
 def test_another_backbone_is_refused(saved) -> None:
     """All of B0's tensors fit into B1, which only has more blocks: shapes alone would not tell."""
-    b1 = backbones.create("efficientnet_b1", weights="none", taps="output")
+    b1 = backbones.create("efficientnet_b1", weights="none", taps="output", levels=("P1", "P2"))
     with pytest.raises(WeightsError, match="for the backbone efficientnet_b0, but efficientnet_b1 has efficientnet_b1"):
         load_file(b1, saved[1])
 

@@ -149,10 +149,8 @@ CASES = [
     # every kind and ending flat, and every kind in one other layout, one after the other
     *((kind, ending, flat) for kind, (*_, endings) in KINDS.items() for ending in endings),
     *(
-        (kind, endings[0], layout)
-        for (kind, (*_, endings)), layout in zip(
-            KINDS.items(), itertools.cycle([together, split_inside, split_outside]), strict=False
-        )
+        (kind, endings[0], layout if layout is not flat else together)
+        for (kind, (*_, endings)), layout in zip(KINDS.items(), itertools.cycle(LAYOUTS), strict=False)
     ),
 ]
 
@@ -183,7 +181,26 @@ def read_back(config_path: str, count: int) -> dict[str, np.ndarray]:
     return found
 
 
-@pytest.mark.parametrize(("kind", "ending", "layout"), CASES, ids=lambda value: getattr(value, "__name__", str(value)))
+def cases() -> list:
+    """All cases; by default each kind once, each layout in turn, and two kinds with all their endings."""
+    default = {
+        (kind, endings[0]): layout
+        for (kind, (*_, endings)), layout in zip(KINDS.items(), itertools.cycle(LAYOUTS), strict=False)
+    }
+    every = ("0 1 2", "palette 255")
+    return [
+        pytest.param(
+            *case,
+            id="-".join((case[0], case[1], case[2].__name__)),
+            marks=()
+            if default.get(case[:2]) is case[2] or (case[0] in every and case[2] is flat)
+            else pytest.mark.nightly,
+        )
+        for case in CASES
+    ]
+
+
+@pytest.mark.parametrize(("kind", "ending", "layout"), cases())
 def test_every_kind_of_masks(kind, ending, layout, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     classes, ignored, write, save, _ = KINDS[kind]
@@ -202,7 +219,14 @@ def test_there_are_at_least_sixty_combinations():
     assert len(CASES) >= 60
 
 
-@pytest.mark.parametrize("ending", [".png", ".PNG", ".tif", ".bmp", ".jpg", "mixed"])
+@pytest.mark.parametrize(
+    "ending",
+    [
+        ".jpg",
+        "mixed",
+        *(pytest.param(ending, marks=pytest.mark.nightly) for ending in (".png", ".PNG", ".tif", ".bmp")),
+    ],
+)
 @pytest.mark.parametrize("overlap", [False, True])
 def test_a_folder_for_each_class(ending, overlap, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -245,7 +269,9 @@ def test_a_class_drawn_as_background_leaves_the_rest_unlabelled(tmp_path, monkey
         np.testing.assert_array_equal(labels, truth(int(name[1]), 3, True))
 
 
-@pytest.mark.parametrize("ending", [".png", ".tif", ".bmp"])
+@pytest.mark.parametrize(
+    "ending", [".png", *(pytest.param(ending, marks=pytest.mark.nightly) for ending in (".tif", ".bmp"))]
+)
 def test_a_file_for_each_object(ending, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()

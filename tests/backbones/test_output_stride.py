@@ -17,6 +17,9 @@ FIRST += ["kcv_resnet50", "kcv_densenet121", "hub_resnet18", "hub_resnet18_vd", 
 LAST = [*EFFICIENTNETS, "mobilenet", "mobilenetv2", "mobilenetv3_small", "inceptionv3"]
 LAST += ["kcv_mobilenetv3_small", "kcv_cspdarknet_tiny"]
 NAMES = FIRST + LAST
+# One of each way to take a stride out; the marker `nightly` has all.
+FEW = ("efficientnet_b0", "resnet50", "convnext_tiny", "mobilenetv3_small", "kcv_cspdarknet_tiny", "hub_resnet18_vd")
+MARKED = [pytest.param(name, marks=() if name in FEW else pytest.mark.nightly) for name in NAMES]
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 
 
@@ -41,7 +44,7 @@ def network(shake) -> Callable[..., keras.Model]:
     return network
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", MARKED)
 @pytest.mark.parametrize(("output_stride", "deepest"), [(16, "P4"), pytest.param(8, "P3", marks=pytest.mark.nightly)])
 def test_levels_end_at_the_output_stride(
     name: str, output_stride: int, deepest: str, network, pixels, installed
@@ -56,7 +59,9 @@ def test_levels_end_at_the_output_stride(
     assert features[deepest].shape[3] == network(name).output["P5"].shape[3]
 
 
-@pytest.mark.parametrize("name", EFFICIENTNETS)
+@pytest.mark.parametrize(
+    "name", [EFFICIENTNETS[0], *(pytest.param(name, marks=pytest.mark.nightly) for name in EFFICIENTNETS[1:])]
+)
 @pytest.mark.parametrize("output_stride", [16, 8])
 def test_dilation_replaces_strides_and_changes_no_weight(name: str, output_stride: int, network) -> None:
     plain, dilated = network(name), network(name, output_stride)
@@ -78,7 +83,9 @@ def test_dilation_replaces_strides_and_changes_no_weight(name: str, output_strid
     ("name", "output_stride"),
     [
         pytest.param(
-            name, stride, marks=() if stride == 16 or name in (*EFFICIENTNETS, "resnet50") else pytest.mark.nightly
+            name,
+            stride,
+            marks=() if name in FEW and (stride == 16 or name in FEW[:2]) else pytest.mark.nightly,
         )
         for stride in (16, 8)
         for name in NAMES

@@ -65,7 +65,13 @@ def preset(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> keras.Mo
     return packaged
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+# Whose reference in test_features.py is the package's own network.
+ALSO_THERE = ("kcv_resnet50v2", "hub_resnet18", "hub_resnet50v2", "hub_cspresnet50")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.nightly if name in ALSO_THERE else ()) for name in FAMILIES]
+)
 def test_features_are_the_packages(name: str, installed, pixels) -> None:
     """At a size that its network takes; the package's own list of pyramid levels is the judge where it is the same."""
     installed(name)

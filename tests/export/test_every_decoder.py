@@ -17,6 +17,7 @@ CASES = [(pair, format) for pair in EVERY_FORMAT for format in FORMATS] + [(pair
 NIGHTLY = {
     (pair, format) for pair, format in CASES if pair[1] and (pair, format) != (("fpn", "mobilenetv3_small"), "onnx")
 }
+NIGHTLY.add((("unet", None), "openvino"))  # which takes as long as all other formats; test_exporter.py has it too
 
 
 @pytest.fixture(scope="module")

@@ -28,9 +28,9 @@ def test_mixed_model_becomes_the_float32_model_of_the_same_weights(model, builde
 
 def test_zoo_model_in_bfloat16_exports_as_float32(tmp_path, dtype_policy, shake, pixels):
     dtype_policy("mixed_bfloat16")
-    mixed = shake(build_model("fpn", "resnet18", 3, weights="none"))
+    mixed = shake(build_model("fpn", "resnet18", 3, weights="none", depth=2))
     dtype_policy("float32")
-    plain = build_model("fpn", "resnet18", 3, weights="none")
+    plain = build_model("fpn", "resnet18", 3, weights="none", depth=2)
     plain.set_weights(mixed.get_weights())
 
     report = export_model(mixed, tmp_path, "saved_model")

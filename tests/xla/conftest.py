@@ -42,14 +42,14 @@ def tiny_backbone() -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def two_steps() -> Callable[..., tuple[list[float], list[np.ndarray]]]:
-    """Train a model for two steps: the losses, and all weights after them."""
+    """Train a model for two steps, compiled by XLA or without a graph: the losses, and all weights after them."""
 
     def two_steps(
         model: Any, start: list[np.ndarray], compiled: bool, size: tuple[int, int] = (37, 45), **compiling: Any
     ) -> tuple[list[float], list[np.ndarray]]:
         model.set_weights(start)
         keras.utils.set_random_seed(0)
-        model.compile(jit_compile=compiled, **compiling)
+        model.compile(jit_compile=compiled, run_eagerly=not compiled, **compiling)
         rng = np.random.default_rng(0)
         losses = []
         for _ in range(2):

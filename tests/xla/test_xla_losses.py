@@ -15,6 +15,8 @@ tf = pytest.importorskip("tensorflow")
 IGNORE = 255
 CLASSES = {"multiclass": 3, "binary": 1, "multilabel": 3}
 CASES = [(name, mode) for name in LOSSES for mode in LOSSES[name].modes]
+# By default one mode of each loss and metric; the marker `xla` has all of them, and options.
+MODES = ["multiclass", *(pytest.param(mode, marks=pytest.mark.xla) for mode in ("binary", "multilabel"))]
 OPTIONS = [
     ("cross_entropy", "multiclass", {"label_smoothing": 0.1, "class_weights": [1.0, 2.0, 0.5]}),
     ("cross_entropy", "multiclass", {"ohem_fraction": 0.3}),
@@ -41,13 +43,13 @@ def batch(mode: str, distances: bool = False) -> tuple[np.ndarray, np.ndarray]:
 
 
 def value_and_gradient(loss, target: np.ndarray, logits: np.ndarray, jit: bool) -> tuple[np.ndarray, np.ndarray]:
-    @tf.function(jit_compile=jit, autograph=False)
     def step(target, logits):
         with tf.GradientTape() as tape:
             tape.watch(logits)
             value = loss(target, logits)
         return value, tape.gradient(value, logits)
 
+    step = tf.function(step, jit_compile=True, autograph=False) if jit else step
     return [result.numpy() for result in step(tf.constant(target), tf.constant(logits))]
 
 
@@ -73,7 +75,7 @@ def test_value_and_gradient_are_those_without_xla(name: str, mode: str, options:
     np.testing.assert_allclose(slope, expected_slope, atol=1e-6, rtol=1e-4)
 
 
-@pytest.mark.parametrize("mode", CLASSES)
+@pytest.mark.parametrize("mode", MODES)
 def test_a_sum_of_losses_on_distances(mode: str) -> None:
     names = {"dice": 1.0, "boundary": 0.1, "cldice": 0.5}
     loss = create(names, IGNORE, mode)
@@ -82,7 +84,7 @@ def test_a_sum_of_losses_on_distances(mode: str) -> None:
     np.testing.assert_allclose(found[1], expected[1], atol=1e-6, rtol=1e-4)
 
 
-@pytest.mark.parametrize("mode", CLASSES)
+@pytest.mark.parametrize("mode", MODES)
 def test_the_loss_of_a_classification_head(mode: str) -> None:
     target, logits = batch(mode)
     loss = ClassPresence(IGNORE, mode)
@@ -91,7 +93,7 @@ def test_the_loss_of_a_classification_head(mode: str) -> None:
     np.testing.assert_allclose(found[1], expected[1], atol=1e-6)
 
 
-@pytest.mark.parametrize("mode", CLASSES)
+@pytest.mark.parametrize("mode", MODES)
 def test_the_metric_of_a_compiled_step_counts_the_same(mode: str) -> None:
     target, logits = batch(mode)
     compiled, plain = (MeanIoU(CLASSES[mode], IGNORE, mode) for _ in range(2))
