@@ -13,7 +13,9 @@ import pytest
 from segzoo import decoders, layers, losses
 from segzoo.models.remat import RematModel
 
-GOLDEN = json.loads(Path(__file__).with_name("golden_configs.json").read_text())  # as segzoo wrote them before 0.2.0
+GOLDEN = json.loads(
+    Path(__file__).with_name("golden_configs.json").read_text()
+)  # as segzoo 0.1.0 wrote them, but for ohem_fraction
 
 # A class to its arguments, all of them other than their defaults. Losses get a name and a dtype besides, layers a name.
 WEIGHTS = [0.5, 2.0]
