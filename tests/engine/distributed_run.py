@@ -38,7 +38,7 @@ output: {pictures: 0}
 
 
 def small(dropout: float) -> Any:
-    """A stand-in for `assemble.build_network`."""
+    """A stand-in for `builders.build_network`."""
 
     def build(config: Any, weights: str | None = None) -> Any:
         inputs = keras.Input((None, None, 3), name="image")
