@@ -58,7 +58,7 @@ def test_the_whole_road(tmp_path, monkeypatch, small_network, capsys):
     monkeypatch.chdir(tmp_path)
     write_data(tmp_path / "data")
     (tmp_path / "many.yaml").write_text(CONFIG)
-    run("train", "--config", "many.yaml", "--set", "training.epochs=12")
+    run("train", "--config", "many.yaml", "--set", "training.epochs=12", "--set", "output.pictures=1")
     folder = tmp_path / "runs" / "many"
     assert (folder / "figures" / "predictions.png").is_file()
     run("evaluate", str(folder))

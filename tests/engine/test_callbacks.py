@@ -130,7 +130,7 @@ def test_a_stop_within_an_epoch_evaluates_it(config, small_network, eager, conso
     assert result.history[0]["val_mean_iou"] is not None
 
 
-@pytest.mark.parametrize("steps", [1, 3, 4, 8])
+@pytest.mark.parametrize("steps", [3, 4, *(pytest.param(steps, marks=pytest.mark.nightly) for steps in (1, 8))])
 def test_state_of_a_callback_is_resumed_bit_for_bit(config, small_network, eager, console, steps) -> None:
     whole = Counter()
     expected = train(config("name=whole"), callbacks=[whole], console=console)

@@ -195,7 +195,7 @@ def test_given_batches_are_trained_on_in_order(config, eager, console, kind) -> 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("stop_at", [2, 4])
+@pytest.mark.parametrize("stop_at", [2, pytest.param(4, marks=pytest.mark.nightly)])
 def test_a_run_on_given_batches_is_resumed(config, eager, console, kind, stop_at) -> None:
     steps = ["training.steps_per_epoch=3"]
     given = {"val_data": made(seed=1, count=2), "console": console}

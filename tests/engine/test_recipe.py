@@ -57,7 +57,7 @@ def test_optimizer_schedule_and_accumulation_come_from_the_configuration(config,
     assert set(optimizer._factors.values()) == {0.5} and len(optimizer._factors) == 3  # kernel, gamma, beta
 
 
-def test_a_batch_in_parts_trains_as_the_whole_batch(config, console, monkeypatch):
+def test_a_batch_in_parts_trains_as_the_whole_batch(config, console, eager, monkeypatch):
     # Without BatchNorm and dropout, and with one number of labelled pixels in every sample, or the means differ.
     monkeypatch.setattr(GeneratedShapes, "__getitem__", everything_labelled(GeneratedShapes.__getitem__))
     same = (

@@ -5,6 +5,7 @@ import shutil
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from rich.console import Console
 
 from segzoo.config import load_config
@@ -35,9 +36,12 @@ def config(folder):
 
 @pytest.fixture(scope="module")
 def first(config, folder):
-    """A run of a real network that was trained for a step."""
+    """A run of a real network that was trained for a step, without a graph."""
+    tf.config.run_functions_eagerly(True)
     with (folder / "screen.txt").open("w") as stream:
-        return train(config("name=first"), console=Console(file=stream))
+        result = train(config("name=first"), console=Console(file=stream))
+    tf.config.run_functions_eagerly(False)
+    return result
 
 
 def classes(*names):

@@ -1,7 +1,7 @@
 """Fuzzing of everything that reads what others wrote: only `SegzooError` may come out.
 
-`pytest tests/fuzz` runs a share of the cases in CI: 50 of each of the 50 tests, the same ones every time. The nightly
-run takes 2,000 new ones of each, which are 100,000 in all, one file after the other:
+The default run tries 8 cases of each test and `pytest -m fuzz` 50, the same ones every time. The nightly run takes
+2,000 new ones of each of the 50 tests, which are 100,000 in all, one file after the other:
 
     for file in tests/fuzz/test_*.py; do SEGZOO_FUZZ_CASES=2000 nice pytest -n 0 "$file"; done
 
@@ -10,17 +10,29 @@ again (`@reproduce_failure`); those worth keeping become an `@example` of the te
 """
 
 import os
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
-CASES = int(os.environ.get("SEGZOO_FUZZ_CASES", "50"))
 
-settings.register_profile(
-    "fuzz",
-    max_examples=CASES,
-    deadline=None,
-    derandomize="SEGZOO_FUZZ_CASES" not in os.environ,  # CI gives the same answer twice, nightly runs look further
-    suppress_health_check=list(HealthCheck),
-    print_blob=True,
-)
-settings.load_profile("fuzz")
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose how many cases a test tries."""
+    cases = 50 if config.getoption("markexpr") == "fuzz" else 8
+    settings.register_profile(
+        "fuzz",
+        max_examples=int(os.environ.get("SEGZOO_FUZZ_CASES", cases)),
+        deadline=None,
+        derandomize="SEGZOO_FUZZ_CASES" not in os.environ,  # the same answer twice, where nightly runs look further
+        suppress_health_check=list(HealthCheck),
+        print_blob=True,
+    )
+    settings.load_profile("fuzz")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the tests of this folder the marker `fuzz`."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker("fuzz")

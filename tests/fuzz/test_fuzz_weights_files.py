@@ -7,7 +7,6 @@ failing test that names the file, and not the end of the tests.
 
 import io
 import json
-import os
 import subprocess
 import sys
 import zipfile
@@ -15,13 +14,12 @@ import zipfile
 import h5py
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from segzoo import weights
 from segzoo.errors import WeightsError
 
-CASES = int(os.environ.get("SEGZOO_FUZZ_CASES", "50"))
 WANTED = {"head/conv/0": (3, 3, 4, 2), "head/conv/1": (2,), "stem/0": (4, 5)}
 SIGNATURE = {"model": "fpn_resnet18", "backbone": "resnet18", "preprocessing": {"scale": 1.0, "mean": 0, "std": 1}}
 JSON = st.recursive(
@@ -108,7 +106,7 @@ for case in range(int(sys.argv[3])):
 
 
 def test_mutated_bytes_end_in_weights_or_one_error_and_never_crash(path):
-    command = [sys.executable, "-c", _READER, __file__, str(path), str(CASES)]
+    command = [sys.executable, "-c", _READER, __file__, str(path), str(settings().max_examples)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, (done.stdout.split()[-1], done.returncode, done.stderr[-2000:])
 
