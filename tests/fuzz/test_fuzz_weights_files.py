@@ -17,7 +17,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from segzoo import weights
 from segzoo.errors import WeightsError
 
 WANTED = {"head/conv/0": (3, 3, 4, 2), "head/conv/1": (2,), "stem/0": (4, 5)}
@@ -51,7 +50,7 @@ def read(path, content):
     """Read a file of this content; WeightsError is one of the two ends that it may have."""
     path.write_bytes(content)
     try:
-        return weights._read(path, WANTED, trusted=True)
+        return content.read(path, WANTED, trusted=True)
     except WeightsError as error:
         assert str(path) in str(error) and "\n\n" not in str(error)
         return None
@@ -173,7 +172,7 @@ def test_a_maze_of_hard_links_takes_no_longer_than_its_size(path):
             here = below
     path.write_bytes(content.getvalue())
     with pytest.raises(WeightsError, match="another name of something else"):
-        weights._read(path, WANTED, trusted=True)
+        content.read(path, WANTED, trusted=True)
 
 
 @pytest.mark.parametrize("kind", ["S3", "c8", "V4", [("a", "f4")], h5py.ref_dtype])
@@ -184,7 +183,7 @@ def test_a_tensor_of_something_else_than_numbers_is_refused(path, kind):
         file["layers/stem/vars"].create_dataset("0", (4, 5), kind)
     path.write_bytes(content.getvalue())
     with pytest.raises(WeightsError, match=r"some\.weights\.h5 cannot be read .* not numbers"):
-        weights._read(path, WANTED, trusted=True)
+        content.read(path, WANTED, trusted=True)
 
 
 @given(JSON)
@@ -211,7 +210,7 @@ def read_archive(path, content):
     for old in path.parent.glob("archive.weights.h5"):
         old.unlink()
     try:
-        return weights._read_archive(path, path.parent, WANTED, 10_000, trusted=True)
+        return content.read_archive(path, path.parent, WANTED, 10_000, trusted=True)
     except WeightsError as error:
         assert str(path) in str(error)
         return None

@@ -1,0 +1,121 @@
+"""Weights files: writing, and loading by name and shape with a report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Collection
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+
+from segzoo import hdf5
+from segzoo.errors import WeightsError
+from segzoo.files import operation, replacing
+from segzoo.weights.compatibility import (
+    layer_digests,
+    model_signature,
+    refuse_another_backbone,
+    refuse_another_function,
+    refuse_another_graph,
+)
+from segzoo.weights.content import read, read_archive
+from segzoo.weights.report import WeightsReport
+
+
+def bare(model: keras.Model) -> keras.Model:
+    """Return the network with the same layers but without optimizer and loss, whose state triples a file's size."""
+    return keras.Model(model.input, model.output, name=model.name)
+
+
+def save_file(model: keras.Model, path: Path) -> None:
+    """Save weights as `model.save_weights` does, atomically and with the signature of the graph."""
+    with replacing(path) as temporary:
+        bare(model).save_weights(temporary)
+        with h5py.File(temporary, "r+") as file:
+            file.attrs[hdf5.SIGNATURE] = json.dumps(model_signature(model))
+            file.create_dataset(hdf5.LAYERS, data=np.frombuffer(json.dumps(layer_digests(model)).encode(), np.uint8))
+
+
+def load_file(
+    model: keras.Model,
+    path: Path,
+    sha256: str | None = None,
+    keep: Collection[str] = (),
+    configured: bool = False,
+) -> WeightsReport:
+    """Load matching tensors by name and shape from a `.weights.h5` or `.keras` file, and report the rest.
+
+    Of a `.keras` archive only the weights are read, and of the description of its graph what the pixels were divided
+    by: nothing of it is built or run.
+
+    Args:
+        model: a backbone or a whole model.
+        path: of the file.
+        sha256: digest in hexadecimal that is checked before anything of the file is parsed.
+        keep: top-level layers, such as "head", that keep the weights they have.
+        configured: whether the model was built from the configuration that the weights were trained with, so that what
+            the file does not say of itself is known.
+
+    Raises:
+        WeightsError: no such file, another digest, not a weights file, made for other pixels, another backbone, or
+            a backbone or decoder with options that compute something else, or nothing fits.
+
+    Warns:
+        WeightsWarning: the backbone had another output stride there, or may have been padded otherwise.
+    """
+    if not path.is_file():
+        raise WeightsError(f"Weights file {path} does not exist (weights: auto, imagenet, none or a file).")
+    if not path.name.endswith((".weights.h5", ".keras")):
+        raise WeightsError(
+            f"{path} is not a .weights.h5 or .keras file. Whole models and pickles can run code when read, so segzoo "
+            "loads weights only: save them with model.save_weights('name.weights.h5')."
+        )
+    if sha256 is not None:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != sha256.lower():
+            raise WeightsError(
+                f"{path} is not the file that was asked for: its sha256 is {found}, expected was {sha256.lower()}. "
+                "It was not read."
+            )
+    trusted = sha256 is not None
+    report = WeightsReport(str(path))
+    network = bare(model)
+    with tempfile.TemporaryDirectory() as folder:
+        # The model's own file is the template: Keras's layout stays Keras's affair.
+        template = Path(folder) / "template.weights.h5"
+        with operation("write", template):
+            network.save_weights(template)
+        with operation("write", template), h5py.File(template, "r+") as file:
+            ours = dict(hdf5.named_datasets(file))
+            ours.pop(hdf5.DECODER_FUNCTION, None)
+            wanted = {name: item.shape for name, item in ours.items() if name.partition("/")[0] not in keep}
+            if path.name.endswith(".keras"):
+                theirs = read_archive(path, Path(folder), wanted, template.stat().st_size, trusted)
+            else:
+                theirs = read(path, wanted, trusted)
+            refuse_another_graph(model, path, theirs)
+            for name, dataset in ours.items():
+                if name in theirs.values:
+                    dataset[...] = theirs.values[name]
+                    report.loaded.append(name)
+                else:
+                    report.missing.append(name)
+                    if name in theirs.shapes:
+                        shapes = f"{theirs.shapes[name]} in the file, {dataset.shape} in the model"
+                        same = theirs.shapes[name] == dataset.shape
+                        reason = "the rest of its layer does not fit" if name in wanted else "not wanted"
+                        report.skipped.append(f"{name}: {reason if same else shapes}")
+        refuse_another_backbone(model, path, report)
+        caution = refuse_another_function(model, path, theirs, report, configured)
+        network.load_weights(template)
+    report.skipped += [f"{name}: the model has no such tensor" for name in theirs.shapes if name not in ours]
+    report.note = (
+        f"{len(report.loaded)} tensors loaded, {len(report.skipped)} skipped, {len(report.missing)} kept as they were"
+        f"{caution}"
+    )
+    return report

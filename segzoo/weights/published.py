@@ -1,0 +1,191 @@
+"""Initial weights by name: ImageNet, presets, a file, or none."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from segzoo.backbones import reference
+from segzoo.backbones.spec import Variant
+from segzoo.errors import WeightsError, unknown_name
+from segzoo.weights.files import load_file
+from segzoo.weights.report import WeightsReport, WeightsWarning
+
+_NAMED = ("auto", "imagenet", "none")
+_PRESET = "preset:"
+
+
+def as_text(weights: str | os.PathLike[str] | None) -> str:
+    """Convert a `weights` argument to text: Keras's None becomes "none", and a path its string."""
+    return "none" if weights is None else os.fspath(weights)
+
+
+def is_path(weights: str) -> bool:
+    """Return True if a `weights` value names a file rather than a policy."""
+    return weights not in _NAMED and not weights.startswith(_PRESET)
+
+
+def apply_weights(model: keras.Model, weights: str, backbone: Variant | None = None, sha256: str | None = None) -> None:
+    """Load the weights of `model`, and store the report as `model.weights_report`.
+
+    Args:
+        model: a backbone or a whole model.
+        weights: "none": keep the initial values. "imagenet": get them or fail. "auto": imagenet where they are cached
+            or can be reached, else keep the initial values and warn. "preset:NAME": weights that keras-cv or keras-hub
+            publishes under this name, or fail. Else the path of a `.weights.h5` file.
+        backbone: the variant whose ImageNet weights are meant; needed for "imagenet", "auto" and presets.
+        sha256: digest that the file must have, in hexadecimal.
+
+    Raises:
+        UnknownNameError: the backbone has no preset of this name.
+        WeightsError: ImageNet weights that cannot be had, a file that cannot be read or was made for another graph.
+    """
+    if weights == "none":
+        model.weights_report = WeightsReport("none", note="random initial values, as asked for")
+    elif is_path(weights):
+        model.weights_report = load_file(model, Path(weights), sha256)
+    elif backbone is None:
+        raise WeightsError(f"weights={weights!r} belongs to a backbone; a whole model takes 'none' or a file.")
+    else:
+        wanted = check_preset(backbone, weights) or "imagenet"
+        model.weights_report = _load_published(model, backbone, wanted, required=weights != "auto")
+
+
+def check_preset(variant: Variant, weights: str) -> str | None:
+    """Return the preset that a `weights` value names, or None; UnknownNameError lists those of the backbone."""
+    if not weights.startswith(_PRESET):
+        return None
+    preset = weights.removeprefix(_PRESET)
+    if preset not in variant.presets:
+        raise unknown_name(f"preset of {variant.name}", preset, variant.presets)
+    return preset
+
+
+def _load_published(model: keras.Model, variant: Variant, wanted: str, required: bool) -> WeightsReport:
+    """Load "imagenet" or a preset; if unavailable, raise if `required`, else warn."""
+    preset = variant.presets[0] if variant.presets and wanted == "imagenet" else wanted
+    called = f"Weights {preset}" if variant.presets else "ImageNet weights"
+    try:
+        network = reference.build(variant, wanted)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        if required:
+            raise WeightsError(
+                f"{called} of {variant.name} could not be had: {reason}. {_cure(variant, preset)}, or choose "
+                "weights: none."
+            ) from error
+        note = f"{called} of {variant.name} could not be reached ({reason}); training starts from random values"
+        warnings.warn(note + ". weights: none says so on purpose.", WeightsWarning, stacklevel=4)
+        return WeightsReport("none", note=note)
+    if _normalizes_as_published(model, variant):
+        _check_preprocessing(network, model, variant, wanted)
+    report = WeightsReport(f"{_PRESET}{preset}" if variant.presets else "imagenet")
+    names = reference.names(network)
+    published = {names[id(operation)]: operation for operation in reference.flat(network)}
+    _refuse_another_network(model, published, f"{called} of {variant.name}")
+    first = next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
+    for layer in model.layers:
+        if not layer.weights:
+            continue
+        values = published[layer.name].get_weights()
+        if layer is first:
+            fitted = _fit_first(
+                values[0][:, :, ::-1] if variant.pixels.bgr else values[0], layer.kernel.shape[2], model
+            )
+            if fitted.shape != values[0].shape:
+                report.reshaped.append(f"{layer.kernel.path}: {values[0].shape} to {fitted.shape}")
+            values = [fitted, *values[1:]]
+        elif isinstance(layer, keras.layers.DepthwiseConv2D) and values[0].shape != layer.kernel.shape:
+            values = [np.swapaxes(values[0], 2, 3), *values[1:]]  # published as a convolution in groups
+        layer.set_weights(values)
+        report.loaded += [weight.path for weight in layer.weights]
+    return report
+
+
+def _refuse_another_network(model: keras.Model, published: Mapping[str, Any], called: str) -> None:
+    """Raise WeightsError if a layer is not among the published ones; shapes are checked on assignment."""
+    missing = [layer.name for layer in model.layers if layer.weights and layer.name not in published]
+    if missing:
+        raise WeightsError(
+            f"{called} are of another network than segzoo was written for: they have no {', '.join(missing[:3])}. "
+            "Please report it with the package's version, and use weights: none meanwhile."
+        )
+
+
+def _cure(variant: Variant, preset: str) -> str:
+    if variant.presets:
+        return (
+            f"Connect to the network once, so that {variant.package} fetches {preset} from Kaggle to ~/.cache/kagglehub"
+        )
+    if variant.package:
+        return "Take another backbone"
+    if not variant.published:
+        return "Make a file of them by segzoo weights convert and give its path as weights"
+    return "Connect to the network once, or put the file that keras.applications names into ~/.keras/models"
+
+
+def _fit_first(kernel: np.ndarray, inputs: int, model: keras.Model) -> np.ndarray:
+    """Adapt the first kernel to its input channels: the image's, or groups of them after space-to-depth."""
+    channels = model.input.shape[-1]
+    groups = np.split(kernel, inputs // channels, axis=2)
+    return np.concatenate([fit_channels(group, channels) for group in groups], axis=2)
+
+
+def fit_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
+    """Adapt a first kernel `(h, w, C, D)` to another number of input channels: `(h, w, channels, D)`.
+
+    The mean of its channels for one, its channels in turn for more. Scaled by C / channels, so that an image whose
+    channels are all alike gives the response that it gave before.
+    """
+    given = kernel.shape[2]
+    if channels == given:
+        return kernel
+    if channels == 1:
+        fitted = kernel.mean(axis=2, keepdims=True)
+    else:
+        fitted = kernel[:, :, [channel % given for channel in range(channels)]]
+    return fitted * (given / channels)
+
+
+def _normalizes_as_published(model: keras.Model, variant: Variant) -> bool:
+    """Return True if the pixel normalisation is the published one; it is not with other channels or a custom mean."""
+    config = model.get_layer("preprocessing").get_config()
+    own = variant.pixels
+    return (config["scale"], tuple(config["mean"]), tuple(config["std"])) == (own.scale, own.mean, own.std)
+
+
+def _check_preprocessing(network: keras.Model, model: keras.Model, variant: Variant, weights: str) -> None:
+    """Check that the preprocessing of loaded reference weights is ours: weights depend on the pixel normalisation."""
+    before = network.input
+    for layer in network.layers[1:]:
+        if not isinstance(layer, keras.layers.Normalization | keras.layers.Rescaling):
+            break
+        before = layer.output
+    shape = (1, *network.input.shape[1:])
+    pixels = np.linspace(0, 255, math.prod(shape), dtype="float32").reshape(shape)
+    try:
+        theirs = reference.preprocess(variant, pixels.copy(), weights)
+    except Exception as error:  # keras-hub fetches it from a file beside the weights
+        raise WeightsError(
+            f"Which pixels the weights {weights} of {variant.name} want cannot be read: {error}"
+        ) from error
+    if before is not network.input:
+        theirs = keras.ops.convert_to_numpy(keras.Model(network.input, before)(theirs))
+    if variant.pixels.bgr:
+        theirs = theirs[..., ::-1]
+    ours = keras.ops.convert_to_numpy(model.get_layer("preprocessing")(pixels))
+    difference = float(np.abs(theirs - np.asarray(ours, "float32")).max()) / max(1.0, float(np.abs(theirs).max()))
+    # Half precision rounds pixels on purpose; a wrong constant is off by far more than that.
+    if difference > (1e-4 if model.get_layer("preprocessing").compute_dtype == "float32" else 0.05):
+        raise WeightsError(
+            f"The weights {weights} of {variant.name} were made for other pixel values than segzoo's preprocessing "
+            f"gives (largest difference {difference:.3g}). The downloaded file or the Keras version is not the one "
+            f"segzoo was tested with; please report it, and use weights: none meanwhile."
+        )
