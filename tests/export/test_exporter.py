@@ -84,15 +84,17 @@ def test_a_failed_export_keeps_the_earlier_one(model, tmp_path, fake):
     assert [path.name for path in tmp_path.iterdir()] == ["saved_model"]
 
 
-def test_a_converter_that_fails_leaves_nothing_behind(model, tmp_path, monkeypatch):
+def test_a_converter_that_fails_leaves_nothing_behind(model, tmp_path):
     def write(graph, path):
         path.write_text("half")
         raise RuntimeError("unsupported operation Frobnicate")
 
-    broken = dataclasses.replace(FORMATS["litert"], write=write)
-    monkeypatch.setattr("segzoo.export.litert.FORMAT", broken)
-    with pytest.raises(SegzooError, match=r"litert failed; nothing was written.*Frobnicate"):
-        export_model(model, tmp_path, "litert")
+    FORMATS.register("failing", dataclasses.replace(FORMATS["litert"], write=write))
+    try:
+        with pytest.raises(SegzooError, match=r"failing failed; nothing was written.*Frobnicate"):
+            export_model(model, tmp_path, "failing")
+    finally:
+        FORMATS.unregister("failing")
 
     assert list(tmp_path.iterdir()) == []
 
