@@ -18,6 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from segzoo.errors import WeightsError
+from segzoo.weights import content as weights_content
 
 WANTED = {"head/conv/0": (3, 3, 4, 2), "head/conv/1": (2,), "stem/0": (4, 5)}
 SIGNATURE = {"model": "fpn_resnet18", "backbone": "resnet18", "preprocessing": {"scale": 1.0, "mean": 0, "std": 1}}
@@ -50,7 +51,7 @@ def read(path, content):
     """Read a file of this content; WeightsError is one of the two ends that it may have."""
     path.write_bytes(content)
     try:
-        return content.read(path, WANTED, trusted=True)
+        return weights_content.read(path, WANTED, trusted=True)
     except WeightsError as error:
         assert str(path) in str(error) and "\n\n" not in str(error)
         return None
@@ -172,7 +173,7 @@ def test_a_maze_of_hard_links_takes_no_longer_than_its_size(path):
             here = below
     path.write_bytes(content.getvalue())
     with pytest.raises(WeightsError, match="another name of something else"):
-        content.read(path, WANTED, trusted=True)
+        weights_content.read(path, WANTED, trusted=True)
 
 
 @pytest.mark.parametrize("kind", ["S3", "c8", "V4", [("a", "f4")], h5py.ref_dtype])
@@ -183,7 +184,7 @@ def test_a_tensor_of_something_else_than_numbers_is_refused(path, kind):
         file["layers/stem/vars"].create_dataset("0", (4, 5), kind)
     path.write_bytes(content.getvalue())
     with pytest.raises(WeightsError, match=r"some\.weights\.h5 cannot be read .* not numbers"):
-        content.read(path, WANTED, trusted=True)
+        weights_content.read(path, WANTED, trusted=True)
 
 
 @given(JSON)
@@ -210,7 +211,7 @@ def read_archive(path, content):
     for old in path.parent.glob("archive.weights.h5"):
         old.unlink()
     try:
-        return content.read_archive(path, path.parent, WANTED, 10_000, trusted=True)
+        return weights_content.read_archive(path, path.parent, WANTED, 10_000, trusted=True)
     except WeightsError as error:
         assert str(path) in str(error)
         return None
