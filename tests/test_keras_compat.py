@@ -51,7 +51,7 @@ def test_no_other_module_uses_it() -> None:
 
 
 def test_keras_is_bound_to_versions_that_have_it() -> None:
-    project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
     (keras_itself,) = (found for text in project["dependencies"] if (found := Requirement(text)).name == "keras")
     assert {clause.operator for clause in keras_itself.specifier} == {">=", "<"}
     assert keras_itself.specifier.contains(keras.__version__)
