@@ -64,8 +64,15 @@ def test_the_file_is_what_the_installed_original_returns(case: str) -> None:
     pytest.importorskip("segmentation_models_pytorch")
     import torch
 
-    network = golden.original(golden.configuration(case)).double()
-    *_, logits = golden.read(case)
+    network = golden.original(golden.configuration(case))
+    tensors, _, logits = golden.read(case)
+    # Statistics of activations depend on the processor's vector units, by a step of half precision here and there.
+    for name, value in network.state_dict().items():
+        if name in tensors:
+            np.testing.assert_allclose(value.numpy(), tensors[name], rtol=2e-3, atol=1e-4, err_msg=name)
+    stored = {name: torch.from_numpy(np.array(value)) for name, value in tensors.items()}
+    network.load_state_dict({**network.state_dict(), **stored})
+    network = network.double()
     for size, expected in logits.items():
         with torch.no_grad():
             returned = network(golden.prepared(golden.images(size, 1, 9)).double())
