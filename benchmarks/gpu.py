@@ -223,7 +223,7 @@ def peer_camvid(folder: str, epochs: int, scale: Scale) -> list[tuple[float, flo
     batches = builders.train_batches(config, train_source)
     steps = config.training.steps_per_epoch or batches.steps_per_epoch
     settings, schedule = config.training.optimizer, config.training.schedule
-    classes = builders.output_channels(config)
+    classes = config.task.channels
     peer = Peer("Unet", "efficientnet-b0", classes, settings.learning_rate, settings.weight_decay, scale.smoke)
     total, spent, found = steps * epochs, 0.0, []
     made = batches.batches()
@@ -237,7 +237,7 @@ def peer_camvid(folder: str, epochs: int, scale: Scale) -> list[tuple[float, flo
             peer.step(images, masks.astype("int32"), config.data.ignore_index)
         peer.wait()
         spent += time.perf_counter() - began
-        matrix = evaluate(peer, builders.eval_batches(config, val_source), classes, config.data.ignore_index).confusion
+        matrix = evaluate(peer, builders.eval_batches(config, val_source), config.task).confusion
         found.append((spent, matrix.mean_iou()))
     return found
 

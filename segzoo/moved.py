@@ -14,6 +14,7 @@ from collections.abc import Sequence
 # Old name to new name. What lies below a package moves with it, unless it is listed itself.
 MOVED = {
     "segzoo.backbones.adapter": "segzoo.backbones.surgery",
+    "segzoo.binary": "segzoo.task",
     "segzoo.backbones.contract": "segzoo.backbones.spec",
     "segzoo.convert": "segzoo.workflows.conversion",
     "segzoo.inference.data_report": "segzoo.reporting.data_quality",

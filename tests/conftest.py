@@ -226,7 +226,6 @@ def build_small_network(config: Any, weights: str | None = None) -> Any:
     import keras
 
     from segzoo.decoders import SegmentationHead
-    from segzoo.engine import builders
     from segzoo.layers import ConvBlock, PixelNormalization
     from segzoo.weights import WeightsReport
 
@@ -234,7 +233,7 @@ def build_small_network(config: Any, weights: str | None = None) -> Any:
     inputs = keras.Input((None, None, channels), name="image")
     x = PixelNormalization(1 / 255, [0.5] * channels, [0.25] * channels, name="preprocessing")(inputs)
     x = keras.layers.Dropout(0.1, name="dropout")(ConvBlock(8, name="conv")(x))
-    channels = builders.output_channels(config)
+    channels = config.task.channels
     model = keras.Model(inputs, SegmentationHead(channels, name="head")(x, inputs), name="small")
     model.weights_report = WeightsReport("none", note="random initial values")
     return model

@@ -7,13 +7,13 @@ import pytest
 from PIL import Image
 
 import segzoo
-from segzoo.binary import predict_classes
 from segzoo.cli import main
 from segzoo.data import Labels, create_format, signed_distances, with_distances
 from segzoo.engine.evaluation import evaluate
 from segzoo.export.parity import _compare_batch
 from segzoo.inference.predictor import Predictor
 from segzoo.reporting.pictures import overlay, prediction_sheet
+from segzoo.task import Task, predict_classes
 
 CONFIG = """
 mode: multilabel
@@ -69,7 +69,7 @@ def test_the_whole_road(tmp_path, monkeypatch, small_network, capsys):
     written = sorted((tmp_path / "found" / "classes").glob("*.tif"))
     assert len(written) == 8 and (tmp_path / "found" / "overlays" / "0.jpg").is_file()
     # what predict writes is what the mask format `channels` reads
-    found = create_format("channels", Labels(("left", "top"), 255, True)).read(written[0], written[0], (32, 32))
+    found = create_format("channels", Labels(("left", "top"), 255, "multilabel")).read(written[0], written[0], (32, 32))
     truth = np.load("data/val/masks/0.npy")
     assert (found == truth)[1:, 1:].mean() > 0.9 and found.max() == 1
     run("export", str(folder), "--format", "saved_model", "--output", "classes", "--out", "exported")
@@ -105,12 +105,12 @@ def test_decisions_agree_on_arrays_and_tensors(pixels):
     from keras import ops
 
     logits = pixels(5, 7, batch=2) - 128
-    np.testing.assert_array_equal(predict_classes(logits, multilabel=True), logits > 0)
+    np.testing.assert_array_equal(predict_classes(logits, "multilabel"), logits > 0)
     np.testing.assert_array_equal(predict_classes(logits), logits.argmax(-1))
     np.testing.assert_array_equal(predict_classes(logits[..., :1]), logits[..., 0] > 0)
-    for many in (True, False):
-        tensor = ops.convert_to_numpy(predict_classes(ops.convert_to_tensor(logits), many))
-        np.testing.assert_array_equal(tensor, predict_classes(logits, many))
+    for mode in ("multiclass", "multilabel"):
+        tensor = ops.convert_to_numpy(predict_classes(ops.convert_to_tensor(logits), mode))
+        np.testing.assert_array_equal(tensor, predict_classes(logits, mode))
 
 
 def test_distances_of_overlapping_classes_are_those_of_each_alone():
@@ -133,7 +133,9 @@ def test_evaluation_counts_each_class_apart():
     model = keras.Model(
         inputs, keras.layers.Lambda(lambda x: keras.ops.convert_to_tensor(logits) + 0 * x[..., :1])(inputs)
     )
-    found = evaluate(model, [(np.zeros((1, 2, 2, 3), np.uint8), masks, ["a"])], 2, 255, multilabel=True, worst=1)
+    found = evaluate(
+        model, [(np.zeros((1, 2, 2, 3), np.uint8), masks, ["a"])], Task(("a", "b"), mode="multilabel"), worst=1
+    )
     np.testing.assert_array_equal(found.confusion.iou(), [1.0, 0.5])
     assert found.confusion.pixel_accuracy() == 6 / 7
     assert found.images[0].mean_iou() == 0.75 and len(found.worst) == 1
@@ -159,7 +161,7 @@ def test_tiles_of_overlapping_classes(pixels):
     model = keras.Model(inputs, inputs[..., :3] - 128.0)
     image = pixels(200, 260)[0]
     image = np.concatenate([image, image[..., :1]], -1)
-    tiled = Predictor(model, tile=64, overlap=32, tile_above=1000, multilabel=True).predict(image)
+    tiled = Predictor(model, tile=64, overlap=32, tile_above=1000, mode="multilabel").predict(image)
     np.testing.assert_array_equal(tiled, image[..., :3] > 128)
 
 
@@ -167,6 +169,6 @@ def test_an_export_of_other_classes_is_noticed():
     from segzoo.errors import SegzooError
 
     logits = np.array([[[[2.0, -2.0]]]], np.float32)
-    assert _compare_batch(logits, np.array([[[[1, 0]]]], np.int32), "classes", (1, 1, 1), True).agreement == 1
+    assert _compare_batch(logits, np.array([[[[1, 0]]]], np.int32), "classes", (1, 1, 1), "multilabel").agreement == 1
     with pytest.raises(SegzooError, match="got another class"):
-        _compare_batch(logits, np.array([[[[1, 1]]]], np.int32), "classes", (1, 1, 1), True)
+        _compare_batch(logits, np.array([[[[1, 1]]]], np.int32), "classes", (1, 1, 1), "multilabel")

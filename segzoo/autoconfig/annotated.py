@@ -184,7 +184,7 @@ def _settle(found: Evidence, part: str | None) -> None:
             f"the thing by --threshold 128. The first: {next(e for e in errors if 'masks.threshold' in e)}"
         )
     if found.masks["format"] == "per_class" and any("belong to several classes" in error for error in errors):
-        found.multilabel = True
+        found.mode = "multilabel"
         found.why += "; some pixels are in several, so classes overlap: mode: multilabel"
         drawn = {path.name for path in (found.root / (part or ".") / found.mask_dir).iterdir()}
         found.names = [name for name in found.names if name in drawn]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from segzoo.data.value_range import Suggestion
+from segzoo.task import Mode
 
 
 @dataclass
@@ -29,7 +30,7 @@ class Evidence:
         ignore_index: label of ignored pixels, with the reason in `ignored`.
         ignored: in words.
         ignored_color: colour of ignored pixels in masks of format rgb; None: there is none.
-        multilabel: whether classes overlap.
+        mode: "multiclass", or "multilabel" where classes overlap.
         pixels: pixels of each class in the masks that were read.
         read: how many masks were read.
         total: how many there are, with those of the validation folder.
@@ -62,7 +63,7 @@ class Evidence:
     ignore_index: int = 255
     ignored: str = ""
     ignored_color: list[int] | None = None
-    multilabel: bool = False
+    mode: Mode = "multiclass"
     pixels: list[int] = field(default_factory=list)
     read: int = 0
     total: int = 0

@@ -20,7 +20,7 @@ _READ = 200  # samples; check-data reads all
 
 def source_of(found: Evidence, names: Sequence[str], part: str | None = None) -> FolderSource:
     """Return the samples of a split, or of a data set without splits, as the proposal reads them; DataError if none."""
-    labels = Labels(tuple(names), found.ignore_index, found.multilabel)
+    labels = Labels(tuple(names), found.ignore_index, found.mode)
     options = {key: value for key, value in mask_options(found, names).items() if key != "format"}
     return FolderSource(
         found.root,

@@ -62,7 +62,7 @@ def propose(
         "#   segzoo check-data THIS_FILE",
         "#   python train.py --config THIS_FILE",
         "",
-        *(["mode: multilabel  # classes overlap: a sigmoid for each", ""] if found.multilabel else []),
+        *(["mode: multilabel  # classes overlap: a sigmoid for each", ""] if found.mode == "multilabel" else []),
         "model:",
         "  decoder: unet",
         f"  backbone: {backbone}  # {train} training samples; above 2,000 a larger one pays",
@@ -142,7 +142,7 @@ def propose(
     else:
         lines.append("    - ColorJitter: {brightness: 0.2, contrast: 0.2, saturation: 0.2, hue: 0.05, p: 0.8}")
     lines += ["", "loss:"]
-    if found.multilabel:
+    if found.mode == "multilabel":
         lines.append("  binary_cross_entropy: 1.0")
     elif ratio >= _IMBALANCE:
         lines.append(

@@ -11,6 +11,7 @@ from typing import Any
 
 from segzoo.config.problems import ProblemAt, given, not_among
 from segzoo.errors import ConfigError, SegzooError, shortened
+from segzoo.task import Task
 
 
 def one_way_to_split(
@@ -86,23 +87,19 @@ def transform(value: object) -> object:
     return value
 
 
-def transforms_fit(
-    transforms: Mapping[str, Sequence[Any]], classes: Sequence[str], ignore_index: int, mode: str
-) -> None:
+def transforms_fit(transforms: Mapping[str, Sequence[Any]], task: Task) -> None:
     """Raise ProblemAt where a transform fails on the masks of the mode, or writes labels that they cannot have.
 
     Args:
         transforms: key of the data section to its transforms, each checked by `transform` already.
-        classes: names of the classes.
-        ignore_index: label of ignored pixels.
-        mode: multiclass, binary or multilabel.
+        task: classes, mode and ignore index of the masks.
     """
     from segzoo.data.augmentation import check_labels_written
 
     for key, entries in transforms.items():
         for place, entry in enumerate(entries):
             try:
-                check_labels_written(entry, len(classes), ignore_index, mode == "multilabel")
+                check_labels_written(entry, task)
             except ConfigError as error:
                 raise ProblemAt(("data", key, place), str(error)) from error
 
@@ -124,16 +121,12 @@ def batch_transform(value: object) -> object:
     return value
 
 
-def batch_transforms_fit(
-    entries: Sequence[Any], classes: Sequence[str], ignore_index: int, mode: str, batch_size: int, losses: Sequence[str]
-) -> None:
+def batch_transforms_fit(entries: Sequence[Any], task: Task, batch_size: int, losses: Sequence[str]) -> None:
     """Raise ProblemAt where a batch transform cannot be used with its options, the others, the batch or the losses.
 
     Args:
         entries: `data.batch_transforms`, each checked by `batch_transform` already.
-        classes: names of the classes.
-        ignore_index: label of ignored pixels.
-        mode: multiclass, binary or multilabel.
+        task: classes, mode and ignore index of the masks.
         batch_size: samples of a batch.
         losses: names of the losses that are added up.
     """
@@ -141,7 +134,7 @@ def batch_transforms_fit(
 
     for place in range(len(entries)):
         try:
-            chain = BatchTransforms.of(entries[: place + 1], classes, ignore_index, mode)
+            chain = BatchTransforms.of(entries[: place + 1], task)
         except ConfigError as error:
             raise ProblemAt(("data", "batch_transforms", place), str(error)) from error
         name, last = chain.names[-1], chain.transforms[-1]
@@ -187,12 +180,12 @@ def masks_section(value: object) -> object:
         raise ValueError(str(error)) from error
 
 
-def masks_fit(masks: Mapping[str, Any], classes: Sequence[str], ignore_index: int, mode: str) -> None:
+def masks_fit(masks: Mapping[str, Any], task: Task) -> None:
     """Raise ProblemAt where a mask format cannot be used with its options, the classes or the mode."""
     from segzoo.data.formats import Labels, check_format
 
     try:
-        check_format(masks, Labels(tuple(classes), ignore_index, mode == "multilabel"))
+        check_format(masks, Labels(task.classes, task.ignore_index, task.mode))
     except SegzooError as error:
         raise ProblemAt(("data", "masks"), str(error)) from error
 

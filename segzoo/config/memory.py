@@ -36,23 +36,24 @@ def least_bytes(config: Config, on_processor: bool = True, processes: int = 1) -
         processes: how many share each batch.
     """
     data, (height, width) = config.data, sample_size(config)
-    classes = _classes(config)
+    task = config.task
+    classes = len(task.classes)
     labels = 1 if max(classes - 1, data.ignore_index) <= 255 else 2
-    labels *= classes if config.mode == "multilabel" else 1
+    labels *= classes if task.multilabel else 1
     if _is_soft(config):
-        labels = 4 * (1 if config.mode == "binary" else classes)
+        labels = 4 * task.channels
     pixels = -(-data.batch_size // processes) * height * width
     shape = f"{data.batch_size} x {height} x {width} x {config.model.input_channels}"
     ahead = 1 + 2 * data.workers
     pixel_bytes = config.model.input_channels + labels
     found = {f"{ahead} batches of {shape} in the input pipeline": ahead * pixels * pixel_bytes}
     if on_processor:
-        logits = 1 if config.mode == "binary" else classes
+        logits = task.channels
         found[f"input and logits of the network, {data.batch_size} x {height} x {width} x {logits}"] = pixels * (
             2 * config.model.input_channels + 8 * logits
         )
         found[f"activations of {config.model.backbone}"] = round(pixels * _activation_bytes(config))
-    if config.mode != "multilabel":
+    if not task.multilabel:
         found[f"a confusion matrix of {classes:,} classes"] = 8 * classes**2
     if isinstance(data, GeneratedData):
         samples = data.train_count + data.val_count
@@ -142,11 +143,3 @@ def _is_soft(config: Config) -> bool:
     from segzoo.data.batch_transforms import BATCH_TRANSFORMS, parsed
 
     return any(BATCH_TRANSFORMS[parsed(entry)[0]].makes_soft for entry in config.data.batch_transforms)
-
-
-def _classes(config: Config) -> int:
-    if isinstance(config.data, GeneratedData):
-        from segzoo.data.generated import CLASSES
-
-        return len(CLASSES)
-    return len(config.data.classes)

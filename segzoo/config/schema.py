@@ -17,6 +17,7 @@ from pydantic import (
 from segzoo.config import checks, data_checks
 from segzoo.config.data_schema import FolderData, GeneratedData
 from segzoo.config.fields import Count, Fraction, Line, Place, Positive, Section, Text, Weight
+from segzoo.task import Mode, Task
 
 # What Windows, macOS or Linux would refuse in a folder name, and a leading dot, which hides the run folder.
 _FOLDER_NAME = r"^[^./\\:*?\"<>|\x00-\x1f][^/\\:*?\"<>|\x00-\x1f]*$"
@@ -374,7 +375,7 @@ class Config(Section):
         le=2**32 - 1,
         description="Seed of weights, data order and augmentation, 0 to 2^32-1.",
     )
-    mode: Literal["multiclass", "binary", "multilabel"] = Field(
+    mode: Mode = Field(
         default="multiclass",
         description="multiclass: a softmax over the classes; binary: one sigmoid that tells the second of two classes "
         "from the first; multilabel: a sigmoid for each class, which may overlap.",
@@ -395,6 +396,14 @@ class Config(Section):
         description="Experiment trackers that are told of the run, mlflow or wandb: name to {argument: value}, {} for "
         "the tracker's defaults; null: not this one.",
     )
+
+    @property
+    def task(self) -> Task:
+        """Classes in the order of their labels, mode and ignore index; reads no samples."""
+        from segzoo.data.generated import CLASSES
+
+        classes = self.data.classes if isinstance(self.data, FolderData) else CLASSES
+        return Task(tuple(classes), self.data.ignore_index, self.mode)
 
     @field_validator("plugins")
     @classmethod
@@ -417,26 +426,22 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _mode_and_weights_fit_losses_and_classes(self) -> Config:
-        from segzoo.data.generated import CLASSES
-
-        classes = self.data.classes if isinstance(self.data, FolderData) else CLASSES
+        task, classes = self.task, self.task.classes
         data_checks.background_is_some_classes(self.data.crop.background if self.data.crop else [], classes)
         checks.losses_fit_the_mode(self.loss, self.mode)
         checks.monitored(self.training.monitor, classes)
         if isinstance(self.data, FolderData):
-            data_checks.masks_fit(self.data.masks, classes, self.data.ignore_index, self.mode)
+            data_checks.masks_fit(self.data.masks, task)
             data_checks.one_band_per_channel(self.data.bands, self.model.input_channels)
         else:
             data_checks.generated_samples_fit(self.mode, self.model.input_channels)
         transforms = {"augment": self.data.augment, "val_transforms": self.data.val_transforms}
         if any(transforms.values()):
-            data_checks.transforms_fit(transforms, classes, self.data.ignore_index, self.mode)
+            data_checks.transforms_fit(transforms, task)
         if self.data.batch_transforms:
             data_checks.batch_transforms_fit(
                 self.data.batch_transforms,
-                classes,
-                self.data.ignore_index,
-                self.mode,
+                task,
                 self.data.batch_size,
                 list(self.loss),
             )

@@ -15,6 +15,7 @@ import numpy as np
 
 from segzoo.arguments import arguments_of, defaults_of, takes_any_name
 from segzoo.errors import ConfigError, DataError, unknown_name
+from segzoo.task import Task
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise the import asks a server for its newest version
 import albumentations as A
@@ -162,34 +163,32 @@ def validate_transforms(transforms: Sequence[Any]) -> None:
     Augmentation(transforms, ignore_index=255)
 
 
-def check_labels_written(transform: Any, classes: int, ignore_index: int, multilabel: bool) -> None:
+def check_labels_written(transform: Any, task: Task) -> None:
     """Check a valid transform, or composition, against the masks that it is for.
 
     Args:
         transform: an entry of a list that `validate_transforms` takes.
-        classes: number of classes.
-        ignore_index: the label of ignored pixels.
-        multilabel: whether masks are (H, W, classes) of 0, 1 and the ignore index, and not (H, W) of class indices.
+        task: classes, mode and ignore index of the masks.
 
     Raises:
         ConfigError: it writes a label that no mask can have, or fails on every such mask.
     """
     name, arguments = next(iter(transform.items())) if isinstance(transform, Mapping) else (transform, {})
     arguments = arguments or {}
-    if multilabel and name in _REFUSED_IN_MULTILABEL:
+    if task.multilabel and name in _REFUSED_IN_MULTILABEL:
         raise ConfigError(f"{name} {_REFUSED_IN_MULTILABEL[name]}.")
-    labels = {0, 1} if multilabel else set(range(classes))
+    labels = range(task.largest_label + 1)
     for argument in _LABEL_ARGUMENTS:
         given = arguments.get(argument)
         for label in given if isinstance(given, Sequence) else [] if given is None else [given]:
-            if label not in labels | {ignore_index}:
+            if label not in labels and label != task.ignore_index:
                 raise ConfigError(
-                    f"{name}: {argument} is {label}, which is neither a label (0 to {max(labels)}) nor the ignore "
-                    f"index ({ignore_index})."
+                    f"{name}: {argument} is {label}, which is neither a label (0 to {task.largest_label}) nor the "
+                    f"ignore index ({task.ignore_index})."
                 )
     if issubclass(_known()[name], A.BaseCompose):
         for nested in arguments["transforms"]:
-            check_labels_written(nested, classes, ignore_index, multilabel)
+            check_labels_written(nested, task)
 
 
 def _as_list(transforms: Any) -> Sequence[Any]:

@@ -13,7 +13,6 @@ import keras
 from rich.console import Console
 
 from segzoo.config import Config
-from segzoo.engine import builders
 from segzoo.engine.callbacks.base import RunCallback
 from segzoo.engine.callbacks.ema import ExponentialMovingAverage
 from segzoo.engine.callbacks.progress_display import class_table
@@ -27,7 +26,7 @@ from segzoo.engine.logs import write_csv
 from segzoo.engine.summary import write_summary
 from segzoo.errors import RunError, StorageError
 from segzoo.files import replacing
-from segzoo.metrics import ConfusionMatrix, MultilabelCounts
+from segzoo.metrics import ConfusionMatrix, MultilabelCounts, pixel_counts
 from segzoo.models.build import logits_only
 from segzoo.optim.plateau import PlateauFactor
 from segzoo.reporting.curves import plot_curves
@@ -139,7 +138,7 @@ class Artifacts(RunCallback):
         if progress.best_counts is None or progress.best_epoch is None:
             raise RunError(f"{self.folder.path} was never evaluated; there is no best model to report.")
         self._load_best()
-        confusion = builders.counts(self.config, progress.best_counts)
+        confusion = pixel_counts(self.config.task, progress.best_counts)
         return Result(self.folder.path, confusion, progress.best_epoch, progress.history, self.predicting)
 
     def _load_best(self) -> None:
@@ -154,7 +153,7 @@ class Artifacts(RunCallback):
 
     def _show(self, result: Result) -> None:
         title = f"validation, best epoch {result.best_epoch} of {len(result.history)}"
-        self.console.print(class_table(result.confusion, builders.class_names(self.config), title))
+        self.console.print(class_table(result.confusion, list(self.config.task.classes), title))
         say(self.console, f"Summary: {self.folder.summary}")
         say(self.console, f"Run folder: {self.folder.path}")
 

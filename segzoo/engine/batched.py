@@ -13,7 +13,6 @@ import numpy as np
 from segzoo.config import Config
 from segzoo.data import Sample
 from segzoo.data.pipeline import stacked
-from segzoo.engine import builders
 from segzoo.errors import DataError
 
 _KEPT = 8  # batches before the one read last that are kept: who trains is a few behind who reads ahead
@@ -60,7 +59,7 @@ class Batched:
         self._reader = _Reader(self._from_step, self.name, self.is_restartable)
         self._length = length
         self._ended = 0  # passes over a PyDataset whose end it was told of
-        self._classes = len(builders.class_names(config))
+        self._task = config.task
 
     @classmethod
     def of(
@@ -198,12 +197,12 @@ class Batched:
         return images, self._checked_masks(masks, images.shape, where)
 
     def _checked_masks(self, masks: np.ndarray, shape: tuple[int, ...], where: str) -> np.ndarray:
-        multilabel = self.config.mode == "multilabel"
-        if not multilabel and masks.shape == (*shape[:3], 1) and masks.dtype.kind in "iub":
+        task = self._task
+        if not task.multilabel and masks.shape == (*shape[:3], 1) and masks.dtype.kind in "iub":
             masks = masks[..., 0]
-        soft = masks.dtype.kind == "f" and masks.shape == (*shape[:3], self._classes)
-        expected = (*shape[:3], self._classes) if multilabel else shape[:3]
-        if soft and not multilabel:
+        soft = masks.dtype.kind == "f" and masks.shape == (*shape[:3], len(task.classes))
+        expected = task.mask_shape(*shape[:3])
+        if soft and not task.multilabel:
             if not (np.isfinite(masks).all() and masks.min() >= 0 and masks.max() <= 1):
                 raise DataError(f"{where}: masks of floats are shares of the classes, from 0 to 1 each.")
             return masks.astype(np.float32)
@@ -212,14 +211,14 @@ class Batched:
                 f"{where}: masks are {masks.shape} of {masks.dtype}; for these images they should be integers "
                 f"{expected}."
             )
-        top, ignored = 2 if multilabel else self._classes, self.config.data.ignore_index
-        wrong = (masks < 0) | (masks >= top) if masks.dtype.kind == "i" else masks >= top
-        wrong &= masks != ignored
+        wrong = (masks > task.largest_label) & (masks != task.ignore_index)
+        if masks.dtype.kind == "i":
+            wrong |= (masks < 0) & (masks != task.ignore_index)
         if wrong.any():
             values = ", ".join(map(str, np.unique(masks[wrong])[:5]))
             raise DataError(
-                f"{where}: {int(wrong.sum()):,} pixels of the masks hold {values}, neither a class (0 to {top - 1}) "
-                f"nor the ignore index {ignored}."
+                f"{where}: {int(wrong.sum()):,} pixels of the masks hold {values}, neither a class (0 to "
+                f"{task.largest_label}) nor the ignore index {task.ignore_index}."
             )
         return masks.astype(np.int32)
 

@@ -19,7 +19,6 @@ from segzoo.data.sources import Size, may_give_float
 from segzoo.engine.callbacks.stages import Stage, Stages
 from segzoo.engine.class_pixels import ClassPixels
 from segzoo.errors import DataError
-from segzoo.metrics import ConfusionMatrix, MultilabelCounts
 from segzoo.models.build import LOGITS, PRESENCE, build_model
 from segzoo.optim import SCHEDULES, optimizers
 from segzoo.optim.param_groups import rate_factors
@@ -166,8 +165,7 @@ def mask_format(config: Config) -> data.MaskFormat:
     """Build the configured mask format."""
     section = config.data
     assert isinstance(section, FolderData)
-    multilabel = config.mode == "multilabel"
-    labels = data.Labels(tuple(section.classes), section.ignore_index, multilabel, section.max_pixels)
+    labels = data.Labels(tuple(section.classes), section.ignore_index, config.mode, section.max_pixels)
     options = {key: value for key, value in section.masks.items() if key != "format"}
     return data.create_format(section.masks["format"], labels, **options)
 
@@ -181,38 +179,18 @@ def image_reader(config: Config, alone: bool = False) -> data.ImageReader:
     return data.ImageReader(channels, section.bands, section.value_range, section.alpha, section.max_pixels, upright)
 
 
-def class_names(config: Config) -> list[str]:
-    """Return the names of the classes, in the order of their labels; reads no samples."""
-    if isinstance(config.data, FolderData):
-        return list(config.data.classes)
-    from segzoo.data.generated import CLASSES
-
-    return list(CLASSES)
-
-
-def counts(config: Config, found: Any = None) -> ConfusionMatrix | MultilabelCounts:
-    """Build the confusion matrix of an evaluation, with initial counts `found` if given."""
-    kind = MultilabelCounts if config.mode == "multilabel" else ConfusionMatrix
-    return kind(len(class_names(config)), config.data.ignore_index, found)
-
-
-def output_channels(config: Config) -> int:
-    """Return the number of channels of the logits: one per class, a single one in binary mode."""
-    return 1 if config.mode == "binary" else len(class_names(config))
-
-
 def colours(config: Config) -> np.ndarray:
     """Return one colour per class `(classes, 3)`, 0..255: the configured palette or a distinct one."""
     from segzoo.reporting.pictures import palette
 
     if isinstance(config.data, FolderData) and config.data.palette:
         return np.array(config.data.palette, dtype="uint8")
-    return palette(len(class_names(config)))
+    return palette(len(config.task.classes))
 
 
 def background(config: Config) -> int | None:
     """Return the label of the background, which pictures leave untinted; None if there is no such class."""
-    names = class_names(config)
+    names = config.task.classes
     if config.mode == "binary":
         return 0
     if isinstance(config.data, FolderData) and config.mode == "multiclass":
@@ -237,12 +215,12 @@ def target_maker(config: Config, given: Any = None) -> Callable[[np.ndarray], np
     """
     if given is not None:
         loss = given if hasattr(given, "make_target") else _TakesMasks()
-        return functools.partial(_made_target, loss, type(given).__name__, output_channels(config))
+        return functools.partial(_made_target, loss, type(given).__name__, config.task.channels)
     terms: dict[str, Any] = dict(config.loss)
     for name in weight_schemes(config):  # made from counts that there may not be yet, and no part of a target
         terms[name] = {key: value for key, value in terms[name].items() if key != "class_weights"}
     loss = losses.create(terms, config.data.ignore_index, config.mode)
-    return functools.partial(_made_target, loss, " + ".join(config.loss), output_channels(config))
+    return functools.partial(_made_target, loss, " + ".join(config.loss), config.task.channels)
 
 
 class _TakesMasks:
@@ -258,7 +236,7 @@ def training_target_maker(config: Config, given: Any = None) -> Callable[[np.nda
     of_logits = target_maker(config, given)
     if config.model.classification is None:
         return of_logits
-    of_presence = functools.partial(_made_target, _presence_loss(config), PRESENCE, output_channels(config))
+    of_presence = functools.partial(_made_target, _presence_loss(config), PRESENCE, config.task.channels)
     return lambda mask: {LOGITS: of_logits(mask), PRESENCE: of_presence(mask)}
 
 
@@ -353,7 +331,7 @@ def _batch_transforms(config: Config) -> data.BatchTransforms | None:
     section = config.data
     if not section.batch_transforms:
         return None
-    return data.BatchTransforms.of(section.batch_transforms, class_names(config), section.ignore_index, config.mode)
+    return data.BatchTransforms.of(section.batch_transforms, config.task)
 
 
 def _factors(config: Config, source: Source) -> np.ndarray | None:
@@ -374,7 +352,7 @@ def _crop(config: Config) -> data.Crop | None:
     settings = config.data.crop
     if settings is None:
         return None
-    names = class_names(config)
+    names = config.task.classes
     fraction = settings.fraction if settings.strategy == "foreground" else 0.0
     background = tuple(names.index(name) for name in settings.background)
     return data.Crop(settings.size, config.data.ignore_index, fraction, background)
@@ -413,7 +391,7 @@ def build_network(config: Config, weights: str | None = None) -> keras.Model:
         return build_model(
             section.decoder,
             section.backbone,
-            output_channels(config),
+            config.task.channels,
             taps=section.taps,
             output_stride=section.output_stride,
             weights=section.weights if weights is None else weights,
@@ -452,7 +430,7 @@ def class_weights(config: Config, counted: ClassPixels) -> dict[str, list[float]
             "to count. Add masks that show classes, or give class_weights as a list.",
             "class_weights",
         )
-    names = class_names(config)
+    names = config.task.classes
     pixels, shown_in = ([of[name] for name in names] for of in (counted.pixels, counted.shown_in))
     return {name: losses.class_weights(scheme, pixels, shown_in) for name, scheme in schemes.items()}
 

@@ -71,17 +71,16 @@ def _invalid_images(samples: Sequence[Sample], batches: TrainBatches | Batched) 
 
 def _invalid_labels(config: Config, samples: Sequence[Sample]) -> list[str]:
     """List masks with labels that are no class: compiled losses turn them into NaN."""
-    top = 2 if config.mode == "multilabel" else len(builders.class_names(config))
-    ignored = config.data.ignore_index
+    top, ignored = config.task.largest_label, config.task.ignore_index
     found = []
     for sample in samples:
-        wrong = np.unique(sample.mask[((sample.mask < 0) | (sample.mask >= top)) & (sample.mask != ignored)])
+        wrong = np.unique(sample.mask[((sample.mask < 0) | (sample.mask > top)) & (sample.mask != ignored)])
         if wrong.size:
             found.append(f"{sample.id} ({', '.join(map(str, wrong[:3]))})")
     if not found:
         return []
     return [
-        f"The masks of its batch hold labels that are neither 0 to {top - 1} nor the ignore index {ignored}: "
+        f"The masks of its batch hold labels that are neither 0 to {top} nor the ignore index {ignored}: "
         f"{_listed(found)}. Look at the transforms of data.augment, and at the masks with segzoo check-data."
     ]
 
@@ -90,7 +89,7 @@ def _invalid_loss(config: Config, loss: keras.losses.Loss, samples: Sequence[Sam
     """List masks on which the loss is not finite even for logits of zero."""
     odd = []
     for sample in samples:
-        logits = np.zeros((1, *sample.mask.shape[:2], builders.output_channels(config)), "float32")
+        logits = np.zeros((1, *sample.mask.shape[:2], config.task.channels), "float32")
         if not np.isfinite(_loss_of(config, loss, [sample], logits)):
             ignored = _is_ignored(sample.mask, config)
             odd.append(f"{sample.id} (all pixels are ignored)" if ignored else sample.id)

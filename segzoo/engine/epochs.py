@@ -100,7 +100,7 @@ class Epochs:
         self.console = console
         self.interrupts = interrupts
         self.pictured = pictured
-        self.names = builders.class_names(config)
+        self.names = list(config.task.classes)
         self.monitor = Monitor.of(config)
         self.distribution = distribution or Distribution()
         self.after_first_step = after_first_step
@@ -233,13 +233,11 @@ class Epochs:
         found = evaluate(
             self._predictor(),
             self._until_asked_to_stop(self.val_batches, progress),
-            len(self.names),
-            self.config.data.ignore_index,
+            self.config.task,
             loss=self.loss,
             target=builders.target_maker(self.config, self.loss),
             keep=self.pictured,
             worst=self.config.output.pictures,
-            multilabel=self.config.mode == "multilabel",
         )
         return merged(found, self.distribution.gather)
 

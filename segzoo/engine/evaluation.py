@@ -12,8 +12,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from segzoo.binary import class_logits, predict_classes
-from segzoo.metrics import Calibration, ConfusionMatrix, ImageCounts, MultilabelCounts
+from segzoo.metrics import Calibration, ConfusionMatrix, ImageCounts, MultilabelCounts, pixel_counts
+from segzoo.task import Task
 
 Picture = tuple[np.ndarray, np.ndarray, np.ndarray, str]
 
@@ -40,36 +40,34 @@ class Evaluation:
 def evaluate(
     model: keras.Model,
     batches: Iterable[tuple[np.ndarray, np.ndarray, list[str]]],
-    classes: int,
-    ignore_index: int,
+    task: Task,
     *,
     loss: Callable[[Any, Any], Any] | None = None,
     target: Callable[[np.ndarray], np.ndarray] | None = None,
     keep: frozenset[str] = frozenset(),
     worst: int = 0,
     calibration: Calibration | None = None,
-    multilabel: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Run `model` over `batches` of images `(B, H, W, C)`, masks `(B, H, W)` and ids.
 
+    In multilabel masks and predictions are `(B, H, W, classes)` of 0 and 1.
+
     Args:
         model: images to logits `(B, H, W, classes)`, or `(B, H, W, 1)` for two.
         batches: every sample once; samples of one size in a batch.
-        classes: number of classes.
-        ignore_index: label that no figure counts.
+        task: classes, mode, and the label that no figure counts.
         loss: a function of masks and logits.
         target: makes of each mask what the loss is given in its place.
         keep: ids whose pictures are returned.
         worst: how many samples of lowest mean IoU are returned with their pictures.
         calibration: filled with the confidences of the predictions, where it is given.
-        multilabel: classes may overlap: masks and predictions are `(B, H, W, classes)` of 0 and 1.
         progress: called after each batch with the number of samples done so far.
 
     Raises:
         DataError: a label that is neither a class nor the ignore index.
     """
-    result = Evaluation((MultilabelCounts if multilabel else ConfusionMatrix)(classes, ignore_index))
+    result = Evaluation(pixel_counts(task))
     lowest: list[tuple[float, int, Picture]] = []
     total, seen, full = 0.0, 0, 0
     for images, masks, ids in batches:
@@ -78,11 +76,9 @@ def evaluate(
         # A smaller last batch would make the model trace itself anew; repeated images cost less.
         padded = np.concatenate([images, np.repeat(images[-1:], full - count, axis=0)]) if count < full else images
         logits = model.predict_on_batch(padded)[:count]
-        predictions = ops.convert_to_numpy(predict_classes(logits, multilabel))
+        predictions = ops.convert_to_numpy(task.predict(logits))
         if calibration is not None:
-            scores = ops.cast(logits if multilabel else class_logits(logits), "float32")
-            shares = ops.sigmoid(scores) if multilabel else ops.softmax(scores, axis=-1)
-            calibration.update(masks, ops.convert_to_numpy(shares))
+            calibration.update(masks, ops.convert_to_numpy(task.probabilities(logits)))
         if loss is not None:
             given = masks.astype("int32") if target is None else np.stack([target(mask) for mask in masks])
             total += float(loss(given, logits)) * count

@@ -89,7 +89,7 @@ class Given:
             return None
         if not isinstance(given, Source):
             return Batched.of(given, config, split, builders.training_target_maker(config, self.loss))
-        names = builders.class_names(config)
+        names = list(config.task.classes)
         if list(given.classes) != names or given.ignore_index != config.data.ignore_index:
             raise DataError(
                 f"{split}_data has the classes {', '.join(given.classes)} and ignore index {given.ignore_index}; the "
@@ -124,7 +124,7 @@ def _check_model(model: keras.Model, config: Config) -> None:
     channels, expected = model.inputs[0].shape[-1], config.model.input_channels
     if channels != expected:
         raise RunError(f"The given model takes images of {channels} channels; model.input_channels is {expected}.")
-    classes = builders.output_channels(config)
+    classes = config.task.channels
     if isinstance(output, dict | list | tuple) or len(output.shape) != 4 or output.shape[-1] != classes:
         found = output.shape if hasattr(output, "shape") else sorted(output)
         raise RunError(

@@ -36,10 +36,8 @@ class Monitor:
         Raises:
             RunError: the foreground's mean IoU where nothing says which class is the background.
         """
-        found = cls(
-            config.training.monitor.removeprefix("val_"), builders.class_names(config), builders.background(config)
-        )
-        if found.name == "foreground_mean_iou" and found.background is None and config.mode != "multilabel":
+        found = cls(config.training.monitor.removeprefix("val_"), config.task.classes, builders.background(config))
+        if found.name == "foreground_mean_iou" and found.background is None and not config.task.multilabel:
             raise RunError(
                 "training.monitor: foreground_mean_iou leaves the background out, and no class is known to be it. Name "
                 "it by masks.background, or call it background."

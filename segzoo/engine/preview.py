@@ -48,7 +48,7 @@ def preview(config: Config, path: Path, count: int = 6, variants: int = 3) -> No
     sample_sheet(
         samples,
         columns,
-        builders.class_names(config),
+        config.task.classes,
         builders.colours(config),
         config.data.ignore_index,
         path,
@@ -58,4 +58,4 @@ def preview(config: Config, path: Path, count: int = 6, variants: int = 3) -> No
 
 def _panel(config: Config, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
     """Return image and labels; for mixed samples the class with the largest share of each pixel."""
-    return sample.image, hard(sample.mask, config.data.ignore_index, config.mode)
+    return sample.image, hard(sample.mask, config.task)

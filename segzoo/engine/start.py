@@ -8,7 +8,6 @@ from pathlib import Path
 import keras
 
 from segzoo.config import Config
-from segzoo.engine import builders
 from segzoo.engine.checkpoint.run_folder import Run
 from segzoo.errors import RunError, WeightsError
 from segzoo.optim.param_groups import HEAD, parts
@@ -41,7 +40,7 @@ class Start:
         given = config.training.init_from
         if given is None:
             return None
-        place, own_classes = Path(given), builders.class_names(config)
+        place, own_classes = Path(given), list(config.task.classes)
         if place.is_dir():
             run = Run(place)
             path = next((path for path in (run.folder.best, run.folder.last) if path.is_file()), None)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from segzoo.config import Config
-from segzoo.engine.builders import class_names
 from segzoo.engine.callbacks.progress_display import duration
 from segzoo.engine.checkpoint.run_folder import RunFolder
 from segzoo.escaping import fenced, for_markdown
@@ -58,7 +57,7 @@ def write_summary(
         confusion: counts of the validation split at the best epoch.
         best_epoch: that epoch, the first being 1.
     """
-    names = class_names(config)
+    names = list(config.task.classes)
     confusion_picture(confusion, names, folder.figures / "confusion.png")
     title = f"{folder.path.resolve().name}: {config.model.decoder} on {config.model.backbone}"
     table = confusion.table(names)

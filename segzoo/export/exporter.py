@@ -16,8 +16,10 @@ from segzoo.export.formats import FORMATS
 from segzoo.export.graph import Graph, Output, check_model, traced
 from segzoo.export.parity import ExportReport, compare, comparison_batches
 from segzoo.export.precision import in_float32
+from segzoo.task import Mode, takes_multilabel
 
 
+@takes_multilabel
 def export_model(
     model: keras.Model | Callable[[], keras.Model],
     path: str | Path,
@@ -27,7 +29,7 @@ def export_model(
     image_size: tuple[int, int] | None = None,
     samples: Sequence[np.ndarray] | None = None,
     overwrite: bool = True,
-    multilabel: bool = False,
+    mode: Mode = "multiclass",
 ) -> ExportReport:
     """Export a model for another runtime, and compare its output there with the Keras model's.
 
@@ -47,7 +49,8 @@ def export_model(
             height and width are free in every format.
         samples: images `(H, W, 3)`, 0..255, to compare on; by default random ones of an even and an odd size.
         overwrite: whether an earlier export of this format may be replaced.
-        multilabel: classes may overlap, each there where its own logit is above 0.
+        mode: "multiclass", "binary" or "multilabel", where classes may overlap, each there where its own logit is
+            above 0.
 
     Raises:
         UnknownNameError: no such format or output.
@@ -64,7 +67,7 @@ def export_model(
     check_model(given, image_size)
     batches = comparison_batches(samples, image_size, given.input_shape[3])
     network = in_float32(given)
-    with traced(network, output, image_size, multilabel) as graph:
+    with traced(network, output, image_size, mode) as graph:
         return write_checked(graph, network, target, format, batches, overwrite, from_half=network is not given)
 
 
@@ -89,7 +92,7 @@ def write_checked(
         except Exception as error:  # converters raise whatever they like
             raise SegzooError(f"Export to {format} failed; nothing was written. {_reason(error)}") from error
         try:
-            comparisons = compare(network, run, graph.output, batches, graph.multilabel)
+            comparisons = compare(network, run, graph.output, batches, graph.mode)
         except Exception as error:
             raise SegzooError(
                 f"The {format} export did not pass its comparison with the Keras model; nothing was written. "

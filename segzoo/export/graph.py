@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import keras
 
-from segzoo.binary import class_logits
 from segzoo.errors import SegzooError
+from segzoo.task import Mode, class_logits
 
 _SMALLEST, _LARGEST = 32, 8192  # pixels a side of a fixed input; the most is what a configuration takes too
 
@@ -29,19 +29,19 @@ class Graph:
         output: "logits" or "classes".
         input_shape: `(None, None, None, C)`, or `(1, H, W, C)` for a fixed size.
         saved_model: a folder with the same graph as a SavedModel.
-        multilabel: whether "classes" are 0 and 1 for each class.
+        mode: in "multilabel" mode the output "classes" is 0 and 1 for each class.
     """
 
     serve: Callable[..., dict[str, Any]]
     output: Output
     input_shape: tuple[int | None, int | None, int | None, int]
     saved_model: Path
-    multilabel: bool = False
+    mode: Mode = "multiclass"
 
 
 @contextmanager
 def traced(
-    model: keras.Model, output: Output, image_size: tuple[int, int] | None, multilabel: bool = False
+    model: keras.Model, output: Output, image_size: tuple[int, int] | None, mode: Mode = "multiclass"
 ) -> Iterator[Graph]:
     """Trace a float32 model and fold its weights into the graph; the SavedModel goes when the block ends.
 
@@ -53,7 +53,7 @@ def traced(
         model: from images `(B, H, W, C)` to logits, all in float32.
         output: "logits" or "classes".
         image_size: height and width to fix together with a batch of one; None: all free.
-        multilabel: whether classes may overlap.
+        mode: "multiclass", "binary" or "multilabel".
     """
     import tensorflow as tf
 
@@ -69,7 +69,7 @@ def traced(
         logits = model(image, training=False)
         if output == "logits":
             return logits
-        if multilabel:
+        if mode == "multilabel":
             return tf.cast(logits > 0, tf.int32)
         # Not keras.ops.argmax: it compares bits, which LiteRT and ONNX have no operations for.
         return tf.argmax(class_logits(logits), axis=-1, output_type=tf.int32)
@@ -92,7 +92,7 @@ def traced(
     served = Served()
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(served, folder, signatures={"serving_default": served.serve.get_concrete_function()})
-        yield Graph(served.serve, output, shape, Path(folder), multilabel)
+        yield Graph(served.serve, output, shape, Path(folder), mode)
 
 
 def check_model(model: Any, image_size: tuple[int, int] | None) -> None:

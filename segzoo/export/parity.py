@@ -10,10 +10,10 @@ import cv2
 import keras
 import numpy as np
 
-from segzoo.binary import class_logits, predict_classes
 from segzoo.errors import SegzooError
 from segzoo.export.contract import Run
 from segzoo.export.graph import Output
+from segzoo.task import Mode, class_logits, predict_classes
 
 # Largest difference of logits, as a fraction of the largest logit. Other kernels sum in another order: 1e-6 to 1e-5
 # is seen. Half precision would be off by 1e-2, a resize by half a pixel by 1e-1.
@@ -134,7 +134,7 @@ def _smooth(shape: tuple[int, int, int], seed: int, channels: int = 3) -> np.nda
 
 
 def compare(
-    model: keras.Model, run: Run, output: Output, batches: Sequence[np.ndarray], multilabel: bool = False
+    model: keras.Model, run: Run, output: Output, batches: Sequence[np.ndarray], mode: Mode = "multiclass"
 ) -> tuple[Comparison, ...]:
     """Compare an exported model with its Keras model, both on the CPU.
 
@@ -143,7 +143,7 @@ def compare(
         run: the exported model.
         output: what it returns.
         batches: images.
-        multilabel: whether classes may overlap.
+        mode: "multiclass", "binary" or "multilabel".
 
     Raises:
         SegzooError: another shape or type, logits off by more than the tolerance, or another class where the two
@@ -157,18 +157,18 @@ def compare(
         with tf.device("CPU:0"):
             expected = keras.ops.convert_to_numpy(model(images, training=False))
             found = np.asarray(run(images))
-        comparisons.append(_compare_batch(expected, found, output, images.shape[:3], multilabel))
+        comparisons.append(_compare_batch(expected, found, output, images.shape[:3], mode))
     return tuple(comparisons)
 
 
 def _compare_batch(
-    expected: np.ndarray, found: np.ndarray, output: Output, shape: tuple, multilabel: bool = False
+    expected: np.ndarray, found: np.ndarray, output: Output, shape: tuple, mode: Mode = "multiclass"
 ) -> Comparison:
     size = "{} x {}x{}".format(*shape)
     if not np.isfinite(expected).all():
         raise SegzooError(f"The Keras model itself returns NaN or infinity on an image of {size} pixels.")
     scale = float(np.abs(expected).max())
-    classes = predict_classes(expected, multilabel)
+    classes = predict_classes(expected, mode)
     dtype, wanted = (np.float32, expected.shape) if output == "logits" else (np.int32, classes.shape)
     if found.dtype != dtype or found.shape != wanted:
         raise SegzooError(
@@ -176,7 +176,7 @@ def _compare_batch(
             f"{np.dtype(dtype)} {wanted} is due."
         )
     if output == "classes":
-        if multilabel:
+        if mode == "multilabel":
             ahead = np.abs(expected)
         else:
             second, first = np.moveaxis(np.partition(class_logits(expected), -2, axis=-1)[..., -2:], -1, 0)
@@ -196,5 +196,5 @@ def _compare_batch(
         shape,
         difference,
         difference / scale if scale else 0.0,
-        float((predict_classes(found, multilabel) == classes).mean()),
+        float((predict_classes(found, mode) == classes).mean()),
     )

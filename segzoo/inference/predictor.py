@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import numpy as np
 
-from segzoo.binary import class_logits, predict_classes
 from segzoo.data.images import ImageReader
 from segzoo.errors import DataError, SegzooError
 from segzoo.inference import outputs
 from segzoo.inference.outputs import Job, PredictionSummary, find_images
 from segzoo.inference.tiling import ALIGNMENT, tiled_class_map
+from segzoo.task import Mode, class_logits, predict_classes, takes_multilabel
 
 __all__ = ["PredictionSummary", "Predictor", "find_images"]
 
@@ -35,7 +35,8 @@ class Predictor:
         tile_above: images with more pixels than this are tiled. One pass of U-Net on EfficientNet-B0 takes
             0.5 GB per million pixels.
         reader: what reads image files; None: pictures with as many channels as the model takes.
-        multilabel: classes may overlap: instead of a class map `(H, W)` comes 0 or 1 for each class, `(H, W, classes)`.
+        mode: "multilabel" for classes that may overlap: instead of a class map `(H, W)` comes 0 or 1 for each class,
+            `(H, W, classes)`. None: "binary" for a model of one logit, else "multiclass".
         class_names: one for each class; `predict_files` writes them into the legend.
         palette: one colour for each class, `(classes, 3)` uint8, for class maps and overlays.
         background: class that overlays leave as the image is; None: every class is tinted.
@@ -44,7 +45,7 @@ class Predictor:
         model: the Keras model.
         classes: number of classes.
         channels: C, channels of the images.
-        mode: "multiclass"; "binary" for two classes that one logit tells apart; "multilabel".
+        mode: "multiclass", "binary" or "multilabel".
         reader: what reads image files.
 
     Raises:
@@ -56,6 +57,7 @@ class Predictor:
         >>> class_map = predictor("photo.jpg")  # (H, W) uint8; an array (H, W, 3) does as well
     """
 
+    @takes_multilabel
     def __init__(
         self,
         model: keras.Model,
@@ -64,15 +66,18 @@ class Predictor:
         overlap: int | None = None,
         tile_above: int = 2048 * 2048,
         reader: ImageReader | None = None,
-        multilabel: bool = False,
+        mode: Mode | None = None,
         class_names: Sequence[str] | None = None,
         palette: np.ndarray | None = None,
         background: int | None = None,
     ):
         self.model = model
-        self.classes = _count_classes(model, multilabel)
+        channels = _logits_of(model)
+        self.mode: Mode = mode or ("binary" if channels == 1 else "multiclass")
+        if self.mode == "binary" and channels != 1:
+            raise SegzooError(f"In binary mode a model returns one logit, not {channels}.")
+        self.classes = channels if self.mode == "multilabel" else max(2, channels)  # one logit tells two classes apart
         self.channels: int = model.input_shape[3]
-        self.multilabel = multilabel
         self.reader = reader or ImageReader(self.channels)
         self.class_names = None if class_names is None else list(class_names)
         self.palette = None if palette is None else np.asarray(palette, np.uint8)
@@ -84,14 +89,12 @@ class Predictor:
         if tile is not None:
             self._overlap = tile // (4 * ALIGNMENT) * ALIGNMENT if overlap is None else overlap
             _check_tiles(tile, self._overlap)
-        self._logits, self._class_map = _compile(model, multilabel)
+        self._logits, self._class_map = _compile(model, self.mode)
 
     @property
-    def mode(self) -> Literal["multiclass", "binary", "multilabel"]:
-        """Mode of the model: "multiclass", "binary" or "multilabel"."""
-        if self.multilabel:
-            return "multilabel"
-        return "binary" if self.model.output_shape[3] == 1 else "multiclass"
+    def multilabel(self) -> bool:
+        """True where classes may overlap."""
+        return self.mode == "multilabel"
 
     def __call__(self, image: np.ndarray | str | Path) -> np.ndarray:
         """Return the class map of an image file, read by `reader`, or of an array; see `predict`."""
@@ -247,7 +250,7 @@ class Predictor:
             self._tile,
             self._overlap,
             self.dtype,
-            lambda found: predict_classes(found, self.multilabel),
+            lambda found: predict_classes(found, self.mode),
         )
 
     def _batches(
@@ -269,13 +272,14 @@ class Predictor:
             yield batch
 
 
-def _count_classes(model: keras.Model, multilabel: bool) -> int:
+def _logits_of(model: keras.Model) -> int:
+    """Return the number of logits of a pixel; SegzooError unless the model is one from images of any size to logits."""
     given, returned = model.input_shape, model.output_shape
     if not (isinstance(returned, tuple) and len(returned) == 4 and isinstance(returned[3], int)):
         raise SegzooError(f"The model must return logits (B, H, W, classes), not {returned}.")
     if not (isinstance(given, tuple) and len(given) == 4 and given[1:3] == (None, None) and given[3]):
         raise SegzooError(f"The model must take images (B, H, W, C) of any height and width, not {given}.")
-    return returned[3] if multilabel else max(2, returned[3])  # one logit tells two classes apart
+    return returned[3]
 
 
 def _check_tiles(tile: int, overlap: int) -> None:
@@ -289,18 +293,18 @@ def _check_tiles(tile: int, overlap: int) -> None:
 _Run = Callable[[np.ndarray], np.ndarray]
 
 
-def _compile(model: keras.Model, multilabel: bool) -> tuple[_Run, _Run]:
+def _compile(model: keras.Model, mode: Mode) -> tuple[_Run, _Run]:
     """Compile functions from images to float32 logits, and to classes."""
 
     def spread(logits: Any) -> Any:
-        return logits if multilabel else class_logits(logits)
+        return logits if mode == "multilabel" else class_logits(logits)
 
     if keras.backend.backend() != "tensorflow":
 
         def logits(images: np.ndarray) -> np.ndarray:
             return spread(np.asarray(model.predict_on_batch(images.astype(np.float32)), np.float32))
 
-        return logits, lambda images: predict_classes(logits(images), multilabel)
+        return logits, lambda images: predict_classes(logits(images), mode)
 
     import tensorflow as tf
 
@@ -309,7 +313,9 @@ def _compile(model: keras.Model, multilabel: bool) -> tuple[_Run, _Run]:
 
     def classes(images: tf.Tensor) -> tf.Tensor:
         logits = forward(images)
-        return tf.cast(logits > 0, tf.uint8) if multilabel else tf.argmax(logits, axis=-1, output_type=tf.int32)
+        return (
+            tf.cast(logits > 0, tf.uint8) if mode == "multilabel" else tf.argmax(logits, axis=-1, output_type=tf.int32)
+        )
 
     def compiled(function: Callable[[tf.Tensor], tf.Tensor]) -> _Run:
         # uint8 in and classes out: the device gets and gives a fraction of the bytes that floats would take.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -13,8 +13,7 @@ from keras import ops
 
 from segzoo.arguments import given_arguments
 from segzoo.losses.replicas import ratio_of_sums
-
-Mode = Literal["multiclass", "binary", "multilabel"]
+from segzoo.task import MODES, Mode
 
 # The last channel of a mask with distances. It tells them from a one-hot mask of as many channels, whose values it is
 # far from, as it is from distances in an image; half precision holds it exactly.
@@ -104,7 +103,7 @@ class PixelLoss(Loss):
             that is not C.
     """
 
-    modes: ClassVar[tuple[Mode, ...]] = get_args(Mode)
+    modes: ClassVar[tuple[Mode, ...]] = MODES
     takes_distances: ClassVar[bool] = False
     takes_soft: ClassVar[bool] = True
 

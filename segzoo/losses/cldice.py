@@ -8,8 +8,9 @@ from typing import Any
 
 from keras import ops
 
-from segzoo.losses.base import Mode, PixelLoss, Target
+from segzoo.losses.base import PixelLoss, Target
 from segzoo.losses.table import LOSSES
+from segzoo.task import Mode
 
 
 @LOSSES.register("cldice")

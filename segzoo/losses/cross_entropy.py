@@ -9,10 +9,11 @@ from typing import Any
 import keras
 from keras import ops
 
-from segzoo.losses.base import Mode, PixelLoss, Target
+from segzoo.losses.base import PixelLoss, Target
 from segzoo.losses.renamed import with_present_names
 from segzoo.losses.replicas import ratio_of_sums, replica_concatenation, replica_sum
 from segzoo.losses.table import LOSSES
+from segzoo.task import Mode
 
 
 @LOSSES.register("cross_entropy")

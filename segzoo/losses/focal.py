@@ -9,9 +9,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from segzoo.losses.base import Mode, PixelLoss, Target
+from segzoo.losses.base import PixelLoss, Target
 from segzoo.losses.replicas import ratio_of_sums
 from segzoo.losses.table import LOSSES
+from segzoo.task import Mode
 
 
 class _Focal(PixelLoss):

@@ -9,9 +9,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from segzoo.losses.base import Mode, PerImageLoss, Target
+from segzoo.losses.base import PerImageLoss, Target
 from segzoo.losses.replicas import replica_sum
 from segzoo.losses.table import LOSSES
+from segzoo.task import Mode
 
 
 class CountLoss(PerImageLoss):

@@ -8,7 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from segzoo.losses.base import Loss, Mode, split_distances
+from segzoo.losses.base import Loss, split_distances
+from segzoo.task import Mode
 
 
 @keras.saving.register_keras_serializable("segzoo")

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from segzoo.metrics.calibration import Calibration as Calibration
     from segzoo.metrics.confusion import ConfusionMatrix as ConfusionMatrix
     from segzoo.metrics.confusion import MultilabelCounts as MultilabelCounts
+    from segzoo.metrics.confusion import pixel_counts as pixel_counts
     from segzoo.metrics.mean_iou import MeanIoU as MeanIoU
     from segzoo.metrics.resampling import ImageCounts as ImageCounts
     from segzoo.metrics.resampling import Intervals as Intervals
@@ -24,6 +25,7 @@ _CLASSES = {
     "MultilabelCounts": "segzoo.metrics.confusion",
     "SurfaceMetrics": "segzoo.metrics.surface",
     "bootstrap": "segzoo.metrics.resampling",
+    "pixel_counts": "segzoo.metrics.confusion",
 }
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "MultilabelCounts",
     "SurfaceMetrics",
     "bootstrap",
+    "pixel_counts",
 ]
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from segzoo.task import MODES
+
 
 class Calibration:
     """Accumulate confidence and accuracy of pixels in bins of equal width, from NumPy arrays.
@@ -31,8 +33,8 @@ class Calibration:
     """
 
     def __init__(self, bins: int = 15, ignore_index: int | None = None, mode: str = "multiclass"):
-        if mode not in ("multiclass", "binary", "multilabel"):
-            raise ValueError(f"Calibration has no mode {mode!r}; it has multiclass, binary, multilabel.")
+        if mode not in MODES:
+            raise ValueError(f"Calibration has no mode {mode!r}; it has {', '.join(MODES)}.")
         self.mode = mode
         if bins < 1:
             raise ValueError(f"Calibration needs at least 1 bin, not {bins}.")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from segzoo.errors import DataError
+from segzoo.task import Task
 
 
 class ClassCounts:
@@ -403,3 +404,9 @@ def ratio(numerator: Any, denominator: Any) -> np.ndarray:
     """Divide in float64; 0 / 0 is NaN, which stands for n/a."""
     with np.errstate(invalid="ignore"):
         return np.divide(numerator, denominator, dtype=np.float64)
+
+
+def pixel_counts(task: Task, counts: Any = None) -> ConfusionMatrix | MultilabelCounts:
+    """Return the pixel counts that go with a task, to begin from `counts` where they are given."""
+    kind = MultilabelCounts if task.multilabel else ConfusionMatrix
+    return kind(len(task.classes), task.ignore_index, counts)

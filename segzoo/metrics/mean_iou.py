@@ -9,8 +9,9 @@ import numpy as np
 from keras import ops
 
 from segzoo.errors import DataError
-from segzoo.losses.base import Mode, split_distances
+from segzoo.losses.base import split_distances
 from segzoo.metrics.confusion import ConfusionMatrix, MultilabelCounts
+from segzoo.task import Mode
 
 # Counts are kept in base 2^24: `low` holds the last digit of each, `high` the rest. JAX has no int64 by
 # default and a plain int32 overflows at 2^31 pixels, which a Cityscapes validation set (10^9 pixels) is close

@@ -115,7 +115,6 @@ def evaluate(
     from segzoo.reporting.evaluation import Report
 
     config = opened.config
-    multilabel = config.mode == "multilabel"
     if f"{split}_data" in opened.given and not any(change.startswith("data.") for change in overrides):
         raise RunError(
             f"{opened.folder.path} was trained with {split}_data that was given to segzoo.train, which its "
@@ -123,20 +122,20 @@ def evaluate(
             "like, or another split."
         )
     source = builders.build_source(config, split)
-    calibration = Calibration(ignore_index=config.data.ignore_index, mode="multilabel" if multilabel else "multiclass")
+    calibration = Calibration(
+        ignore_index=config.task.ignore_index, mode="multilabel" if config.task.multilabel else "multiclass"
+    )
     network, loss = network_of(opened, weights, model, saved), opened.loss()
     if progress is not None:
         progress(0, len(source))
     found = measure(
         network,
         builders.eval_batches(config, source),
-        len(opened.classes),
-        config.data.ignore_index,
+        config.task,
         loss=loss,
         target=builders.target_maker(config),
         worst=0 if report is False else _WORST,
         calibration=calibration,
-        multilabel=multilabel,
         progress=None if progress is None else lambda done: progress(done, len(source)),
     )
     result = RunEvaluation(

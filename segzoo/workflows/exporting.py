@@ -82,5 +82,5 @@ def export_model(
         format,
         output=output,
         image_size=size,
-        multilabel=opened.config.mode == "multilabel",
+        mode=opened.config.mode,
     )

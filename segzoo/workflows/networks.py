@@ -66,7 +66,6 @@ def _fitting(run: Run, model: keras.Model) -> keras.Model:
     """Return the model; SegzooError unless it takes the run's images and returns a logit for each of its classes."""
     import keras
 
-    from segzoo.engine.builders import output_channels
     from segzoo.models.build import LOGITS
 
     try:
@@ -79,7 +78,7 @@ def _fitting(run: Run, model: keras.Model) -> keras.Model:
             "model must be a functional or sequential keras.Model from images (B, H, W, C) to logits (B, H, W, "
             f"classes), not {type(model).__name__}."
         )
-    channels, logits = run.config.model.input_channels, output_channels(run.config)
+    channels, logits = run.config.model.input_channels, run.config.task.channels
     if given[3] != channels or found[3] != logits:
         raise SegzooError(
             f"The model {model.name} takes {given[3]} channels and returns {found[3]} logits for each pixel, but "

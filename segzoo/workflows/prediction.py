@@ -64,7 +64,7 @@ def load(
     return Predictor(
         network_of(opened, weights, model, saved),
         reader=builders.image_reader(opened.config, alone=True),
-        multilabel=opened.config.mode == "multilabel",
+        mode=opened.config.mode,
         class_names=opened.classes,
         palette=opened.palette,
         background=builders.background(opened.config),

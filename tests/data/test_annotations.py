@@ -47,7 +47,7 @@ def coco(root: Path, text: str | bytes, multilabel: bool = False, **options) -> 
     pytest.importorskip("pycocotools")
     path = root / "all.json"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    masks = create_format("coco", Labels(CLASSES, 255, multilabel), **options)
+    masks = create_format("coco", Labels(CLASSES, 255, "multilabel" if multilabel else "multiclass"), **options)
     return FolderSource(root, "", CLASSES, mask_dir="all.json", masks=masks)
 
 
@@ -225,7 +225,9 @@ def labelme(root: Path, text: str | None = None, classes=CLASSES, multilabel: bo
     path = root / "images" / "a.json"
     if text is not None:
         path.write_text(text)
-    masks = create_format("labelme", Labels(tuple(classes), 255, multilabel), **options)
+    masks = create_format(
+        "labelme", Labels(tuple(classes), 255, "multilabel" if multilabel else "multiclass"), **options
+    )
     return FolderSource(root, "", classes, mask_dir="images", masks=masks)[0].mask
 
 

@@ -7,6 +7,7 @@ import pytest
 from segzoo.data import Augmentation, validate_transforms
 from segzoo.data.augmentation import _REFUSED, _REFUSED_IN_MULTILABEL, _known, check_labels_written
 from segzoo.errors import ConfigError, DataError, UnknownNameError
+from segzoo.task import Task
 
 IGNORE = 200
 
@@ -170,29 +171,33 @@ def test_labels_are_never_mixed(name):
 
 
 @pytest.mark.parametrize(
-    ("entry", "multilabel", "message"),
+    ("entry", "mode", "message"),
     [
-        ("MaskDropout", True, "MaskDropout looks for objects .* CoarseDropout"),
-        ({"ConstrainedCoarseDropout": {"mask_indices": [1]}}, True, "ConstrainedCoarseDropout looks for"),
-        ({"OneOf": {"transforms": ["Blur", {"MaskDropout": None}]}}, True, "MaskDropout looks for"),
-        ({"Pad": {"padding": 2, "fill_mask": 3}}, False, r"Pad: fill_mask is 3, .* label \(0 to 2\) nor .* \(200\)"),
-        ({"Pad": {"padding": 2, "fill_mask": 2}}, True, r"Pad: fill_mask is 2, .* label \(0 to 1\)"),
-        ({"Perspective": {"fill_mask": [0, 0.5]}}, False, "Perspective: fill_mask is 0.5"),
-        ({"CoarseDropout": {"fill_mask": 255}}, False, "CoarseDropout: fill_mask is 255"),
-        ({"PixelDropout": {"mask_drop_value": -1}}, False, "PixelDropout: mask_drop_value is -1"),
+        ("MaskDropout", "multilabel", "MaskDropout looks for objects .* CoarseDropout"),
+        ({"ConstrainedCoarseDropout": {"mask_indices": [1]}}, "multilabel", "ConstrainedCoarseDropout looks for"),
+        ({"OneOf": {"transforms": ["Blur", {"MaskDropout": None}]}}, "multilabel", "MaskDropout looks for"),
+        (
+            {"Pad": {"padding": 2, "fill_mask": 3}},
+            "multiclass",
+            r"Pad: fill_mask is 3, .* label \(0 to 2\) nor .* \(200\)",
+        ),
+        ({"Pad": {"padding": 2, "fill_mask": 2}}, "multilabel", r"Pad: fill_mask is 2, .* label \(0 to 1\)"),
+        ({"Perspective": {"fill_mask": [0, 0.5]}}, "multiclass", "Perspective: fill_mask is 0.5"),
+        ({"CoarseDropout": {"fill_mask": 255}}, "multiclass", "CoarseDropout: fill_mask is 255"),
+        ({"PixelDropout": {"mask_drop_value": -1}}, "multiclass", "PixelDropout: mask_drop_value is -1"),
     ],
 )
-def test_labels_that_no_mask_has_are_not_written(entry, multilabel, message):
+def test_labels_that_no_mask_has_are_not_written(entry, mode, message):
     validate_transforms([entry])
     with pytest.raises(ConfigError, match=message):
-        check_labels_written(entry, 3, IGNORE, multilabel)
+        check_labels_written(entry, Task(("a", "b", "c"), IGNORE, mode))
 
 
 def test_labels_that_masks_have_may_be_written():
     for entry in ("MaskDropout", {"Pad": {"padding": 2, "fill_mask": 2}}, {"CoarseDropout": {"fill_mask": IGNORE}}):
-        check_labels_written(entry, 3, IGNORE, multilabel=False)
+        check_labels_written(entry, Task(("a", "b", "c"), IGNORE))
     for entry in ("Blur", {"Pad": {"padding": 2, "fill_mask": 1}}, {"Pad": {"padding": 2, "fill_mask": IGNORE}}):
-        check_labels_written(entry, 3, IGNORE, multilabel=True)
+        check_labels_written(entry, Task(("a", "b", "c"), IGNORE, "multilabel"))
 
 
 def test_fill_mask_given_by_the_user_wins(image, mask):

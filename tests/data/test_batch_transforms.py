@@ -25,6 +25,7 @@ from segzoo.data.batch_transforms import hard
 from segzoo.data.batch_transforms.contract import partners
 from segzoo.engine.checkpoint.provenance import differences
 from segzoo.errors import ConfigError, DataError, UnknownNameError
+from segzoo.task import Task
 
 CLASSES, IGNORE = ("ground", "car", "tree"), 255
 CHAIN = [{"copy_paste": {"objects": ["disc"], "p": 1.0}}, "cutmix", {"mixup": {"alpha": 1.0}}]
@@ -45,7 +46,7 @@ def images_of(dtype: str, count: int = 3, size: tuple[int, int] = (6, 7)) -> np.
 
 def make(name: str, mode: str = "multiclass", **options: object) -> BatchTransform:
     classes = CLASSES[:2] if mode == "binary" else CLASSES
-    return create_batch_transform(name, classes, IGNORE, mode, **options)
+    return create_batch_transform(name, Task(classes, IGNORE, mode), **options)
 
 
 class FixedWeight:
@@ -109,7 +110,7 @@ def test_a_sample_that_is_not_mixed_keeps_all_labels(mode):
     found, soft = transform(images, masks, FixedWeight(0.25, uniform=0.9))
     np.testing.assert_array_equal(found, images)
     for one, mask in zip(soft, masks, strict=True):
-        np.testing.assert_array_equal(hard(one, IGNORE, mode), mask)
+        np.testing.assert_array_equal(hard(one, Task(CLASSES, IGNORE, mode)), mask)
     again = transform(images, soft, FixedWeight(0.25, uniform=0.9))[1]
     np.testing.assert_array_equal(again, soft)
 
@@ -202,14 +203,14 @@ def test_arrays_that_are_given_stay_and_one_sample_has_no_partner(name, mode):
     np.testing.assert_array_equal(masks, before[1])
     found, labels = make(name, mode, **options)(images[:1], masks[:1], np.random.default_rng(0))
     np.testing.assert_array_equal(found, images[:1])
-    np.testing.assert_array_equal(hard(labels[0], IGNORE, mode), masks[0])
+    np.testing.assert_array_equal(hard(labels[0], Task(CLASSES, IGNORE, mode)), masks[0])
 
 
 @pytest.fixture
 def batches():
     def batches(workers: int = 0, seed: int = 5, **options: object) -> TrainBatches:
         source = GeneratedShapes("train", 11, (32, 32))
-        chain = BatchTransforms.of(CHAIN, source.classes, 255, "multiclass")
+        chain = BatchTransforms.of(CHAIN, Task(source.classes))
         return TrainBatches(source, 4, seed, workers=workers, batch_transforms=chain, **options)
 
     return batches
@@ -229,7 +230,7 @@ def test_batches_depend_on_neither_workers_nor_where_they_start(batches, workers
 def test_batches_differ_between_steps_epochs_and_seeds(batches):
     """The same two samples in each batch, and only the transforms draw anew."""
     source = GeneratedShapes("train", 2, (32, 32))
-    chain = BatchTransforms.of([{"mixup": {"alpha": 1.0}}], source.classes, 255, "multiclass")
+    chain = BatchTransforms.of([{"mixup": {"alpha": 1.0}}], Task(source.classes))
 
     def made(seed: int, step: int) -> list[float]:
         images, _ = TrainBatches(source, 2, seed, batch_transforms=chain).batch(step)
@@ -254,7 +255,7 @@ def test_every_transform_of_a_chain_has_a_stream_of_its_own():
             return images, masks
 
     drawn: list[float] = []
-    chain = BatchTransforms([Recorder(CLASSES), Recorder(CLASSES)], ["a", "b"])
+    chain = BatchTransforms([Recorder(Task(CLASSES)), Recorder(Task(CLASSES))], ["a", "b"])
     images, masks = images_of("uint8"), masks_of("multiclass")
     for seed in ((0, 0, 0), (0, 0, 1), (0, 0, 0)):
         chain(images, masks, seed)
@@ -295,7 +296,7 @@ class Odd(BatchTransform):
     ],
 )
 def test_what_a_transform_may_not_return_is_refused(wrong, message):
-    chain = BatchTransforms([Odd(wrong, classes=CLASSES)], ["odd"])
+    chain = BatchTransforms([Odd(wrong, task=Task(CLASSES))], ["odd"])
     with pytest.raises(DataError, match=message):
         chain(images_of("uint8"), masks_of("multiclass"), (0, 0, 0))
 
@@ -383,7 +384,7 @@ def test_a_registered_transform_is_like_a_built_in_one(tmp_path):
         with pytest.raises(ConfigError, match=r"0.noise.strenght: .*did you mean strength\? Known: strength"):
             load_config(tmp_path / "r.yaml")
         config = load_config(tmp_path / "r.yaml", ["data.batch_transforms=[noise: {strength: 2.0}]"])
-        chain = BatchTransforms.of(config.data.batch_transforms, CLASSES, IGNORE, "multiclass")
+        chain = BatchTransforms.of(config.data.batch_transforms, Task(CLASSES, IGNORE))
         assert chain.transforms[0].strength == 2.0
         for kind in ("FolderData", "GeneratedData"):
             items = json_schema()["$defs"][kind]["properties"]["batch_transforms"]["items"]
@@ -391,7 +392,7 @@ def test_a_registered_transform_is_like_a_built_in_one(tmp_path):
     finally:
         BATCH_TRANSFORMS.unregister("noise")
     with pytest.raises(UnknownNameError, match="Unknown batch transform 'noise'"):
-        create_batch_transform("noise", CLASSES)
+        create_batch_transform("noise", Task(CLASSES))
 
 
 def test_the_example_of_the_page_works_as_it_stands(tmp_path):
@@ -401,7 +402,7 @@ def test_the_example_of_the_page_works_as_it_stands(tmp_path):
         (tmp_path / "r.yaml").write_text(RECIPE % "shade: {low: 0.25}")
         entries = load_config(tmp_path / "r.yaml").data.batch_transforms[:1]
         images, masks = images_of("uint8"), masks_of("multiclass")
-        found, labels = BatchTransforms.of(entries, CLASSES, IGNORE, "multiclass")(images, masks, (0, 0, 0))
+        found, labels = BatchTransforms.of(entries, Task(CLASSES, IGNORE))(images, masks, (0, 0, 0))
         factors = found.sum((1, 2, 3)) / images.sum((1, 2, 3))
         assert ((factors > 0.2) & (factors < 1)).all() and len(set(factors)) == 3
         np.testing.assert_array_equal(labels, masks)

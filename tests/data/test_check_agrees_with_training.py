@@ -98,7 +98,11 @@ def sources(root: Path, kind: str, strict: bool) -> dict[str, FolderSource]:
             split,
             CLASSES,
             mask_dir="masks/all.json" if kind == "coco" else "masks",
-            masks=create_format(kind, Labels(CLASSES, 255, kind in MULTILABEL, 10_000), **FORMATS[kind]),
+            masks=create_format(
+                kind,
+                Labels(CLASSES, 255, "multilabel" if kind in MULTILABEL else "multiclass", 10_000),
+                **FORMATS[kind],
+            ),
             images=ImageReader(max_pixels=10_000),
             max_pixels=10_000,
             strict=strict,

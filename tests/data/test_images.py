@@ -213,7 +213,7 @@ def test_other_ways_of_reading_the_same_files_have_other_fingerprints(tmp_path):
         None, create_format("binary", labels), create_format("binary", labels, threshold=128),
         create_format("index", labels, values={"even": 0, "odd": 1}),
         create_format("index", labels, values={"even": 1, "odd": 0}),
-        create_format("index", Labels(("even", "odd"), multilabel=False, ignore_index=9)),
+        create_format("index", Labels(("even", "odd"), ignore_index=9)),
     ]  # fmt: skip
     images = [
         None, ImageReader(1), ImageReader(1, value_range=(0, 9)), ImageReader(1, bands=[1]), ImageReader(alpha="white"),

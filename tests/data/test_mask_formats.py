@@ -36,7 +36,9 @@ def root(tmp_path) -> Path:
 
 def read(root, name, classes=CLASSES, multilabel=False, ignore_index=255, mask_dir="masks", **options):
     """The mask of the one image in `root`."""
-    masks = create_format(name, Labels(tuple(classes), ignore_index, multilabel), **options)
+    masks = create_format(
+        name, Labels(tuple(classes), ignore_index, "multilabel" if multilabel else "multiclass"), **options
+    )
     source = FolderSource(root, "", classes, ignore_index, mask_dir=mask_dir, masks=masks)
     assert source.ids == ["a"]
     return source[0].mask
@@ -403,7 +405,7 @@ def test_formats_are_looked_up_by_name_and_option_and_mode():
     with pytest.raises(ConfigError, match=r"'treshold'\. Did you mean threshold"):
         create_format("binary", labels, treshold=3)
     with pytest.raises(ConfigError, match="does not go with mode: multilabel"):
-        create_format("index", Labels(("a", "b"), 255, True))
+        create_format("index", Labels(("a", "b"), 255, "multilabel"))
     for name in MASK_FORMATS:
         assert MASK_FORMATS[name].__doc__
 

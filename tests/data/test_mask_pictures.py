@@ -35,7 +35,9 @@ def add_image(root: Path, name: str) -> None:
 
 
 def source(root: Path, name: str, classes=CLASSES, ignore_index=255, multilabel=False, strict=True, **options):
-    masks = create_format(name, Labels(tuple(classes), ignore_index, multilabel), **options)
+    masks = create_format(
+        name, Labels(tuple(classes), ignore_index, "multilabel" if multilabel else "multiclass"), **options
+    )
     return FolderSource(root, "", classes, ignore_index, masks=masks, strict=strict)
 
 

@@ -68,7 +68,7 @@ FORMATS = {"per_class": per_class, "instances": instances, "labelme": labelme, "
 def source(root: Path, name: str, multilabel: bool = False, strict: bool = True, exif="neither", **options):
     if name == "instances":
         options = {"label": "cat", **options}
-    masks = create_format(name, Labels(CLASSES, 255, multilabel), **options)
+    masks = create_format(name, Labels(CLASSES, 255, "multilabel" if multilabel else "multiclass"), **options)
     place = "masks.json" if name == "coco" else "masks"
     return FolderSource(root, "", CLASSES, mask_dir=place, masks=masks, strict=strict, exif=exif)
 

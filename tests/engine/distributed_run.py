@@ -46,7 +46,7 @@ def small(dropout: float) -> Any:
         x = keras.layers.BatchNormalization(name="norm")(ConvBlock(8, name="conv")(x))  # segzoo's and Keras's own
         pooled = ConvBlock(8, 1, name="pooled")(keras.layers.GlobalAveragePooling2D(keepdims=True, name="pool")(x))
         x = keras.layers.Dropout(dropout, name="dropout")(keras.layers.Add(name="add")([x, pooled]))
-        head = SegmentationHead(builders.output_channels(config), name="head")
+        head = SegmentationHead(config.task.channels, name="head")
         model = keras.Model(inputs, head(x, inputs), name="small")
         model.weights_report = WeightsReport("none", note="random initial values")
         return model

@@ -10,6 +10,7 @@ from segzoo.data import Sample
 from segzoo.engine import builders, train
 from segzoo.engine.diagnosis import explain
 from segzoo.errors import DataError, RunError
+from segzoo.task import Task
 
 RECIPE = """
 name: tiny
@@ -71,7 +72,7 @@ def test_images_that_hold_nan_or_what_no_network_takes_are_named(config):
 def test_in_a_mixed_batch_the_sample_that_is_odd_is_named(config):
     settings = config("data.batch_transforms=[mixup: {alpha: 50}]")
     source = Source(b=setting(np.nan, (0, slice(2))))
-    chain = data.BatchTransforms.of(settings.data.batch_transforms, source.classes, 255, "multiclass")
+    chain = data.BatchTransforms.of(settings.data.batch_transforms, settings.task)
     batches = data.TrainBatches(source, 4, batch_transforms=chain)
     assert sum(np.isnan(sample.image).any() for sample in batches.samples(0)) == 2  # itself and its partner
     text = explain(settings, network(), builders.build_loss(settings), batches, 0)
@@ -82,7 +83,9 @@ def test_in_a_mixed_batch_the_sample_that_is_odd_is_named(config):
         settings,
         network(),
         builders.build_loss(settings),
-        data.TrainBatches(Source(), 4, batch_transforms=data.BatchTransforms([Infinite(source.classes)], ["infinite"])),
+        data.TrainBatches(
+            Source(), 4, batch_transforms=data.BatchTransforms([Infinite(Task(source.classes))], ["infinite"])
+        ),
         0,
     )
     assert "a (1 value)" in text and "look at the transforms of data.augment and data.batch_transforms" in text

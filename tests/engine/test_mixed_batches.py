@@ -149,7 +149,7 @@ def test_every_output_gets_the_target_of_its_loss(config, overrides, jit):
     if keras.backend.backend() != "tensorflow" and jit:
         pytest.skip("about TensorFlow's jit_compile")
     settings = config("model.classification=0.5", "model.auxiliary={P2: 0.25}", *overrides)
-    classes = builders.output_channels(settings)
+    classes = settings.task.channels
     batches = builders.train_batches(settings, builders.build_source(settings, "train"))
     loss = builders.build_loss(settings)
     keras.utils.set_random_seed(0)

@@ -87,7 +87,7 @@ def test_another_number_of_classes_gives_a_new_head_and_says_so(config, first, k
 
 
 def test_as_many_classes_of_other_names_give_a_new_head_too(config, first):
-    names = builders.class_names(config())
+    names = list(config().task.classes)
     network, head = loaded(config(f"training.init_from={first.folder}", classes(*names[1:], names[0])))
     np.testing.assert_array_equal(network.get_layer("head").get_weights()[0], head[0])
     assert "the classes there stand in another order" in str(network.weights_report)

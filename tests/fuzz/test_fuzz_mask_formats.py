@@ -66,7 +66,7 @@ def encoded(picture: Image.Image, kind: str, **options) -> bytes:
 
 
 def labels(multilabel: bool = False, classes: tuple[str, ...] = CLASSES) -> Labels:
-    return Labels(classes, 255, multilabel, max_pixels=4096)
+    return Labels(classes, 255, "multilabel" if multilabel else "multiclass", max_pixels=4096)
 
 
 def check(name: str, options: dict, files: dict[str, bytes], mask_dir: str, multilabel: bool = False) -> None:

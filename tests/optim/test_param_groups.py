@@ -15,6 +15,7 @@ from segzoo.layers import BatchNormalization
 from segzoo.metrics import Calibration, ConfusionMatrix
 from segzoo.optim.optimizers import AdamW
 from segzoo.optim.schedules import WarmUpDecay
+from segzoo.task import Task
 
 
 def small_model():
@@ -106,7 +107,7 @@ def test_evaluation_does_not_depend_on_the_batch_size(batch):
     ids = [str(n) for n in range(5)]
     parts = [(images[i : i + batch], masks[i : i + batch], ids[i : i + batch]) for i in range(0, 5, batch)]
     seen = []
-    found = evaluate(one_hot_model(), parts, 3, 255, keep=frozenset({"4"}), progress=seen.append)
+    found = evaluate(one_hot_model(), parts, Task(("a", "b", "c")), keep=frozenset({"4"}), progress=seen.append)
     assert seen == [min(5, done) for done in range(batch, 5 + batch, batch)]
     expected = np.zeros((3, 3), int)
     for truth, prediction in zip(masks.ravel(), images[..., 0].ravel(), strict=True):
@@ -126,7 +127,7 @@ def test_the_worst_samples_come_first_and_counts_are_kept_by_sample():
     ids = [str(n) for n in range(7)]
     calibration = Calibration(ignore_index=255)
     parts = [(images[i : i + 3], masks[i : i + 3], ids[i : i + 3]) for i in range(0, 7, 3)]
-    found = evaluate(one_hot_model(), parts, 3, 255, worst=3, calibration=calibration)
+    found = evaluate(one_hot_model(), parts, Task(("a", "b", "c")), worst=3, calibration=calibration)
     assert [title.split(":")[0] for *_, title in found.worst] == ["1", "5", "3"]
     np.testing.assert_array_equal(found.worst[0][1], masks[1])
     assert [image.name for image in found.images] == ids
@@ -136,7 +137,7 @@ def test_the_worst_samples_come_first_and_counts_are_kept_by_sample():
         np.testing.assert_array_equal(image.hits, matrix.counts.diagonal())
     assert sum(image.actual.sum() for image in found.images) == found.confusion.counts.sum()
     assert calibration.counts.sum() == found.confusion.counts.sum()
-    assert len(evaluate(one_hot_model(), parts, 3, 255, worst=100).worst) == 6
+    assert len(evaluate(one_hot_model(), parts, Task(("a", "b", "c")), worst=100).worst) == 6
 
 
 def test_pictures_are_spread_over_the_split():

@@ -11,6 +11,7 @@ from segzoo.arguments import arguments_of
 from segzoo.data.batch_transforms.contract import Batch, BatchTransform, hard, is_soft
 from segzoo.data.batch_transforms.table import BATCH_TRANSFORMS
 from segzoo.errors import ConfigError, DataError, SegzooError, unknown_name
+from segzoo.task import Task
 
 __all__ = [
     "BATCH_TRANSFORMS",
@@ -22,7 +23,7 @@ __all__ = [
     "parsed",
 ]
 
-_FILLED_IN = frozenset({"classes", "ignore_index", "mode"})  # by segzoo, from the rest of the configuration
+_FILLED_IN = frozenset({"task"})  # by segzoo, from the rest of the configuration
 _EXAMPLE = "Write `- cutmix` or `- mixup: {alpha: 0.2}`."
 
 
@@ -50,10 +51,10 @@ class BatchTransforms:
         self.makes_soft = soft is not None
 
     @classmethod
-    def of(cls, entries: Sequence[Any], classes: Sequence[str], ignore_index: int, mode: str) -> BatchTransforms:
+    def of(cls, entries: Sequence[Any], task: Task) -> BatchTransforms:
         """Build the chain that a list describes, each entry a name or {name: options}; raises as `create_*` does."""
         pairs = [parsed(entry) for entry in entries]
-        made = [create_batch_transform(name, classes, ignore_index, mode, **options) for name, options in pairs]
+        made = [create_batch_transform(name, task, **options) for name, options in pairs]
         return cls(made, [name for name, _ in pairs])
 
     def __call__(self, images: np.ndarray, masks: np.ndarray, seed: Sequence[int]) -> Batch:
@@ -89,16 +90,12 @@ class BatchTransforms:
         return images, masks
 
 
-def create_batch_transform(
-    name: str, classes: Sequence[str], ignore_index: int = 255, mode: str = "multiclass", **options: Any
-) -> BatchTransform:
+def create_batch_transform(name: str, task: Task, **options: Any) -> BatchTransform:
     """Build the batch transform registered as `name`.
 
     Args:
         name: a key of `BATCH_TRANSFORMS`.
-        classes: class names, in the order of their labels.
-        ignore_index: label of pixels that count in no loss.
-        mode: "multiclass", "binary" or "multilabel".
+        task: classes, mode, and the label of pixels that count in no loss.
         **options: the transform's own, see its class.
 
     Raises:
@@ -110,7 +107,7 @@ def create_batch_transform(
         if option not in options_of(name):
             raise unknown_name(f"option of the batch transform {name}", option, options_of(name))
     try:
-        made: BatchTransform = kind(classes=classes, ignore_index=ignore_index, mode=mode, **options)
+        made: BatchTransform = kind(task=task, **options)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{name}: {str(error).rstrip('.')}. Its options: {', '.join(options_of(name))}.") from error
     return made
@@ -134,21 +131,19 @@ def parsed(entry: Any) -> tuple[str, dict[str, Any]]:
 
 def _wrong(transform: BatchTransform, before: Batch, after: Batch) -> str:
     """Return the rule that a transform's output breaks, or "" if it is valid."""
-    (images, masks), (new_images, new_masks) = before, after
+    (images, masks), (new_images, new_masks), task = before, after, transform.task
     if new_images.shape != images.shape or new_images.dtype != images.dtype:
         return f"images {new_images.shape} {new_images.dtype} in place of {images.shape} {images.dtype}"
     shape, dtype = masks.shape, masks.dtype
     if transform.makes_soft:
-        channels = 1 if transform.mode == "binary" else len(transform.classes)
-        shape, dtype = (*masks.shape[:3], channels), np.dtype(np.float32)
+        shape, dtype = (*masks.shape[:3], task.channels), np.dtype(np.float32)
     if new_masks.shape != shape or new_masks.dtype != dtype:
         return f"masks {new_masks.shape} {new_masks.dtype} in place of {shape} {dtype}"
-    labels = transform.mode != "multilabel" and not is_soft(new_masks)
-    top = len(transform.classes) - 1 if labels else 1
+    top = 1 if is_soft(new_masks) else task.largest_label
     if new_masks.min(initial=0) >= 0 and new_masks.max(initial=0) <= top:
         return ""
-    is_odd = ~((new_masks >= 0) & (new_masks <= top)) & (new_masks != transform.ignore_index)
+    is_odd = ~((new_masks >= 0) & (new_masks <= top)) & (new_masks != task.ignore_index)
     if is_odd.any():
         count, value = int(is_odd.sum()), new_masks[is_odd][0]
-        return f"masks with {count:,} values that are neither in 0..{top} nor {transform.ignore_index}, such as {value}"
+        return f"masks with {count:,} values that are neither in 0..{top} nor {task.ignore_index}, such as {value}"
     return ""

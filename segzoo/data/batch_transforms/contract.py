@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
+
+from segzoo.task import Task
 
 Batch = tuple[np.ndarray, np.ndarray]
 
@@ -27,24 +28,15 @@ class BatchTransform:
         smallest_batch: fewest samples that it does anything to.
 
     Args:
-        classes: class names; the index of a name is its label, or in multilabel its channel.
-        ignore_index: label of pixels that count in no loss.
-        mode: "multiclass", "binary" or "multilabel".
+        task: classes, mode, and the label of pixels that count in no loss.
     """
 
     makes_soft: ClassVar[bool] = False
     takes_soft: ClassVar[bool] = False
     smallest_batch: ClassVar[int] = 1
 
-    def __init__(
-        self,
-        classes: Sequence[str],
-        ignore_index: int = 255,
-        mode: Literal["multiclass", "binary", "multilabel"] = "multiclass",
-    ):
-        self.classes = tuple(classes)
-        self.ignore_index = ignore_index
-        self.mode = mode
+    def __init__(self, task: Task):
+        self.task = task
 
     def __call__(self, images: np.ndarray, masks: np.ndarray, rng: np.random.Generator) -> Batch:
         """Return the changed images and masks.
@@ -63,24 +55,24 @@ class BatchTransform:
         """Return masks in the soft form, a new array unless they are soft already."""
         if is_soft(masks):
             return masks
-        if self.mode == "multilabel":
+        if self.task.multilabel:
             return masks.astype(np.float32)
-        if self.mode == "binary":
+        if self.task.mode == "binary":
             return masks[..., None].astype(np.float32)
         # Rows of a table, of which the last is the ignored pixel's: a tenth of the time of comparing with each label.
-        rows = np.eye(len(self.classes) + 1, len(self.classes), dtype=np.float32)
-        return np.take(rows, np.where(masks == self.ignore_index, len(self.classes), masks), axis=0)
+        rows = np.eye(len(self.task.classes) + 1, len(self.task.classes), dtype=np.float32)
+        return np.take(rows, np.where(masks == self.task.ignore_index, len(self.task.classes), masks), axis=0)
 
     def ignored(self, soft: np.ndarray) -> np.ndarray:
         """Return which places of soft masks are ignored: (..., 1) bool in multiclass, else (..., C)."""
-        if self.mode == "multiclass":
+        if self.task.mode == "multiclass":
             return soft @ np.ones((soft.shape[-1], 1), np.float32) == 0  # many times as fast as a sum along short rows
-        return np.equal(soft, self.ignore_index)
+        return np.equal(soft, self.task.ignore_index)
 
     @property
     def ignored_share(self) -> float:
         """Return the number that stands in place of a share at ignored places of soft masks."""
-        return 0.0 if self.mode == "multiclass" else float(self.ignore_index)
+        return 0.0 if self.task.mode == "multiclass" else float(self.task.ignore_index)
 
 
 def is_soft(masks: np.ndarray) -> bool:
@@ -88,20 +80,19 @@ def is_soft(masks: np.ndarray) -> bool:
     return masks.dtype.kind == "f"
 
 
-def hard(mask: np.ndarray, ignore_index: int, mode: str) -> np.ndarray:
+def hard(mask: np.ndarray, task: Task) -> np.ndarray:
     """Return a mask of labels for pictures: of soft ones the largest share at each pixel, or shares of half and more.
 
     Args:
         mask: one mask, hard, which is returned as it is, or soft (H, W, C).
-        ignore_index: label of ignored pixels.
-        mode: "multiclass", "binary" or "multilabel".
+        task: mode, and the label of ignored pixels.
     """
     if not is_soft(mask):
         return mask
-    if mode == "multiclass":
-        return np.where(mask.any(axis=-1), mask.argmax(axis=-1), ignore_index)
-    labels = np.where(mask == ignore_index, ignore_index, mask >= 0.5)
-    return labels[..., 0] if mode == "binary" else labels
+    if task.mode == "multiclass":
+        return np.where(mask.any(axis=-1), mask.argmax(axis=-1), task.ignore_index)
+    labels = np.where(mask == task.ignore_index, task.ignore_index, mask >= 0.5)
+    return labels[..., 0] if task.mode == "binary" else labels
 
 
 def partners(count: int, rng: np.random.Generator) -> np.ndarray:

@@ -37,9 +37,9 @@ class CopyPaste(BatchTransform):
         if not isinstance(objects, list | tuple) or not objects:
             raise ValueError(f"objects must be a list of one or more classes, not {objects!r}.")
         for name in objects:
-            if name not in self.classes:
-                raise ValueError(str(unknown_name("class", str(name), self.classes)))
-        self.labels = sorted({self.classes.index(name) for name in objects})
+            if name not in self.task.classes:
+                raise ValueError(str(unknown_name("class", str(name), self.task.classes)))
+        self.labels = sorted({self.task.classes.index(name) for name in objects})
         self.p = checked_probability("p", p)
         self.fraction = checked_probability("fraction", fraction)
 
@@ -58,7 +58,7 @@ class CopyPaste(BatchTransform):
         """Return the pixels of randomly chosen objects of a mask, (H, W) bool."""
         found = np.zeros(mask.shape[:2], bool)
         for label in self.labels:
-            shown = mask[..., label] == 1 if self.mode == "multilabel" else mask == label
+            shown = mask[..., label] == 1 if self.task.multilabel else mask == label
             count, objects = cv2.connectedComponents(np.asarray(shown, np.uint8), connectivity=8)
             is_taken = np.append(False, rng.random(count - 1) < self.fraction)  # 0 is what is of another class
             found |= is_taken[objects]

@@ -27,7 +27,7 @@ def create_format(name: str, labels: Labels, **options: Any) -> MaskFormat:
         ConfigError: an option that the format has not, or cannot use; a mode that it has not.
     """
     kind = MASK_FORMATS[name]
-    settings = repr((name, labels, sorted(options.items(), key=lambda option: str(option[0]))))
+    settings = f"({name!r}, {labels.settings}, {sorted(options.items(), key=lambda option: str(option[0]))!r})"
     missing = options.pop("missing", None)
     if missing not in (None, "error", "background"):
         raise ConfigError(f"masks.missing must be background or error, got {missing!r}.")
@@ -35,8 +35,8 @@ def create_format(name: str, labels: Labels, **options: Any) -> MaskFormat:
     for option in options:
         if option not in known:
             raise ConfigError(str(unknown_name(f"option of masks: {name}", option, [*known, "missing"])))
-    if labels.multilabel not in kind.multilabel:
-        having = ", ".join(other for other in MASK_FORMATS if labels.multilabel in MASK_FORMATS[other].multilabel)
+    if labels.mode not in kind.modes:
+        having = ", ".join(other for other in MASK_FORMATS if labels.mode in MASK_FORMATS[other].modes)
         mode = "multilabel" if labels.multilabel else "multiclass and binary"
         raise ConfigError(f"masks: {name} does not go with mode: {mode}. What does: {having}.")
     try:

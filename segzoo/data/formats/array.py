@@ -11,6 +11,7 @@ from segzoo.data.formats.contract import Labels, OneFile, white_hint
 from segzoo.data.formats.pictures import compact, whole_numbers
 from segzoo.data.formats.table import MASK_FORMATS
 from segzoo.errors import ConfigError, DataError
+from segzoo.task import MODES, Mode
 
 
 @MASK_FORMATS.register("array")
@@ -24,7 +25,7 @@ class ArrayFormat(OneFile):
             a 1 and some have 255 for the ignore index, which then probably says yes.
     """
 
-    multilabel = (False, True)
+    modes: tuple[Mode, ...] = MODES
     suffixes = (".npy", ".npz")
 
     def __init__(self, labels: Labels, key: str | None = None, high: int | None = None):

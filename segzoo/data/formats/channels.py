@@ -11,6 +11,7 @@ from segzoo.data.formats.contract import Labels, OneFile
 from segzoo.data.formats.pictures import Picture, alpha_of, load_pages, stored_numbers
 from segzoo.data.formats.table import MASK_FORMATS
 from segzoo.errors import DataError
+from segzoo.task import Mode
 
 
 @MASK_FORMATS.register("channels")
@@ -24,7 +25,7 @@ class ChannelsFormat(OneFile):
         high: the value that says yes: 255, or 1. Where it is 255, places are ignored by another `ignore_index`.
     """
 
-    multilabel = (True,)
+    modes: tuple[Mode, ...] = ("multilabel",)
     suffixes = (".png", ".tif", ".tiff", ".webp")
 
     def __init__(self, labels: Labels, high: int = 255):

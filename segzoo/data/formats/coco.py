@@ -24,6 +24,7 @@ from segzoo.data.formats.contract import Labels, Missing, painted
 from segzoo.data.formats.table import MASK_FORMATS
 from segzoo.errors import ConfigError, DataError
 from segzoo.extras import install_command
+from segzoo.task import MODES, Mode
 
 Boxes = Literal["error", "fill", "ignore", "background"]
 _LONGEST = 4e6  # pixels along a polygon: pycocotools takes 80 bytes for each, whether they lie in the image or not
@@ -74,7 +75,7 @@ class CocoFormat:
             ignore index in its box; "background" as if it were not there.
     """
 
-    multilabel = (False, True)
+    modes: tuple[Mode, ...] = MODES
     suffixes: tuple[str, ...] = ()
     settings = ""
     white = ""

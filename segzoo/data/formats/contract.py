@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 
 from segzoo.errors import ConfigError, DataError, unknown_name
+from segzoo.task import Mode, Task, takes_multilabel
 
 # In tables of values, colours and categories: the name that stands for the ignore index.
 IGNORE = "ignore"
@@ -22,27 +24,29 @@ HOLE = -(2**40)  # in place of a label: what is painted is background again; no 
 
 
 @dataclass(frozen=True)
-class Labels:
-    """Label definition of a data set: the values that mask pixels can have.
+class Labels(Task):
+    """A task as mask formats take it: the values that mask pixels can have, and how many pixels are read.
 
     Attributes:
-        classes: class names; the index of a name is its label, or in multilabel its channel.
-        ignore_index: the value of pixels that count in no loss and no metric.
-        multilabel: masks are (H, W, C) of 0, 1 and the ignore index; otherwise (H, W) of labels.
         max_pixels: refuse larger masks before decoding them.
     """
 
-    classes: tuple[str, ...]
-    ignore_index: int = 255
-    multilabel: bool = False
     max_pixels: int = MAX_PIXELS
 
+    def __post_init__(self) -> None:
+        if isinstance(self.mode, bool):  # what stood in this place in segzoo 0.1.0
+            message = 'Labels takes the mode in place of multilabel; give "multilabel" or "multiclass".'
+            warnings.warn(message, DeprecationWarning, stacklevel=4)
+            object.__setattr__(self, "mode", "multilabel" if self.mode else "multiclass")
+        super().__post_init__()
+
     @property
-    def dtype(self) -> np.dtype:
-        """Smallest dtype that holds every label and the ignore index; unsigned unless that is negative."""
-        if self.ignore_index < 0:  # not int8, which OpenCV cannot warp
-            return np.result_type(*map(np.min_scalar_type, (len(self.classes) - 1, self.ignore_index)), np.int16)
-        return np.min_scalar_type(max(len(self.classes) - 1, self.ignore_index))
+    def settings(self) -> str:
+        """The labels as text, the same as in segzoo 0.1.0, since fingerprints of data sets are made from it."""
+        return (
+            f"Labels(classes={self.classes!r}, ignore_index={self.ignore_index!r}, multilabel={self.multilabel!r}, "
+            f"max_pixels={self.max_pixels!r})"
+        )
 
     def number(self, name: str, where: str) -> int:
         """Return the label of a class name, and the ignore index for "ignore"; ConfigError names `where`."""
@@ -53,11 +57,14 @@ class Labels:
         return self.classes.index(name)
 
 
+Labels.__init__ = takes_multilabel(Labels.__init__)  # type: ignore[method-assign]
+
+
 class MaskFormat(Protocol):
     """Reads masks.
 
     Attributes:
-        multilabel: which values of `Labels.multilabel` the format can give.
+        modes: the modes whose masks the format can give.
         suffixes: endings of mask files where each image has one, by which `FolderSource` pairs them; empty where
             the format is one of `FindsMasks`.
         labels: what its pixels can be.
@@ -71,7 +78,7 @@ class MaskFormat(Protocol):
             says another.
     """
 
-    multilabel: tuple[bool, ...]
+    modes: tuple[Mode, ...]
     suffixes: tuple[str, ...]
     settings: str
     white: str
@@ -129,7 +136,7 @@ class FindsMasks(Protocol):
 class OneFile:
     """Base class of formats with one mask file per image, at the path that `FolderSource` paired."""
 
-    multilabel: tuple[bool, ...] = (False,)
+    modes: tuple[Mode, ...] = ("multiclass", "binary")
     suffixes: tuple[str, ...] = LOSSLESS_SUFFIXES
     settings = ""
     white = ""

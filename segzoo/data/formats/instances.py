@@ -12,6 +12,7 @@ from segzoo.data.formats.binary import Channel, check_channel, read_grey
 from segzoo.data.formats.contract import PICTURE_SUFFIXES, Labels, Missing, check_threshold, two_values
 from segzoo.data.formats.table import MASK_FORMATS
 from segzoo.errors import ConfigError, DataError
+from segzoo.task import Mode
 
 _CURE = "Set masks.threshold: 128 to count values from there up as the object."
 
@@ -33,7 +34,7 @@ class InstancesFormat:
         channel: see `BinaryFormat`.
     """
 
-    multilabel = (False,)
+    modes: tuple[Mode, ...] = ("multiclass", "binary")
     suffixes: tuple[str, ...] = ()
     settings = ""
     white = ""

@@ -16,6 +16,7 @@ from segzoo.data.formats.annotations import differs, entries, points, read_json,
 from segzoo.data.formats.contract import HOLE, IGNORE, Labels, Missing, OneFile, painted
 from segzoo.data.formats.table import MASK_FORMATS
 from segzoo.errors import ConfigError, DataError
+from segzoo.task import MODES, Mode
 
 # Shapes of three points or more that enclose what lies between them: LabelMe's own, of older versions and of its forks
 _POLYGONS = ("polygon", "rectangle", "rotation", "oriented_rectangle", "quadrilateral")
@@ -40,7 +41,7 @@ class LabelMeFormat(OneFile):
             enclose no pixels.
     """
 
-    multilabel = (False, True)
+    modes: tuple[Mode, ...] = MODES
     suffixes = (".json",)
     missing: Missing = "background"
     first_is_background = True

@@ -12,6 +12,7 @@ from segzoo.data.formats.binary import BinaryFormat, Channel, check_channel, rea
 from segzoo.data.formats.contract import Labels, Missing, check_threshold, two_values
 from segzoo.data.formats.table import MASK_FORMATS
 from segzoo.errors import ConfigError, DataError
+from segzoo.task import MODES, Mode
 
 _CURE = "Set masks.threshold: 128 to count values from there up as the class."
 
@@ -33,7 +34,7 @@ class PerClassFormat:
     In multiclass masks, a pixel that two files mark is an error.
     """
 
-    multilabel = (False, True)
+    modes: tuple[Mode, ...] = MODES
     suffixes: tuple[str, ...] = ()
     settings = ""
     white = ""

@@ -386,9 +386,7 @@ class Run:
     @cached_property
     def classes(self) -> list[str]:
         """Class names."""
-        from segzoo.engine.builders import class_names
-
-        return class_names(self.config)
+        return list(self.config.task.classes)
 
     @cached_property
     def palette(self) -> np.ndarray:
