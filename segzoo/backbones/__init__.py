@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 from segzoo.backbones.table import BACKBONES
 
 if TYPE_CHECKING:
+    from segzoo.backbones.options import BackboneOptions as BackboneOptions
     from segzoo.backbones.spec import Tap
     from segzoo.backbones.surgery import create as create
     from segzoo.backbones.wrapping import wrap as wrap
 
-__all__ = ["BACKBONES", "create", "names", "taps", "wrap"]
+__all__ = ["BACKBONES", "BackboneOptions", "create", "names", "taps", "wrap"]
 
 
 def names() -> list[str]:
@@ -29,6 +30,10 @@ def taps(name: str, kind: str | None = None) -> tuple[Tap, ...]:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "BackboneOptions":
+        from segzoo.backbones.options import BackboneOptions
+
+        return BackboneOptions
     # These import keras, so only when they are asked for.
     if name == "create":
         from segzoo.backbones.surgery import create

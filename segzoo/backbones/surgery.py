@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 
 from segzoo.backbones import reference
+from segzoo.backbones.options import BackboneOptions
 from segzoo.backbones.spec import Pixels, Variant
 from segzoo.backbones.table import BACKBONES
-from segzoo.compat import SMP, SMP_0_1_0, resolve
+from segzoo.compat import SMP, SMP_0_1_0
 from segzoo.errors import SegzooError, unknown_name
 from segzoo.layers import (
     AtrousConv2D,
@@ -29,20 +29,7 @@ _REFERENCE_DROP_PATH = 0.2
 
 
 def create(
-    name: str,
-    *,
-    taps: str | None = None,
-    levels: Sequence[str] | None = None,
-    output_stride: int = 32,
-    weights: str | os.PathLike[str] | None = "auto",
-    input_channels: int = 3,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    drop_path: float = _REFERENCE_DROP_PATH,
-    trainable: bool | str = True,
-    batch_norm: str = "train",
-    compat: str | None = None,
-    imitate: str | None = None,
+    name: str, options: BackboneOptions | None = None, *, levels: Sequence[str] | None = None, **given: Any
 ) -> keras.Model:
     """Build a backbone: a model from images `(B, H, W, C)`, pixels 0..255 and any H and W, to a dict of features.
 
@@ -51,48 +38,27 @@ def create(
 
     Args:
         name: registered name, see `segzoo.backbones.names()`.
-        taps: the kind of taps; by default the family's default. EfficientNet has "expansion" and "output".
+        options: see `BackboneOptions`; by default its defaults.
         levels: which of "P1" to "P5" to return; by default all that the network and the output stride leave. At output
             stride 16 there is "C4", too: P4 as the network has it at stride 32, before the dilated stages that P4 ends.
-        output_stride: 32, 16 or 8. Below 32 the strides of the last stages are taken out and what follows is dilated
-            (Chen et al., 2017), and the levels end at P4 or P3.
-        weights: "auto", "imagenet", "none" (or None), "preset:NAME" of keras-cv or keras-hub, or the path of a
-            `.weights.h5` file.
-        input_channels: channels of an image. For others than 3 the first kernel's ImageNet weights are adapted: the
-            mean of its channels for 1, its channels in turn for more, scaled so that the response stays as large.
-        mean: of each channel, in pixel values, instead of what the pretrained weights were made for.
-        std: of each channel, in pixel values; given with `mean`.
-        drop_path: rate of stochastic depth at the deepest block, 0..1, falling linearly to the first; for EfficientNet
-            and ConvNeXt, the others have none.
-        trainable: False freezes the whole backbone; a level, such as "P2", freezes all that this level's tap needs and
-            trains the rest. What is frozen also runs batch normalisation and dropout as in inference.
-        batch_norm: "train", or "frozen" to keep the statistics and parameters of all batch normalisation, for batches
-            too small to estimate them.
-        compat: "smp" does three things as segmentation_models.pytorch's encoders, for weights converted from it: the
-            taps are "output" where there are several kinds; where a stride is taken out, its own convolution is dilated
-            too; and EfficientNet's strided convolutions pad as they must for the variant's own image size, whatever the
-            image, so that features of other sizes than multiples of 32 are rounded down. Its EfficientNet-B0 ends
-            stride 16 two blocks early, and so does this one. "smp-0.1.0" does what segzoo 0.1.0 did instead, which
-            chose no taps and rounded up.
-        imitate: deprecated alias of `compat`.
+        **given: options by name, which override those in `options`: `taps`, `output_stride`, `weights`,
+            `input_channels`, `mean`, `std`, `drop_path`, `trainable`, `batch_norm` and `compat`.
 
     Raises:
-        UnknownNameError: no such backbone, taps, level or preset.
+        UnknownNameError: no such backbone, option, taps, level or preset.
         MissingPackageError: keras-cv or keras-hub, which the backbone comes from, is not installed.
-        SegzooError: an output stride other than 8, 16, 32 or one that the network cannot have; other arguments outside
-            of what is said above.
+        SegzooError: an output stride other than 8, 16, 32 or one that the network cannot have; an option outside of
+            what `BackboneOptions` says.
         WeightsError: weights that cannot be had or do not fit.
+
+    Example:
+        >>> features = segzoo.backbones.create("resnet50", output_stride=16)(images)
     """
     variant: Variant = BACKBONES[name]
-    weights = as_text(weights)
-    if not isinstance(input_channels, int) or input_channels < 1:
-        raise SegzooError(f"input_channels must be 1 or more, got {input_channels!r}.")
-    if not 0 <= drop_path < 1:
-        raise SegzooError(f"drop_path must be in 0..1 (1 excluded), got {drop_path}.")
-    if batch_norm not in ("train", "frozen"):
-        raise SegzooError(f"batch_norm must be 'train' or 'frozen', got {batch_norm!r}.")
-    compat = resolve(compat, imitate)
-    taps = default_taps(variant, compat) if taps is None else taps
+    options = (options or BackboneOptions()).changed(given)
+    compat, trainable = options.compat, options.trainable
+    taps = default_taps(variant, compat) if options.taps is None else options.taps
+    output_stride = 32 if options.output_stride is None else options.output_stride
     shown = variant.levels(taps, output_stride)
     available = {**shown, **variant.inner_levels(taps, output_stride)}
     fourth = "P4" if output_stride == 32 else "C4"
@@ -116,11 +82,9 @@ def create(
     elif not trainable:
         frozen = set(names.values())
 
-    images = keras.Input((None, None, input_channels), name="image")
-    pixels = pixel_normalization(variant.pixels, input_channels, mean, std)
-    copy = _Copy(
-        variant, images, pixels(images), names, output_stride, drop_path, frozen, batch_norm == "frozen", compat
-    )
+    images = keras.Input((None, None, options.input_channels), name="image")
+    pixels = pixel_normalization(variant.pixels, options.input_channels, options.mean, options.std)
+    copy = _Copy(variant, images, pixels(images), names, output_stride, options, frozen)
     copy.count_blocks(network)
     clone = keras.models.clone_model(
         reference.part(network, ends), input_tensors=images, clone_function=lambda layer: layer, call_function=copy
@@ -128,7 +92,7 @@ def create(
     # Outputs must be a dict by level again: the clone keeps the structure of the reference's outputs.
     model = keras.Model(images, clone.output, name=variant.name)
     model.built_with = {"taps": taps, "output_stride": output_stride, "compat": compat}
-    apply_weights(model, weights, backbone=variant)
+    apply_weights(model, as_text(options.weights), backbone=variant)
     return model
 
 
@@ -176,20 +140,18 @@ class _Copy:
         pixels: keras.KerasTensor,
         names: Mapping[int, str],
         output_stride: int,
-        drop_path: float,
+        options: BackboneOptions,
         frozen: set[str],
-        freeze_statistics: bool,
-        compat: str | None,
     ):
         self.variant = variant
         self.images = images
         self.pixels = pixels
         self.names = names
         self.output_stride = output_stride
-        self.drop_path = drop_path
+        self.drop_path = options.drop_path
         self.frozen = frozen
-        self.freeze_statistics = freeze_statistics
-        self.compat = compat
+        self.freeze_statistics = options.batch_norm == "frozen"
+        self.compat = options.compat
         self.past_fourth = False
         self.scaled_blocks = 0
         self.all_scaled_blocks = 0

@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from segzoo.backbones.options import BackboneOptions
 from segzoo.config import checks, data_checks
 from segzoo.config.data_schema import FolderData, GeneratedData
 from segzoo.config.fields import Count, Fraction, Line, Place, Positive, Section, Text, Weight
@@ -55,7 +56,7 @@ class ModelConfig(Section):
         default=None, description="Digest of the file in weights: another file is refused before it is read."
     )
     input_channels: int = Field(
-        default=3,
+        default=BackboneOptions.input_channels,
         ge=1,
         le=1024,
         description="Channels of an input image, 1 to 1024: 1 reads images as grey, 3 as RGB, 4 as RGBA; others are "
@@ -69,11 +70,11 @@ class ModelConfig(Section):
         default=None, description="Standard deviation of each channel in pixel values; given with mean."
     )
     trainable: Literal[True, False, "P1", "P2", "P3", "P4", "P5"] = Field(
-        default=True,
+        default=BackboneOptions.trainable,
         description="false freezes the backbone; a level, such as P2, what this level needs, and trains the rest.",
     )
     batch_norm: Literal["train", "frozen"] = Field(
-        default="train",
+        default=BackboneOptions.batch_norm,
         description="frozen keeps the statistics and parameters of the backbone's batch normalisation.",
     )
     compat: Literal["smp", "smp-0.1.0"] | None = Field(
@@ -95,11 +96,16 @@ class ModelConfig(Section):
         description="Weight of a head that learns which classes an image holds, for the training; null: none.",
     )
     drop_path: Fraction = Field(
-        default=0.2, description="Stochastic depth of the backbone: the drop rate of its last block, 0 to 1."
+        default=BackboneOptions.drop_path,
+        description="Stochastic depth of the backbone: the drop rate of its last block, 0 to 1.",
     )
     options: dict[str, Any] = Field(
         default_factory=dict, description="Arguments of the decoder's own constructor, by name."
     )
+
+    def backbone_options(self) -> BackboneOptions:
+        """Return the options of the backbone."""
+        return BackboneOptions(**{name: getattr(self, name) for name in BackboneOptions.names()})
 
     @model_validator(mode="before")
     @classmethod

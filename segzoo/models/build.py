@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,8 +9,8 @@ import keras
 
 from segzoo import backbones
 from segzoo.backbones import BACKBONES
+from segzoo.backbones.options import BackboneOptions
 from segzoo.backbones.surgery import default_taps
-from segzoo.compat import resolve
 from segzoo.decoders import DECODERS, Decoder, SegmentationHead
 from segzoo.decoders.base import AuxiliaryHead, ClassificationHead, number
 from segzoo.errors import SegzooError, unknown_name
@@ -29,18 +28,8 @@ def build_model(
     backbone: str | keras.Model,
     classes: int,
     *,
-    taps: str | None = None,
-    output_stride: int | None = None,
-    weights: str | os.PathLike[str] | None = "auto",
+    backbone_options: BackboneOptions | None = None,
     weights_sha256: str | None = None,
-    input_channels: int = 3,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    drop_path: float = 0.2,
-    trainable: bool | str = True,
-    batch_norm: str = "train",
-    compat: str | None = None,
-    imitate: str | None = None,
     auxiliary: Sequence[str] = (),
     classification: bool = False,
     remat: bool = False,
@@ -59,27 +48,20 @@ def build_model(
         decoder: registered name, see `segzoo.decoders.names()`, or a new decoder with the options that it has, such as
             `segzoo.decoders.UNet(channels=...)`: it becomes the model's layer "decoder".
         backbone: registered name, see `segzoo.backbones.names()`, or a backbone made by `segzoo.backbones.wrap`, which
-            takes none of `taps` to `batch_norm` but a weights file.
+            takes no options but `weights`, the path of a file, and `compat`, for the decoder.
         classes: number of classes.
-        taps: kind of taps; by default the family's default. EfficientNet has "expansion" and "output".
-        output_stride: 8, 16 or 32; by default the decoder's, as in its paper.
-        weights: "auto", "imagenet", "none" (or None) or "preset:NAME" for the backbone, or the path of a `.weights.h5`
-            file for all that fits.
+        backbone_options: see `segzoo.backbones.BackboneOptions`; by default its defaults. `weights` may be the path
+            of a file for the whole model, and `output_stride` is by default the decoder's. With `compat="smp"` the
+            model is the network of segmentation_models.pytorch, so that its weights give its logits: the backbone pads
+            and dilates as there, and taps, output stride and the decoder's options are its where none are given
+            (docs/smp.md); "smp-0.1.0" does what `imitate="smp"` of segzoo 0.1.0 did, to the backbone alone.
         weights_sha256: digest of that file in hexadecimal; another file is refused before it is read.
-        input_channels: channels of an image; the pretrained first kernel is adapted to others than 3.
-        mean: of each channel, in pixel values, instead of what the pretrained weights were made for.
-        std: of each channel, in pixel values; given with `mean`.
-        drop_path: rate of the backbone's stochastic depth, 0..1.
-        trainable: False freezes the backbone, a level such as "P2" what this level's tap needs.
-        batch_norm: "train", or "frozen" for the backbone's batch normalisation.
-        compat: "smp" builds the network of segmentation_models.pytorch, so that its weights give its logits: the
-            backbone pads and dilates as there, and taps, output stride and the decoder's options are its where none are
-            given (docs/smp.md). "smp-0.1.0" does what `imitate="smp"` of segzoo 0.1.0 did, to the backbone alone.
-        imitate: deprecated alias of `compat`.
         auxiliary: levels of the backbone, such as "P4", that get a segmentation head of their own.
         classification: also say which classes are in the image, from the deepest level.
         remat: train with few activations in memory and compute the others again backward: a `RematModel`.
-        **options: the decoder's constructor arguments.
+        **options: the decoder's constructor arguments, and single options of the backbone, which override those in
+            `backbone_options`: `taps`, `output_stride`, `weights`, `input_channels`, `mean`, `std`, `drop_path`,
+            `trainable`, `batch_norm` and `compat`.
 
     Raises:
         UnknownNameError: no such decoder, backbone, taps or option.
@@ -89,44 +71,40 @@ def build_model(
     Example:
         >>> model = segzoo.build_model("unet", backbone="efficientnet_b3", classes=12)
     """
+    named = {name: options.pop(name) for name in [*BackboneOptions.names(), "imitate"] if name in options}
+    of_backbone = (backbone_options or BackboneOptions()).changed(named)
     if isinstance(decoder, Decoder):
         instance, decoder_class = decoder, type(decoder)
         decoder, options = _unused(decoder, options)
     else:
         instance, decoder_class = None, DECODERS[decoder]
         check_options(decoder, options)
-    compat = resolve(compat, imitate)
-    preset = {} if instance is not None else dict(decoder_class.compat.get(compat or "", {}))
+    preset = {} if instance is not None else dict(decoder_class.compat.get(of_backbone.compat or "", {}))
     default_stride = preset.pop("output_stride", decoder_class.default_output_stride)
     assumed = preset.keys() - options.keys()
     options = {**preset, **options}
-    weights = as_text(weights)
+    weights = as_text(of_backbone.weights)
     if classes < 1:
         raise SegzooError(f"classes must be at least 1, got {classes}.")
     if isinstance(backbone, str):
         variant = BACKBONES[backbone]
-        taps = default_taps(variant, compat) if taps is None else taps
-        stride = (32 if variant.undilated else default_stride) if output_stride is None else output_stride
+        taps = default_taps(variant, of_backbone.compat) if of_backbone.taps is None else of_backbone.taps
+        stride = of_backbone.output_stride
+        if stride is None:
+            stride = 32 if variant.undilated else default_stride
         available = (*variant.levels(taps, stride), *variant.inner_levels(taps, stride))
-        encoder = backbones.create(
-            backbone,
-            taps=taps,
-            # Only what is used: a tap without a reader would leave weights without a gradient.
-            levels=_levels(decoder_class, stride, available, options, auxiliary),
-            output_stride=stride,
-            weights="none" if is_path(weights) else weights,
-            input_channels=input_channels,
-            mean=mean,
-            std=std,
-            drop_path=drop_path,
-            trainable=trainable,
-            batch_norm=batch_norm,
-            compat=compat,
-        )
+        # Only what is used: a tap without a reader would leave weights without a gradient.
+        levels = _levels(decoder_class, stride, available, options, auxiliary)
+        own = "none" if is_path(weights) else weights
+        encoder = backbones.create(backbone, of_backbone, levels=levels, taps=taps, output_stride=stride, weights=own)
     else:
         encoder = _cut_for(decoder_class, backbone, options, auxiliary)
         if weights not in ("auto", "none") and not is_path(weights):
             raise SegzooError(f"A wrapped backbone has its own weights: weights is 'none' or a file, not {weights!r}.")
+        if odd := [name for name in of_backbone.given() if name not in ("weights", "compat")]:
+            raise SegzooError(
+                f"A wrapped backbone is taken as it is; {', '.join(odd)} can only be given with the name of a backbone."
+            )
     images = encoder.input
     features = {IMAGE: images, **encoder.output}
     read = decoder_class.levels(2 ** number(max(features)), tuple(sorted(features)), **options)
