@@ -87,5 +87,5 @@ def evaluate(
         )
     from segzoo.engine.callbacks.progress_display import class_table
 
-    console.print(class_table(found.confusion, found.class_names, f"{split} split, {found.network}"))
+    console.print(class_table(found.confusion, found.class_names, f"{split} split, {found.network}", found.metrics))
     say(console, f"Report: {found.report}")

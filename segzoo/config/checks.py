@@ -19,6 +19,7 @@ from segzoo.compat import resolve
 from segzoo.config.problems import ProblemAt, given, not_among
 from segzoo.errors import SegzooError, listed
 from segzoo.registry import Registry
+from segzoo.task import Task
 
 # What every Keras layer or loss takes, or what segzoo fills in from the rest of the configuration.
 _FILLED_IN = frozenset({"name", "dtype", "trainable", "ignore_index", "mode", "num_classes", "reduction"})
@@ -54,6 +55,34 @@ def optimizer_name(name: str) -> str:
 
     OPTIMIZERS.check(name)
     return name
+
+
+def metric(value: object) -> object:
+    """Check one entry of `output.metrics`: its form, name and options; ProblemAt names the one amiss."""
+    from segzoo.metrics.class_metrics import options_of, parsed
+    from segzoo.metrics.table import METRICS
+
+    try:
+        name, options = parsed(value)
+    except SegzooError as error:
+        raise ValueError(str(error)) from error
+    METRICS.check(name)
+    known = options_of(name)
+    for option in options:
+        if option not in known:
+            raise ProblemAt((name, str(option)), not_among(f"option of the metric {name}", str(option), known))
+    return value
+
+
+def metrics_work(entries: Sequence[Any], task: Task) -> None:
+    """Raise ProblemAt for a metric that fails on counts of the classes, or gives no figure for each of them."""
+    from segzoo.metrics import figures_by_class, pixel_counts
+
+    for place, entry in enumerate(entries):
+        try:
+            figures_by_class(pixel_counts(task), [entry])
+        except SegzooError as error:
+            raise ProblemAt(("output", "metrics", place), str(error)) from error
 
 
 def schedule_name(name: str) -> str:

@@ -18,6 +18,7 @@ def json_schema() -> dict[str, Any]:
     from segzoo.data.formats import MASK_FORMATS
     from segzoo.decoders import DECODERS
     from segzoo.losses import LOSSES
+    from segzoo.metrics import METRICS
     from segzoo.optim import OPTIMIZERS, SCHEDULES
     from segzoo.tracking import TRACKERS
 
@@ -31,6 +32,7 @@ def json_schema() -> dict[str, Any]:
     schema["$defs"]["ScheduleConfig"]["properties"]["name"]["enum"] = sorted(SCHEDULES)
     schema["properties"]["loss"]["propertyNames"] = {"enum": sorted(LOSSES)}
     schema["properties"]["tracking"]["propertyNames"] = {"enum": sorted(TRACKERS)}
+    schema["$defs"]["OutputConfig"]["properties"]["metrics"]["items"] = _name_or_options(sorted(METRICS))
     masks = schema["$defs"]["FolderData"]["properties"]["masks"]
     del masks["type"], masks["additionalProperties"]
     formats = {"enum": sorted(MASK_FORMATS)}

@@ -331,8 +331,11 @@ class TrainingConfig(Section):
         return self
 
 
+Metric = Annotated[Any, AfterValidator(checks.metric)]
+
+
 class OutputConfig(Section):
-    """Output folder, and the pictures and logs that are written there."""
+    """Output folder, and the tables, pictures and logs that are written there."""
 
     root: Place = Field(default="runs", description="Folder of all runs; a run's own folder is root/name.")
     pictures: int = Field(
@@ -342,6 +345,12 @@ class OutputConfig(Section):
         default=10,
         description="Epochs between two sheets of predictions in TensorBoard and trackers, 1 or more; null: only those "
         "of the best epochs so far, which are always there.",
+    )
+    metrics: list[Metric] = Field(
+        default_factory=list,
+        max_length=50,
+        description="Further metrics of the tables by class, beside IoU, Dice, precision and recall: names, or {name: "
+        "{option: value}} such as {f_beta: {beta: 2}}.",
     )
     keep_state: bool = Field(
         default=False,
@@ -444,6 +453,7 @@ class Config(Section):
         transforms = {"augment": self.data.augment, "val_transforms": self.data.val_transforms}
         if any(transforms.values()):
             data_checks.transforms_fit(transforms, task)
+        checks.metrics_work(self.output.metrics, task)
         if self.data.batch_transforms:
             data_checks.batch_transforms_fit(
                 self.data.batch_transforms,

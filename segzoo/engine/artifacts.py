@@ -153,7 +153,7 @@ class Artifacts(RunCallback):
 
     def _show(self, result: Result) -> None:
         title = f"validation, best epoch {result.best_epoch} of {len(result.history)}"
-        self.console.print(class_table(result.confusion, list(self.config.task.classes), title))
+        self.console.print(class_table(result.confusion, self.config.task.classes, title, self.config.output.metrics))
         say(self.console, f"Summary: {self.folder.summary}")
         say(self.console, f"Run folder: {self.folder.path}")
 

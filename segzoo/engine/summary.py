@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from segzoo.config import Config
 from segzoo.engine.callbacks.progress_display import duration
 from segzoo.engine.checkpoint.run_folder import RunFolder
 from segzoo.escaping import fenced, for_markdown
 from segzoo.files import replacing
-from segzoo.metrics import ConfusionMatrix, MultilabelCounts
+from segzoo.metrics import ConfusionMatrix, MultilabelCounts, figures_by_class
 from segzoo.reporting.evaluation import class_mean, confusion_note, confusion_picture, na
 from segzoo.reporting.page import (
     embedded,
@@ -61,6 +63,7 @@ def write_summary(
     confusion_picture(confusion, names, folder.figures / "confusion.png")
     title = f"{folder.path.resolve().name}: {config.model.decoder} on {config.model.backbone}"
     table = confusion.table(names)
+    classes = _classes(table, figures_by_class(confusion, config.output.metrics))
     remark = f"Validation split at epoch {best_epoch} of {len(history)}, the best by mean IoU. {na(table)}"
     figures = _figures(confusion, history, best_epoch)
     environment = _environment(folder.environment)
@@ -79,13 +82,13 @@ def write_summary(
         *markdown_table([("Figure", "Value"), *figures]),
         "",
     ]
-    lines += ["## Classes", "", *markdown_table(_classes(table)), ""]
+    lines += ["## Classes", "", *markdown_table(classes), ""]
     for path, name, alt, said in pictures:
         lines += [f"## {name}", "", *([said, ""] if said else []), f"![{alt}](figures/{path.name})", ""]
     lines += ["## Configuration", "", *fenced(given, "yaml"), ""]
     lines += ["## Environment", "", *markdown_table([("Name", "Value"), *environment], words=True), ""]
 
-    parts = [quiet(remark), html_table(figures, headed=False), heading("Classes"), html_table(_classes(table))]
+    parts = [quiet(remark), html_table(figures, headed=False), heading("Classes"), html_table(classes)]
     for path, name, alt, said in pictures:
         parts += [heading(name), *([quiet(said)] if said else []), picture(embedded(path), alt)]
     parts += [heading("Configuration"), preformatted(given)]
@@ -119,11 +122,12 @@ def _figures(
     ]
 
 
-def _classes(table: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Return the cells of the table of classes, the heading first."""
-    rows = [["class", "IoU", "Dice", "precision", "recall", "pixels"]]
-    for row in table:
-        figures = (figure_text(row[key]) for key in ("iou", "dice", "precision", "recall"))
+def _classes(table: Sequence[Mapping[str, Any]], further: Mapping[str, np.ndarray]) -> list[list[str]]:
+    """Return the cells of the table of classes, the heading first, with further metrics by their headings."""
+    rows = [["class", "IoU", "Dice", "precision", "recall", *further, "pixels"]]
+    for index, row in enumerate(table):
+        figures = [figure_text(row[key]) for key in ("iou", "dice", "precision", "recall")]
+        figures += [figure_text(values[index]) for values in further.values()]
         rows.append([row["class"], *figures, f"{row['pixels']:,}"])
     return rows
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from segzoo.metrics.calibration import Calibration as Calibration
+    from segzoo.metrics.class_metrics import figures_by_class as figures_by_class
     from segzoo.metrics.confusion import ConfusionMatrix as ConfusionMatrix
     from segzoo.metrics.confusion import MultilabelCounts as MultilabelCounts
     from segzoo.metrics.confusion import pixel_counts as pixel_counts
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
     from segzoo.metrics.resampling import Intervals as Intervals
     from segzoo.metrics.resampling import bootstrap as bootstrap
     from segzoo.metrics.surface import SurfaceMetrics as SurfaceMetrics
+    from segzoo.metrics.table import METRICS as METRICS
 
 _CLASSES = {
+    "METRICS": "segzoo.metrics.table",
     "Calibration": "segzoo.metrics.calibration",
     "ConfusionMatrix": "segzoo.metrics.confusion",
     "ImageCounts": "segzoo.metrics.resampling",
@@ -25,10 +28,12 @@ _CLASSES = {
     "MultilabelCounts": "segzoo.metrics.confusion",
     "SurfaceMetrics": "segzoo.metrics.surface",
     "bootstrap": "segzoo.metrics.resampling",
+    "figures_by_class": "segzoo.metrics.class_metrics",
     "pixel_counts": "segzoo.metrics.confusion",
 }
 
 __all__ = [
+    "METRICS",
     "Calibration",
     "ConfusionMatrix",
     "ImageCounts",
@@ -37,6 +42,7 @@ __all__ = [
     "MultilabelCounts",
     "SurfaceMetrics",
     "bootstrap",
+    "figures_by_class",
     "pixel_counts",
 ]
 

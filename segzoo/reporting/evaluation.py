@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from segzoo.escaping import for_markdown, for_plot
 from segzoo.files import make_folder, replacing
-from segzoo.metrics import Calibration, ConfusionMatrix, Intervals, MultilabelCounts
+from segzoo.metrics import Calibration, ConfusionMatrix, Intervals, MultilabelCounts, figures_by_class
 from segzoo.reporting.page import (
     figure_text,
     heading,
@@ -59,14 +59,17 @@ class Report:
     samples: int
     loss: float | None = None
     background: int | None = None
+    metrics: Sequence[Any] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return all figures as JSON-compatible values; n/a is None."""
         rows = self.confusion.table(self.names)
         specificity = self.confusion.specificity()
+        further = figures_by_class(self.confusion, self.metrics)
         confidence, accuracy = self.calibration.curve()
         for index, row in enumerate(rows):
             row["specificity"] = plain(specificity[index])
+            row["metrics"] = {heading: plain(values[index]) for heading, values in further.items()}
             row["iou_interval"] = [plain(end) for end in self.intervals.iou[index]]
         return {
             "title": self.title,
@@ -144,9 +147,11 @@ def _summary(figures: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _rows(figures: dict[str, Any]) -> list[list[str]]:
     """Return the cells of the table of classes, the heading first."""
-    rows = [["class", "IoU", "95 % interval", "Dice", "precision", "recall", "specificity", "pixels"]]
+    further = list(figures["classes"][0]["metrics"])
+    rows = [["class", "IoU", "95 % interval", "Dice", "precision", "recall", "specificity", *further, "pixels"]]
     for row in figures["classes"]:
         first, *rest = (figure_text(row[key]) for key in _FIGURES)
+        rest += map(figure_text, row["metrics"].values())
         rows.append([row["class"], first, _between(row["iou_interval"]), *rest, f"{row['pixels']:,}"])
     return rows
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from segzoo import backend
 from segzoo.errors import RunError, unknown_name
@@ -38,6 +38,7 @@ class RunEvaluation:
         images: pixel counts of each sample.
         loss: mean over the samples of the batch losses.
         report: the HTML page; None where none was asked for.
+        metrics: further metrics of the tables by class, `output.metrics` of the run.
     """
 
     run: str
@@ -50,6 +51,7 @@ class RunEvaluation:
     images: list[ImageCounts]
     loss: float | None
     report: Path | None = None
+    metrics: Sequence[Any] = ()
 
     @property
     def mean_iou(self) -> float:
@@ -149,6 +151,7 @@ def evaluate(
         found.images,
         found.loss,
         None if report is False else place / "index.html",
+        config.output.metrics,
     )
     if report is not False:
         Report(
@@ -162,5 +165,6 @@ def evaluate(
             samples=len(found.images),
             loss=found.loss,
             background=builders.background(config),
+            metrics=config.output.metrics,
         ).write(place)
     return result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -15,7 +15,7 @@ from rich.text import Text
 from segzoo.engine.callbacks.base import RunCallback
 from segzoo.engine.memory import memory_text
 from segzoo.escaping import printable
-from segzoo.metrics import ConfusionMatrix, MultilabelCounts
+from segzoo.metrics import ConfusionMatrix, MultilabelCounts, figures_by_class
 from segzoo.terminal import say
 
 # Seconds between two lines within an epoch where there is no terminal to draw on; a log file should not fill with them.
@@ -163,18 +163,22 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
-def class_table(confusion: ConfusionMatrix | MultilabelCounts, names: list[str], title: str) -> Table:
-    """Per-class IoU, Dice, precision and recall with the mean IoU below; n/a where a class is absent."""
+def class_table(
+    confusion: ConfusionMatrix | MultilabelCounts, names: Sequence[str], title: str, metrics: Sequence[Any] = ()
+) -> Table:
+    """Per-class IoU, Dice, precision, recall and further metrics, the mean IoU below; n/a where one is undefined."""
+    further = figures_by_class(confusion, metrics)
     table = Table(title=Text(printable(title)), title_justify="left")
     table.add_column("class")
-    for heading in ("IoU", "Dice", "precision", "recall", "pixels"):
-        table.add_column(heading, justify="right")
-    for row in confusion.table(names):
-        figures = (row[key] for key in ("iou", "dice", "precision", "recall"))
+    for heading in ("IoU", "Dice", "precision", "recall", *further, "pixels"):
+        table.add_column(Text(printable(heading)), justify="right")
+    for index, row in enumerate(confusion.table(names)):
+        figures = [row[key] for key in ("iou", "dice", "precision", "recall")]
+        figures += [values[index] for values in further.values()]
         table.add_row(Text(printable(row["class"])), *map(_figure, figures), f"{row['pixels']:,}")
     table.add_section()
-    table.add_row("mean IoU", _figure(confusion.mean_iou()), "", "", "", "", style="bold")
-    table.add_row("pixel accuracy", _figure(confusion.pixel_accuracy()), "", "", "", "")
+    table.add_row("mean IoU", _figure(confusion.mean_iou()), style="bold")
+    table.add_row("pixel accuracy", _figure(confusion.pixel_accuracy()))
     return table
 
 
