@@ -26,6 +26,7 @@ _FREE = {
     "config.training.max_time",
     "config.training.save_every",
     "config.output.pictures",
+    "config.output.metrics",
     "config.output.pictures_every",
     "config.output.keep_state",
     "config.tracking",
