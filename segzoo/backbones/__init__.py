@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from segzoo.backbones.table import BACKBONES
+from segzoo.lazy import attach
 
 if TYPE_CHECKING:
     from segzoo.backbones.options import BackboneOptions as BackboneOptions
     from segzoo.backbones.spec import Tap
     from segzoo.backbones.surgery import create as create
     from segzoo.backbones.wrapping import wrap as wrap
+
+_OBJECTS = {
+    "BackboneOptions": "segzoo.backbones.options",
+    "create": "segzoo.backbones.surgery",
+    "wrap": "segzoo.backbones.wrapping",
+}
 
 __all__ = ["BACKBONES", "BackboneOptions", "create", "names", "taps", "wrap"]
 
@@ -29,22 +36,4 @@ def taps(name: str, kind: str | None = None) -> tuple[Tap, ...]:
     return BACKBONES[name].tap_table(kind)
 
 
-def __getattr__(name: str) -> Any:
-    if name == "BackboneOptions":
-        from segzoo.backbones.options import BackboneOptions
-
-        return BackboneOptions
-    # These import keras, so only when they are asked for.
-    if name == "create":
-        from segzoo.backbones.surgery import create
-
-        return create
-    if name == "wrap":
-        from segzoo.backbones.wrapping import wrap
-
-        return wrap
-    raise AttributeError(f"module 'segzoo.backbones' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+__getattr__, __dir__ = attach(__name__, _OBJECTS)

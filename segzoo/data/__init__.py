@@ -5,10 +5,10 @@ Nothing here needs a deep-learning framework: batches are NumPy arrays. The name
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from segzoo.data.sources import Sample, Source, remarks
+from segzoo.lazy import attach
 from segzoo.registry import Registry
 
 if TYPE_CHECKING:
@@ -108,12 +108,4 @@ def create_source(name: str, **arguments: Any) -> Source:
     return source
 
 
-def __getattr__(name: str) -> Any:
-    """Import a public name on first use (PEP 562)."""
-    if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
-    raise AttributeError(f"module 'segzoo.data' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+__getattr__, __dir__ = attach(__name__, _LAZY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from segzoo.decoders.table import DECODERS
+from segzoo.lazy import attach
 
 if TYPE_CHECKING:
     from segzoo.decoders.base import AuxiliaryHead as AuxiliaryHead
@@ -61,13 +62,4 @@ def legacy_options(name: str) -> dict[str, Any]:
     return dict(DECODERS[name].legacy)
 
 
-def __getattr__(name: str) -> Any:
-    if name in _CLASSES:  # the modules import keras, so only when a class is asked for
-        import importlib
-
-        return getattr(importlib.import_module(_CLASSES[name]), name)
-    raise AttributeError(f"module 'segzoo.decoders' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = attach(__name__, _CLASSES)

@@ -6,9 +6,10 @@ float32 `(B, H, W, classes)`, or "classes", int32 `(B, H, W)`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from segzoo.export.formats import FORMATS
+from segzoo.lazy import attach
 
 if TYPE_CHECKING:
     from segzoo.export.exporter import export_model as export_model
@@ -24,13 +25,4 @@ _OBJECTS = {
 __all__ = ["FORMATS", "ExportReport", "export_model", "in_float32"]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _OBJECTS:  # the modules import frameworks, so only when a name is asked for
-        import importlib
-
-        return getattr(importlib.import_module(_OBJECTS[name]), name)
-    raise AttributeError(f"module 'segzoo.export' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+__getattr__, __dir__ = attach(__name__, _OBJECTS)

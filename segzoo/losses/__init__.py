@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from segzoo.arguments import arguments_of
 from segzoo.errors import ConfigError, unknown_name
+from segzoo.lazy import attach
 from segzoo.losses.renamed import RENAMED, with_present_names
 from segzoo.losses.table import LOSSES
 
@@ -102,12 +102,4 @@ def create(
     return WeightedSum(losses, weights)
 
 
-def __getattr__(name: str) -> Any:
-    """Import a loss class on first use (PEP 562), so that listing names imports no framework."""
-    if name in _CLASSES:
-        return getattr(importlib.import_module(_CLASSES[name]), name)
-    raise AttributeError(f"module 'segzoo.losses' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = attach(__name__, _CLASSES)

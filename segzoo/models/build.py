@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ def build_model(
     backbone: str | keras.Model,
     classes: int,
     *,
+    weights: str | os.PathLike[str] | None = "auto",
     backbone_options: BackboneOptions | None = None,
     weights_sha256: str | None = None,
     auxiliary: Sequence[str] = (),
@@ -50,8 +52,10 @@ def build_model(
         backbone: registered name, see `segzoo.backbones.names()`, or a backbone made by `segzoo.backbones.wrap`, which
             takes no options but `weights`, the path of a file, and `compat`, for the decoder.
         classes: number of classes.
-        backbone_options: see `segzoo.backbones.BackboneOptions`; by default its defaults. `weights` may be the path
-            of a file for the whole model, and `output_stride` is by default the decoder's. With `compat="smp"` the
+        weights: "auto", "imagenet", "none" (or None) or "preset:NAME" for the backbone, or the path of a `.weights.h5`
+            file for all that fits; "auto" leaves it to `backbone_options`.
+        backbone_options: see `segzoo.backbones.BackboneOptions`; by default its defaults. `output_stride` is by default
+            the decoder's. With `compat="smp"` the
             model is the network of segmentation_models.pytorch, so that its weights give its logits: the backbone pads
             and dilates as there, and taps, output stride and the decoder's options are its where none are given
             (docs/smp.md); "smp-0.1.0" does what `imitate="smp"` of segzoo 0.1.0 did, to the backbone alone.
@@ -60,7 +64,7 @@ def build_model(
         classification: also say which classes are in the image, from the deepest level.
         remat: train with few activations in memory and compute the others again backward: a `RematModel`.
         **options: the decoder's constructor arguments, and single options of the backbone, which override those in
-            `backbone_options`: `taps`, `output_stride`, `weights`, `input_channels`, `mean`, `std`, `drop_path`,
+            `backbone_options`: `taps`, `output_stride`, `input_channels`, `mean`, `std`, `drop_path`,
             `trainable`, `batch_norm` and `compat`.
 
     Raises:
@@ -72,6 +76,8 @@ def build_model(
         >>> model = segzoo.build_model("unet", backbone="efficientnet_b3", classes=12)
     """
     named = {name: options.pop(name) for name in [*BackboneOptions.names(), "imitate"] if name in options}
+    if weights != "auto":
+        named["weights"] = weights
     of_backbone = (backbone_options or BackboneOptions()).changed(named)
     if isinstance(decoder, Decoder):
         instance, decoder_class = decoder, type(decoder)

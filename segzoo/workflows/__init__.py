@@ -6,8 +6,9 @@ paths and names are checked before one is.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from segzoo.lazy import attach
 
 if TYPE_CHECKING:
     from segzoo.workflows.data_check import DataCheck as DataCheck
@@ -37,12 +38,4 @@ _OBJECTS = {
 __all__ = list(_OBJECTS)
 
 
-def __getattr__(name: str) -> Any:
-    """Import a public name on first use (PEP 562)."""
-    if name in _OBJECTS:
-        return getattr(importlib.import_module(_OBJECTS[name]), name)
-    raise AttributeError(f"module 'segzoo.workflows' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+__getattr__, __dir__ = attach(__name__, _OBJECTS)
