@@ -6,6 +6,7 @@ import functools
 import gc
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -223,7 +224,11 @@ def one_structure() -> Iterator[None]:
 
     @functools.lru_cache(maxsize=40)
     def by_name(name: str, **options: Any) -> Any:
-        return structure(BACKBONES[name], **options)
+        state = random.getstate()
+        try:
+            return structure(BACKBONES[name], **options)
+        finally:
+            random.setstate(state)  # or what is built next would draw other weights the first time than later
 
     def remembered(variant: Any, **options: Any) -> Any:
         if variant.package:

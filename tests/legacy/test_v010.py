@@ -26,6 +26,8 @@ from segzoo.engine.start import Start
 from segzoo.errors import RunError, SegzooError, WeightsError
 from segzoo.weights import WeightsWarning, load_file, save_file
 
+pytestmark = pytest.mark.usefixtures("one_structure")
+
 OPTIONS = {
     "unet": {"channels": [8, 8, 8, 4, 4]},
     "unet_scse": {"channels": [8, 8, 8, 4, 4], "attention": "scse"},
