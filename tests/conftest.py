@@ -6,6 +6,7 @@ import functools
 import gc
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -47,6 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Give a file's tests to one worker, which then builds their fixtures once, and those of the zoo by backbone.
 
+    The tests of backbones go to one worker, too, which builds each reference network once for all of them.
     (xdist's own loadgroup, up to 3.8.0, does nothing under pytest 9.2, where node ids cannot be changed.)
     """
     from xdist.scheduler import LoadScopeScheduling
@@ -54,6 +56,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file, _, test = nodeid.partition("::")
+            if "backbones/" in file:
+                return "backbones"
             return f"{file}::{test.partition('-')[0]}" if file.endswith("test_zoo.py") else file
 
     return ByFile(config, log)
@@ -208,6 +212,32 @@ def signals_arrive() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="session")
+def one_structure() -> Iterator[None]:
+    """Build a reference network without variables once for many tests; backbones copy it and leave it as it is."""
+    from segzoo.backbones import BACKBONES, reference
+    from segzoo.backbones.packages import import_package
+
+    structure = reference.structure
+
+    @functools.lru_cache(maxsize=40)
+    def by_name(name: str, **options: Any) -> Any:
+        state = random.getstate()
+        try:
+            return structure(BACKBONES[name], **options)
+        finally:
+            random.setstate(state)  # or what is built next would draw other weights the first time than later
+
+    def remembered(variant: Any, **options: Any) -> Any:
+        if variant.package:
+            import_package(variant.package.replace("-", "_"))  # a test may take it away
+        return by_name(variant.name, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reference, "structure", remembered)
+        yield
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from segzoo.config import dump_config
 from segzoo.decoders import DECODERS, names
 from segzoo.errors import ConfigError, SegzooError
 
+pytestmark = pytest.mark.usefixtures("one_structure")
+
 
 def recipe(folder: Path, model: str) -> Path:
     path = folder / "recipe.yaml"

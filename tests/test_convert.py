@@ -21,6 +21,8 @@ sys.path.insert(0, str(Path(__file__).parent / "smp_golden"))
 
 import golden
 
+pytestmark = pytest.mark.usefixtures("one_structure")
+
 ARCHITECTURES = (
     "Unet",
     "UnetPlusPlus",

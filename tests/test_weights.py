@@ -19,6 +19,8 @@ from segzoo.errors import WeightsError
 from segzoo.models.build import build_model
 from segzoo.weights import WeightsReport, load_file, save_file
 
+pytestmark = pytest.mark.usefixtures("one_structure")
+
 
 def build(decoder: str = "fpn", classes: int = 3, weights: str | Path = "none") -> keras.Model:
     """A decoder on the first blocks of an EfficientNet-B0."""

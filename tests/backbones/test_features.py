@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 
 import keras
 import numpy as np
@@ -11,6 +10,9 @@ import pytest
 
 from segzoo import backbones
 from segzoo.backbones import BACKBONES, reference
+from segzoo.keras_compat import without_variables
+
+pytestmark = pytest.mark.usefixtures("zero_weights")
 
 EVEN = (128, 192)
 # Down to P5 an even and then odd sizes in height, an odd and then even ones in width.
@@ -21,23 +23,31 @@ SAME = ["efficientnet_b0", "efficientnetv2_b0", "efficientnetv2_s", "resnet50", 
 SAME += ["resnet18", "resnet50_v1b"]
 SAME += ["mobilenetv3_small", "mobilenetv3_large"]
 SAME += ["kcv_resnet18", "kcv_resnet50v2", "hub_resnet18", "hub_resnet50v2", "hub_resnet18_vd", "hub_cspresnet50"]
-# Larger ones by the code of others here.
-SISTERS = ("efficientnetv2_s", "mobilenetv3_large")
 ROUNDING = ["vgg16", "densenet121", "mobilenet", "convnext_tiny"]
+# What the default run compares down to P5, and down to P3, which is a third of the time. Networks of packages are
+# compared with the packages' own in test_packages.py.
+WHOLE = ("resnet18", "mobilenetv3_small")
+TO_P3 = ("efficientnet_b0", "resnet50", "resnet50v2", "mobilenetv2", *ROUNDING)
 
 
-@pytest.fixture(scope="module")
-def built(shake) -> Callable[[str], keras.Model]:
-    """Backbones with random weights that keep activations alive, each built once."""
-    return cache(lambda name: shake(backbones.create(name, weights="none", drop_path=0.0)))
+def cases() -> list:
+    """Networks, sizes and levels; what the default run leaves out has the marker `zoo`."""
+    sizes = {**dict.fromkeys(SAME, BOTH), **dict.fromkeys(ROUNDING, EVEN)}
+    upper = {
+        name: tuple(BACKBONES[name].levels(None, 32))[: 3 if BACKBONES[name].first_stride == 2 else 2] for name in TO_P3
+    }
+    return [
+        *((name, sizes[name], levels) for name, levels in upper.items()),
+        *(pytest.param(*case, None, marks=() if case[0] in WHOLE else pytest.mark.zoo) for case in sizes.items()),
+    ]
 
 
 @pytest.fixture(scope="module")
 def pair(built) -> Callable[..., tuple[keras.Model, keras.Model]]:
     """A backbone and the reference of this size from pixels to all taps, with the same weights."""
 
-    def pair(name: str, size: tuple[int, int]) -> tuple[keras.Model, keras.Model]:
-        ours, variant = built(name), BACKBONES[name]
+    def pair(name: str, size: tuple[int, int], levels: tuple[str, ...] | None) -> tuple[keras.Model, keras.Model]:
+        ours, variant = built(name, levels), BACKBONES[name]
         theirs = reference.build(variant, size=size)
         names = reference.names(theirs)
         operations = {names[id(operation)]: operation for operation in reference.flat(theirs)}
@@ -49,24 +59,19 @@ def pair(built) -> Callable[..., tuple[keras.Model, keras.Model]]:
                 twin.set_weights(values)
         prepared = (keras.layers.InputLayer, keras.layers.Rescaling, keras.layers.Normalization)
         first = next(layer for layer in theirs.layers if not isinstance(layer, prepared))
-        taps = {tap.level: operations[tap.layer].output for tap in backbones.taps(name) if tap.level}
+        taps = {tap.level: operations[tap.layer].output for tap in backbones.taps(name) if tap.level in ours.output}
         return ours, keras.Model(first.input, taps)
 
     return pair
 
 
-@pytest.mark.parametrize(
-    ("name", "size"),
-    [
-        *(pytest.param(name, BOTH, marks=pytest.mark.nightly if name in SISTERS else ()) for name in SAME),
-        *((name, EVEN) for name in ROUNDING),
-    ],
-    ids=str,
-)
-def test_features_equal_the_reference(name: str, size: tuple[int, int], pair, pixels, installed) -> None:
+@pytest.mark.parametrize(("name", "size", "levels"), cases(), ids=str)
+def test_features_equal_the_reference(
+    name: str, size: tuple[int, int], levels: tuple[str, ...] | None, pair, pixels, installed
+) -> None:
     """Explicit padding is made for one size; a network for any size must still pad as one built for this size does."""
     installed(name)
-    ours, theirs = pair(name, size)
+    ours, theirs = pair(name, size, levels)
     images = pixels(*size)
     expected = theirs(ours.get_layer("preprocessing")(images), training=False)
     features = ours(images, training=False)
@@ -77,10 +82,16 @@ def test_features_equal_the_reference(name: str, size: tuple[int, int], pair, pi
         np.testing.assert_allclose(values, expected[level], atol=1e-4 * max(1.0, np.abs(values).max()), err_msg=level)
 
 
-@pytest.mark.parametrize(("name", "shift"), [("xception", 1), ("inceptionv3", 1), ("nasnet_mobile", 0)])
+@pytest.mark.parametrize(
+    ("name", "shift"),
+    [
+        ("xception", 1),
+        *(pytest.param(*case, marks=pytest.mark.zoo) for case in (("inceptionv3", 1), ("nasnet_mobile", 0))),
+    ],
+)
 def test_a_stem_padded_to_same_equals_the_reference_inside(name: str, shift: int, pair, pixels) -> None:
     """A 3x3 convolution without padding and stride 1 moves the map by one pixel, one with stride 2 does not."""
-    ours, theirs = pair(name, EVEN)
+    ours, theirs = pair(name, EVEN, ("P1",))
     images = pixels(*EVEN)
     expected = np.asarray(theirs(ours.get_layer("preprocessing")(images), training=False)["P1"])
     values = np.asarray(ours(images, training=False)["P1"])
@@ -91,10 +102,11 @@ def test_a_stem_padded_to_same_equals_the_reference_inside(name: str, shift: int
 
 
 @pytest.mark.parametrize("name", [*SAME[:1], *ROUNDING, "xception", "inceptionv3", "nasnet_mobile"])
-def test_features_round_up_at_any_size(name: str, pixels, built) -> None:
-    model = built(name)
+def test_features_round_up_at_any_size(name: str) -> None:
+    with without_variables():
+        model = backbones.create(name, weights="none")
     for size in ((32, 32), (97, 131)):
-        for level, feature in model(pixels(*size), training=False).items():
+        for level, feature in model.compute_output_spec(keras.KerasTensor((1, *size, 3))).items():
             stride = 2 ** int(level[1:])
             assert tuple(feature.shape[1:3]) == tuple(-(-pixels // stride) for pixels in size), level
 
@@ -103,7 +115,8 @@ def test_the_drop_path_rate_reaches_the_deepest_block() -> None:
     """0.2 is the paper's rate at the last block, falling linearly to the first; 0 takes the layers out."""
 
     def rates(drop_path: float) -> list[float]:
-        model = backbones.create("efficientnet_b0", weights="none", drop_path=drop_path)
+        with without_variables():
+            model = backbones.create("efficientnet_b0", weights="none", drop_path=drop_path)
         return [layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
 
     # 16 blocks; the last one with a residual is number 15, block6d (table 1 of the paper, repeats 1 2 2 3 3 4 1).
@@ -117,9 +130,9 @@ def test_the_drop_path_rate_reaches_the_deepest_block() -> None:
 def test_half_precision_features_follow_float32(pixels, shake, dtype_policy) -> None:
     """Statistics stay in float32: only the rounding of activations may differ (8 bits of mantissa in bfloat16)."""
     images = pixels(64, 64, batch=2)
-    full = shake(backbones.create("efficientnet_b0", weights="none", taps="output"))
+    full = shake(backbones.create("efficientnet_b0", weights="none", taps="output", levels=("P2", "P3")))
     dtype_policy("mixed_bfloat16")
-    half = backbones.create("efficientnet_b0", weights="none", taps="output")
+    half = backbones.create("efficientnet_b0", weights="none", taps="output", levels=("P2", "P3"))
     half.set_weights(full.get_weights())
     assert {weight.dtype for weight in half.weights} == {"float32"}
     expected, features = full(images, training=False), half(images, training=False)

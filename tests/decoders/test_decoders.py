@@ -111,10 +111,10 @@ def built() -> Callable[[str], keras.layers.Layer]:
 
 
 def strides() -> list:
-    """All decoders at all output strides; by default at their own and at 16, and one of each kind at 8."""
-    at_8 = ("unet", "pan", "deeplabv3")
+    """All decoders at all output strides; by default at their own, and one of each kind at another."""
+    others = (("unet", 16), ("pspnet", 16), ("pan", 8), ("deeplabv3", 8), ("deeplabv3plus", 8))
     return [
-        pytest.param(name, stride, marks=() if stride in (default, 16) or name in at_8 else pytest.mark.nightly)
+        pytest.param(name, stride, marks=() if stride == default or (name, stride) in others else pytest.mark.nightly)
         for name, default in ((name, DECODERS[name].default_output_stride) for name in NAMES)
         for stride in (32, 16, 8)
     ]
@@ -142,13 +142,23 @@ def test_one_graph_of_unknown_sizes_equals_the_eager_result(name: str, features,
     widths = {level: f.shape[3] for level, f in features(32, 32, used(name)).items()}
     symbolic = inputs(widths)
     model = keras.Model(symbolic, decoder(symbolic))
+    model.compile(jit_compile=False)  # tests/xla compiles every decoder
     for size in SIZES[:2]:
         arrays = features(*size, used(name))
         np.testing.assert_allclose(model.predict_on_batch(arrays), decoder(arrays), atol=1e-4)
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.nightly)])
-@pytest.mark.parametrize("name", NAMES)
+def half_precision() -> list:
+    """All decoders in both half precisions; by default in one, those whose layers are all in the others left out."""
+    alike = ("unetplusplus", "linknet", "deeplabv3", "segformer")
+    return [
+        pytest.param(name, policy, marks=pytest.mark.nightly if policy == "mixed_float16" or name in alike else ())
+        for name in NAMES
+        for policy in ("mixed_bfloat16", "mixed_float16")
+    ]
+
+
+@pytest.mark.parametrize(("name", "policy"), half_precision())
 def test_mixed_precision_gives_float32_logits(name: str, policy: str, features, dtype_policy, built) -> None:
     arrays, image = features(33, 47, used(name)), np.zeros((1, 33, 47, 3), "float32")
     decoder, head = built(name), SegmentationHead(5, DECODERS[name].head_kernel)
@@ -243,7 +253,7 @@ def test_bad_options_of_one_decoder(features) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_config_and_keras_file_round_trip(name: str, features, inputs, tmp_path: Path, loaded_elsewhere) -> None:
+def test_config_round_trip(name: str) -> None:
     decoder = DECODERS[name](name="decoder", **UNUSUAL[name])
     config = decoder.get_config()
     assert {key: config[key] for key in UNUSUAL[name]} == UNUSUAL[name]
@@ -253,6 +263,14 @@ def test_config_and_keras_file_round_trip(name: str, features, inputs, tmp_path:
     assert type(again) is type(decoder)
     assert again.get_config() == config
 
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in ("unetplusplus", "pan", "fpn") else pytest.mark.nightly) for name in NAMES],
+)
+def test_keras_file_round_trip(name: str, features, inputs, tmp_path: Path, loaded_elsewhere) -> None:
+    """(tests/zoo loads files of all decoders with their default options.)"""
+    decoder = DECODERS[name](name="decoder", **UNUSUAL[name])
     arrays = features(33, 47, DECODERS[name].levels(8 if name == "pspnet" else 32, **UNUSUAL[name]))
     symbolic = inputs({level: array.shape[3] for level, array in arrays.items()})
     image = keras.Input((None, None, 3), name="image")

@@ -9,6 +9,7 @@ import pytest
 
 from segzoo import backbones
 from segzoo.decoders import DECODERS, SegmentationHead
+from segzoo.keras_compat import without_variables
 
 RESNET34 = (64, 64, 128, 256, 512)
 # Trainable parameters of SMP's decoder and segmentation head (BatchNorm statistics are not among them), counted on
@@ -35,7 +36,8 @@ def parameters(name: str, widths: tuple[int, ...], inputs) -> int:
 
 def count(name: str, features: dict[str, keras.KerasTensor]) -> int:
     decoder, head = DECODERS[name](), SegmentationHead(1, DECODERS[name].head_kernel)
-    head(decoder(features), keras.Input((None, None, 3)))
+    with without_variables():
+        head(decoder(features), keras.Input((None, None, 3)))
     return sum(math.prod(weight.shape) for weight in decoder.trainable_weights + head.trainable_weights)
 
 

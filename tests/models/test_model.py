@@ -15,6 +15,7 @@ import segzoo
 from segzoo import decoders
 from segzoo.errors import SegzooError, UnknownNameError, WeightsError
 
+pytestmark = pytest.mark.usefixtures("one_structure")
 NAMES = decoders.names()
 needs_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="gradients by tf.GradientTape")
 

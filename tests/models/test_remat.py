@@ -16,14 +16,15 @@ from segzoo.config import load_config
 from segzoo.engine.builders import build_network
 from segzoo.models.remat import RematModel, cuts
 
+pytestmark = pytest.mark.usefixtures("one_structure")
 NETWORKS = {
-    "dropout and stochastic depth": ("unet", "efficientnet_b0", {"depth": 3, "dropout": 0.3, "taps": "output"}),
+    "dropout and stochastic depth": ("unet", "efficientnet_b0", {"depth": 2, "dropout": 0.3, "taps": "output"}),
     "several outputs": (
         "unetplusplus",
         "mobilenetv2",
         {"depth": 3, "deep_supervision": True, "auxiliary": ("P3",), "classification": True},
     ),
-    "a frozen part": ("linknet", "mobilenet", {"depth": 3, "trainable": "P2"}),
+    "a frozen part": ("linknet", "mobilenet", {"depth": 2, "trainable": "P1"}),
 }
 
 

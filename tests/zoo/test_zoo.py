@@ -9,11 +9,11 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from checks import check_network
 from networks import small_backbone
 
 import segzoo
 from segzoo.backbones import BACKBONES, reference
-from segzoo.backbones.figures import figures
 from segzoo.decoders import DECODERS
 from segzoo.errors import SegzooError
 
@@ -35,27 +35,9 @@ def fits(backbone: str, decoder: str) -> bool:
     return True
 
 
-def covering() -> set[tuple[str, str]]:
-    """The pairs that run by default: the smallest network of each family under Linknet, which reads all its levels.
-
-    `test_decoder_on_levels` runs all decoders on all sets of levels.
-    """
-    families = {}
-    for name in sorted(BACKBONES, key=lambda name: figures(name).parameters, reverse=True):
-        families[BACKBONES[name].family] = name
-    assert all(fits(name, "linknet") for name in families.values())
-    return {(name, "linknet") for name in families.values()}
-
-
-def pairs() -> list:
-    """All pairs; those beyond the covering are marked `zoo`."""
-    chosen = covering()
-    return [
-        pytest.param(backbone, decoder, marks=[] if (backbone, decoder) in chosen else [pytest.mark.zoo])
-        for backbone in BACKBONES
-        for decoder in DECODERS
-        if fits(backbone, decoder)
-    ]
+def pairs() -> list[tuple[str, str]]:
+    """All pairs that fit; the default run has the smallest network of each family in tests/backbones."""
+    return [(backbone, decoder) for backbone in BACKBONES for decoder in DECODERS if fits(backbone, decoder)]
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +75,7 @@ def quick_weights(noise: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keras.initializers.VarianceScaling, "__call__", drawn)
 
 
+@pytest.mark.zoo
 @pytest.mark.parametrize(("backbone", "decoder"), pairs())
 def test_pair(
     backbone: str,
@@ -109,7 +92,7 @@ def test_pair(
     installed(backbone)
     keras.utils.set_random_seed(0)
     model = segzoo.build_model(decoder, backbone, 3, weights="none", drop_path=0.0, **smooth(decoder))
-    check(model, tmp_path, pixels, loaded_elsewhere)
+    check_network(model, tmp_path, pixels, loaded_elsewhere)
     if wants_table:
         from segzoo.complexity import gflops
 
@@ -138,57 +121,6 @@ def decoders_on_levels() -> list:
 @pytest.mark.parametrize(("decoder", "first"), decoders_on_levels())
 def test_decoder_on_levels(decoder: str, first: int, tmp_path: Path, pixels, smooth, loaded_elsewhere) -> None:
     """A decoder sees only the levels of a network: all of them, or without P1 as those of ConvNeXt and MiT."""
-
-    def build() -> keras.Model:
-        return segzoo.build_model(decoder, small_backbone(first), 3, **smooth(decoder))
-
     keras.utils.set_random_seed(0)
-    model = build()
-    check(model, tmp_path, pixels, loaded_elsewhere)
-    if first == 2:
-        return
-    second = build()
-    assert [weight.path for weight in second.weights] == [weight.path for weight in model.weights]
-    assert [layer.name for layer in second.layers] == [layer.name for layer in model.layers]
-
-
-def check(model: keras.Model, folder: Path, pixels, loaded_elsewhere) -> None:
-    """Call, train a step, save, and load in another process."""
-    even, odd = pixels(64, 64, batch=2), pixels(33, 47)
-    trained = assert_every_weight_has_a_gradient(model, even)
-    expected = np.asarray(model(odd, training=False))
-    for images, logits in ((even, trained), (odd, expected)):
-        assert logits.shape == (*images.shape[:3], 3)
-        assert np.isfinite(logits).all()
-        assert logits.std() > 0
-
-    paths = [weight.path for weight in model.weights]
-    names = [layer.name for layer in model.layers]
-    assert len(set(paths)) == len(paths)
-    assert len(set(names)) == len(names)
-
-    model.save(folder / "model.keras")
-    again = loaded_elsewhere(folder / "model.keras", odd)
-    np.testing.assert_allclose(again.output, expected, atol=1e-5 * max(1.0, np.abs(expected).max()))
-    assert again.json == model.to_json()
-    assert again.weights == [weight.path for weight in model.trainable_weights]
-
-
-def assert_every_weight_has_a_gradient(model: keras.Model, images: np.ndarray) -> np.ndarray:
-    """SMP leaves 4.5 % of U-Net/EfficientNet-B3 without one; here networks are cut where nothing reads.
-
-    Returns the logits of the step.
-    """
-    import tensorflow as tf
-
-    labels = np.random.default_rng(2).integers(0, 3, images.shape[:3])
-    with tf.GradientTape() as tape:
-        logits = model(images, training=True)
-        loss = tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True))
-    found = tape.gradient(loss, [weight.value for weight in model.trainable_weights])
-    assert np.isfinite(float(loss))
-    for weight, gradient in zip(model.trainable_weights, found, strict=True):
-        assert gradient is not None, weight.path
-        assert bool(tf.reduce_all(tf.math.is_finite(gradient))), weight.path
-        assert float(tf.reduce_max(tf.abs(gradient))) > 0, weight.path
-    return np.asarray(logits)
+    model = segzoo.build_model(decoder, small_backbone(first), 3, **smooth(decoder))
+    check_network(model, tmp_path, pixels, loaded_elsewhere)
