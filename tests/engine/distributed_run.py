@@ -75,8 +75,11 @@ def mirrored(folder: Path) -> None:
     cpus = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2)
     builders.build_network = small(dropout=0.0)
+    loss = "loss={cross_entropy: {ohem_fraction: 0.5}}"  # tests/losses/test_replicas.py has every loss
     for kind in ("none", "mirrored"):
-        keep(folder, kind, run(folder, f"name={kind}", f"training.distribution={kind}", "training.epochs=1"))
+        tf.config.run_functions_eagerly(kind == "none")
+        settings = (f"name={kind}", f"training.distribution={kind}", "training.epochs=1", loss)
+        keep(folder, kind, run(folder, *settings))
     loaded = keras.models.load_model(folder / "runs" / "mirrored" / "model.keras")
     assert not any(getattr(layer, "synchronized", False) for layer in loaded._flatten_layers())
 

@@ -1,4 +1,7 @@
-"""A loss on two replicas of unequal shares is that of the whole batch, and so is its gradient."""
+"""A loss on two replicas of unequal shares is that of the whole batch, and so is its gradient.
+
+Without graphs, whose tracing takes longer; tests/engine/test_distribution.py trains in one.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ def compare(name, loss, target, logits):
         return value, tape.gradient(value, logits)
 
     expected, slope = step(tf.constant(target), tf.constant(logits))
-    values, slopes = tf.function(strategy.run)(step, (halves(tf.constant(target)), halves(tf.constant(logits))))
+    values, slopes = strategy.run(step, (halves(tf.constant(target)), halves(tf.constant(logits))))
     shares = [float(value) for value in strategy.experimental_local_results(values)]
     found = np.concatenate([part.numpy() for part in strategy.experimental_local_results(slopes)])
     assert shares[0] == shares[1], (name, shares)
