@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -158,7 +157,7 @@ def test_the_page_on_given_objects_works_as_it_stands(folder: Path) -> None:
     assert (folder / "epochs.csv").read_text().startswith("epoch,")
 
 
-def test_a_model_of_a_registered_class_loads_in_another_process(folder: Path) -> None:
+def test_a_model_of_a_registered_class_loads_in_another_process(folder: Path, forked) -> None:
     """Written here by one process, read by another: `segzoo.plugins.load` is all that it needs."""
     (folder / "layers_of_mine.py").write_text(
         "import keras\nfrom segzoo.decoders import DECODERS, Decoder\n"
@@ -183,7 +182,4 @@ def test_a_model_of_a_registered_class_loads_in_another_process(folder: Path) ->
         "assert np.abs(np.asarray(found) - np.load('truth.npy')).max() < 1e-6"
     )
     for code in (write, read):
-        done = subprocess.run(
-            [sys.executable, "-c", code, str(Path(__file__).parent)], capture_output=True, text=True, cwd=folder
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
+        forked(code, Path(__file__).parent, folder=folder, path=("",))

@@ -5,9 +5,6 @@ Without graphs, whose tracing takes longer; tests/engine/test_distribution.py tr
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import keras
 import pytest
 
@@ -73,8 +70,7 @@ for name in LOSSES:
 
 
 @pytest.mark.slow
-def test_losses_of_two_replicas_are_those_of_the_whole_batch() -> None:
+def test_losses_of_two_replicas_are_those_of_the_whole_batch(forked) -> None:
     if keras.backend.backend() != "tensorflow":
         pytest.skip("tf.distribute")
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
+    forked(SCRIPT)
