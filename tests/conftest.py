@@ -283,6 +283,43 @@ def small_network(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     return build_small_network
 
 
+@pytest.fixture
+def eager() -> Iterator[None]:
+    """Steps without a graph, which takes longer to trace than a few steps take to run."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def light(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs whose charts are files of the numbers that they show; see `quick_runs.lighten`."""
+    from quick_runs import lighten
+
+    lighten(monkeypatch.setattr)
+
+
+@pytest.fixture
+def quick(small_network: Callable[..., Any], light: None, eager: None) -> Callable[..., Any]:
+    """Light runs of `small_network`, which is returned, without a graph."""
+    return small_network
+
+
+@pytest.fixture
+def five_convolutions(eager: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Configured decoders and heads stand on `small_backbone`, whatever their backbone, and train without a graph."""
+    from networks import small_backbone
+
+    from segzoo.engine import builders
+
+    def build(decoder: Any, backbone: Any, *arguments: Any, build_model: Any = builders.build_model, **options: Any):
+        return build_model(decoder, small_backbone(), *arguments, **options)
+
+    monkeypatch.setattr(builders, "build_model", build)
+
+
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of `small_network` on six classes of drawn shapes, 8 and 5 samples; not to be changed."""

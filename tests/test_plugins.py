@@ -142,7 +142,7 @@ def test_the_page_on_plugins_works_as_it_stands(folder: Path) -> None:
         sys.modules.pop("mine", None)
 
 
-def test_the_page_on_given_objects_works_as_it_stands(folder: Path) -> None:
+def test_the_page_on_given_objects_works_as_it_stands(folder: Path, light, eager) -> None:
     page = (Path(__file__).parents[1] / "docs" / "plugins.md").read_text()
     code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[1]
     (folder / "mine.yaml").write_text(

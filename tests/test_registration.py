@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from networks import small_backbone
 
 from segzoo.registration import modules
 
@@ -113,6 +112,7 @@ def test_a_failing_import_of_keras_stays_its_own_error(tmp_path) -> None:
 def saved(tmp_path_factory) -> Path:
     """A folder of models as users save them, one for each kind of thing that a file can name."""
     import keras
+    from networks import small_backbone
 
     import segzoo
 
@@ -121,7 +121,7 @@ def saved(tmp_path_factory) -> Path:
     np.save(folder / "pixels.npy", pixels)
     models = {
         "plain": segzoo.build_model("unet", small_backbone(), 3, weights="none", attention="scse"),
-        "dilated": segzoo.build_model("deeplabv3plus", "mobilenetv3_small", 2, weights="none"),
+        "atrous": segzoo.build_model("deeplabv3plus", small_backbone(), 2, weights="none"),
         "heads": segzoo.build_model(
             "fpn", small_backbone(), 3, weights="none", auxiliary=["P4"], classification=True, remat=True
         ),
@@ -138,7 +138,7 @@ def saved(tmp_path_factory) -> Path:
         jit_compile=False,
     )
     models["plain"].train_on_batch(pixels, np.zeros((1, 64, 64), "int32"))
-    models["dilated"].compile(optimizers.create("sgd", 1e-2), CrossEntropy())
+    models["atrous"].compile(optimizers.create("sgd", 1e-2), CrossEntropy())
     for name, model in models.items():
         logits = model(pixels)
         np.save(folder / f"{name}.npy", keras.ops.convert_to_numpy(logits["logits"] if name == "heads" else logits))

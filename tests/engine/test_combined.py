@@ -18,7 +18,7 @@ def run(config, console):
     return lambda *overrides, **options: train(config(*overrides), console=console, **options)
 
 
-def test_losses_of_several_outputs_go_on_within_an_epoch(run, five_convolutions, monkeypatch):
+def test_losses_of_several_outputs_go_on_within_an_epoch(run, light, five_convolutions, monkeypatch):
     auxiliary = "model.auxiliary={P2: 0.4}"
     whole = run("name=whole", auxiliary)
     after_step = epochs.Epochs.after_step

@@ -13,8 +13,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
@@ -410,7 +408,7 @@ SCRIPT = """
 """
 
 
-def test_a_process_terminated_and_killed_for_real(whole, recipe, run, tmp_path):
+def test_a_process_terminated_and_killed_for_real(whole, recipe, run, tmp_path, forked):
     """One process is terminated in a run, resumes and ends it, starts another and is killed in that."""
     told = []
     for root, step, number in (
@@ -418,12 +416,7 @@ def test_a_process_terminated_and_killed_for_real(whole, recipe, run, tmp_path):
     ):  # fmt: skip
         overrides = ("--set", f"output.root={tmp_path / root}", "--set", "training.save_every=0")
         told.append([step, int(number), "train", "--config", str(recipe), *overrides])
-    command = [sys.executable, "-c", textwrap.dedent(SCRIPT), json.dumps(told)]
-    tests, here = Path(__file__).parents[1], Path(__file__).parent
-    places = map(str, (Path(files.__file__).parents[1], tests, here))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    done = forked(textwrap.dedent(SCRIPT), json.dumps(told), path=(Path(__file__).parents[1],), status=-signal.SIGKILL)
     interrupted, rest, again, _ = re.split(r"(?<=ended with) (?:75|0|1)\n", done.stderr)
     assert "SIGTERM: stopped after step 4 of 6" in interrupted and "already holds a finished run" in again
     assert re.findall(r"ended with (\d+)", done.stderr) == ["75", "0", "1"], rest

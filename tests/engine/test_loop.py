@@ -267,7 +267,7 @@ def test_early_stopping_ends_the_run_and_says_so(config, quick, console, tmp_pat
 
 
 @pytest.mark.parametrize("precision", [pytest.param("bfloat16", marks=pytest.mark.nightly), "float16"])
-def test_mixed_precision_trains_with_float32_weights(config, five_convolutions, console, precision):
+def test_mixed_precision_trains_with_float32_weights(config, light, five_convolutions, console, precision):
     result = train(config(f"training.precision={precision}", "training.epochs=1"), console=console)
     assert math.isfinite(result.history[0]["loss"])
     assert {str(weight.dtype) for weight in result.model.trainable_variables} == {"float32"}
@@ -275,7 +275,7 @@ def test_mixed_precision_trains_with_float32_weights(config, five_convolutions, 
 
 
 def test_heads_for_the_training_alone_train_and_leave_a_plain_model(
-    config, five_convolutions, console, loaded_elsewhere
+    config, light, five_convolutions, console, loaded_elsewhere
 ):
     heads = (
         "model={decoder: unetplusplus, backbone: resnet18, weights: none, "
