@@ -145,14 +145,16 @@ def test_the_page_on_plugins_works_as_it_stands(folder: Path) -> None:
 def test_the_page_on_given_objects_works_as_it_stands(folder: Path, light, eager) -> None:
     page = (Path(__file__).parents[1] / "docs" / "plugins.md").read_text()
     code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[1]
+    from networks import small_backbone
+
     (folder / "mine.yaml").write_text(
         "model: {decoder: unet, backbone: resnet18}\n"
         "data: {source: generated, size: [64, 64]}\n"
         "training: {epochs: 1, steps_per_epoch: 2}\n"
         "output: {pictures: 1}\n"
     )
-    names: dict[str, Any] = {}
-    exec(code, names)
+    names: dict[str, Any] = {"small": small_backbone()}
+    exec(code.replace('"mobilenetv2"', "small"), names)
     assert names["result"].folder == Path("runs/own") and names["result"].confusion.counts.sum() == 2 * 64 * 64
     assert (folder / "epochs.csv").read_text().startswith("epoch,")
 

@@ -120,12 +120,19 @@ def saved(tmp_path_factory) -> Path:
     pixels = np.random.default_rng(0).integers(0, 255, (1, 64, 64, 3)).astype("float32")
     np.save(folder / "pixels.npy", pixels)
     models = {
-        "plain": segzoo.build_model("unet", small_backbone(), 3, weights="none", attention="scse"),
-        "atrous": segzoo.build_model("deeplabv3plus", small_backbone(), 2, weights="none"),
+        "plain": segzoo.build_model("unet", small_backbone(), 3, weights="none", attention="scse", channels=[4] * 5),
+        "atrous": segzoo.build_model("deeplabv3plus", small_backbone(), 2, weights="none", channels=8),
         "heads": segzoo.build_model(
-            "fpn", small_backbone(), 3, weights="none", auxiliary=["P4"], classification=True, remat=True
+            "fpn",
+            small_backbone(),
+            3,
+            weights="none",
+            pyramid_channels=8,
+            auxiliary=["P4"],
+            classification=True,
+            remat=True,
         ),
-        "transformer": segzoo.build_model("segformer", small_backbone(), 3, weights="none"),
+        "transformer": segzoo.build_model("segformer", small_backbone(), 3, weights="none", channels=8),
     }
     from segzoo.losses import CrossEntropy, Dice, WeightedSum
     from segzoo.metrics import MeanIoU
