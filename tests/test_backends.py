@@ -29,8 +29,8 @@ def smallest_of_families() -> list[str]:
     return sorted(smallest.values(), key=lambda name: BACKBONES[name].package == "keras-cv")
 
 
-# By default two decoders with layers of their own, of attention and of pooled and dilated maps, the last also in training.
-# The marker `nightly` has every decoder on five convolutions and a network of each kind: dilated, with
+# By default two decoders with layers of their own, of attention and of pooled and dilated maps, the latter also in
+# training. The marker `nightly` has every decoder on five convolutions and a network of each kind: dilated, with
 # squeeze-and-excitation, layer normalization, attention; `zoo` has the smallest network of every family.
 FEW = ["manet+small", "deeplabv3plus+small"]
 KINDS = [f"{decoder}+small" for decoder in DECODERS] + ["deeplabv3plus+resnet18"]

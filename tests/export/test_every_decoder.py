@@ -13,8 +13,8 @@ from segzoo.export.parity import comparison_batches
 from segzoo.models.build import build_model
 
 # Converting takes seconds for a hundred layers, of which tf2onnx's optimizer takes four fifths. So by default U-Net
-# alone passes it, and test_formats.py reads the graph that comes out. The marker `nightly` has every decoder through it, and
-# MobileNetV3 and a dilated EfficientNet, which have squeeze-and-excitation.
+# alone passes it; test_formats.py reads the graph that comes out. The marker `nightly` has every decoder through it,
+# and MobileNetV3 and a dilated EfficientNet, which have squeeze-and-excitation.
 UNET, MOBILE = ("unet", None), ("fpn", "mobilenetv3_small")
 OTHERS = [(decoder, None) for decoder in DECODERS if decoder != "unet"]
 DEFAULT = [(UNET, name) for name in FORMATS if name != "openvino"]  # which test_exporter.py has, of a small network

@@ -1,4 +1,7 @@
-"""Every loss, in every mode (by default one on JAX), has the same value and gradient on TensorFlow, JAX and torch; so has the mean IoU."""
+"""Every loss and the mean IoU are the same on TensorFlow, JAX and torch, in value and gradient.
+
+In every mode; on JAX by default in one.
+"""
 
 from __future__ import annotations
 

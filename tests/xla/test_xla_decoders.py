@@ -1,6 +1,6 @@
 """Every decoder and head trains under XLA to the weights that it trains to without.
 
-By default one that climbs with attention, one of dilated maps, and a pyramid with several heads; the logits alone of
+By default one of dilated maps and a pyramid with several heads; the logits alone of
 every decoder, since one that XLA cannot compile would fail on every GPU; and in test_xla_layers.py the gradients of all
 layers. The marker `xla` trains every decoder with every option.
 """
@@ -39,7 +39,7 @@ VARIANTS = {
     "fpn_heads": ("fpn", {"auxiliary": ["P4"], "classification": True}),
     "pspnet_aligned": ("pspnet", {"align_corners": True}),
 }
-DEFAULT = {"manet", "deeplabv3plus", "fpn_heads"}
+DEFAULT = {"deeplabv3plus", "fpn_heads"}
 
 
 def test_every_decoder_is_tried() -> None:
