@@ -160,7 +160,7 @@ def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., s
         servers[0].stdin.write(json.dumps(request) + "\n")
         servers[0].stdin.flush()
         found = int(servers[0].stdout.readline())
-        out, errors = (file.read_text() for file in files.values())
+        out, errors = (file.read_text(errors="replace") for file in files.values())
         assert found == status, errors[-3000:]
         return subprocess.CompletedProcess(code, found, out, errors)
 

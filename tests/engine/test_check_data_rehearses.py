@@ -68,7 +68,7 @@ def home(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with copies of the sound data sets."""
     shutil.copytree(sound, tmp_path / "home")
     monkeypatch.chdir(tmp_path / "home")
-    monkeypatch.setattr(data_quality.DataReport, "write", lambda self, folder: folder)  # tests/reporting draws the page
+    monkeypatch.setattr(data_quality.DataReport, "write", lambda self, folder: folder)  # test_cli.py reads it
     return tmp_path / "home"
 
 
