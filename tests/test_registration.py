@@ -117,7 +117,7 @@ def saved(tmp_path_factory) -> Path:
     import segzoo
 
     folder = tmp_path_factory.mktemp("saved")
-    pixels = np.random.default_rng(0).integers(0, 255, (1, 64, 64, 3)).astype("float32")
+    pixels = np.random.default_rng(0).integers(0, 255, (1, 32, 32, 3)).astype("float32")
     np.save(folder / "pixels.npy", pixels)
     models = {
         "plain": segzoo.build_model("unet", small_backbone(), 3, weights="none", attention="scse", channels=[4] * 5),
@@ -144,7 +144,9 @@ def saved(tmp_path_factory) -> Path:
         metrics=[MeanIoU(3)],
         jit_compile=False,
     )
-    models["plain"].train_on_batch(pixels, np.zeros((1, 64, 64), "int32"))
+    models["plain"].run_eagerly = True
+    models["plain"].train_on_batch(pixels, np.zeros((1, 32, 32), "int32"))
+    models["plain"].run_eagerly = False
     models["atrous"].compile(optimizers.create("sgd", 1e-2), CrossEntropy())
     for name, model in models.items():
         logits = model(pixels)
