@@ -131,8 +131,8 @@ def test_state_of_a_callback_is_resumed_bit_for_bit(config, console, steps, tmp_
     console.file.flush()
     text = (tmp_path / "screen.txt").read_text()
     assert "The callback Recorder starts anew: it has no get_state() and set_state()." in " ".join(text.split())
-    epoch, step = divmod(steps, 3)
-    assert recorder.calls[:3] == ["begin", ("epoch", epoch), ("step", step)]
+    assert recorder.calls[:2] == ["begin", ("epoch", (steps - 1) // 3)]
+    assert next(call for call in recorder.calls if call[0] == "step") == ("step", steps % 3)
 
 
 def test_states_are_kept_bit_for_bit() -> None:
