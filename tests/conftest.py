@@ -143,6 +143,37 @@ def loaded_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calla
 
 
 @pytest.fixture(scope="session")
+def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """Run code as `python -c` does, with TensorFlow's processor as yet unused, in a process that knows Keras alone.
+
+    Its arguments follow; `folder` is where it runs, and `path` what comes first in its sys.path. It must end well, or
+    with the exit code `status`. The process is a fork of one that is started once, at the first call (`forked.py`).
+    """
+    servers, output = [], tmp_path_factory.mktemp("forked")
+
+    def forked(
+        code: str, *arguments: object, folder: Path | None = None, path: tuple[object, ...] = (), status: int = 0
+    ) -> subprocess.CompletedProcess[str]:
+        if not servers:
+            script = Path(__file__).with_name("forked.py")
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+            servers.append(subprocess.Popen([sys.executable, str(script)], text=True, **pipes))
+        files = {"out": output / "out.txt", "errors": output / "errors.txt"}
+        request = {"code": code, "arguments": [*map(str, arguments)], "path": [*map(str, path)]}
+        request |= {"folder": str(folder or output), **{name: str(file) for name, file in files.items()}}
+        servers[0].stdin.write(json.dumps(request) + "\n")
+        servers[0].stdin.flush()
+        found = int(servers[0].stdout.readline())
+        out, errors = (file.read_text(errors="replace") for file in files.values())
+        assert found == status, errors[-3000:]
+        return subprocess.CompletedProcess(code, found, out, errors)
+
+    yield forked
+    for server in servers:
+        server.communicate()
+
+
+@pytest.fixture(scope="session")
 def pixels() -> Callable[..., np.ndarray]:
     """Random images `(B, H, W, 3)`, float32, pixels 0..255; the same for the same arguments."""
 
@@ -279,6 +310,43 @@ def small_network(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
     monkeypatch.setattr(builders, "build_network", build_small_network)
     return build_small_network
+
+
+@pytest.fixture
+def eager() -> Iterator[None]:
+    """Steps without a graph, which takes longer to trace than a few steps take to run."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def light(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs whose charts are files of the numbers that they show; see `quick_runs.lighten`."""
+    from quick_runs import lighten
+
+    lighten(monkeypatch.setattr)
+
+
+@pytest.fixture
+def quick(small_network: Callable[..., Any], light: None, eager: None) -> Callable[..., Any]:
+    """Light runs of `small_network`, which is returned, without a graph."""
+    return small_network
+
+
+@pytest.fixture
+def five_convolutions(eager: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Configured decoders and heads stand on `small_backbone`, whatever their backbone, and train without a graph."""
+    from networks import small_backbone
+
+    from segzoo.engine import builders
+
+    def build(decoder: Any, backbone: Any, *arguments: Any, build_model: Any = builders.build_model, **options: Any):
+        return build_model(decoder, small_backbone(), *arguments, **options)
+
+    monkeypatch.setattr(builders, "build_model", build)
 
 
 @pytest.fixture(scope="session")

@@ -39,8 +39,7 @@ def test_a_gpu_needs_no_note(monkeypatch):
     assert backend.precision_note("float16") is None
 
 
-@pytest.mark.slow
-def test_memory_is_kept_between_steps_unless_the_user_says_otherwise():
+def test_memory_is_kept_between_steps_unless_the_user_says_otherwise(forked):
     script = (
         "import os, resource; {before}from segzoo.backend import start_backend; start_backend()\n"
         "import tensorflow as tf\n"
@@ -51,8 +50,7 @@ def test_memory_is_kept_between_steps_unless_the_user_says_otherwise():
     )
 
     def faults(before: str) -> int:
-        command = [sys.executable, "-c", script.format(before=before)]
-        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        return int(forked(script.format(before=before)).stdout)
 
     pages = 4 * 64 * 1024 * 1024 // 4096
     assert faults("") < pages / 10

@@ -2,8 +2,6 @@
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +39,8 @@ CASES = [
     ("data.split={train: missing.txt, val: missing.txt}", ("missing.txt", "cannot be read")),
 ]
 SCRIPT = """
-import sys
+import os, sys
+os.dup2(1, 2)  # both in their order
 from segzoo.cli import main
 for override in sys.argv[1:]:
     for command in (["check-data", "mine.yaml"], ["train", "--config", "mine.yaml"]):
@@ -53,12 +52,9 @@ for override in sys.argv[1:]:
 
 
 @pytest.fixture(scope="module")
-def printed(home: Path) -> list[tuple[str, str]]:
-    """Output and outcome of each command for each case; one process, which starts TensorFlow once."""
-    command = [sys.executable, "-c", SCRIPT, *(override for override, _ in CASES)]
-    done = subprocess.run(
-        command, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    )
+def printed(home: Path, forked) -> list[tuple[str, str]]:
+    """Output and outcome of each command for each case, in one process."""
+    done = forked(SCRIPT, *(override for override, _ in CASES), folder=home)
     *parts, rest = re.split(r"(?<=ended with \d)\n", done.stdout)
     assert len(parts) == 2 * len(CASES) and not rest, done.stdout
     return list(zip(parts[::2], parts[1::2], strict=True))

@@ -35,7 +35,7 @@ def finished(tmp_path_factory):
 
 
 @pytest.fixture
-def run(here, finished, small_network, capsys):
+def run(here, finished, quick, capsys):
     """A finished run of the small network, a copy of the test's own."""
     if not finished.exists():
         main_quietly("train", "--config", "tiny.yaml")

@@ -54,7 +54,7 @@ def run(*arguments):
     assert stop.value.code == 0
 
 
-def test_the_whole_road(tmp_path, monkeypatch, small_network, capsys):
+def test_the_whole_road(tmp_path, monkeypatch, quick, capsys):
     monkeypatch.chdir(tmp_path)
     write_data(tmp_path / "data")
     (tmp_path / "many.yaml").write_text(CONFIG)
@@ -84,7 +84,7 @@ def test_the_whole_road(tmp_path, monkeypatch, small_network, capsys):
     assert segzoo.evaluate(folder, report=False).mean_iou == pytest.approx(report["mean_iou"], abs=1e-6)
 
 
-def test_a_fresh_model_of_four_channels_trains_on_rgba(tmp_path, monkeypatch, small_network):
+def test_a_fresh_model_of_four_channels_trains_on_rgba(tmp_path, monkeypatch, quick):
     monkeypatch.chdir(tmp_path)
     for split in ("train", "val"):
         for kind in ("images", "masks"):

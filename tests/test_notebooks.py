@@ -8,13 +8,23 @@ import pytest
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 
-@pytest.mark.slow
+# Steps and epochs that show nothing new; the networks are five convolutions.
+REDUCED = {
+    "quickstart": {"data.train_count=48": "data.train_count=8", "training.epochs=2": "training.epochs=1"},
+    "custom_masks": {'("train", 24)': '("train", 4)'},
+    "decoders_in_your_pipeline": {'"efficientnet_b0"': '"mobilenetv3_small"', "epochs=2": "epochs=1"},
+}
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_runs(path, tmp_path, monkeypatch):
+def test_notebook_runs(path, tmp_path, monkeypatch, five_convolutions):
     monkeypatch.chdir(tmp_path)
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     code = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
     assert code.count("\n") > 10
+    for found, reduced in REDUCED[path.stem].items():
+        assert found in code
+        code = code.replace(found, reduced)
     exec(compile(code, path.name, "exec"), {"__name__": "__main__"})
 
 

@@ -128,6 +128,11 @@ class Quiet:
 ''',
 }
 
+START = """
+import sys; sys.path.insert(0, {first!r}); import segzoo
+assert segzoo.__file__.startswith({first!r}), segzoo.__file__
+"""
+
 LISTS = """
 import sys
 from segzoo.backbones import BACKBONES
@@ -207,9 +212,9 @@ def folder(tmp_path_factory) -> Path:
 
 def python(code: str, folder: Path, first: Path) -> None:
     """Run code in another process that finds segzoo at `first`."""
-    start = f"import sys; sys.path.insert(0, {str(first)!r}); import segzoo\n"
-    start += f"assert segzoo.__file__.startswith({str(first)!r}), segzoo.__file__\n"
-    done = subprocess.run([sys.executable, "-c", start + code], capture_output=True, text=True, cwd=folder)
+    done = subprocess.run(
+        [sys.executable, "-c", START.format(first=str(first)) + code], capture_output=True, text=True, cwd=folder
+    )
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -224,6 +229,6 @@ def test_names_are_found_in_a_zip_file_too(folder: Path, tmp_path: Path) -> None
     python(LISTS, tmp_path, tmp_path / "segzoo.zip")
 
 
-def test_what_is_added_is_built_saved_and_loaded_elsewhere(folder: Path) -> None:
-    python(BUILDS, folder, folder)
-    python(LOADS, folder, folder)
+def test_what_is_added_is_built_saved_and_loaded_elsewhere(folder: Path, forked) -> None:
+    for code in (BUILDS, LOADS):
+        forked(START.format(first=str(folder)) + code, folder=folder)

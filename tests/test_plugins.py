@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -143,22 +142,24 @@ def test_the_page_on_plugins_works_as_it_stands(folder: Path) -> None:
         sys.modules.pop("mine", None)
 
 
-def test_the_page_on_given_objects_works_as_it_stands(folder: Path) -> None:
+def test_the_page_on_given_objects_works_as_it_stands(folder: Path, light, eager) -> None:
     page = (Path(__file__).parents[1] / "docs" / "plugins.md").read_text()
     code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[1]
+    from networks import small_backbone
+
     (folder / "mine.yaml").write_text(
         "model: {decoder: unet, backbone: resnet18}\n"
         "data: {source: generated, size: [64, 64]}\n"
         "training: {epochs: 1, steps_per_epoch: 2}\n"
         "output: {pictures: 1}\n"
     )
-    names: dict[str, Any] = {}
-    exec(code, names)
+    names: dict[str, Any] = {"small": small_backbone()}
+    exec(code.replace('"mobilenetv2"', "small"), names)
     assert names["result"].folder == Path("runs/own") and names["result"].confusion.counts.sum() == 2 * 64 * 64
     assert (folder / "epochs.csv").read_text().startswith("epoch,")
 
 
-def test_a_model_of_a_registered_class_loads_in_another_process(folder: Path) -> None:
+def test_a_model_of_a_registered_class_loads_in_another_process(folder: Path, forked) -> None:
     """Written here by one process, read by another: `segzoo.plugins.load` is all that it needs."""
     (folder / "layers_of_mine.py").write_text(
         "import keras\nfrom segzoo.decoders import DECODERS, Decoder\n"
@@ -183,7 +184,4 @@ def test_a_model_of_a_registered_class_loads_in_another_process(folder: Path) ->
         "assert np.abs(np.asarray(found) - np.load('truth.npy')).max() < 1e-6"
     )
     for code in (write, read):
-        done = subprocess.run(
-            [sys.executable, "-c", code, str(Path(__file__).parent)], capture_output=True, text=True, cwd=folder
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
+        forked(code, Path(__file__).parent, folder=folder, path=("",))

@@ -13,9 +13,16 @@ from PIL import Image
 
 from segzoo.cli import main
 from segzoo.config import load_config
+from segzoo.reporting import data_quality
 
 SIZE = (40, 48)
 IGNORED = -1
+
+
+@pytest.fixture(autouse=True)
+def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let check-data draw no report, which takes longer than the rest and is read in tests/test_cli.py."""
+    monkeypatch.setattr(data_quality.DataReport, "write", lambda self, folder: folder)
 
 
 def truth(index: int, classes: int, ignored: bool) -> np.ndarray:

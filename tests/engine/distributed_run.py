@@ -13,6 +13,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from quick_runs import lighten
 from rich.console import Console
 
 from segzoo.config import load_config
@@ -74,8 +75,11 @@ def mirrored(folder: Path) -> None:
     cpus = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2)
     builders.build_network = small(dropout=0.0)
+    loss = "loss={cross_entropy: {ohem_fraction: 0.5}}"  # tests/losses/test_replicas.py has every loss
     for kind in ("none", "mirrored"):
-        keep(folder, kind, run(folder, f"name={kind}", f"training.distribution={kind}"))
+        tf.config.run_functions_eagerly(kind == "none")
+        settings = (f"name={kind}", f"training.distribution={kind}", "training.epochs=1", loss)
+        keep(folder, kind, run(folder, *settings))
     loaded = keras.models.load_model(folder / "runs" / "mirrored" / "model.keras")
     assert not any(getattr(layer, "synchronized", False) for layer in loaded._flatten_layers())
 
@@ -122,4 +126,5 @@ def multi_host(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    lighten(setattr)
     {"mirrored": mirrored, "killed": killed, "multi_host": multi_host}[sys.argv[1]](Path(sys.argv[2]))

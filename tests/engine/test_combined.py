@@ -4,44 +4,27 @@ import json
 
 import numpy as np
 import pytest
-from rich.console import Console
 
-from segzoo.config import load_config
 from segzoo.data import Sample, check_splits, presence
 from segzoo.engine import epochs, train
 from segzoo.engine.checkpoint.provenance import differences
 from segzoo.errors import DataError, RunError, RunInterruptedError
 
-RECIPE = """
-name: tiny
-model: {decoder: fpn, backbone: resnet18, weights: none, options: {depth: 2}}
-data: {source: generated, size: [32, 32], train_count: 8, val_count: 2, batch_size: 2, eval_batch_size: 2, workers: 0}
-training: {epochs: 1, optimizer: {learning_rate: 0.01}, schedule: {warmup_steps: 0}}
-output: {pictures: 0}
-"""
+SETTINGS = ("training.optimizer.learning_rate=0.01",)
 
 
 @pytest.fixture
-def run(tmp_path):
-    (tmp_path / "tiny.yaml").write_text(RECIPE, encoding="utf-8")
-    console = Console(file=(tmp_path / "screen.txt").open("w"), width=200)
-
-    def run(*overrides, **options):
-        root = f"output.root={tmp_path / 'runs'}"
-        return train(load_config(tmp_path / "tiny.yaml", [root, *overrides]), console=console, **options)
-
-    yield run
-    console.file.close()
+def run(config, console):
+    return lambda *overrides, **options: train(config(*overrides), console=console, **options)
 
 
-@pytest.mark.slow
-def test_losses_of_several_outputs_go_on_within_an_epoch(run, eager, monkeypatch):
+def test_losses_of_several_outputs_go_on_within_an_epoch(run, light, five_convolutions, monkeypatch):
     auxiliary = "model.auxiliary={P2: 0.4}"
     whole = run("name=whole", auxiliary)
     after_step = epochs.Epochs.after_step
 
     def stop(self, progress):
-        if progress.step == 2:
+        if progress.step == 1:
             self.interrupts.requested = "SIGTERM"
         return after_step(self, progress)
 
@@ -56,8 +39,7 @@ def test_losses_of_several_outputs_go_on_within_an_epoch(run, eager, monkeypatch
             assert left[key] == right[key], key
 
 
-@pytest.mark.slow
-def test_a_run_is_not_removed_for_one_that_starts_from_it(run, eager, small_network, tmp_path):
+def test_a_run_is_not_removed_for_one_that_starts_from_it(run, quick):
     first = run()
     with pytest.raises(RunError, match="is the run that --overwrite would remove first"):
         run(f"training.init_from={first.folder}", overwrite=True)

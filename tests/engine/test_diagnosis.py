@@ -5,26 +5,13 @@ import numpy as np
 import pytest
 
 from segzoo import data
-from segzoo.config import load_config
 from segzoo.data import Sample
 from segzoo.engine import builders, train
 from segzoo.engine.diagnosis import explain
 from segzoo.errors import DataError, RunError
 from segzoo.task import Task
 
-RECIPE = """
-name: tiny
-model: {decoder: fpn, backbone: resnet18, weights: none}
-data: {source: generated, size: [32, 32], train_count: 4, val_count: 2, batch_size: 4, workers: 0}
-training: {epochs: 1, schedule: {warmup_steps: 0}}
-output: {pictures: 0}
-"""
-
-
-@pytest.fixture
-def config(tmp_path):
-    (tmp_path / "tiny.yaml").write_text(RECIPE)
-    return lambda *overrides: load_config(tmp_path / "tiny.yaml", [f"output.root={tmp_path / 'runs'}", *overrides])
+SETTINGS = ("data.batch_size=4",)
 
 
 class Source:
@@ -142,7 +129,7 @@ def test_a_batch_that_cannot_be_read_again_says_so(config):
     assert said(config(), Source(a=gone)) == "The batch of that step cannot be looked at again: a.png: gone."
 
 
-def test_a_run_names_the_sample_that_made_its_loss_nan(config, small_network, console, monkeypatch):
+def test_a_run_names_the_sample_that_made_its_loss_nan(config, quick, console, monkeypatch):
     whole = builders.whole_source
 
     def with_nan(settings, split, strict=True):

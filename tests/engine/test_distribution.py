@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -23,7 +22,8 @@ SCRIPT = Path(__file__).with_name("distributed_run.py")
 
 def begin(task: str, folder: Path, **variables: str) -> subprocess.Popen:
     folder.mkdir(exist_ok=True)
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **variables}
+    places = os.pathsep.join(filter(None, (str(Path(__file__).parents[1]), os.getenv("PYTHONPATH"))))
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": places, **variables}
     command = [sys.executable, str(SCRIPT), task, str(folder)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -43,11 +43,12 @@ def compare(folder: Path, found: str, expected: str, figures: float, weights: fl
 
 
 @pytest.mark.slow
-def test_two_devices_of_one_process_train_as_one(tmp_path: Path) -> None:
-    if not importlib.util.find_spec("tensorflow"):
+def test_two_devices_of_one_process_train_as_one(tmp_path: Path, forked) -> None:
+    if keras.backend.backend() != "tensorflow":
         pytest.skip("tf.distribute")
     folder = tmp_path / "run"
-    end(begin("mirrored", folder, KERAS_BACKEND="tensorflow"))
+    folder.mkdir()
+    forked(SCRIPT.read_text(encoding="utf-8"), "mirrored", folder, path=(Path(__file__).parents[1],))
     compare(folder, "mirrored", "none", 1e-5, 1e-4)
 
 

@@ -48,7 +48,7 @@ training: {epochs: 1, accumulate: 2}
 """
 
 
-def test_the_command_draws_and_suggests_and_leaves_no_run(tmp_path, monkeypatch, small_network, capsys):
+def test_the_command_draws_and_suggests_and_leaves_no_run(tmp_path, monkeypatch, small_network, eager, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.yaml").write_text(RECIPE)
     with pytest.raises(SystemExit) as ended:
@@ -60,17 +60,14 @@ def test_the_command_draws_and_suggests_and_leaves_no_run(tmp_path, monkeypatch,
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["tiny.lr.png"]
 
 
-def test_losses_are_those_of_single_updates(tmp_path, small_network):
-    from segzoo.config import load_config
-
-    (tmp_path / "tiny.yaml").write_text(RECIPE)
-    config = load_config(tmp_path / "tiny.yaml", ["loss={cross_entropy: 1.0}"])
-    finding = find_learning_rate(config, start=1e-9, end=1e-8, updates=10)
+def test_losses_are_those_of_single_updates(config, small_network, eager):
+    settings = config("loss={cross_entropy: 1.0}", "data.train_count=8", "data.batch_size=4", "training.accumulate=2")
+    finding = find_learning_rate(settings, start=1e-9, end=1e-8, updates=10)
     # At rates that change nothing every update sees the same two batches of the epoch: the loss stays as it is.
     assert len(finding.losses) == 10 and not finding.diverged
     np.testing.assert_allclose(finding.losses, finding.losses[0], rtol=0.05)
     with pytest.raises(RunError, match="0 < start < end"):
-        find_learning_rate(config, start=1.0, end=0.1)
+        find_learning_rate(settings, start=1.0, end=0.1)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 import segzoo
-from segzoo.config import load_config
 from segzoo.data import create_source
 from segzoo.decoders import SegmentationHead
 from segzoo.engine import train
@@ -20,27 +19,10 @@ from segzoo.engine.batched import Batched
 from segzoo.engine.checkpoint.run_folder import load_run
 from segzoo.errors import DataError, RunError, RunInterruptedError
 
-RECIPE = """
-name: own
-model: {decoder: unet, backbone: resnet18, weights: none}
-data: {source: generated, size: [32, 32], train_count: 6, val_count: 2, batch_size: 2, eval_batch_size: 2}
-training: {epochs: 2, schedule: {name: constant, warmup_steps: 0}}
-loss: {cross_entropy: 1.0}
-output: {pictures: 2}
-"""
+SETTINGS = ("name=own", "data.train_count=6", "training.epochs=2", "loss={cross_entropy: 1.0}", "output.pictures=2")
 CLASSES = 6
 
-
-@pytest.fixture
-def config(tmp_path):
-    """A run of two epochs of three steps, in the test's folder."""
-    path = tmp_path / "own.yaml"
-    path.write_text(RECIPE)
-
-    def config(*overrides: str):
-        return load_config(path, [f"output.root={tmp_path / 'runs'}", *overrides])
-
-    return config
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def made(seed: int = 0, count: int = 3, size: tuple[int, int] = (32, 32)) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -118,7 +100,7 @@ def data_of(kind: str, batches: list, images: str = "float32"):
 KINDS = ("list", "passes", "PyDataset", "tf", "tf repeated", "generator")
 
 
-def test_a_given_model_is_trained_and_saved(config, eager, console, tmp_path) -> None:
+def test_a_given_model_is_trained_and_saved(config, console, tmp_path) -> None:
     model = small()
     before = model.get_weights()
     result = train(config("training.ema=0.5"), model=model, console=console)
@@ -138,20 +120,16 @@ def test_a_given_model_is_trained_and_saved(config, eager, console, tmp_path) ->
         assert found.mean_iou == pytest.approx(result.confusion.mean_iou())
 
 
-def test_a_given_model_equals_the_configured_one(config, eager, console) -> None:
+def test_a_given_model_equals_the_configured_one(config, quick, console) -> None:
     """The same network given and built gives the same weights."""
-    settings = config("model.decoder=fpn", "model.backbone=mobilenetv3_small", "training.epochs=1")
+    settings = config("training.epochs=1")
     expected = train(settings, console=console)
     keras.utils.set_random_seed(settings.seed)
-    model = segzoo.build_model("fpn", "mobilenetv3_small", CLASSES, weights="none", output_stride=None)
-    result = train(config("name=given", *_OPTIONS), model=model, console=console)
+    result = train(config("training.epochs=1", "name=given"), model=quick(settings), console=console)
     assert result.history[0]["loss"] == pytest.approx(expected.history[0]["loss"], rel=1e-5)
 
 
-_OPTIONS = ("model.decoder=fpn", "model.backbone=mobilenetv3_small", "training.epochs=1")
-
-
-def test_given_sources_are_augmented_and_batched(config, eager, console) -> None:
+def test_given_sources_are_augmented_and_batched(config, console) -> None:
     sources = {
         f"{split}_data": create_source("generated", split=split, count=count, size=(32, 32), seed=0)
         for split, count in (("train", 6), ("val", 2))
@@ -162,58 +140,74 @@ def test_given_sources_are_augmented_and_batched(config, eager, console) -> None
     assert result.confusion.mean_iou() == expected.confusion.mean_iou()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_given_batches_are_trained_on_in_order(config, eager, console, kind) -> None:
-    """Given batches reach the network unchanged, in each kind, and the evaluation covers all of the validation's."""
-    batches = made()
-    seen = []
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+class Spying:
+    """A loss that keeps the masks of the steps, and not those of the evaluation."""
 
-    def spying(masks, logits):
-        seen.append(np.array(masks))
-        return loss(masks, logits)
+    def __init__(self):
+        self.seen = []
+        self.loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
-    steps = [] if kind in ("list", "PyDataset") else ["training.steps_per_epoch=3"]
-    result = train(
-        config(*steps),
-        model=small(),
-        train_data=data_of(kind, batches),
-        val_data=made(seed=1, count=2),
-        loss=spying,
-        console=console,
-    )
-    assert result.confusion.counts.sum() == 2 * 2 * 32 * 32
-    with pytest.raises(RunError, match="was trained with val_data that was given"):
-        segzoo.evaluate(result.folder, saved=True, report=False)
-    order = list(range(3))
+    def __call__(self, masks, logits):
+        if len(masks) == 2:  # evaluated is one image at a time
+            self.seen.append(np.array(masks))
+        return self.loss(masks, logits)
+
+
+EVALUATED = [(image[None], mask[None]) for image, mask in zip(*made(seed=1, count=1)[0], strict=True)]
+
+
+def trained_on(config, console, kind: str, spying: Spying, *settings: str, **given):
+    """Train for two epochs of three steps on batches of a kind."""
+    steps = () if kind in ("list", "PyDataset") else ("training.steps_per_epoch=3",)
+    given = {"model": small(), "train_data": data_of(kind, made()), "val_data": EVALUATED, "loss": spying, **given}
+    return train(config(*steps, *settings), console=console, **given)
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> dict[bool, object]:
+    """Results of undisturbed runs, by whether the batches come in another order in every epoch."""
+    return {}
+
+
+def assert_in_order(kind: str, seen: list[np.ndarray]) -> None:
+    """Assert that two epochs of steps saw all batches unchanged, in the order of their kind."""
+    batches, order = made(), list(range(3))
     if kind == "PyDataset":
         np.random.default_rng(5).shuffle(order)
     expected = [batches[i][1] for i in range(3)] + [batches[i][1] for i in order]
-    trained = seen[:3] + seen[5:8]  # an evaluation of two batches comes after each epoch
-    for ours, other in zip(trained, expected, strict=True):
+    for ours, other in zip(seen, expected, strict=True):
         np.testing.assert_array_equal(ours, other)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("stop_at", [2, pytest.param(4, marks=pytest.mark.nightly)])
-def test_a_run_on_given_batches_is_resumed(config, eager, console, kind, stop_at) -> None:
-    steps = ["training.steps_per_epoch=3"]
-    given = {"val_data": made(seed=1, count=2), "console": console}
-    expected = train(config("name=whole", *steps), model=small(), train_data=data_of(kind, made()), **given)
-    stop = [Seen(stop_at)]
+def test_given_batches_are_trained_on_in_order_and_a_run_on_them_is_resumed(
+    config, console, kind, stop_at, undisturbed
+) -> None:
+    """Batches of each kind reach the network unchanged, and a run that was stopped ends with the same bits."""
+    if kind == "generator" or (kind == "PyDataset") not in undisturbed:
+        whole = Spying()
+        expected = trained_on(config, console, kind, whole, "name=whole")
+        assert_in_order(kind, whole.seen)
+        assert expected.confusion.counts.sum() == 2 * 32 * 32  # the evaluation covers all of the validation's
+        with pytest.raises(RunError, match="was trained with val_data that was given"):
+            segzoo.evaluate(expected.folder, saved=True, report=False)
+        undisturbed[kind == "PyDataset"] = expected
+    expected, spying = undisturbed[kind == "PyDataset"], Spying()
     with pytest.raises(RunInterruptedError):
-        train(config(*steps), model=small(), train_data=data_of(kind, made()), callbacks=stop, **given)
+        trained_on(config, console, kind, spying, callbacks=[Seen(stop_at)])
     if kind == "generator":
         with pytest.raises(RunError, match="can be read only once"):
-            train(config(*steps), model=small(), train_data=data_of(kind, made()), **given)
+            trained_on(config, console, kind, spying)
         return
-    result = train(config(*steps), model=small(), train_data=data_of(kind, made()), **given)
+    result = trained_on(config, console, kind, spying)
+    assert_in_order(kind, spying.seen)
     for ours, other in zip(result.model.get_weights(), expected.model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, other)
     assert [row["loss"] for row in result.history] == [row["loss"] for row in expected.history]
 
 
-def test_a_given_run_is_not_resumed_with_something_else(config, eager, console) -> None:
+def test_a_given_run_is_not_resumed_with_something_else(config, console) -> None:
     steps = ["training.steps_per_epoch=3"]
     with pytest.raises(RunInterruptedError):
         train(config(*steps), model=small(), train_data=made(), callbacks=[Seen(2)], console=console)
@@ -223,7 +217,7 @@ def test_a_given_run_is_not_resumed_with_something_else(config, eager, console) 
     train(config(*steps), model=small(), train_data=made(), console=console)
 
 
-def test_batches_of_another_size_at_the_end(config, eager, console) -> None:
+def test_batches_of_another_size_at_the_end(config, console) -> None:
     """The last batch of a pass may be smaller: it is trained on and evaluated like the others."""
     batches = made()
     batches[-1] = tuple(part[:1] for part in batches[-1])
@@ -270,7 +264,7 @@ def test_batches_that_cannot_be_used_are_named(config, name) -> None:
         next(Batched.of([batch], config(), "train").batches())
 
 
-def test_scaled_images_are_warned_of(config, eager, console, tmp_path) -> None:
+def test_scaled_images_are_warned_of(config, console, tmp_path) -> None:
     batches = [(images / 255, masks) for images, masks in made()]
     train(config(), model=small(), train_data=batches, console=console)
     console.file.flush()

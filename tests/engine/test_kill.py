@@ -2,7 +2,7 @@
 
 A kill at some file operation leaves what lies in the folder before it. So one run is watched through the file layer,
 the folder copied before every operation, step and validation batch, and a few distinct copies gone on with; the marker
-`nightly` goes on with every one. A process that is really killed and one that is really terminated stand at the end.
+`nightly` goes on with every one. A process that is terminated and killed for real stands at the end.
 """
 
 import csv
@@ -13,8 +13,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
@@ -24,8 +22,8 @@ from rich.console import Console
 
 from segzoo import files
 from segzoo.config import load_config
-from segzoo.engine import artifacts, summary, train
 from segzoo.engine import epochs as course
+from segzoo.engine import train
 from segzoo.engine.checkpoint import checkpoint_file
 from segzoo.engine.checkpoint.progress import CLOCKED
 from segzoo.errors import RunError, RunInterruptedError, SegzooError
@@ -50,24 +48,6 @@ def recipe(tmp_path_factory):
     path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
     path.write_text(RECIPE)
     return path
-
-
-@pytest.fixture
-def quick(small_network, eager, monkeypatch):
-    """Steps without a graph, and pictures that show their content."""
-
-    def sheet(pictures, names, colours, ignore_index, path, **options):
-        write(path, *(part for picture in pictures for part in picture[:3]))
-
-    def write(path, *arrays):
-        with files.replacing(path) as temporary:
-            temporary.write_bytes(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays))
-
-    monkeypatch.setattr(course, "prediction_sheet", sheet)
-    monkeypatch.setattr(summary, "confusion_picture", lambda confusion, names, path: write(path, confusion.counts))
-    monkeypatch.setattr(
-        artifacts, "plot_curves", lambda rows, path: write(path, np.array([row["loss"] for row in rows]))
-    )
 
 
 @pytest.fixture
@@ -198,7 +178,7 @@ def test_killed_at_every_step_validation_batch_and_file_operation(whole, watched
     assert names.count("step") == STEPS and names.count("validation") == VAL_BATCHES
     saves = sum((name, path.name) == ("replace", "state.npz") for name, path in snapshots.operations)
     assert saves == (STEPS + 2 if save_every == "0" else 2)
-    resumed_at, tried = set(), part(snapshots.copies, 4 if save_every == "0" else 2)
+    resumed_at, tried = set(), part(snapshots.copies, 3 if save_every == "0" else 2)
     for moment, copy in tried:
         stored = checkpoint_file.read(copy / "state.npz")
         resumed_at.add(stored.facts["step"] if stored else 0)
@@ -263,7 +243,7 @@ def test_a_disk_that_refuses_any_operation_stops_the_run_and_loses_nothing(
             found.setdefault((name, path.name), []).append(index)
     places = {key: indices[len(indices) // 2] for key, indices in found.items()}
     assert len(places) > 20
-    for number, ((name, file), index) in enumerate(part(sorted(places.items()), 4)):
+    for number, ((name, file), index) in enumerate(part(sorted(places.items()), 3)):
         seen = iter(range(len(operations) * 2))
         code = (errno.ENOSPC, errno.EROFS)[number % 2]
 
@@ -404,21 +384,12 @@ def test_max_time_ends_the_epoch_early_evaluates_and_finishes(quick, run, tmp_pa
 
 
 SCRIPT = """
-    import json, os, signal, sys
-    import keras
+    import json, os, sys
     import tensorflow as tf
-    from segzoo.decoders import SegmentationHead
+    from conftest import build_small_network
+    from quick_runs import lighten
+    from segzoo.cli import main
     from segzoo.engine import builders, epochs
-    from segzoo.weights import WeightsReport
-
-    def network(config, weights=None):
-        inputs = keras.Input((None, None, 3), name="image")
-        x = keras.layers.Rescaling(1 / 255, name="scale")(inputs)  # each named: others are counted over a process
-        x = keras.layers.Conv2D(8, 3, padding="same", name="conv")(x)
-        x = keras.layers.Dropout(0.1, name="dropout")(keras.layers.BatchNormalization(name="norm")(x))
-        model = keras.Model(inputs, SegmentationHead(6, name="head")(x, inputs), name="small")
-        model.weights_report = WeightsReport("none", note="random")
-        return model
 
     def after_step(self, progress, known=epochs.Epochs.after_step):
         if progress.step == step:
@@ -426,9 +397,9 @@ SCRIPT = """
         return known(self, progress)
 
     tf.config.run_functions_eagerly(True)
-    builders.build_network = network
+    lighten(setattr)
+    builders.build_network = build_small_network
     epochs.Epochs.after_step = after_step
-    from segzoo.cli import main
     for step, number, *arguments in json.loads(sys.argv[1]):
         try:
             main(arguments)
@@ -437,23 +408,19 @@ SCRIPT = """
 """
 
 
-def test_processes_killed_and_terminated_for_real(recipe, tmp_path):
-    def start(*commands):
-        """Start a process that trains once for each command: (root of the run, step of the signal, its number)."""
-        told = []
-        for root, step, number in commands:
-            overrides = ("--set", f"output.root={tmp_path / root}", "--set", "training.save_every=0")
-            told.append([step, int(number), "train", "--config", str(recipe), *overrides])
-        command = [sys.executable, "-c", textwrap.dedent(SCRIPT), json.dumps(told)]
-        where = {**os.environ, "PYTHONPATH": str(Path(files.__file__).parents[1])}
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=where)
-
-    killed = start(("broken", 2, signal.SIGKILL))
-    killed.communicate(timeout=300)
-    assert killed.returncode == -signal.SIGKILL
-    stopped = start(("broken", 4, signal.SIGTERM), ("broken", 0, 0), ("whole", 0, 0), ("broken", 0, 0))
-    _, errors = stopped.communicate(timeout=300)
-    interrupted, rest, whole, again, _ = re.split(r"(?<=ended with) (?:75|0|1)\n", errors)
+def test_a_process_terminated_and_killed_for_real(whole, recipe, run, tmp_path, forked):
+    """One process is terminated in a run, resumes and ends it, starts another and is killed in that."""
+    told = []
+    for root, step, number in (
+        ("stopped", 4, signal.SIGTERM), ("stopped", 0, 0), ("stopped", 0, 0), ("killed", 2, signal.SIGKILL)
+    ):  # fmt: skip
+        overrides = ("--set", f"output.root={tmp_path / root}", "--set", "training.save_every=0")
+        told.append([step, int(number), "train", "--config", str(recipe), *overrides])
+    done = forked(textwrap.dedent(SCRIPT), json.dumps(told), path=(Path(__file__).parents[1],), status=-signal.SIGKILL)
+    interrupted, rest, again, _ = re.split(r"(?<=ended with) (?:75|0|1)\n", done.stderr)
     assert "SIGTERM: stopped after step 4 of 6" in interrupted and "already holds a finished run" in again
-    assert re.findall(r"ended with (\d+)", errors) == ["75", "0", "0", "1"], rest + whole
-    assert_equal(tmp_path / "broken" / "tiny", left_behind(tmp_path / "whole" / "tiny"))
+    assert re.findall(r"ended with (\d+)", done.stderr) == ["75", "0", "1"], rest
+    assert_equal(tmp_path / "stopped" / "tiny", whole)
+    stored = checkpoint_file.read(tmp_path / "killed" / "tiny" / "state.npz")
+    assert stored.facts["step"] == 1  # the signal came before the state of the second step
+    assert_equal(run(tmp_path / "killed"), whole)

@@ -48,7 +48,7 @@ def config(tmp_path, name, *overrides):
     return load_config(tmp_path / "run.yaml", [f"output.root={tmp_path / 'runs'}", f"name={name}", *overrides])
 
 
-def test_a_negative_ignore_index_trains_as_any_other(images, tmp_path, console, small_network):
+def test_a_negative_ignore_index_trains_as_any_other(images, tmp_path, console, quick):
     """In losses, crops, borders of augmentation, metrics and pictures -9999 is what 255 is."""
     results = {}
     for ignore_index in (255, -9999):
@@ -67,7 +67,7 @@ def test_a_negative_ignore_index_trains_as_any_other(images, tmp_path, console, 
         assert [left[key] for key in keys] == [right[key] for key in keys]
 
 
-def test_images_without_a_mask_are_told_at_the_start(images, tmp_path, console, small_network):
+def test_images_without_a_mask_are_told_at_the_start(images, tmp_path, console, quick):
     (tmp_path / "masks").mkdir()
     shape = {"label": "thing", "points": [[8, 5], [30, 20]], "shape_type": "rectangle"}
     for name in list(images)[:4]:

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from keras import ops
 
-from segzoo.config import load_config
 from segzoo.data import BATCH_TRANSFORMS, BatchTransform, check_splits
 from segzoo.engine import builders, train
 from segzoo.engine.fit_dataset import FitDataset
@@ -23,21 +22,10 @@ from segzoo.losses import LOSSES, PixelLoss
 from segzoo.losses.replicas import ratio_of_sums
 from segzoo.models.build import LOGITS, PRESENCE
 
-RECIPE = """
-name: tiny
-model: {decoder: fpn, backbone: resnet18, weights: none}
-data:
-  source: generated
-  size: [32, 32]
-  train_count: 12
-  val_count: 2
-  batch_size: 4
-  eval_batch_size: 2
-  workers: 2
-  batch_transforms: [copy_paste: {objects: [disc, ring]}, cutmix, mixup: {alpha: 0.4}]
-training: {epochs: 2, save_every: 0, schedule: {warmup_steps: 1}}
-output: {pictures: 0}
-"""
+SETTINGS = (
+    "data.train_count=12", "data.batch_size=4", "data.workers=2", "training.epochs=2", "training.save_every=0",
+    "data.batch_transforms=[copy_paste: {objects: [disc, ring]}, cutmix, mixup: {alpha: 0.4}]",
+)  # fmt: skip
 
 
 class Weighted(PixelLoss):
@@ -80,21 +68,12 @@ def registered():
     BATCH_TRANSFORMS.unregister("failing")
 
 
-@pytest.fixture
-def config(tmp_path):
-    path = tmp_path / "tiny.yaml"
-    path.write_text(RECIPE)
-    return lambda *overrides: load_config(path, [f"output.root={tmp_path / 'runs'}", *overrides])
-
-
 def rows(folder: Path) -> list[dict[str, str]]:
     with (folder / "metrics.csv").open() as stream:
         return list(csv.DictReader(stream))
 
 
-def test_a_run_that_broke_off_ends_with_the_weights_of_one_that_did_not(
-    config, console, small_network, eager, registered
-):
+def test_a_run_that_broke_off_ends_with_the_weights_of_one_that_did_not(config, console, quick, registered):
     chain = "data.batch_transforms=[copy_paste: {objects: [disc]}, cutmix, failing, mixup]"
     whole = train(config("name=whole", chain), console=console)
     Failing.fails_at = (0, 1, 1, 2)
@@ -107,14 +86,14 @@ def test_a_run_that_broke_off_ends_with_the_weights_of_one_that_did_not(
     assert [row["loss"] for row in whole.history] == [row["loss"] for row in resumed.history]
 
 
-def test_a_graph_trains_on_mixed_batches_with_weights_of_classes(config, console, small_network):
+def test_a_graph_trains_on_mixed_batches_with_weights_of_classes(config, console, small_network, light):
     loss = "loss={cross_entropy: {class_weights: balanced}, dice: 1.0}"
     result = train(config(loss, "training.epochs=1"), console=console)
     row = rows(result.folder)[0]
     assert np.isfinite([float(row[key]) for key in ("loss", "val_loss")]).all()
 
 
-def test_a_users_loss_makes_its_target_for_training_and_evaluation(config, console, small_network, registered):
+def test_a_users_loss_makes_its_target_for_training_and_evaluation(config, console, quick, registered):
     overrides = ("loss={weighted: 1.0, boundary: 0.1}", "data.batch_transforms=[]", "training.epochs=1")
     settings = config(*overrides)
     result = train(settings, console=console)
@@ -139,7 +118,7 @@ def two_headed(classes: int) -> keras.Model:
     return keras.Model(inputs, outputs)
 
 
-@pytest.mark.parametrize("jit", [False, True], ids=["graph", "xla"])
+@pytest.mark.parametrize("jit", [False, pytest.param(True, marks=pytest.mark.xla)], ids=["graph", "xla"])
 @pytest.mark.parametrize(
     "overrides",
     [(), ("data.batch_transforms=[cutmix]", "loss={dice: 1.0, boundary: 0.1}")],

@@ -8,32 +8,14 @@ import math
 import numpy as np
 import pytest
 
-from segzoo.config import load_config
 from segzoo.engine import train
 from segzoo.engine.evaluation import Evaluation
 from segzoo.engine.monitor import Monitor
 from segzoo.errors import ConfigError, RunError
 from segzoo.metrics import ConfusionMatrix, MultilabelCounts
 
-RECIPE = """
-name: tiny
-model: {decoder: unet, backbone: resnet18, weights: none}
-data: {source: generated, size: [32, 32], train_count: 4, val_count: 2, batch_size: 2, eval_batch_size: 2}
-training: {epochs: 4, schedule: {name: constant, warmup_steps: 0}}
-output: {pictures: 0}
-"""
+SETTINGS = ("training.epochs=3",)
 COUNTS = np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]])  # IoU 6/9, 3/6 and none
-
-
-@pytest.fixture
-def config(tmp_path):
-    path = tmp_path / "tiny.yaml"
-    path.write_text(RECIPE)
-
-    def config(*overrides: str):
-        return load_config(path, [f"output.root={tmp_path / 'runs'}", *overrides])
-
-    return config
 
 
 @pytest.mark.parametrize(
@@ -60,7 +42,7 @@ def test_foreground_of_classes_that_overlap_is_all_of_them() -> None:
     assert Monitor("foreground_mean_iou", ("a", "b"), None).figure(found) == pytest.approx(found.confusion.mean_iou())
 
 
-def test_the_lowest_loss_is_the_best(config, small_network, eager, console) -> None:
+def test_the_lowest_loss_is_the_best(config, quick, console) -> None:
     result = train(config("training.monitor=val_loss"), console=console)
     losses = [row["val_loss"] for row in result.history]
     assert result.best_epoch == 1 + losses.index(min(losses))
@@ -68,7 +50,7 @@ def test_the_lowest_loss_is_the_best(config, small_network, eager, console) -> N
     assert facts["monitor"] == "loss" and facts["val_mean_iou"] == pytest.approx(result.confusion.mean_iou())
 
 
-def test_another_figure_is_a_column_and_decides(config, small_network, eager, console, tmp_path) -> None:
+def test_another_figure_is_a_column_and_decides(config, quick, console, tmp_path) -> None:
     settings = config("training.monitor=foreground_mean_iou", "training.early_stopping={patience: 1, min_delta: 1.0}")
     result = train(settings, console=console)
     assert len(result.history) == 2  # a gain of 1 is out of reach
@@ -82,7 +64,7 @@ def test_another_figure_is_a_column_and_decides(config, small_network, eager, co
     assert "no better val_foreground_mean_iou for 1 epochs" in (tmp_path / "screen.txt").read_text()
 
 
-def test_a_class_that_never_occurs_leaves_the_first_epoch_the_best(config, small_network, eager, console) -> None:
+def test_a_class_that_never_occurs_leaves_the_first_epoch_the_best(config, quick, console) -> None:
     settings = config("training.monitor=iou/cross", "data.val_count=1", "training.epochs=2")
     assert train(settings, console=console).best_epoch in (1, 2)
 

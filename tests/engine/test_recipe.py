@@ -4,25 +4,14 @@ import keras
 import numpy as np
 import pytest
 
-from segzoo.config import load_config
 from segzoo.data.generated import GeneratedShapes
 from segzoo.engine import builders, train
 from segzoo.errors import DataError
 
-RECIPE = """
-name: tiny
-model: {decoder: fpn, backbone: resnet18, weights: none, options: {pyramid_channels: 32, depth: 2}}
-data: {source: generated, size: [32, 32], train_count: 8, val_count: 4, batch_size: 2, eval_batch_size: 4}
-training: {epochs: 3, schedule: {name: poly, warmup_steps: 1}}
-output: {pictures: 0}
-"""
-
-
-@pytest.fixture
-def config(tmp_path):
-    path = tmp_path / "tiny.yaml"
-    path.write_text(RECIPE)
-    return lambda *overrides: load_config(path, [f"output.root={tmp_path / 'runs'}", *overrides])
+SETTINGS = (
+    "model.options.pyramid_channels=32", "data.train_count=8", "training.epochs=3",
+    "training.schedule={name: poly, warmup_steps: 1}",
+)  # fmt: skip
 
 
 def everything_labelled(read):
@@ -33,7 +22,7 @@ def everything_labelled(read):
     return labelled
 
 
-def test_optimizer_schedule_and_accumulation_come_from_the_configuration(config, console, small_network, monkeypatch):
+def test_optimizer_schedule_and_accumulation_come_from_the_configuration(config, console, quick, monkeypatch):
     made = []
     build = builders.build_optimizer
     monkeypatch.setattr(builders, "build_optimizer", lambda *given: made.append(build(*given)) or made[-1])
@@ -57,13 +46,14 @@ def test_optimizer_schedule_and_accumulation_come_from_the_configuration(config,
     assert set(optimizer._factors.values()) == {0.5} and len(optimizer._factors) == 3  # kernel, gamma, beta
 
 
-def test_a_batch_in_parts_trains_as_the_whole_batch(config, console, eager, monkeypatch):
+def test_a_batch_in_parts_trains_as_the_whole_batch(config, console, five_convolutions, monkeypatch):
     # Without BatchNorm and dropout, and with one number of labelled pixels in every sample, or the means differ.
     monkeypatch.setattr(GeneratedShapes, "__getitem__", everything_labelled(GeneratedShapes.__getitem__))
     same = (
         "model.options={pyramid_channels: 32, depth: 2, normalization: group}", "model.batch_norm=frozen",
         "model.drop_path=0.0", "model.options.dropout=0.0", "loss={cross_entropy: 1.0}", "training.epochs=1",
-        "data.batch_size=4", "training.optimizer={name: sgd, learning_rate: 0.05}", "training.schedule.warmup_steps=0",
+        "data.batch_size=4", "data.train_count=4", "training.schedule.warmup_steps=0",
+        "training.optimizer={name: sgd, learning_rate: 0.05}",
     )  # fmt: skip
     whole = train(config(*same, "name=whole"), console=console)
     parts = train(config(*same, "name=parts", "data.batch_size=2", "training.accumulate=2"), console=console)
@@ -72,7 +62,7 @@ def test_a_batch_in_parts_trains_as_the_whole_batch(config, console, eager, monk
         np.testing.assert_allclose(left, right, atol=2e-5)
 
 
-def test_overfit_trains_and_evaluates_on_the_same_few_samples(config, console, small_network, tmp_path):
+def test_overfit_trains_and_evaluates_on_the_same_few_samples(config, console, quick, tmp_path):
     settings = config("training.overfit=3", "training.epochs=1")
     subset = builders.build_source(settings, "train")
     whole = builders.build_source(config(), "train")
@@ -88,10 +78,10 @@ def test_overfit_trains_and_evaluates_on_the_same_few_samples(config, console, s
         train(config("training.overfit=9", "name=more"), console=console)
 
 
-def test_deterministic_kernels_train_a_real_network(config, console):
+def test_deterministic_kernels_train_a_real_network(config, console, light, eager):
     from tensorflow.python.framework import config as tensorflow_config
 
-    settings = ("training.deterministic=true", "training.epochs=1", "training.precision=float32")
+    settings = ("training.deterministic=true", "training.epochs=1", "training.precision=float32", "data.train_count=2")
     try:
         runs = [train(config(*settings, f"name={name}"), console=console) for name in ("one", "two")]
         assert tensorflow_config.is_op_determinism_enabled()

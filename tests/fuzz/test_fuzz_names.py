@@ -152,7 +152,7 @@ def test_html_has_the_tags_that_it_should_have_and_the_name_as_text(name):
     assert for_html(name) == for_html(printable(name))
 
 
-@settings(max_examples=20)  # each draws two pictures
+@settings(max_examples=min(20, settings().max_examples))  # each draws two pictures
 @given(st.lists(NAMES, min_size=2, max_size=2))
 @example([r"$\foo$", "a\nb"])
 @example(["\udcff", "[/b]"])

@@ -1,9 +1,9 @@
-"""A loss on two replicas of unequal shares is that of the whole batch, and so is its gradient."""
+"""A loss on two replicas of unequal shares is that of the whole batch, and so is its gradient.
+
+Without graphs, whose tracing takes longer; tests/engine/test_distribution.py trains in one.
+"""
 
 from __future__ import annotations
-
-import subprocess
-import sys
 
 import keras
 import pytest
@@ -33,7 +33,7 @@ def compare(name, loss, target, logits):
         return value, tape.gradient(value, logits)
 
     expected, slope = step(tf.constant(target), tf.constant(logits))
-    values, slopes = tf.function(strategy.run)(step, (halves(tf.constant(target)), halves(tf.constant(logits))))
+    values, slopes = strategy.run(step, (halves(tf.constant(target)), halves(tf.constant(logits))))
     shares = [float(value) for value in strategy.experimental_local_results(values)]
     found = np.concatenate([part.numpy() for part in strategy.experimental_local_results(slopes)])
     assert shares[0] == shares[1], (name, shares)
@@ -70,8 +70,7 @@ for name in LOSSES:
 
 
 @pytest.mark.slow
-def test_losses_of_two_replicas_are_those_of_the_whole_batch() -> None:
+def test_losses_of_two_replicas_are_those_of_the_whole_batch(forked) -> None:
     if keras.backend.backend() != "tensorflow":
         pytest.skip("tf.distribute")
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
+    forked(SCRIPT)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import keras
 import pytest
 
@@ -36,9 +33,7 @@ np.testing.assert_array_equal(metric.exact().counts, matrix.counts)
 """
 
 
-@pytest.mark.slow
-def test_two_replicas_count_what_one_would():
+def test_two_replicas_count_what_one_would(forked):
     if keras.backend.backend() != "tensorflow":
         pytest.skip("tf.distribute")
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
+    forked(SCRIPT)

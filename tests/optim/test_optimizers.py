@@ -1,8 +1,6 @@
 """Optimizers by name: rates by part, decay where it belongs, accumulation, clipping, the scale of float16 losses."""
 
 import math
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -265,10 +263,9 @@ with strategy.scope():
 """
 
 
-def test_two_devices_update_as_one_does():
+def test_two_devices_update_as_one_does(forked):
     # In a process of its own: devices are set before TensorFlow starts. Decay by part once depended on the threads.
-    done = subprocess.run([sys.executable, "-c", _TWO_DEVICES], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    done = forked(_TWO_DEVICES)
     adamw, sgd, refused = done.stdout.strip().splitlines()[-3:]
     assert float(adamw.split()[1]) < 1e-5 and float(sgd.split()[1]) < 1e-6
     assert "give larger batches" in refused
