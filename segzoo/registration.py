@@ -20,8 +20,8 @@ from typing import Any
 
 from segzoo.discovery import sources
 
-# Packages with classes that Keras may save, and what registers one there: Keras's decorator, or a registry's, but that of
-# metrics, which are functions.
+# Packages with classes that Keras may save, and what registers one there: Keras's decorator, or a registry's. Metrics
+# are functions.
 _PACKAGES = ("layers", "decoders", "losses", "metrics", "models", "optim")
 _REGISTRATION = re.compile(r"\bregister_keras_serializable\(|^@(?!METRICS)[A-Z_]+\.register\(", re.MULTILINE)
 
