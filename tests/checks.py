@@ -1,4 +1,4 @@
-"""What every network must do: give logits of the image's size, learn with every weight, be saved and read back."""
+"""Checks of any network: logits of the image's size, a gradient in every weight, saving and reading back."""
 
 from __future__ import annotations
 

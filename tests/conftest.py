@@ -343,8 +343,10 @@ def five_convolutions(eager: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
     from segzoo.engine import builders
 
-    def build(decoder: Any, backbone: Any, *arguments: Any, build_model: Any = builders.build_model, **options: Any):
-        return build_model(decoder, small_backbone(), *arguments, **options)
+    build_model = builders.build_model
+
+    def build(decoder: Any, backbone: Any, *arguments: Any, backbone_options: Any, **options: Any):
+        return build_model(decoder, small_backbone(), *arguments, **options)  # which takes no options of a backbone
 
     monkeypatch.setattr(builders, "build_model", build)
 

@@ -8,6 +8,7 @@ from keras import ops
 
 from segzoo import losses
 from segzoo.data import create_batch_transform
+from segzoo.task import Task
 
 IGNORE, WEIGHT = 255, 0.75
 RNG = np.random.default_rng(0)
@@ -35,7 +36,7 @@ def mixed(mode: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     ignored = (masks == IGNORE) | (others == IGNORE)
     one, other = np.where(ignored, IGNORE, masks), np.where(ignored, IGNORE, others)
     classes = ["a", "b"] if mode == "binary" else ["a", "b", "c"]
-    mixup = create_batch_transform("mixup", classes, IGNORE, mode)
+    mixup = create_batch_transform("mixup", Task(tuple(classes), IGNORE, mode))
     _, soft = mixup(np.zeros((2, 5, 6, 3), "uint8"), masks, Fixed())
     return one, other, soft, 1 if mode == "binary" else 3
 
@@ -95,7 +96,7 @@ def test_hard_masks_in_the_soft_form_have_the_value_of_labels():
                 continue
             masks, *_, channels = mixed(mode)
             classes = ["a", "b"] if mode == "binary" else ["a", "b", "c"]
-            soft = create_batch_transform("mixup", classes, IGNORE, mode).soft(masks)
+            soft = create_batch_transform("mixup", Task(tuple(classes), IGNORE, mode)).soft(masks)
             logits = RNG.normal(size=(2, 5, 6, channels)).astype("float32")
             loss = losses.create({name: 1.0}, IGNORE, mode)
             assert number(loss, soft, logits) == pytest.approx(number(loss, masks, logits), rel=1e-5), (name, mode)
