@@ -18,7 +18,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar, overload
 
 from segzoo.discovery import sources
-from segzoo.errors import RegistrationError, UnknownNameError, unknown_name
+from segzoo.errors import ConfigError, RegistrationError, UnknownNameError, unknown_name
 
 ENTRY_POINTS = "segzoo.plugins"
 Thing = TypeVar("Thing")
@@ -32,6 +32,23 @@ def find(where: str) -> Any:
     attribute, _, key = place.rstrip("]").partition("[")
     found = getattr(importlib.import_module(module), attribute)
     return found[key] if key else found
+
+
+def name_and_options(entry: Any, kind: str, example: str) -> tuple[str, dict[str, Any]]:
+    """Return the name and the options of a name or {name: options}; ConfigError for anything else.
+
+    Args:
+        entry: as a configuration has it; options that are null are none.
+        kind: what the message says that it is not, such as "metric".
+        example: what is right, the end of the message.
+    """
+    name, options = entry, None
+    if isinstance(entry, Mapping) and len(entry) == 1:
+        name, options = next(iter(entry.items()))
+    options = {} if options is None else options
+    if not isinstance(name, str) or not isinstance(options, Mapping):
+        raise ConfigError(f"{entry!r} is no {kind}. {example}")
+    return name, dict(options)
 
 
 @functools.cache

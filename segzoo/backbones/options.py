@@ -68,12 +68,11 @@ class BackboneOptions:
         """Return the names of the options."""
         return [field.name for field in dataclasses.fields(cls)]
 
-    def changed(self, given: Mapping[str, Any], stacklevel: int = 4) -> BackboneOptions:
+    def changed(self, given: Mapping[str, Any]) -> BackboneOptions:
         """Return the options with those in `given` changed, among them `imitate`, the deprecated alias of `compat`.
 
         Args:
             given: name to value.
-            stacklevel: of the alias's warning, 3 for the caller of this method.
 
         Raises:
             UnknownNameError: no such option.
@@ -86,7 +85,9 @@ class BackboneOptions:
             if name not in known:
                 raise unknown_name("option of backbones", name, known)
         if imitate is not None:
-            changes["compat"] = resolve(changes.get("compat", self.compat), imitate, stacklevel)
+            changes["compat"] = resolve(
+                changes.get("compat", self.compat), imitate, stacklevel=4
+            )  # for the caller of `create` and `build_model`
         return dataclasses.replace(self, **changes)
 
     def given(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from segzoo.config.checks import registered_entry
 from segzoo.config.problems import ProblemAt, given, not_among
 from segzoo.errors import ConfigError, SegzooError, shortened
 from segzoo.task import Task
@@ -108,17 +109,7 @@ def batch_transform(value: object) -> object:
     """Check one entry of `data.batch_transforms`: its form, name and options; ProblemAt names the one amiss."""
     from segzoo.data.batch_transforms import BATCH_TRANSFORMS, options_of, parsed
 
-    try:
-        name, options = parsed(value)
-    except ConfigError as error:
-        raise ValueError(str(error)) from error
-    BATCH_TRANSFORMS.check(name)
-    known = options_of(name)
-    for option in options:
-        if option not in known:
-            message = not_among(f"option of the batch transform {name}", str(option), known)
-            raise ProblemAt((name, str(option)), message)
-    return value
+    return registered_entry(value, BATCH_TRANSFORMS, parsed, options_of)
 
 
 def batch_transforms_fit(entries: Sequence[Any], task: Task, batch_size: int, losses: Sequence[str]) -> None:

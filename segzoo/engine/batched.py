@@ -211,9 +211,10 @@ class Batched:
                 f"{where}: masks are {masks.shape} of {masks.dtype}; for these images they should be integers "
                 f"{expected}."
             )
-        wrong = (masks > task.largest_label) & (masks != task.ignore_index)
+        wrong = masks > task.largest_label
         if masks.dtype.kind == "i":
-            wrong |= (masks < 0) & (masks != task.ignore_index)
+            wrong |= masks < 0
+        wrong &= masks != task.ignore_index
         if wrong.any():
             values = ", ".join(map(str, np.unique(masks[wrong])[:5]))
             raise DataError(

@@ -8,14 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from segzoo.config import Config
 from segzoo.engine.callbacks.progress_display import duration
 from segzoo.engine.checkpoint.run_folder import RunFolder
 from segzoo.escaping import fenced, for_markdown
 from segzoo.files import replacing
-from segzoo.metrics import ConfusionMatrix, MultilabelCounts, figures_by_class
+from segzoo.metrics import ConfusionMatrix, MultilabelCounts
+from segzoo.reporting.class_table import class_cells
 from segzoo.reporting.evaluation import class_mean, confusion_note, confusion_picture, na
 from segzoo.reporting.page import (
     embedded,
@@ -63,7 +62,7 @@ def write_summary(
     confusion_picture(confusion, names, folder.figures / "confusion.png")
     title = f"{folder.path.resolve().name}: {config.model.decoder} on {config.model.backbone}"
     table = confusion.table(names)
-    classes = _classes(table, figures_by_class(confusion, config.output.metrics))
+    classes = class_cells(confusion, names, config.output.metrics)
     remark = f"Validation split at epoch {best_epoch} of {len(history)}, the best by mean IoU. {na(table)}"
     figures = _figures(confusion, history, best_epoch)
     environment = _environment(folder.environment)
@@ -120,16 +119,6 @@ def _figures(
         ("time of training and evaluation", duration(seconds)),
         ("images/s in training, median of the epochs", speed),
     ]
-
-
-def _classes(table: Sequence[Mapping[str, Any]], further: Mapping[str, np.ndarray]) -> list[list[str]]:
-    """Return the cells of the table of classes, the heading first, with further metrics by their headings."""
-    rows = [["class", "IoU", "Dice", "precision", "recall", *further, "pixels"]]
-    for index, row in enumerate(table):
-        figures = [figure_text(row[key]) for key in ("iou", "dice", "precision", "recall")]
-        figures += [figure_text(values[index]) for values in further.values()]
-        rows.append([row["class"], *figures, f"{row['pixels']:,}"])
-    return rows
 
 
 def _environment(path: Path) -> list[tuple[str, str]]:

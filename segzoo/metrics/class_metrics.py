@@ -11,39 +11,13 @@ from segzoo.arguments import arguments_of
 from segzoo.errors import ConfigError, SegzooError, unknown_name
 from segzoo.metrics.confusion import ClassCounts
 from segzoo.metrics.table import METRICS
+from segzoo.registry import name_and_options
 
-#: The columns of every table by class; others come behind them.
-ALWAYS = ("iou", "dice", "precision", "recall")
-
-
-@METRICS.register("iou")
-def iou(counts: ClassCounts) -> np.ndarray:
-    """Return intersection over union (C,)."""
-    return counts.iou()
-
-
-@METRICS.register("dice")
-def dice(counts: ClassCounts) -> np.ndarray:
-    """Return the Dice coefficient, also called F1 (C,)."""
-    return counts.dice()
-
-
-@METRICS.register("precision")
-def precision(counts: ClassCounts) -> np.ndarray:
-    """Return the share of each class's predicted pixels that are right (C,)."""
-    return counts.precision()
-
-
-@METRICS.register("recall")
-def recall(counts: ClassCounts) -> np.ndarray:
-    """Return the share of each class's target pixels that are found (C,)."""
-    return counts.recall()
-
-
-@METRICS.register("specificity")
-def specificity(counts: ClassCounts) -> np.ndarray:
-    """Return the share of the pixels of other classes that are not predicted as the class (C,)."""
-    return counts.specificity()
+METRICS.register("iou", ClassCounts.iou)
+METRICS.register("dice", ClassCounts.dice)
+METRICS.register("precision", ClassCounts.precision)
+METRICS.register("recall", ClassCounts.recall)
+METRICS.register("specificity", ClassCounts.specificity)
 
 
 @METRICS.register("f_beta")
@@ -54,13 +28,7 @@ def f_beta(counts: ClassCounts, beta: float = 2.0) -> np.ndarray:
 
 def parsed(entry: Any) -> tuple[str, dict[str, Any]]:
     """Return the name and the options of a name or {name: options}; ConfigError for anything else."""
-    name, options = entry, None
-    if isinstance(entry, Mapping) and len(entry) == 1:
-        name, options = next(iter(entry.items()))
-    options = {} if options is None else options
-    if not isinstance(name, str) or not isinstance(options, Mapping):
-        raise ConfigError(f"{entry!r} is no metric. Write `- specificity` or `- f_beta: {{beta: 2}}`.")
-    return name, dict(options)
+    return name_and_options(entry, METRICS.kind, "Write `- specificity` or `- f_beta: {beta: 2}`.")
 
 
 def heading(entry: Any) -> str:

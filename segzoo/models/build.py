@@ -55,10 +55,10 @@ def build_model(
         weights: "auto", "imagenet", "none" (or None) or "preset:NAME" for the backbone, or the path of a `.weights.h5`
             file for all that fits; "auto" leaves it to `backbone_options`.
         backbone_options: see `segzoo.backbones.BackboneOptions`; by default its defaults. `output_stride` is by default
-            the decoder's. With `compat="smp"` the
-            model is the network of segmentation_models.pytorch, so that its weights give its logits: the backbone pads
-            and dilates as there, and taps, output stride and the decoder's options are its where none are given
-            (docs/smp.md); "smp-0.1.0" does what `imitate="smp"` of segzoo 0.1.0 did, to the backbone alone.
+            the decoder's. With `compat="smp"` the model is the network of segmentation_models.pytorch, so that its
+            weights give its logits: the backbone pads and dilates as there, and taps, output stride and the decoder's
+            options are its where none are given (docs/smp.md); "smp-0.1.0" does what `imitate="smp"` of segzoo 0.1.0
+            did, to the backbone alone.
         weights_sha256: digest of that file in hexadecimal; another file is refused before it is read.
         auxiliary: levels of the backbone, such as "P4", that get a segmentation head of their own.
         classification: also say which classes are in the image, from the deepest level.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from segzoo.arguments import arguments_of
 from segzoo.data.batch_transforms.contract import Batch, BatchTransform, hard, is_soft
 from segzoo.data.batch_transforms.table import BATCH_TRANSFORMS
 from segzoo.errors import ConfigError, DataError, SegzooError, unknown_name
+from segzoo.registry import name_and_options
 from segzoo.task import Task
 
 __all__ = [
@@ -24,7 +25,6 @@ __all__ = [
 ]
 
 _FILLED_IN = frozenset({"task"})  # by segzoo, from the rest of the configuration
-_EXAMPLE = "Write `- cutmix` or `- mixup: {alpha: 0.2}`."
 
 
 class BatchTransforms:
@@ -120,13 +120,7 @@ def options_of(name: str) -> list[str]:
 
 def parsed(entry: Any) -> tuple[str, dict[str, Any]]:
     """Return the name and the options of a name or {name: options}; ConfigError for anything else."""
-    name, options = entry, None
-    if isinstance(entry, Mapping) and len(entry) == 1:
-        name, options = next(iter(entry.items()))
-    options = {} if options is None else options
-    if not isinstance(name, str) or not isinstance(options, Mapping):
-        raise ConfigError(f"{entry!r} is no batch transform. {_EXAMPLE}")
-    return name, dict(options)
+    return name_and_options(entry, BATCH_TRANSFORMS.kind, "Write `- cutmix` or `- mixup: {alpha: 0.2}`.")
 
 
 def _wrong(transform: BatchTransform, before: Batch, after: Batch) -> str:

@@ -15,7 +15,9 @@ from rich.text import Text
 from segzoo.engine.callbacks.base import RunCallback
 from segzoo.engine.memory import memory_text
 from segzoo.escaping import printable
-from segzoo.metrics import ConfusionMatrix, MultilabelCounts, figures_by_class
+from segzoo.metrics import ConfusionMatrix, MultilabelCounts
+from segzoo.reporting.class_table import class_cells
+from segzoo.reporting.page import figure_text
 from segzoo.terminal import say
 
 # Seconds between two lines within an epoch where there is no terminal to draw on; a log file should not fill with them.
@@ -167,20 +169,13 @@ def class_table(
     confusion: ConfusionMatrix | MultilabelCounts, names: Sequence[str], title: str, metrics: Sequence[Any] = ()
 ) -> Table:
     """Per-class IoU, Dice, precision, recall and further metrics, the mean IoU below; n/a where one is undefined."""
-    further = figures_by_class(confusion, metrics)
+    heading, *rows = class_cells(confusion, names, metrics)
     table = Table(title=Text(printable(title)), title_justify="left")
-    table.add_column("class")
-    for heading in ("IoU", "Dice", "precision", "recall", *further, "pixels"):
-        table.add_column(Text(printable(heading)), justify="right")
-    for index, row in enumerate(confusion.table(names)):
-        figures = [row[key] for key in ("iou", "dice", "precision", "recall")]
-        figures += [values[index] for values in further.values()]
-        table.add_row(Text(printable(row["class"])), *map(_figure, figures), f"{row['pixels']:,}")
+    for place, name in enumerate(heading):
+        table.add_column(Text(printable(name)), justify="right" if place else "left")
+    for first, *figures in rows:
+        table.add_row(Text(printable(first)), *figures)
     table.add_section()
-    table.add_row("mean IoU", _figure(confusion.mean_iou()), style="bold")
-    table.add_row("pixel accuracy", _figure(confusion.pixel_accuracy()))
+    table.add_row("mean IoU", figure_text(confusion.mean_iou()), style="bold")
+    table.add_row("pixel accuracy", figure_text(confusion.pixel_accuracy()))
     return table
-
-
-def _figure(value: float | None) -> str:
-    return "n/a" if value is None or math.isnan(value) else f"{value:.4f}"
