@@ -341,14 +341,14 @@ def five_convolutions(eager: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Configured decoders and heads stand on `small_backbone`, whatever their backbone, and train without a graph."""
     from networks import small_backbone
 
-    from segzoo.engine import builders
+    from segzoo.engine.builders import network
 
-    build_model = builders.build_model
+    build_model = network.build_model
 
     def build(decoder: Any, backbone: Any, *arguments: Any, backbone_options: Any, **options: Any):
         return build_model(decoder, small_backbone(), *arguments, **options)  # which takes no options of a backbone
 
-    monkeypatch.setattr(builders, "build_model", build)
+    monkeypatch.setattr(network, "build_model", build)
 
 
 @pytest.fixture(scope="session")

@@ -420,6 +420,11 @@ class Config(Section):
         classes = self.data.classes if isinstance(self.data, FolderData) else CLASSES
         return Task(tuple(classes), self.data.ignore_index, self.mode)
 
+    @property
+    def trackers(self) -> dict[str, dict[str, Any]]:
+        """Trackers in use: name to settings, without those set to null."""
+        return {name: settings for name, settings in self.tracking.items() if settings is not None}
+
     @field_validator("plugins")
     @classmethod
     def _plugins_are_loaded(cls, plugins: list[str], info: ValidationInfo) -> list[str]:

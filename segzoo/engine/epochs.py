@@ -188,7 +188,7 @@ class Epochs:
         )
         tensorboard = opened.enter_context(TensorBoard(folder.tensorboard, self.network, sheets, progress))
         tracking = Tracking(
-            builders.trackers(config),
+            config.trackers,
             str(config.name),
             config.model_dump(mode="json"),
             folder.trackers,
@@ -228,18 +228,22 @@ class Epochs:
         """Return True if no epoch is left and none is in progress."""
         return progress.is_over(self.settings.epochs)
 
-    def evaluate(self, progress: Progress) -> Evaluation:
+    def evaluate(self, progress: Progress, calls: RunCallbacks) -> Evaluation:
         """Evaluate the network as it is on the validation split."""
+        calls.on_test_begin()
         found = evaluate(
             self._predictor(),
-            self._until_asked_to_stop(self.val_batches, progress),
+            calls.tested(self._until_asked_to_stop(self.val_batches, progress)),
             self.config.task,
             loss=self.loss,
             target=builders.target_maker(self.config, self.loss),
             keep=self.pictured,
             worst=self.config.output.pictures,
         )
-        return merged(found, self.distribution.gather)
+        found = merged(found, self.distribution.gather)
+        figures = {"mean_iou": found.confusion.mean_iou(), "pixel_accuracy": found.confusion.pixel_accuracy()}
+        calls.on_test_end(figures if found.loss is None else {"loss": found.loss, **figures})
+        return found
 
     def _train_epoch(self, feed: FitDataset, progress: Progress, calls: RunCallbacks) -> None:
         """Train what is left of an epoch."""
@@ -308,7 +312,7 @@ class Epochs:
     def _evaluate_epoch(self, row: dict[str, Any], progress: Progress, calls: RunCallbacks) -> None:
         """Evaluate, add the figures to `row`, and note whether they are the best so far."""
         before = progress.seconds
-        found = self.evaluate(progress)
+        found = self.evaluate(progress, calls)
         self._tick(progress)
         row["val_loss"] = found.loss
         row["val_mean_iou"] = found.confusion.mean_iou()

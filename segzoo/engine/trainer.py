@@ -106,7 +106,7 @@ def train(
         given.check(config)
         if config.training.deterministic:
             make_deterministic()
-        check_packages(builders.trackers(config))
+        check_packages(config.trackers)
         distribution = start_distribution(config.training.distribution)
         given.check_distribution(distribution)
         if model is None:

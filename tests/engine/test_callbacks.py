@@ -87,6 +87,28 @@ def test_callbacks_see_one_training(config, console) -> None:
     assert recorder.params["epochs"] == 3 and recorder.params["steps"] == 3
 
 
+def test_callbacks_see_each_evaluation(config, console) -> None:
+    class Tested(keras.callbacks.Callback):
+        def on_test_begin(self, logs=None):
+            calls.append("begin")
+
+        def on_test_batch_begin(self, batch, logs=None):
+            calls.append(("batch", batch))
+
+        def on_test_batch_end(self, batch, logs=None):
+            calls.append(("done", batch))
+
+        def on_test_end(self, logs=None):
+            calls.append(logs)
+
+    calls: list = []
+    settings = config("training.epochs=2", "training.evaluate_every=2", "data.val_count=3", "data.eval_batch_size=2")
+    result = train(settings, callbacks=[Tested()], console=console)
+    assert calls[:-1] == ["begin", ("batch", 0), ("done", 0), ("batch", 1), ("done", 1)]
+    row = result.history[-1]
+    assert calls[-1] == {name: row[f"val_{name}"] for name in ("loss", "mean_iou", "pixel_accuracy")}
+
+
 def test_keras_callbacks_work(config, console, tmp_path) -> None:
     """Early stopping on a figure that cannot improve, a log, and a rate that has a schedule."""
     result = train(

@@ -6,6 +6,7 @@ import pytest
 
 from segzoo import data
 from segzoo.data import Sample
+from segzoo.data.generated import GeneratedShapes
 from segzoo.engine import builders, train
 from segzoo.engine.diagnosis import explain
 from segzoo.errors import DataError, RunError
@@ -129,28 +130,19 @@ def test_a_batch_that_cannot_be_read_again_says_so(config):
     assert said(config(), Source(a=gone)) == "The batch of that step cannot be looked at again: a.png: gone."
 
 
-def test_a_run_names_the_sample_that_made_its_loss_nan(config, quick, console, monkeypatch):
-    whole = builders.whole_source
+def test_a_run_names_the_sample_that_made_its_loss_nan(config, quick, console):
+    class Broken(GeneratedShapes):
+        def __getitem__(self, index):
+            image, mask, name = super().__getitem__(index)
+            image = image.astype("float32")
+            if index == 2:
+                image[3, 4] = np.nan
+            return Sample(image, mask, name)
 
-    def with_nan(settings, split, strict=True):
-        source = whole(settings, split, strict)
-        if split == "train":
-            read = type(source).__getitem__
-
-            class Broken(type(source)):
-                def __getitem__(self, index):
-                    image, mask, name = read(self, index)
-                    image = image.astype("float32")
-                    if index == 2:
-                        image[3, 4] = np.nan
-                    return Sample(image, mask, name)
-
-            source.__class__ = Broken
-        return source
-
-    monkeypatch.setattr(builders, "whole_source", with_nan)
+    settings = config()
+    source = Broken("train", settings.data.train_count, settings.data.size)
     with pytest.raises(
         RunError, match=r"nan at step 1 \(epoch 1\).*NaN or infinity: train_00002 \(3 values\)"
     ) as error:
-        train(config(), console=console)
+        train(settings, train_data=source, console=console)
     assert "learning_rate" not in str(error.value)

@@ -1,6 +1,7 @@
 """The whole road on a tiny run: folder, figures, resume, early stop, NaN, and what is refused."""
 
 import csv
+import functools
 import gc
 import json
 import math
@@ -13,12 +14,13 @@ from PIL import Image
 from segzoo import files
 from segzoo.data.generated import CLASSES
 from segzoo.engine import builders, load_run, train
-from segzoo.engine import epochs as course
 from segzoo.engine.checkpoint import checkpoint_file
 from segzoo.engine.checkpoint.state import load_progress
 from segzoo.engine.class_pixels import ClassPixels
 from segzoo.errors import RunError
 from segzoo.losses import class_weights
+from segzoo.optim import SCHEDULES
+from segzoo.optim.schedules import WarmUpDecay
 
 SETTINGS = (
     "data.train_count=8", "data.val_count=5", "data.batch_size=4", "data.eval_batch_size=4", "training.epochs=2",
@@ -117,16 +119,21 @@ def test_binary_mode_trains_one_sigmoid_and_counts_two_classes(config, quick, tm
     assert np.isfinite(float(rows(result.folder)[0]["val_loss"]))
 
 
-def test_the_collector_rests_until_the_first_step_alone(config, quick, console, monkeypatch):
-    build, after = builders.build_optimizer, course.Epochs.after_step
+def test_the_collector_rests_until_the_first_step_alone(config, quick, console, request):
     seen = {"building": [], "after a step": []}
 
-    def noted(kind, function):
-        return lambda *arguments: seen[kind].append(gc.isenabled()) or function(*arguments)
+    class Noted(WarmUpDecay):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            seen["building"].append(gc.isenabled())
 
-    monkeypatch.setattr(builders, "build_optimizer", noted("building", build))
-    monkeypatch.setattr(course.Epochs, "after_step", noted("after a step", after))
-    train(config("training.epochs=1"), console=console)
+    class Notes(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen["after a step"].append(gc.isenabled())
+
+    request.addfinalizer(lambda: SCHEDULES.unregister("noted"))
+    SCHEDULES.register("noted", Noted)
+    train(config("training.epochs=1", "training.schedule={name: noted}"), callbacks=[Notes()], console=console)
     assert seen == {"building": [False], "after a step": [True, True]}
     with pytest.raises(RunError):  # a run of another length
         train(config(), console=console)
@@ -240,14 +247,14 @@ def test_nothing_to_resume(config, quick, console):
         train(config(), resume=True, console=console)
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_weights(config, quick, console, monkeypatch):
-    schedule = builders.WarmUpDecay
-
-    class Explodes(schedule):
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_weights(config, quick, console, request):
+    class Explodes(WarmUpDecay):
         def __call__(self, step):
             return keras.ops.where(keras.ops.cast(step, "int32") < 2, super().__call__(step), math.nan)
 
-    monkeypatch.setattr(builders, "WarmUpDecay", Explodes)
+    request.addfinalizer(lambda: SCHEDULES.unregister("explodes"))
+    SCHEDULES.register("explodes", Explodes)
+    config = functools.partial(config, "training.schedule={name: explodes}")
     # Step 3 applies the bad rate, step 4 is the first with a loss that is not finite.
     with pytest.raises(RunError, match=r"nan at step 4 \(epoch 2\).*last\.weights\.h5 holds the last good"):
         train(config(), console=console)

@@ -194,8 +194,6 @@ def test_a_wrong_tracker_or_setting_is_refused_with_what_is_allowed(tmp_path, se
 
 
 def test_a_tracker_is_taken_out_by_null(tmp_path):
-    from segzoo.engine.builders import trackers
-
     (tmp_path / "run.yaml").write_text(RECIPE + "tracking: {mlflow: {experiment: x}}\n")
-    assert trackers(load_config(tmp_path / "run.yaml")) == {"mlflow": {"experiment": "x"}}
-    assert trackers(load_config(tmp_path / "run.yaml", ["tracking.mlflow=null"])) == {}
+    assert load_config(tmp_path / "run.yaml").trackers == {"mlflow": {"experiment": "x"}}
+    assert load_config(tmp_path / "run.yaml", ["tracking.mlflow=null"]).trackers == {}

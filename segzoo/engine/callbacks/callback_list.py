@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import keras
 
@@ -11,6 +11,8 @@ from segzoo.engine.callbacks.base import RunCallback
 from segzoo.engine.callbacks.stateful import is_stateful
 from segzoo.engine.checkpoint.progress import Progress
 from segzoo.engine.evaluation import Evaluation
+
+Batch = TypeVar("Batch")
 
 
 class RunCallbacks(keras.callbacks.CallbackList):
@@ -59,6 +61,13 @@ class RunCallbacks(keras.callbacks.CallbackList):
         for callback in self.callbacks:
             if position == 0 or not is_stateful(callback):
                 callback.on_epoch_begin(epoch, {})
+
+    def tested(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Pass batches of an evaluation on, and say when each begins and ends."""
+        for number, batch in enumerate(batches):
+            self.on_test_batch_begin(number)
+            yield batch
+            self.on_test_batch_end(number, {})
 
     def evaluated(self, epoch: int, found: Evaluation, improved: bool) -> None:
         """Say what the evaluation of an epoch found, before its end."""

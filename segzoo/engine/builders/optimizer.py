@@ -1,0 +1,75 @@
+"""The optimizer, its learning-rate schedule and the stages of training."""
+
+from __future__ import annotations
+
+import keras
+
+from segzoo.config import Config
+from segzoo.engine.callbacks.stages import Stage, Stages
+from segzoo.optim import SCHEDULES, optimizers
+from segzoo.optim.param_groups import rate_factors
+from segzoo.optim.schedules import OneCycle, WarmUpDecay
+
+
+def build_schedule(config: Config, updates: int) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Build the configured learning-rate schedule over a run of this many updates."""
+    schedule, peak = config.training.schedule, config.training.optimizer.learning_rate
+    if not SCHEDULES.is_built_in(schedule.name):
+        return SCHEDULES[schedule.name](peak, updates, **schedule.options)
+    if schedule.name == "one_cycle":
+        return OneCycle(peak, updates, schedule.rise, final_fraction=schedule.final_fraction)
+    return WarmUpDecay(
+        peak,
+        updates,
+        schedule.warmup_steps,
+        schedule.name,
+        schedule.power,
+        schedule.final_fraction,
+        schedule.milestones,
+        schedule.drop,
+    )
+
+
+def build_optimizer(
+    config: Config, steps: int, rate: keras.optimizers.schedules.LearningRateSchedule | None = None
+) -> keras.optimizers.Optimizer:
+    """Build the configured optimizer for a run of `steps` batches; `rate` replaces the configured schedule."""
+    settings = config.training.optimizer
+    accumulate = config.training.accumulate
+    return optimizers.create(
+        settings.name,
+        build_schedule(config, max(1, steps // accumulate)) if rate is None else rate,
+        settings.weight_decay,
+        clip_norm=settings.clip_norm,
+        clip_value=settings.clip_value,
+        accumulate=accumulate,
+        **settings.options,
+    )
+
+
+def start_optimizer(config: Config, network: keras.Model) -> None:
+    """Create the variables of a compiled network's optimizer, and set the learning-rate factors of its parts."""
+    settings = config.training.optimizer
+    network.optimizer.build(network.trainable_variables)
+    trained = set(map(id, network.trainable_variables))
+    factors = rate_factors(network, dict(settings.lr_scale.items()), settings.layer_decay)
+    optimizers.inner(network.optimizer).set_factors(
+        [(variable, factor) for variable, factor in factors if id(variable) in trained]
+    )
+
+
+def build_stages(config: Config, network: keras.Model, steps: int) -> Stages:
+    """Build the configured stages of a compiled network with a built optimizer, at `steps` batches per epoch."""
+    settings = config.training
+    stages, first_epoch = [], 0
+    for section in settings.stages:
+        scale = settings.optimizer.lr_scale if section.lr_scale is None else section.lr_scale
+        stages.append(Stage(first_epoch, tuple(section.freeze), dict(scale.items())))
+        first_epoch += section.epochs or 0
+    return Stages(
+        network,
+        stages,
+        layer_decay=settings.optimizer.layer_decay,
+        updates_per_epoch=steps // settings.accumulate,
+        warmup=settings.schedule.warmup_steps,
+    )
