@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from segzoo import workflows as workflows
     from segzoo.config import load_config as load_config
     from segzoo.engine import train as train
-    from segzoo.engine.checkpoint.run_folder import load_run as load_run
+    from segzoo.engine.checkpoint.run import load_run as load_run
     from segzoo.errors import SegzooError as SegzooError
     from segzoo.models.build import build_model as build_model
     from segzoo.models.build import logits_only as logits_only
@@ -69,7 +69,7 @@ _OBJECTS = {
     "logits_only": "segzoo.models.build",
     "predict": "segzoo.workflows",
     "load_config": "segzoo.config",
-    "load_run": "segzoo.engine.checkpoint.run_folder",
+    "load_run": "segzoo.engine.checkpoint.run",
     "train": "segzoo.engine",
     "SegzooError": "segzoo.errors",
 }

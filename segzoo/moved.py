@@ -37,7 +37,7 @@ MOVED = {
     "segzoo.training.outputs": "segzoo.engine.artifacts",
     "segzoo.training.parts": "segzoo.optim.param_groups",
     "segzoo.training.progress": "segzoo.engine.checkpoint.progress",
-    "segzoo.training.run": "segzoo.engine.checkpoint.run_folder",
+    "segzoo.training.run": "segzoo.engine.checkpoint.run",
     "segzoo.training.plateau": "segzoo.optim.plateau",
     "segzoo.training.schedules": "segzoo.optim.schedules",
     "segzoo.training.clipping": "segzoo.optim.clipping",

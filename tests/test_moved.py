@@ -34,7 +34,7 @@ def test_every_old_name_gives_the_module_and_warns(forked) -> None:
 
 def test_names_below_a_package_move_with_it() -> None:
     assert new_name("segzoo.training.memory") == "segzoo.engine.memory"
-    assert new_name("segzoo.training.run") == "segzoo.engine.checkpoint.run_folder"
+    assert new_name("segzoo.training.run") == "segzoo.engine.checkpoint.run"
     assert new_name("segzoo.engine") is None and new_name("segzoo") is None
     assert not set(MOVED) & set(MOVED.values())
 

@@ -73,7 +73,7 @@ def test_a_file_of_others_is_never_let_import(folder: Path) -> None:
 
 
 def test_a_run_folder_is_never_let_import(folder: Path) -> None:
-    from segzoo.engine.checkpoint.run_folder import Run
+    from segzoo.engine.checkpoint.run import Run
 
     config = load_config("mine.yaml")
     (folder / "run").mkdir()

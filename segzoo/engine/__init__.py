@@ -7,10 +7,10 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from segzoo.engine.checkpoint.run_folder import load_run as load_run
+    from segzoo.engine.checkpoint.run import load_run as load_run
     from segzoo.engine.trainer import train as train
 
-_NAMES = {"train": "segzoo.engine.trainer", "load_run": "segzoo.engine.checkpoint.run_folder"}
+_NAMES = {"train": "segzoo.engine.trainer", "load_run": "segzoo.engine.checkpoint.run"}
 
 __all__ = ["load_run", "train"]
 

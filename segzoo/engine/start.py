@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 
 from segzoo.config import Config
-from segzoo.engine.checkpoint.run_folder import Run
+from segzoo.engine.checkpoint.run import Run
 from segzoo.errors import RunError, WeightsError
 from segzoo.optim.param_groups import HEAD, parts
 from segzoo.weights import WeightsReport, load_file

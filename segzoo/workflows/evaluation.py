@@ -16,7 +16,7 @@ from segzoo.workflows.networks import description, network_of
 if TYPE_CHECKING:
     import keras
 
-    from segzoo.engine.checkpoint.run_folder import Run
+    from segzoo.engine.checkpoint.run import Run
     from segzoo.metrics import Calibration, ConfusionMatrix, ImageCounts, Intervals, MultilabelCounts
 
 _SPLITS = ("train", "val", "test")
@@ -100,7 +100,7 @@ def evaluate(
         >>> found = segzoo.evaluate("runs/unet_b3", "test", report=False)
         >>> found.mean_iou, found.intervals.mean_iou, found.confusion.iou()
     """
-    from segzoo.engine.checkpoint.run_folder import load_run
+    from segzoo.engine.checkpoint.run import load_run
 
     network_name = description(weights, model, saved)
     if split not in _SPLITS:

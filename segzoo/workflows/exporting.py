@@ -15,7 +15,7 @@ from segzoo.workflows.networks import description, network_of
 if TYPE_CHECKING:
     import keras
 
-    from segzoo.engine.checkpoint.run_folder import Run
+    from segzoo.engine.checkpoint.run import Run
     from segzoo.export.parity import ExportReport
 
 
@@ -60,7 +60,7 @@ def export_model(
         >>> report = segzoo.export_model("runs/unet_b3", "onnx")
         >>> report.path, report.difference
     """
-    from segzoo.engine.checkpoint.run_folder import Run, load_run
+    from segzoo.engine.checkpoint.run import Run, load_run
     from segzoo.export import FORMATS
 
     if not isinstance(run, str | PathLike | Run):

@@ -9,7 +9,7 @@ from segzoo.errors import SegzooError, unknown_name
 if TYPE_CHECKING:
     import keras
 
-    from segzoo.engine.checkpoint.run_folder import Run
+    from segzoo.engine.checkpoint.run import Run
 
 WEIGHTS = ("best", "last")
 

@@ -15,7 +15,7 @@ from segzoo.workflows.networks import description, network_of
 if TYPE_CHECKING:
     import keras
 
-    from segzoo.engine.checkpoint.run_folder import Run
+    from segzoo.engine.checkpoint.run import Run
     from segzoo.inference.outputs import PredictionSummary
     from segzoo.inference.predictor import Predictor
 
@@ -53,7 +53,7 @@ def load(
         >>> class_map = predictor("photo.jpg")
         >>> predictor.model.summary()
     """
-    from segzoo.engine.checkpoint.run_folder import load_run
+    from segzoo.engine.checkpoint.run import load_run
 
     description(weights, model, saved)
     opened = load_run(run, overrides)
@@ -113,7 +113,7 @@ def predict(
         >>> done = segzoo.predict("runs/unet_b3", "photos", "predictions")
         >>> done.written, done.failed
     """
-    from segzoo.engine.checkpoint.run_folder import load_run
+    from segzoo.engine.checkpoint.run import load_run
     from segzoo.inference.outputs import find_images
 
     description(weights, model, saved)

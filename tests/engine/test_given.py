@@ -16,7 +16,7 @@ from segzoo.data import create_source
 from segzoo.decoders import SegmentationHead
 from segzoo.engine import train
 from segzoo.engine.batched import Batched
-from segzoo.engine.checkpoint.run_folder import load_run
+from segzoo.engine.checkpoint.run import load_run
 from segzoo.errors import DataError, RunError, RunInterruptedError
 
 SETTINGS = ("name=own", "data.train_count=6", "training.epochs=2", "loss={cross_entropy: 1.0}", "output.pictures=2")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import assert_type
 
 import segzoo
-from segzoo.engine.checkpoint.run_folder import Run
+from segzoo.engine.checkpoint.run import Run
 from segzoo.export import ExportReport
 from segzoo.inference import Predictor
 from segzoo.workflows import RunEvaluation

@@ -10,7 +10,7 @@ from PIL import Image
 
 import segzoo
 from segzoo.engine import builders
-from segzoo.engine.checkpoint.run_folder import load_run
+from segzoo.engine.checkpoint.run import load_run
 from segzoo.errors import RunError, SegzooError, UnknownNameError, WeightsError
 
 pytestmark = pytest.mark.usefixtures("small_network")

@@ -5,11 +5,18 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from segzoo import __version__
+from segzoo.compat import SMP_0_1_0
 from segzoo.config import Config
+from segzoo.decoders import DECODERS
+from segzoo.errors import RunError
 from segzoo.losses.renamed import RENAMED
+
+#: The version that did not write some options of decoders, see `segzoo.decoders.legacy_options`.
+LEGACY = "0.1.0"
 
 # What may change between two parts of one run: it moves files or changes how long things take, but no figure. (Where
 # the data lie is among them because their fingerprint is compared.)
@@ -80,3 +87,24 @@ def _differences(before: Any, now: Any, key: str) -> list[tuple[str, str]]:
             found += _differences(before.get(name), now.get(name), f"{key}.{name}" if key else str(name))
         return found
     return [] if before == now else [(key, f"was {before!r} and is {now!r}")]
+
+
+def refuse_another_decoder(path: Path, config: Config, origin: dict[str, Any]) -> None:
+    """Raise RunError if a state of segzoo 0.1.0 would be resumed as another network."""
+    if origin["versions"]["segzoo"] != LEGACY:
+        return
+    model = config.model
+    changed = DECODERS[model.decoder](**model.options).differences(None)
+    if origin["config"]["model"].get("imitate") and model.compat != SMP_0_1_0:
+        raise RunError(
+            f"The run in {path} was started by segzoo {LEGACY} with imitate: smp, which left the decoder alone. Go on "
+            f"with that network by --resume-anyway --set model.imitate=null --set model.compat={SMP_0_1_0}, or start a "
+            "new run by --set name=..."
+        )
+    if changed:
+        cure = " ".join(f"--set model.options.{name}={there}" for name, (there, _) in changed.items())
+        listed = ", ".join(f"{name}: {there} then, {here} now" for name, (there, here) in changed.items())
+        raise RunError(
+            f"The run in {path} was started by segzoo {LEGACY}, whose decoder {model.decoder} was another one "
+            f"({listed}). Go on with that one by --resume-anyway {cure}, or start a new run by --set name=..."
+        )

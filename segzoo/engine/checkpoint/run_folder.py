@@ -1,49 +1,27 @@
-"""Run folder: layout, locking, and reconstruction of models from it."""
+"""Run folder: layout, locking, logs, and what may begin or go on in it."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import platform
-import subprocess
-import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import filelock
 from filelock import FileLock
 
-from segzoo import __version__, files
-from segzoo.compat import SMP, SMP_0_1_0
-from segzoo.config import Config, dump_config, load_config
-from segzoo.decoders import DECODERS, legacy_options
-from segzoo.engine.checkpoint import checkpoint_file
+from segzoo import files
+from segzoo.config import Config, dump_config
+from segzoo.engine.checkpoint import checkpoint_file, environment
 from segzoo.engine.checkpoint.progress import Progress
-from segzoo.engine.checkpoint.provenance import differences
-from segzoo.errors import RunError, WeightsError, unknown_name
-
-if TYPE_CHECKING:
-    import keras
-    import numpy as np
-
-_LEGACY = "0.1.0"  # the version that did not write some options of decoders, see `segzoo.decoders.legacy_options`
-_PACKAGES = (
-    "keras",
-    "tensorflow",
-    "jax",
-    "torch",
-    "numpy",
-    "albumentations",
-    "grain",
-    "opencv-python-headless",
-)
+from segzoo.engine.checkpoint.provenance import differences, refuse_another_decoder
+from segzoo.errors import RunError
 
 
 class OriginWarning(UserWarning):
@@ -220,7 +198,7 @@ class RunFolder:
                     f"{text} Go on with what it was started with, or with this at your own risk by --resume-anyway; "
                     "or start a new run by --set name=..., or replace this one by --overwrite."
                 )
-            _refuse_another_decoder(self.path, config, before)
+            refuse_another_decoder(self.path, config, before)
             warnings.warn(f"{text} Training goes on with what is given now.", OriginWarning, stacklevel=2)
         elif (stored.is_bare or self.result.is_file()) and not resume:
             raise RunError(
@@ -298,27 +276,7 @@ class RunFolder:
         """
         if not self.is_written:
             return
-        found = {"segzoo": __version__}
-        for package in _PACKAGES:
-            try:
-                found[package] = importlib.metadata.version(package)
-            except importlib.metadata.PackageNotFoundError:
-                continue
-        facts = {
-            "packages": found,
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "cpu_count": os.cpu_count(),
-            "backend": sys.modules["keras"].backend.backend() if "keras" in sys.modules else None,
-            "device": device,
-            "xla": xla,
-            "git_commit": _git_commit(),
-            "seed": config.seed,
-            "data_fingerprints": fingerprints,
-            "weights": weights,
-            "given": dict(given or {}),
-            "command": sys.argv,
-        }
+        facts = environment.facts(config, fingerprints, weights, device, xla, given)
         with files.replacing(self.environment) as temporary:
             temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
@@ -326,215 +284,3 @@ class RunFolder:
 def run_folder(config: Config, is_written: bool = True) -> RunFolder:
     """Return the folder of the run that `config` describes."""
     return RunFolder(Path(config.output.root) / str(config.name), is_written)
-
-
-class Run:
-    """Finished or unfinished run, read from its folder.
-
-    Args:
-        path: the run folder.
-        overrides: "a.b=value" changes to its configuration, such as another data.root.
-
-    Raises:
-        RunError: the folder is no run folder.
-    """
-
-    def __init__(self, path: str | os.PathLike[str], overrides: Sequence[str] = ()):
-        self.overrides = tuple(overrides)
-        self.folder = RunFolder(Path(path))
-        if not self.folder.config.is_file():
-            hint = "" if self.folder.path.is_dir() else " (there is no such folder)"
-            raise RunError(
-                f"{path} is not a run folder{hint}: it should hold config.yaml and weights, as train writes."
-            )
-
-    @cached_property
-    def config(self) -> Config:
-        """Resolved configuration; that of segzoo 0.1.0 is completed by the options that it did not write."""
-        found = load_config(self.folder.config, self.overrides, import_plugins=False)
-        if self.version != _LEGACY:
-            return found
-        written = found.model.options
-        then = legacy_options(found.model.decoder).items()
-        own = [f"model.options.{name}={value}" for name, value in then if name not in written]
-        if found.model.compat == SMP:  # its name was imitate, and it left the decoder alone
-            own += ["model.imitate=null", f"model.compat={SMP_0_1_0}"]
-        return load_config(self.folder.config, [*own, *self.overrides], import_plugins=False)
-
-    @cached_property
-    def version(self) -> str | None:
-        """Version of segzoo that started the run; None if the folder does not record it."""
-        try:
-            return str(self._environment["packages"]["segzoo"])
-        except (LookupError, TypeError):
-            return None
-
-    @property
-    def given(self) -> dict[str, Any]:
-        """Objects that were passed to `segzoo.train`, by argument; the configuration does not describe them."""
-        found = self._environment.get("given")
-        return found if isinstance(found, dict) else {}
-
-    @cached_property
-    def _environment(self) -> dict[str, Any]:
-        try:
-            found = json.loads(self.folder.environment.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
-
-    @cached_property
-    def classes(self) -> list[str]:
-        """Class names."""
-        return list(self.config.task.classes)
-
-    @cached_property
-    def palette(self) -> np.ndarray:
-        """Colours `(classes, 3)`, 0..255."""
-        from segzoo.engine.builders import colours
-
-        return colours(self.config)
-
-    def loss(self) -> keras.losses.Loss | None:
-        """Rebuild the loss, with the class weights of the training; None if a loss was passed to `train`.
-
-        Raises:
-            RunError: these are made from the training split's pixels, whose counts the folder does not hold.
-        """
-        from segzoo.engine.builders import build_loss, weight_schemes
-        from segzoo.engine.class_pixels import ClassPixels
-
-        if "loss" in self.given:
-            return None
-        needed = weight_schemes(self.config)
-        return build_loss(self.config, ClassPixels.read(self.folder.class_pixels) if needed else None)
-
-    def model(self, weights: str = "best") -> keras.Model:
-        """Rebuild the network from the configuration and load its "best" or "last" weights.
-
-        Only weights are read, never a pickled or whole model.
-
-        Raises:
-            RunError: no such weights yet.
-            WeightsError: a weights file that cannot be read.
-        """
-        if "model" in self.given:
-            raise RunError(
-                f"{self.folder.path} was trained with a model that was given to segzoo.train, which its configuration "
-                f"does not describe. Give that model again by model=..., or take {self.folder.model} by --saved-model "
-                "(saved=True)."
-            )
-        from segzoo.engine.builders import build_network
-        from segzoo.models.build import logits_only
-
-        path = self._weights_file(weights)
-        model = build_network(self.config, weights="none")
-        _load_all(model, path)
-        return logits_only(model)
-
-    def load_weights(self, model: keras.Model, weights: str = "best") -> None:
-        """Load the run's "best" or "last" weights into a model, such as the one passed to `train`, in place.
-
-        Raises:
-            RunError: no such weights yet, or they lack tensors that the model has.
-            WeightsError: a weights file that cannot be read or was made for another network.
-        """
-        _load_all(model, self._weights_file(weights))
-
-    def saved_model(self) -> keras.Model:
-        """Load model.keras, the finished model with the best weights, as Keras saved it.
-
-        Keras builds what the file describes: layers of Keras, segzoo and whatever is registered here. Modules that the
-        file names are not imported and pickled code is not run.
-
-        Raises:
-            RunError: training has not come to its end, where the file is written.
-            WeightsError: a file that cannot be read, or with classes that nobody registered here.
-        """
-        import keras
-
-        from segzoo.models.build import logits_only
-
-        path = self.folder.model
-        if not path.is_file():
-            raise RunError(f"{self.folder.path} holds no {path.name} yet: it is written when training has ended.")
-        try:
-            model = keras.models.load_model(path, compile=False)
-        except Exception as error:  # Keras raises whatever the file makes it raise
-            # Its text ends with what went wrong first, after the descriptions of all layers around
-            reason = str(error).rpartition("Exception encountered: ")[2].strip().partition("\n")[0][:200].rstrip(".")
-            raise WeightsError(
-                f"{path} cannot be loaded ({reason or type(error).__name__}). Where it has layers of your own, import "
-                "the module that registers them first: --plugin MODULE, or segzoo.plugins.load."
-            ) from error
-        return logits_only(model)
-
-    def _weights_file(self, weights: str) -> Path:
-        files_of = {"best": self.folder.best, "last": self.folder.last}
-        if weights not in files_of:
-            raise unknown_name("weights of a run", weights, files_of)
-        path = files_of[weights]
-        if not path.is_file():
-            raise RunError(f"{self.folder.path} holds no {path.name} yet: no epoch was evaluated there.")
-        return path
-
-
-def _load_all(model: keras.Model, path: Path) -> None:
-    """Load a weights file; RunError if it lacks some of the model's tensors."""
-    from segzoo.weights import load_file
-
-    report = load_file(model, path, configured=True)
-    if report.missing:
-        raise RunError(f"{path} lacks {len(report.missing)} tensors of its network, first {report.missing[0]}.")
-
-
-def _refuse_another_decoder(path: Path, config: Config, origin: dict[str, Any]) -> None:
-    """Raise RunError if a state of segzoo 0.1.0 would be resumed as another network."""
-    if origin["versions"]["segzoo"] != _LEGACY:
-        return
-    model = config.model
-    changed = DECODERS[model.decoder](**model.options).differences(None)
-    if origin["config"]["model"].get("imitate") and model.compat != SMP_0_1_0:
-        raise RunError(
-            f"The run in {path} was started by segzoo {_LEGACY} with imitate: smp, which left the decoder alone. Go on "
-            f"with that network by --resume-anyway --set model.imitate=null --set model.compat={SMP_0_1_0}, or start a "
-            "new run by --set name=..."
-        )
-    if changed:
-        cure = " ".join(f"--set model.options.{name}={there}" for name, (there, _) in changed.items())
-        listed = ", ".join(f"{name}: {there} then, {here} now" for name, (there, here) in changed.items())
-        raise RunError(
-            f"The run in {path} was started by segzoo {_LEGACY}, whose decoder {model.decoder} was another one "
-            f"({listed}). Go on with that one by --resume-anyway {cure}, or start a new run by --set name=..."
-        )
-
-
-def load_run(path: str | os.PathLike[str] | Run, overrides: Sequence[str] = ()) -> Run:
-    """Open a run folder; `overrides` ("a.b=value") change its configuration, such as another data.root.
-
-    An open `Run` is returned as it is, or anew with further overrides.
-
-    Raises:
-        RunError: it is none.
-
-    Example:
-        >>> model = segzoo.load_run("runs/unet_b3").model()
-    """
-    if isinstance(path, Run):
-        return Run(path.folder.path, [*path.overrides, *overrides]) if overrides else path
-    if not isinstance(path, str | os.PathLike):
-        raise RunError(f"A run is a run folder or what segzoo.load_run returns, not {path!r:.60}.")
-    return Run(path, overrides)
-
-
-def _git_commit() -> str | None:
-    """Return the commit of the source tree that segzoo runs from, "+changes" if it was edited; None without a tree."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return None
-    try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
-        status = subprocess.run(["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return head.stdout.strip() + ("+changes" if status.stdout.strip() else "")
