@@ -14,7 +14,8 @@ from segzoo.autoconfig.evidence import Evidence
 from segzoo.autoconfig.names import names_beside
 from segzoo.autoconfig.values import read_values
 from segzoo.data.arrays import array_shape
-from segzoo.data.decoding import open_image, unlimited
+from segzoo.data.codecs import unlimited
+from segzoo.data.decoding import open_image
 from segzoo.data.formats.contract import MAX_PIXELS
 from segzoo.data.formats.contract import PICTURE_SUFFIXES as MASK_PICTURES
 from segzoo.data.images import ARRAY_SUFFIXES, IMAGE_SUFFIXES

@@ -11,8 +11,9 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from segzoo.autoconfig.evidence import Evidence
-from segzoo.data.decoding import check_size, unlimited
+from segzoo.data.codecs import unlimited
 from segzoo.data.formats import MASK_FORMATS
+from segzoo.data.refusals import check_size
 from segzoo.errors import ConfigError, DataError
 from segzoo.files import regular
 

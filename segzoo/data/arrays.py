@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from segzoo.data.decoding import too_many_pixels
+from segzoo.data.refusals import too_many_pixels
 from segzoo.errors import DataError
 from segzoo.files import regular
 

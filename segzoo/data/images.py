@@ -11,7 +11,9 @@ import numpy as np
 from PIL import Image
 
 from segzoo.data.arrays import array_type, check_finite, load_array
-from segzoo.data.decoding import open_image, reading, unlimited
+from segzoo.data.codecs import unlimited
+from segzoo.data.decoding import open_image
+from segzoo.data.refusals import reading
 from segzoo.data.tiff import holds_wide_numbers
 from segzoo.errors import DataError
 from segzoo.files import regular

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from segzoo.data.decoding import unlimited
+from segzoo.data.codecs import unlimited
 from segzoo.errors import DataError
 from segzoo.files import regular
 

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from segzoo.data.arrays import load_array
-from segzoo.data.decoding import open_image, reading
+from segzoo.data.decoding import open_image
 from segzoo.data.formats.contract import MAX_PIXELS
 from segzoo.data.images import ARRAY_SUFFIXES, ImageReader
+from segzoo.data.refusals import reading
 from segzoo.errors import DataError
 
 _LOOKED_AT = 16  # images, evenly spaced

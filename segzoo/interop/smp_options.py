@@ -1,347 +1,34 @@
 """Mapping of segmentation_models.pytorch's model configuration to segzoo's, key by key.
 
-Written from the constructors of its version 0.6. Every key is an option here or is refused with the reason.
+Every key is an option here or is refused with the reason.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from segzoo.errors import WeightsError
 from segzoo.interop.checkpoint import Tensors
+from segzoo.interop.smp_architectures import ARCHITECTURES, Architecture
+from segzoo.interop.smp_keys import Options, Refused, as_json, shape_of
 
-Options = dict[str, Any]
-
-
-class _Refused(ValueError):
-    """Value without a counterpart; the message names those that have one."""
-
-
-@dataclass(frozen=True)
-class Key:
-    """Key of an SMP configuration.
-
-    Attributes:
-        default: their default.
-        read: from the value to options of ours; raises `_Refused`.
-        derive: from tensors to the value, where they show it; None where they do not.
-    """
-
-    default: Any
-    read: Callable[[Any], Options]
-    derive: Callable[[Tensors], Any] | None = None
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """Model class of SMP.
-
-    Attributes:
-        name: of the class.
-        decoder: ours.
-        sign: a tensor that tells it from the architectures before it in `ARCHITECTURES` and from those after.
-        keys: of its configuration, beside those that all classes share.
-        depths: values of `encoder_depth` that have a counterpart.
-        depth: their default.
-        depth_of: what the tensors say of it, or None.
-        stride: their default of `encoder_output_stride`; 32 where there is no such key.
-        strides: values of it that have a counterpart; none where there is no such key.
-        upsampling: pixels of the image for one of the decoder's result, by depth and output stride; 1 where their
-            decoder ends at the image's size and there is no key `upsampling`.
-    """
-
-    name: str
-    decoder: str
-    sign: str
-    keys: Mapping[str, Key] = field(default_factory=dict)
-    depths: tuple[int, ...] = (5, 4, 3)
-    depth: int = 5
-    depth_of: Callable[[Tensors], int | None] = lambda tensors: None
-    stride: int = 32
-    strides: tuple[int, ...] = ()
-    upsampling: Callable[[int, int], int] = lambda depth, stride: 1
-
-
-def _shape(tensors: Tensors, name: str, rank: int = 4) -> tuple[int, ...]:
-    if name not in tensors:
-        raise WeightsError(f"The checkpoint lacks the tensor {name}.")
-    shape = tuple(int(size) for size in tensors[name].shape)
-    if len(shape) != rank:
-        raise WeightsError(f"The checkpoint's tensor {name} has shape {shape}, but must have {rank} axes.")
-    return shape
-
-
-def numbered(tensors: Tensors, pattern: str) -> Iterator[str]:
-    """Yield the names of tensors that match a pattern, numbered from 0."""
-    number = 0
-    while pattern.format(number) in tensors:
-        yield pattern.format(number)
-        number += 1
-
-
-def _whole(option: str, least: int = 1) -> Callable[[Any], Options]:
-    def read(value: Any) -> Options:
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise _Refused(f"must be a whole number of {least} or more")
-        return {option: value}
-
-    return read
-
-
-def _whole_numbers(option: str, count: int | None = None, different: bool = False) -> Callable[[Any], Options]:
-    def read(value: Any) -> Options:
-        if not isinstance(value, list | tuple) or (count is not None and len(value) != count):
-            raise _Refused(f"must be a list of {count or 'whole'} numbers")
-        for number in value:
-            _whole(option)(number)
-        if different and len(set(value)) < len(value):
-            raise _Refused("must be different numbers, which branches are named by here")
-        return {option: list(value)}
-
-    return read
-
-
-def _fraction(option: str) -> Callable[[Any], Options]:
-    def read(value: Any) -> Options:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-            raise _Refused("must be a number from 0 to below 1")
-        return {option: float(value)}
-
-    return read
-
-
-def _choice(option: str, values: Mapping[Any, Any]) -> Callable[[Any], Options]:
-    def read(value: Any) -> Options:
-        if not isinstance(value, str | bool | None) or value not in values:
-            raise _Refused(f"has no counterpart here; these have: {', '.join(map(_as_json, values))}")
-        return {option: values[value]}
-
-    return read
-
-
-def _as_json(value: Any) -> str:
-    return {None: "null", True: "true", False: "false"}.get(value, str(value))
-
-
-def _normalization(value: Any) -> Options:
-    """Read `decoder_use_norm`; a batch normalisation's momentum has no bearing on a network that is not trained."""
-    settings = value if isinstance(value, dict) else {"type": {True: "batchnorm", False: "identity"}.get(value, value)}
-    if settings == {"type": "identity"}:
-        return {"normalization": "none"}
-    unknown = set(settings) - {"type", "eps", "momentum"}
-    if settings.get("type") != "batchnorm" or unknown:
-        raise _Refused(
-            'has no counterpart here; these have: true and "batchnorm", also as {"type": "batchnorm", "eps": 0.001}, '
-            'and false and "identity"'
-        )
-    epsilon = settings.get("eps", 1e-5)
-    if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not 0 < epsilon < math.inf:
-        raise _Refused("has an eps that is no number above 0")
-    return {} if epsilon == 1e-5 else {"epsilon": float(epsilon)}
-
-
-def _plain_normalization(value: Any) -> Options:
-    if _normalization(value):
-        raise _Refused(
-            "has no counterpart here but batchnorm of eps 1e-5, which its last pooling convolution always has"
-        )
-    return {}
-
-
-def _norm_key(convolution: str) -> Key:
-    """Return the key of the decoder's normalisation; without one, convolutions have a bias."""
-    return Key("batchnorm", _normalization, lambda tensors: _has_bias(tensors, convolution))
-
-
-def _has_bias(tensors: Tensors, convolution: str) -> str | None:
-    # Without a bias it may be batch normalisation of any epsilon, which only the configuration says.
-    return "identity" if f"{convolution}.bias" in tensors else None
-
-
-def _widths(tensors: Tensors, pattern: str) -> list[int]:
-    return [_shape(tensors, name)[0] for name in numbered(tensors, pattern)]
-
-
-def _attention(tensors: Tensors) -> str | None:
-    return "scse" if any(".attention1.attention.cSE." in name for name in tensors) else None
-
-
-def _upsampling_key(kinds: Mapping[Any, str]) -> Key:
-    return Key("nearest", _choice("upsampling", kinds))
-
-
-def _outputs(option: str, name: str, axis: int = 0) -> Key:
-    return Key(None, _whole(option), lambda tensors: _shape(tensors, name)[axis])
-
-
-def _merge(tensors: Tensors) -> str:
-    branch = _shape(tensors, "decoder.seg_blocks.0.block.0.block.0.weight")[0]
-    return "add" if _shape(tensors, "segmentation_head.0.weight")[1] == branch else "cat"
-
-
-# Of maps that are doubled, where PyTorch's two ways of rounding are the same.
-_DOUBLED = {"nearest": "nearest", "nearest-exact": "nearest", "bilinear": "bilinear"}
-_BLOCKS = "decoder.blocks.{}.conv2.0.weight"
-
-
-def _unetplusplus_widths(tensors: Tensors) -> list[int]:
-    return _widths(tensors, "decoder.blocks.x_0_{}.conv2.0.weight")
-
-
-def _deeplab_keys(aspp: str, separable: bool) -> dict[str, Key]:
-    def is_separable(tensors: Tensors) -> bool:
-        return f"{aspp}.convs.1.0.0.weight" in tensors
-
-    return {
-        "decoder_channels": _outputs("channels", f"{aspp}.convs.0.0.weight"),
-        "decoder_atrous_rates": Key([12, 24, 36], _whole_numbers("rates", 3, different=True)),
-        "decoder_aspp_separable": Key(separable, _choice("aspp_separable", {True: True, False: False}), is_separable),
-        "decoder_aspp_dropout": Key(0.5, _fraction("dropout")),
-    }
-
-
-# MA-Net before U-Net, whose blocks have the same names.
-ARCHITECTURES = (
-    Architecture(
-        "MAnet",
-        "manet",
-        "decoder.center.top_conv.weight",
-        {
-            "decoder_channels": Key(None, _whole_numbers("channels"), lambda tensors: _widths(tensors, _BLOCKS)),
-            "decoder_pab_channels": _outputs("attention_channels", "decoder.center.top_conv.weight"),
-            "decoder_use_norm": _norm_key("decoder.blocks.0.conv1.0"),
-            "decoder_interpolation": _upsampling_key(_DOUBLED),
-        },
-        depth_of=lambda tensors: len(_widths(tensors, _BLOCKS)),
-    ),
-    Architecture(
-        "Unet",
-        "unet",
-        "decoder.blocks.0.conv1.0.weight",
-        {
-            "decoder_channels": Key(None, _whole_numbers("channels"), lambda tensors: _widths(tensors, _BLOCKS)),
-            "decoder_use_norm": _norm_key("decoder.blocks.0.conv1.0"),
-            "decoder_attention_type": Key(None, _choice("attention", {None: None, "scse": "scse"}), _attention),
-            "decoder_interpolation": _upsampling_key(
-                {"nearest": "nearest_floor", "nearest-exact": "nearest", "bilinear": "bilinear"}
-            ),
-        },
-        depth_of=lambda tensors: len(_widths(tensors, _BLOCKS)),
-    ),
-    Architecture(
-        "UnetPlusPlus",
-        "unetplusplus",
-        "decoder.blocks.x_0_0.conv1.0.weight",
-        {
-            "decoder_channels": Key(None, _whole_numbers("channels"), _unetplusplus_widths),
-            "decoder_use_norm": _norm_key("decoder.blocks.x_0_0.conv1.0"),
-            "decoder_attention_type": Key(None, _choice("attention", {None: None, "scse": "scse"}), _attention),
-            "decoder_interpolation": _upsampling_key(_DOUBLED),
-        },
-        depth_of=lambda tensors: len(_unetplusplus_widths(tensors)),
-    ),
-    Architecture(
-        "Linknet",
-        "linknet",
-        "decoder.blocks.0.block.0.0.weight",
-        {"decoder_use_norm": _norm_key("decoder.blocks.0.block.0.0")},
-        depth_of=lambda tensors: len(_widths(tensors, "decoder.blocks.{}.block.2.0.weight")),
-    ),
-    Architecture(
-        "FPN",
-        "fpn",
-        "decoder.p5.weight",
-        {
-            "decoder_pyramid_channels": _outputs("pyramid_channels", "decoder.p5.weight"),
-            "decoder_segmentation_channels": _outputs(
-                "segmentation_channels", "decoder.seg_blocks.0.block.0.block.0.weight"
-            ),
-            "decoder_merge_policy": Key("add", _choice("merge", {"add": "add", "cat": "concat"}), _merge),
-            "decoder_dropout": Key(0.2, _fraction("dropout")),
-            "decoder_interpolation": _upsampling_key(_DOUBLED),
-        },
-        depths=(5,),
-        upsampling=lambda depth, stride: 4,
-    ),
-    Architecture(
-        "PSPNet",
-        "pspnet",
-        "decoder.psp.blocks.0.pool.1.0.weight",
-        {
-            "psp_out_channels": _outputs("channels", "decoder.conv.0.weight"),
-            "decoder_use_norm": _norm_key("decoder.conv.0"),
-            "psp_dropout": Key(0.2, _fraction("dropout")),
-        },
-        depths=(5, 4, 3, 2),
-        depth=3,
-        upsampling=lambda depth, stride: 2**depth,
-    ),
-    Architecture(
-        "PAN",
-        "pan",
-        "decoder.fpa.mid.0.conv.weight",
-        {
-            "decoder_channels": _outputs("channels", "decoder.fpa.mid.0.conv.weight"),
-            "decoder_interpolation": Key("bilinear", _choice("upsampling", {"bilinear": "bilinear", **_DOUBLED})),
-        },
-        stride=16,
-        strides=(16, 32),
-        upsampling=lambda depth, stride: 4,
-        depth_of=lambda tensors: 3 + sum(f"decoder.gau{number}.conv2.conv.weight" in tensors for number in (2, 3)),
-    ),
-    Architecture(
-        "DeepLabV3",
-        "deeplabv3",
-        "decoder.aspp.convs.0.0.weight",
-        _deeplab_keys("decoder.aspp", separable=False),
-        stride=8,
-        strides=(8, 16),
-        upsampling=lambda depth, stride: 2**depth if depth <= 3 else stride,
-    ),
-    Architecture(
-        "DeepLabV3Plus",
-        "deeplabv3plus",
-        "decoder.aspp.0.convs.0.0.weight",
-        _deeplab_keys("decoder.aspp.0", separable=True),
-        stride=16,
-        strides=(8, 16),
-        upsampling=lambda depth, stride: 4,
-    ),
-    Architecture(
-        "UPerNet",
-        "upernet",
-        "decoder.psp.out_conv.0.weight",
-        {
-            "decoder_channels": _outputs("channels", "decoder.psp.out_conv.0.weight"),
-            "decoder_use_norm": Key("batchnorm", _plain_normalization),
-        },
-        upsampling=lambda depth, stride: 4,
-        depth_of=lambda tensors: 1 + len(list(numbered(tensors, "decoder.feature_norms.{}.weight"))),
-    ),
-    Architecture(
-        "Segformer",
-        "segformer",
-        "decoder.mlp_stage.0.linear.weight",
-        {"decoder_segmentation_channels": _outputs("channels", "decoder.fuse_stage.0.weight")},
-        upsampling=lambda depth, stride: 4,
-        depth_of=lambda tensors: len(list(numbered(tensors, "decoder.mlp_stage.{}.linear.weight"))),
-    ),
-)
 # Weights for pixels from -1 to 1 that EfficientNets start from, and those for pixels normalised as ImageNet's; null
 # starts from random values. The original reads the same from the files that lie beside its weights.
 _ADVPROP = "advprop"
+
 _AS_IMAGENET = (None, "imagenet", "ssl", "swsl", "instagram", "noisy-student")
+
 # Former names of keys, which their constructors still take.
 _FORMER = {
     "decoder_use_batchnorm": "decoder_use_norm",
     "psp_use_batchnorm": "decoder_use_norm",
     "upscale_mode": "decoder_interpolation",
 }
+
 # What `save_pretrained` adds to the arguments of the constructor.
 _NOTES = ("_model_class",)
+
 _SHARED = (
     "encoder_name",
     "encoder_depth",
@@ -477,10 +164,10 @@ def _check_shared(given: Mapping[str, Any], tensors: Tensors, origin: str) -> No
             f"{origin} holds a classification head (aux_params), which is not converted. Build the network without "
             "aux_params, load the checkpoint into it with strict=False, and save that."
         )
-    shapes = {"classes": _shape(tensors, "segmentation_head.0.weight")[0], "in_channels": None}
+    shapes = {"classes": shape_of(tensors, "segmentation_head.0.weight")[0], "in_channels": None}
     for first in ("encoder.conv1.weight", "encoder._conv_stem.weight"):
         if first in tensors:
-            shapes["in_channels"] = _shape(tensors, first)[1]
+            shapes["in_channels"] = shape_of(tensors, first)[1]
     for key, found in shapes.items():
         if found is not None and given.get(key, found) != found:
             raise _contradiction(origin, key, given[key], found)
@@ -488,7 +175,7 @@ def _check_shared(given: Mapping[str, Any], tensors: Tensors, origin: str) -> No
 
 def _logits(value: Any) -> Options:
     if value not in (None, "identity"):
-        raise _Refused(
+        raise Refused(
             "is an activation after the logits; models return logits here. Set it to null, and apply the activation to "
             "what the model returns"
         )
@@ -497,7 +184,7 @@ def _logits(value: Any) -> Options:
 
 def _no_classification(value: Any) -> Options:
     if value is not None:
-        raise _Refused(
+        raise Refused(
             "is a classification head, which is not converted. Build the network without it, load the checkpoint into "
             "it with strict=False, and save that"
         )
@@ -509,7 +196,7 @@ def _one_of(values: tuple[int, ...]) -> Callable[[Any], Options]:
         if isinstance(value, bool) or not isinstance(value, int) or value not in values:
             # Their FPN alone has one.
             reason = ", because at another depth its logits are larger than the image" if values == (5,) else ""
-            raise _Refused(f"must be {' or '.join(map(str, values))}{reason}")
+            raise Refused(f"must be {' or '.join(map(str, values))}{reason}")
         return {}
 
     return read
@@ -565,12 +252,12 @@ def _refuse(origin: str, key: str, value: Any, read: Callable[[Any], Options]) -
     """Apply `read` to a value; WeightsError if it is refused."""
     try:
         return read(value)
-    except _Refused as error:
+    except Refused as error:
         raise WeightsError(f"{origin}: {key} {_text(value)} {error}.") from None
     except TypeError:  # a list or an object where a word is meant
         raise WeightsError(f"{origin}: {key} {_text(value)} has no counterpart here.") from None
 
 
 def _text(value: Any) -> str:
-    text = _as_json(value) if isinstance(value, str | bool | None) else repr(value)
+    text = as_json(value) if isinstance(value, str | bool | None) else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

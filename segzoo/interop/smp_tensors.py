@@ -11,7 +11,8 @@ import numpy as np
 
 from segzoo.errors import WeightsError
 from segzoo.interop.checkpoint import Tensors
-from segzoo.interop.smp_options import Architecture, numbered
+from segzoo.interop.smp_architectures import Architecture
+from segzoo.interop.smp_keys import numbered
 
 if TYPE_CHECKING:
     import keras

@@ -10,7 +10,7 @@ import picture_bytes as by_hand
 import pytest
 from PIL import Image
 
-from segzoo.data import ImageReader, Labels, create_format, decoding
+from segzoo.data import ImageReader, Labels, codecs, create_format
 from segzoo.data.formats.pictures import load_picture, read_indices
 from segzoo.data.headers import stated_size
 from segzoo.data.images import exif_orientation
@@ -91,7 +91,7 @@ def test_a_bomb_is_refused_before_a_decoder_sees_it(tmp_path, name, monkeypatch)
 
 
 def test_what_is_more_than_opencv_holds_is_read_by_others(tmp_path, monkeypatch):
-    monkeypatch.setattr(decoding, "_OPENCV_PIXELS", 100)
+    monkeypatch.setattr(codecs, "_OPENCV_PIXELS", 100)
     deep = GREY.astype(np.uint16) * 999
     for name, array in (("a.png", GREY), ("a.tif", deep), ("b.png", deep)):
         assert cv2.imwrite(str(tmp_path / name), array)
@@ -111,14 +111,14 @@ def test_threads_share_pillows_limit(tmp_path, monkeypatch):
     inside, leave = threading.Event(), threading.Event()
 
     def first():
-        with decoding.unlimited():
+        with codecs.unlimited():
             inside.set()
             leave.wait(10)
 
     thread = threading.Thread(target=first)
     thread.start()
     inside.wait(10)
-    with decoding.unlimited():
+    with codecs.unlimited():
         leave.set()
         thread.join()
         assert Image.MAX_IMAGE_PIXELS is None

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from segzoo.errors import WeightsError
-from segzoo.interop.smp_options import ARCHITECTURES, architecture_of, pixels_of, settings_of
+from segzoo.interop.smp_architectures import ARCHITECTURES
+from segzoo.interop.smp_options import architecture_of, pixels_of, settings_of
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "smp_golden"))
 

@@ -9,7 +9,6 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from segzoo.data.decoding import too_many_pixels
 from segzoo.data.formats.annotations import (
     coordinates,
     differs,
@@ -22,6 +21,7 @@ from segzoo.data.formats.annotations import (
 )
 from segzoo.data.formats.contract import Labels, Missing, painted
 from segzoo.data.formats.table import MASK_FORMATS
+from segzoo.data.refusals import too_many_pixels
 from segzoo.errors import ConfigError, DataError
 from segzoo.extras import install_command
 from segzoo.task import MODES, Mode

@@ -20,22 +20,12 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from segzoo.data import tiff
-from segzoo.data.decoding import (
-    LOSSY_IN_TIFF,
-    PNG_END,
-    check_bmp,
-    check_page,
-    check_size,
-    damage,
-    opencv_holds,
-    page_bytes,
-    page_picture,
-    pillow_channels,
-    refused,
-    unlimited,
-)
+from segzoo.data.codecs import opencv_holds, unlimited
+from segzoo.data.decoding import check_bmp
 from segzoo.data.headers import gif_frames, header, stated_size
+from segzoo.data.refusals import PNG_END, check_size, damage, refused
 from segzoo.data.tiff import Page, Tiff, is_tiff, read_tiff
+from segzoo.data.tiff_decoding import LOSSY_IN_TIFF, check_page, page_bytes, page_picture, pillow_channels
 from segzoo.errors import DataError
 from segzoo.files import regular
 

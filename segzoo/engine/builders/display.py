@@ -1,4 +1,4 @@
-"""How pictures show the classes: their colours, and the background, which is left untinted."""
+"""Display of the classes in pictures: their colours, and the background, which is left untinted."""
 
 from __future__ import annotations
 
