@@ -16,7 +16,7 @@ from segzoo.engine.callbacks.stateful import kinds_of, states_of
 from segzoo.engine.distribution import Distribution
 from segzoo.errors import DataError, RunError
 from segzoo.keras_compat import all_layers
-from segzoo.models.build import LOGITS
+from segzoo.models.given import check_fits, functional
 from segzoo.models.remat import RematModel
 
 
@@ -41,9 +41,7 @@ class Given:
     @classmethod
     def of(cls, model: Any, *others: Any) -> Given:
         """Collect the objects; a `keras.Sequential` is replaced by the functional model of its layers."""
-        if isinstance(model, keras.Sequential) and model.built and model.inputs:
-            model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-        return cls(model, *others)
+        return cls(functional(model), *others)
 
     def check(self, config: Config) -> None:
         """Raise RunError if an object cannot be used with the configuration; nothing is built or written."""
@@ -114,24 +112,8 @@ class Given:
 
 
 def _check_model(model: keras.Model, config: Config) -> None:
-    """Raise RunError unless a model's output fits the configuration's loss and metrics."""
-    if not isinstance(model, keras.Model) or len(getattr(model, "inputs", None) or ()) != 1:
-        raise RunError(
-            "model= takes a functional keras.Model of one input, images (B, H, W, C). Of a subclass make one by "
-            "x = keras.Input((None, None, 3)); keras.Model(x, model(x))."
-        )
-    output = model.output[LOGITS] if isinstance(model.output, dict) and LOGITS in model.output else model.output
-    channels, expected = model.inputs[0].shape[-1], config.model.input_channels
-    if channels != expected:
-        raise RunError(f"The given model takes images of {channels} channels; model.input_channels is {expected}.")
-    classes = config.task.channels
-    if isinstance(output, dict | list | tuple) or len(output.shape) != 4 or output.shape[-1] != classes:
-        found = output.shape if hasattr(output, "shape") else sorted(output)
-        raise RunError(
-            f"The given model returns {found}; it should return logits (B, H, W, {classes}), a channel for each class "
-            f"({config.mode} mode), or a dict with these as {LOGITS!r}."
-        )
-    _check_size(model, output)
+    """Raise RunError unless a model fits the configuration's images, task, precision and memory."""
+    check_fits(model, config.model.input_channels, config.task)
     policy = builders.POLICIES[config.training.precision]
     found = {layer.dtype_policy.name for layer in all_layers(model) if layer.weights} - {"float32"}
     if found != {policy} - {"float32"}:
@@ -142,14 +124,3 @@ def _check_model(model: keras.Model, config: Config) -> None:
         )
     if config.training.remat and not isinstance(model, RematModel):
         raise RunError("training.remat needs a model built with it: segzoo.build_model(..., remat=True).")
-
-
-def _check_size(model: keras.Model, output: Any) -> None:
-    """Raise RunError if the logits are known to have another size than the images."""
-    for axis, word in ((1, "height"), (2, "width")):
-        before, after = model.inputs[0].shape[axis], output.shape[axis]
-        if before is not None and after is not None and before != after:
-            raise RunError(
-                f"The given model returns logits of {word} {after} for images of {word} {before}; they should have the "
-                "size of the images. segzoo.decoders.SegmentationHead resizes them."
-            )

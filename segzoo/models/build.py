@@ -160,7 +160,8 @@ def logits_only(model: keras.Model) -> keras.Model:
     if not isinstance(model.output, dict):
         return model
     plain = keras.Model(model.input, model.output[LOGITS], name=model.name)
-    plain.weights_report = model.weights_report
+    if hasattr(model, "weights_report"):  # a model of the caller's may have none
+        plain.weights_report = model.weights_report
     return plain
 
 

@@ -46,42 +46,19 @@ def network_of(run: Run, weights: str | None, model: keras.Model | None, saved: 
         saved: load the run's model.keras instead.
 
     Raises:
-        RunError: no such weights or file yet.
+        RunError: no such weights or file yet, or a model that does not fit the run's classes or images.
         WeightsError: a file that cannot be read, or weights of another network.
-        SegzooError: a model that does not fit the run's classes or images.
     """
     from segzoo.models.build import logits_only
+    from segzoo.models.given import check_fits, functional
 
     if saved:
         return run.saved_model()
     if model is None:
         return run.model(weights or "best")
-    network = logits_only(_fitting(run, model))
+    model = functional(model)
+    check_fits(model, run.config.model.input_channels, run.config.task)
+    network = logits_only(model)
     if weights is not None:
         run.load_weights(model, weights)
     return network
-
-
-def _fitting(run: Run, model: keras.Model) -> keras.Model:
-    """Return the model; SegzooError unless it takes the run's images and returns a logit for each of its classes."""
-    import keras
-
-    from segzoo.models.build import LOGITS
-
-    try:
-        returned = model.output[LOGITS] if isinstance(model.output, dict) else model.output
-        given, found = tuple(model.input.shape), tuple(returned.shape)
-    except (AttributeError, KeyError, ValueError):
-        given = found = ()
-    if not isinstance(model, keras.Model) or len(given) != 4 or len(found) != 4:
-        raise SegzooError(
-            "model must be a functional or sequential keras.Model from images (B, H, W, C) to logits (B, H, W, "
-            f"classes), not {type(model).__name__}."
-        )
-    channels, logits = run.config.model.input_channels, run.config.task.channels
-    if given[3] != channels or found[3] != logits:
-        raise SegzooError(
-            f"The model {model.name} takes {given[3]} channels and returns {found[3]} logits for each pixel, but "
-            f"{run.folder.path} is a run of {channels} channels and {logits} logits ({', '.join(run.classes[:10])})."
-        )
-    return model

@@ -278,10 +278,10 @@ def test_what_cannot_be_given_is_refused_before_anything_is_made(config, console
     strided = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Conv2D(CLASSES, 3, strides=2)])
     wrong = [
         ({"model": small(2)}, r"returns \(None, None, None, 2\); it should return logits \(B, H, W, 6\)"),
-        ({"model": small(channels=1)}, "takes images of 1 channels; model.input_channels is 3"),
+        ({"model": small(channels=1)}, r"takes \(None, None, None, 1\), but the images .* model\.input_channels is 3"),
         ({"model": flat}, "it should return logits"),
         ({"model": strided}, "logits of height 15 for images of height 32"),
-        ({"model": "unet"}, "takes a functional keras.Model"),
+        ({"model": "unet"}, "takes a functional or sequential keras.Model .* not a str"),
         ({"loss": "dice"}, "loss= takes"),
         ({"callbacks": [print]}, "callbacks= takes"),
     ]

@@ -82,7 +82,7 @@ def test_the_saved_model_is_that_of_the_best_weights(tiny_run, monkeypatch, quie
         ({"weights": None}, SegzooError, "give the model, or best or last"),
         ({"weights": "last", "saved": True}, SegzooError, "model.keras holds the best weights"),
         ({"model": 3, "saved": True}, SegzooError, "not both"),
-        ({"model": 3}, SegzooError, "functional or sequential keras.Model.*not int"),
+        ({"model": 3}, SegzooError, "functional or sequential keras.Model.*not a int"),
     ],
 )
 @pytest.mark.parametrize("function", ["evaluate", "load"])
@@ -96,12 +96,24 @@ def test_a_model_that_does_not_fit_the_run_is_refused(tiny_run):
         images = keras.Input((None, None, channels))
         return keras.Model(images, keras.layers.Conv2D(logits, 1)(images), name="mine")
 
-    with pytest.raises(SegzooError, match=r"mine takes 3 channels and returns 4 logits .* 3 channels and 6 logits"):
+    with pytest.raises(
+        SegzooError, match=r"mine returns \(None, None, None, 4\); it should return logits \(B, H, W, 6\)"
+    ):
         segzoo.load(tiny_run, model=model(3, 4))
-    with pytest.raises(SegzooError, match="takes 5 channels"):
+    with pytest.raises(SegzooError, match=r"mine takes \(None, None, None, 5\), but the images are \(B, H, W, 3\)"):
         segzoo.load(tiny_run, model=model(5, 6))
     with pytest.raises(WeightsError, match="made for"):
         segzoo.load(tiny_run, model=model(3, 6))
+
+
+def test_a_model_of_several_outputs_predicts_by_its_logits(tiny_run):
+    images = keras.Input((None, None, 3))
+    logits = keras.layers.Conv2D(6, 1, name="own")(images)
+    several = keras.Model(images, {"logits": logits, "features": images}, name="several")
+    image = np.random.default_rng(0).integers(0, 256, (32, 40, 3), dtype=np.uint8)
+    labels = segzoo.load(tiny_run, weights=None, model=several).predict(image)
+    expected = keras.ops.convert_to_numpy(several(image[None].astype("float32"))["logits"])[0].argmax(-1)
+    np.testing.assert_array_equal(labels, expected)
 
 
 def test_what_is_no_run_is_refused_with_the_cure(tiny_run, tmp_path):
