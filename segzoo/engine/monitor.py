@@ -12,6 +12,7 @@ from segzoo.config import Config
 from segzoo.engine import builders
 from segzoo.engine.evaluation import Evaluation
 from segzoo.errors import RunError
+from segzoo.metrics.confusion import mean_of
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Monitor:
         scores = counts.iou()
         if self.name == "foreground_mean_iou":
             kept = np.delete(scores, [] if self.background is None else [self.background])
-            return float(np.nanmean(kept)) if not np.isnan(kept).all() else math.nan
+            return mean_of(kept)
         return float(scores[self.classes.index(self.name.removeprefix("iou/"))])
 
     def score_of(self, logs: Mapping[str, float]) -> float:

@@ -14,8 +14,9 @@ from segzoo.engine.checkpoint.run_folder import RunFolder
 from segzoo.escaping import fenced, for_markdown
 from segzoo.files import replacing
 from segzoo.metrics import ConfusionMatrix, MultilabelCounts
+from segzoo.metrics.confusion import mean_of
 from segzoo.reporting.class_table import class_cells
-from segzoo.reporting.evaluation import class_mean, confusion_note, confusion_picture, na
+from segzoo.reporting.evaluation import confusion_note, confusion_picture, na
 from segzoo.reporting.page import (
     embedded,
     figure_text,
@@ -110,8 +111,8 @@ def _figures(
         ("pixel accuracy", figure_text(confusion.pixel_accuracy())),
         ("mean accuracy", figure_text(confusion.mean_accuracy())),
         ("frequency-weighted IoU", figure_text(confusion.frequency_weighted_iou())),
-        ("Matthews correlation", figure_text(class_mean(confusion.mcc()))),
-        ("Cohen's kappa", figure_text(class_mean(confusion.cohen_kappa()))),
+        ("Matthews correlation", figure_text(mean_of(confusion.mcc()))),
+        ("Cohen's kappa", figure_text(mean_of(confusion.cohen_kappa()))),
         ("training loss", figure_text(best["loss"])),
         ("validation loss", figure_text(best["val_loss"])),
         ("epochs", f"{len(history)}"),

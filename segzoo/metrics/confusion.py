@@ -89,11 +89,11 @@ class ClassCounts:
 
     def mean_iou(self) -> float:
         """Return the mean IoU over the classes that occur in target or prediction; NaN where none does."""
-        return _mean(self.iou())
+        return mean_of(self.iou())
 
     def mean_accuracy(self) -> float:
         """Return the mean recall over the classes of the target (Long et al. 2015); NaN where nothing was counted."""
-        return _mean(self.recall())
+        return mean_of(self.recall())
 
     def frequency_weighted_iou(self) -> float:
         """Return the mean of IoU weighted by the classes' target pixels; NaN where nothing was counted.
@@ -394,8 +394,9 @@ def _check_same(one: ClassCounts, other: ClassCounts) -> None:
         )
 
 
-def _mean(figures: np.ndarray) -> float:
-    """Return the mean of the values that are not n/a; NaN if all are."""
+def mean_of(figures: float | np.ndarray) -> float:
+    """Return the mean of the values that are not NaN, which stands for n/a; NaN if all are."""
+    figures = np.atleast_1d(figures)
     known = figures[~np.isnan(figures)]
     return float(known.mean()) if known.size else float("nan")
 

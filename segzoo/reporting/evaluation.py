@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from matplotlib.figure import Figure
 from segzoo.escaping import for_markdown, for_plot
 from segzoo.files import make_folder, replacing
 from segzoo.metrics import Calibration, ConfusionMatrix, Intervals, MultilabelCounts, figures_by_class
+from segzoo.metrics.confusion import mean_of
 from segzoo.reporting.page import (
     figure_text,
     heading,
@@ -81,8 +81,8 @@ class Report:
             "pixel_accuracy_interval": [plain(end) for end in self.intervals.pixel_accuracy],
             "mean_accuracy": plain(self.confusion.mean_accuracy()),
             "frequency_weighted_iou": plain(self.confusion.frequency_weighted_iou()),
-            "mcc": plain(class_mean(self.confusion.mcc())),
-            "cohen_kappa": plain(class_mean(self.confusion.cohen_kappa())),
+            "mcc": plain(mean_of(self.confusion.mcc())),
+            "cohen_kappa": plain(mean_of(self.confusion.cohen_kappa())),
             "expected_calibration_error": plain(self.calibration.ece()),
             "classes": rows,
             "confusion_matrix": self.confusion.counts.tolist(),
@@ -116,12 +116,6 @@ class Report:
             with replacing(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
         return index
-
-
-def class_mean(figure: float | np.ndarray) -> float:
-    """Return a scalar figure as it is, or the mean of a per-class figure over the classes where it is defined."""
-    known = np.atleast_1d(figure)[~np.isnan(np.atleast_1d(figure))]
-    return float(known.mean()) if known.size else math.nan
 
 
 def _between(ends: Sequence[float | None]) -> str:
