@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from segzoo.errors import StorageError, shortened
+from segzoo.errors import StorageError, WeightsError, shortened
 
 #: Called before every file operation with its name ("make folder", "write", "flush", "keep", "replace", "flush folder",
 #: "append", "remove", "lock", "check") and its path. What it raises is what the operation would have raised. For tests.
@@ -285,3 +285,12 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def check_digest(path: Path, found: str, expected: str) -> None:
+    """Raise WeightsError if the sha256 of a weights file is not the expected one, both in hexadecimal."""
+    if found != expected.lower():
+        raise WeightsError(
+            f"{path} is not the file that was asked for: its sha256 is {found}, expected was {expected.lower()}. "
+            "It was not read."
+        )

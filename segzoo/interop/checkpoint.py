@@ -13,6 +13,7 @@ import numpy as np
 from segzoo.errors import WeightsError
 from segzoo.extras import install_command
 from segzoo.files import read_at_most
+from segzoo.interop.torch_file import read_state_dict
 
 Tensors = Mapping[str, np.ndarray]
 # A configuration of segmentation_models.pytorch is some hundred bytes.
@@ -36,7 +37,7 @@ def read(path: Path) -> tuple[Tensors, dict[str, Any] | None]:
         path = path / "model.safetensors"
     if not path.is_file():
         raise WeightsError(f"There is no checkpoint {path}.")
-    tensors = _read_safetensors(path) if path.suffix == ".safetensors" else _read_state_dict(path)
+    tensors = _read_safetensors(path) if path.suffix == ".safetensors" else read_state_dict(path)
     return {_PREFIX.sub("", name): value for name, value in tensors.items()}, config
 
 
@@ -69,25 +70,3 @@ def _read_safetensors(path: Path) -> Tensors:
         return load_file(path)
     except Exception as error:  # its own SafetensorError, or what the system says
         raise WeightsError(f"{path} is not a whole safetensors file: {error}") from error
-
-
-def _read_state_dict(path: Path) -> Tensors:
-    try:
-        import torch
-    except ImportError as error:
-        raise WeightsError(
-            f"{path} is a PyTorch file, which needs PyTorch to be read: pip install torch, or save it as safetensors."
-        ) from error
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WeightsError(
-            f"{path} cannot be read as weights alone ({reason}). Whole pickled models can run code when read; save "
-            "model.state_dict() instead."
-        ) from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    named = isinstance(state, dict) and all(isinstance(name, str) for name in state)
-    if not named or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise WeightsError(f"{path} holds no state dict of tensors; save model.state_dict().")
-    return {name: value.float().numpy() for name, value in state.items()}

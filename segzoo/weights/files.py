@@ -14,7 +14,7 @@ import numpy as np
 
 from segzoo import hdf5
 from segzoo.errors import WeightsError
-from segzoo.files import operation, replacing
+from segzoo.files import check_digest, operation, replacing
 from segzoo.weights.compatibility import (
     layer_digests,
     model_signature,
@@ -77,11 +77,7 @@ def load_file(
     if sha256 is not None:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != sha256.lower():
-            raise WeightsError(
-                f"{path} is not the file that was asked for: its sha256 is {found}, expected was {sha256.lower()}. "
-                "It was not read."
-            )
+        check_digest(path, found, sha256)
     trusted = sha256 is not None
     report = WeightsReport(str(path))
     network = bare(model)
