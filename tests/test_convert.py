@@ -122,7 +122,7 @@ def test_a_state_dict_alone_is_taken_for_the_defaults_and_says_so(tmp_path: Path
     told = convert(tmp_path / "checkpoint.pth", config=tmp_path / "config.json")
     assert (told.assumed, told.settings["options"]["upsampling"]) == ({}, "bilinear")
     torch.save(original, tmp_path / "whole.pth")
-    with pytest.raises(WeightsError, match="cannot be read as weights alone"):
+    with pytest.raises(WeightsError, match="which no state dict is made of"):
         convert(tmp_path / "whole.pth", "resnet18")
 
 

@@ -50,7 +50,7 @@ def convert(checkpoint: str | Path, encoder: str | None = None, config: str | Pa
 
     Args:
         checkpoint: a folder as `save_pretrained` writes it, a `.safetensors` file, or a state dict saved by
-            `torch.save`, for which PyTorch must be installed.
+            `torch.save`.
         encoder: the original's `encoder_name`, such as "resnet34"; a configuration says it itself.
         config: the original's `config.json`, for a checkpoint that is a single file. Options that it does not name have
             their defaults, as in the original.

@@ -1,4 +1,4 @@
-"""State dicts as `torch.save` writes them, assembled opcode by opcode, so that tests of reading them need no PyTorch."""
+"""State dicts as `torch.save` writes them, assembled opcode by opcode: tests of reading them need no PyTorch."""
 
 from __future__ import annotations
 
