@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +15,31 @@ from segzoo.autoconfig.trial import FRACTION, mask_options
 from segzoo.config import load_config
 from segzoo.data.value_range import shown as as_range
 from segzoo.errors import ConfigError
+from segzoo.extras import install_command
 from segzoo.files import replacing
+from segzoo.weights.availability import Availability, imagenet
 
 # Memory of a training step, bytes for each pixel of the input: estimates for a U-Net in float32, not measured.
-_BYTES_PER_PIXEL = {"efficientnet_b0": 4_000, "efficientnet_b3": 9_000}
+_BYTES_PER_PIXEL = {
+    "efficientnet_b0": 4_000,
+    "efficientnet_b3": 9_000,
+    "efficientnet_lite0": 4_000,
+    "efficientnet_lite2": 6_000,
+}
+# Backbones for up to so many training samples and for more: the usual one, and one whose weights pip brings.
+_MANY = 2000
+_SMALL, _LARGE = ("efficientnet_b0", "efficientnet_lite0"), ("efficientnet_b3", "efficientnet_lite2")
+_EXPANDING = ("efficientnet_b0", "efficientnet_b3")  # whose default taps are of their widest maps
 _STEPS = 3000  # after which recipes of this size have learnt most of what they learn
 _IMBALANCE = 20.0  # most frequent over rarest class from which weights pay
 
 
 def propose(
-    found: Evidence, names: Sequence[str] | None = None, memory: int | None = None, group: str | None = None
+    found: Evidence,
+    names: Sequence[str] | None = None,
+    memory: int | None = None,
+    group: str | None = None,
+    pretrained: Callable[[str], Availability] = imagenet,
 ) -> str:
     """Return a configuration that fits the evidence, as YAML with comments.
 
@@ -32,6 +48,7 @@ def propose(
         names: one name per class; None: background and object, or class_0, class_1, ...
         memory: bytes of the machine; None: what it has.
         group: `data.split.group`, where there are no split folders.
+        pretrained: function from a backbone to the availability of its ImageNet weights.
 
     Raises:
         ConfigError: another number of names than classes.
@@ -41,21 +58,7 @@ def propose(
         names, named = class_names(found)
     elif len(names) != found.classes:
         raise ConfigError(f"{len(names)} class names, but the masks hold {found.classes} classes: {found.why}.")
-    memory = memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    train = found.train or (found.pairs if found.splits else max(1, round(found.pairs * (1 - FRACTION))))
-    backbone = "efficientnet_b3" if train > 2000 else "efficientnet_b0"
-    side, crop = _crop(found)
-    batch = _batch(crop, memory, train, _BYTES_PER_PIXEL[backbone])
-    steps = max(1, train // batch)
-    kilobytes = _BYTES_PER_PIXEL[backbone] // 1000
-    epochs = int(np.clip(round(_STEPS / steps), 5, 200))
-    one_size = len(found.sizes) == 1
-    shares = np.array(found.pixels, float) / max(1, sum(found.pixels))
-    seen = shares[shares > 0]
-    ratio = float(seen.max() / seen.min())
-    (height, width), count = found.sizes.most_common(1)[0]
-    shown = ", ".join(f"{_printable(name)} {100 * share:.2g} %" for name, share in zip(names, shares, strict=True))
-
+    plan = _Plan.of(found, memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), pretrained)
     lines = [
         "# Written by `segzoo init`. Each value has its evidence in a comment; CHANGE marks what is yours to say.",
         "#",
@@ -63,19 +66,85 @@ def propose(
         "#   python train.py --config THIS_FILE",
         "",
         *(["mode: multilabel  # classes overlap: a sigmoid for each", ""] if found.mode == "multilabel" else []),
-        "model:",
-        "  decoder: unet",
-        f"  backbone: {backbone}  # {train} training samples; above 2,000 a larger one pays",
-        "  weights: auto  # ImageNet's where they can be had: with few images they are worth more than anything else",
-        "  taps: output  # narrower skips: less memory",
+        *("model:", *_model(found, plan), ""),
+        *("data:", *_folders(found), *_splits(found, group), *_masks(found, names, named)),
+        *(*_batches(found, plan), *_augmentation(found, plan), ""),
+        *("loss:", *_loss(found), ""),
+        *("training:", *_training(plan)),
     ]
+    return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Choices that several sections depend on.
+
+    Attributes:
+        train: training samples.
+        backbone: name.
+        weights: where its ImageNet weights are, for a comment.
+        side: shorter side that 9 of 10 images have.
+        crop: side of the crops.
+        memory: bytes of the machine.
+        batch: samples of a step.
+        steps: of an epoch.
+        epochs: of the run.
+    """
+
+    train: int
+    backbone: str
+    weights: str
+    side: int
+    crop: int
+    memory: int
+    batch: int
+    steps: int
+    epochs: int
+
+    @classmethod
+    def of(cls, found: Evidence, memory: int, pretrained: Callable[[str], Availability]) -> _Plan:
+        train = found.train or (found.pairs if found.splits else max(1, round(found.pairs * (1 - FRACTION))))
+        backbone, weights = _backbone(train, pretrained)
+        side, crop = _crop(found)
+        batch = _batch(crop, memory, train, _BYTES_PER_PIXEL[backbone])
+        steps = max(1, train // batch)
+        epochs = int(np.clip(round(_STEPS / steps), 5, 200))
+        return cls(train, backbone, weights, side, crop, memory, batch, steps, epochs)
+
+
+def _backbone(train: int, pretrained: Callable[[str], Availability]) -> tuple[str, str]:
+    """Choose a backbone whose ImageNet weights can be had; return its name and a comment on them."""
+    usual, other = _LARGE if train > _MANY else _SMALL
+    there = pretrained(usual)
+    if there.found:
+        return usual, f"ImageNet's, {there.where}: with few images they are worth more than anything else"
+    instead = pretrained(other)
+    if instead.found:
+        return other, f"ImageNet's, {instead.where}; those of {usual} are {there.where}"
+    return usual, (
+        f"ImageNet's are {there.where}, so training begins from random values. Those of {other} come with "
+        f"{install_command('lite')}: better by far with few images"
+    )
+
+
+def _model(found: Evidence, plan: _Plan) -> list[str]:
+    lines = [
+        "  decoder: unet",
+        f"  backbone: {plan.backbone}  # {plan.train} training samples; above {_MANY:,} a larger one pays",
+        f"  weights: auto  # {_printable(plan.weights)}",
+    ]
+    if plan.backbone in _EXPANDING:
+        lines.append("  taps: output  # narrower skips: less memory")
     if found.channels is not None:
         lines.append(f"  input_channels: {found.channels}  # as the arrays have them")
-    if train < 200:
+    if plan.train < 200:
         lines.append("  # batch_norm: frozen  # with pretrained weights and small batches often better")
-    lines += [
-        "",
-        "data:",
+    return lines
+
+
+def _folders(found: Evidence) -> list[str]:
+    """Return where images and masks lie, and how they pair."""
+    lines = [
         "  source: folder",
         _root(found.root),
         f"  image_dir: {_text(found.image_dir)}",
@@ -87,30 +156,31 @@ def propose(
         )
     elif found.value_range is not None:
         lines.append(f"  # CHANGE: {found.value_range}")
+    for key in ("image_prefix", "mask_prefix", "image_suffix", "mask_suffix"):
+        if text := getattr(found, key):
+            lines.append(f"  {key}: {_text(text)}")
     paired = f"{found.pairs} pairs in training" if found.splits else f"{found.pairs} pairs"
-    if found.image_prefix:
-        lines.append(f"  image_prefix: {_text(found.image_prefix)}")
-    if found.mask_prefix:
-        lines.append(f"  mask_prefix: {_text(found.mask_prefix)}")
-    if found.image_suffix:
-        lines.append(f"  image_suffix: {_text(found.image_suffix)}")
-    if found.mask_suffix:
-        lines.append(f"  mask_suffix: {_text(found.mask_suffix)}")
     lines.append(f"  # {paired}, {found.unpaired} files without a partner, which check-data names")
-    lines += [f"  # NOTE: {_printable(remark)}" for remark in found.remarks]
+    return lines + [f"  # NOTE: {_printable(remark)}" for remark in found.remarks]
+
+
+def _splits(found: Evidence, group: str | None) -> list[str]:
     if found.splits:
-        lines += [f"  train_split: {found.splits[0]}  # folders", f"  val_split: {found.splits[1]}"]
-    else:
-        lines += [
-            "  split:",
-            f"    fraction: {FRACTION}  # no folders train and val: dealt at random, always alike",
-        ]
-        if group:
-            lines.append(f"    group: {_text(group)}  # --group")
-        else:
-            lines.append("    # group: '^([^_]+)_'  # CHANGE where images of one patient or scene belong together")
+        return [f"  train_split: {found.splits[0]}  # folders", f"  val_split: {found.splits[1]}"]
+    own = f"    group: {_text(group)}  # --group" if group else ""
+    return [
+        "  split:",
+        f"    fraction: {FRACTION}  # no folders train and val: dealt at random, always alike",
+        own or "    # group: '^([^_]+)_'  # CHANGE where images of one patient or scene belong together",
+    ]
+
+
+def _masks(found: Evidence, names: Sequence[str], named: str) -> list[str]:
+    """Return the format of the masks and their classes."""
+    shares = np.array(found.pixels, float) / max(1, sum(found.pixels))
+    shown = ", ".join(f"{_printable(name)} {100 * share:.2g} %" for name, share in zip(names, shares, strict=True))
     read = f"{found.read} of {found.total or found.pairs} masks were read"
-    lines += [
+    lines = [
         f"  masks: {_flow(mask_options(found, names))}  # {_printable(found.why)}; {read}",
         f"  classes: {_flow(list(names))}  # {_printable(named)}",
         f"  # pixels: {shown}",
@@ -119,49 +189,67 @@ def propose(
         lines.append(f"  palette: {_flow(found.palette)}  # as in the masks")
     if found.exif != "neither":
         lines.append(f"  exif: {found.exif}  # masks fit images only once these are turned as the camera noted")
-    lines += [
-        f"  ignore_index: {found.ignore_index}  # {found.ignored}",
-        f"  batch_size: {batch}  # {batch} x {crop} x {crop} pixels x {kilobytes} kB (an estimate) "
-        f"is {batch * crop * crop * _BYTES_PER_PIXEL[backbone] / 2**30:.2g} GiB, of {memory / 2**30:.0f} GiB here a "
+    return [*lines, f"  ignore_index: {found.ignore_index}  # {found.ignored}"]
+
+
+def _batches(found: Evidence, plan: _Plan) -> list[str]:
+    batch, crop, per_pixel = plan.batch, plan.crop, _BYTES_PER_PIXEL[plan.backbone]
+    one_size = len(found.sizes) == 1
+    (height, width), _ = found.sizes.most_common(1)[0]
+    return [
+        f"  batch_size: {batch}  # {batch} x {crop} x {crop} pixels x {per_pixel // 1000} kB (an estimate) "
+        f"is {batch * crop * crop * per_pixel / 2**30:.2g} GiB, of {plan.memory / 2**30:.0f} GiB here a "
         "quarter is allowed; most 8",
         f"  eval_batch_size: {min(batch, 4) if one_size else 1}  # "
         + (f"all images are {width} x {height}" if one_size else f"{len(found.sizes)} sizes of images")
         + ", evaluated whole",
         "  workers: 2",
+    ]
+
+
+def _augmentation(found: Evidence, plan: _Plan) -> list[str]:
+    (height, width), count = found.sizes.most_common(1)[0]
+    crop = plan.crop
+    lines = [
         "  augment:",
         "    - RandomScale: {scale_limit: [-0.3, 0.5], p: 1.0}  # 0.7 to 1.5 times the size",
-        f"    # crops of {crop}: shorter sides are {side} or more in 9 of 10 images ({width} x {height} in {count} "
-        f"of {sum(found.sizes.values())}), at most 512",
+        f"    # crops of {crop}: shorter sides are {plan.side} or more in 9 of 10 images ({width} x {height} in "
+        f"{count} of {sum(found.sizes.values())}), at most 512",
         f"    - PadIfNeeded: {{min_height: {crop}, min_width: {crop}}}",
         f"    - RandomCrop: {{height: {crop}, width: {crop}}}",
         "    - HorizontalFlip  # CHANGE: remove it where left and right mean something, as in text",
         "    # - VerticalFlip  # CHANGE: add it where up and down mean nothing: microscopes, aerial views",
     ]
     if found.grey or found.channels is not None:
-        lines.append("    - RandomBrightnessContrast: {p: 0.8}  # the images have no colours")
-    else:
-        lines.append("    - ColorJitter: {brightness: 0.2, contrast: 0.2, saturation: 0.2, hue: 0.05, p: 0.8}")
-    lines += ["", "loss:"]
+        return [*lines, "    - RandomBrightnessContrast: {p: 0.8}  # the images have no colours"]
+    return [*lines, "    - ColorJitter: {brightness: 0.2, contrast: 0.2, saturation: 0.2, hue: 0.05, p: 0.8}"]
+
+
+def _loss(found: Evidence) -> list[str]:
+    shown = [pixels for pixels in found.pixels if pixels > 0]
+    ratio = max(shown) / min(shown)
     if found.mode == "multilabel":
-        lines.append("  binary_cross_entropy: 1.0")
+        first = "  binary_cross_entropy: 1.0"
     elif ratio >= _IMBALANCE:
-        lines.append(
+        first = (
             f"  cross_entropy: {{weight: 1.0, class_weights: median_frequency}}  # the most frequent class has "
             f"{ratio:.0f} times the pixels of the rarest, {_IMBALANCE:.0f} or more"
         )
     else:
-        lines.append(
+        first = (
             f"  cross_entropy: 1.0  # no class weights: the rarest class has 1/{ratio:.1f} of the pixels of the largest"
         )
-    lines += [
-        "  dice: 1.0  # counts every class alike, however few pixels it has",
-        "",
-        "training:",
-        f"  epochs: {epochs}  # of {steps} steps: {steps * epochs:,} in all; {_STEPS:,} are wanted, in 5 to 200 epochs",
+    return [first, "  dice: 1.0  # counts every class alike, however few pixels it has"]
+
+
+def _training(plan: _Plan) -> list[str]:
+    updates = plan.steps * plan.epochs
+    return [
+        f"  epochs: {plan.epochs}  # of {plan.steps} steps: {updates:,} in all; {_STEPS:,} are wanted, in 5 to 200 "
+        "epochs",
         "  optimizer: {name: adamw, learning_rate: 1e-3, weight_decay: 1e-4}  # 3e-4 if the loss jumps",
-        f"  schedule: {{name: poly, warmup_steps: {min(50, max(1, steps * epochs // 10))}, power: 0.9}}",
+        f"  schedule: {{name: poly, warmup_steps: {min(50, max(1, updates // 10))}, power: 0.9}}",
     ]
-    return "\n".join(lines) + "\n"
 
 
 def save(text: str, path: Path, found: Evidence) -> None:

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segzoo.autoconfig import look, look_at_names, propose, try_out
+from segzoo.autoconfig import look, look_at_names, propose, save, try_out
 from segzoo.cli import main
 from segzoo.config import load_config
 from segzoo.data import create_source
 from segzoo.errors import ConfigError, DataError, SegzooError
+from segzoo.weights.availability import Availability
 
 SIZE = (64, 80)
 
@@ -169,6 +170,32 @@ def test_the_values_follow_the_evidence(write):
     assert "class_weights: median" not in propose(found)
     with pytest.raises(ConfigError, match="2 class names, but the masks hold 6"):
         propose(found, ["a", "b"])
+
+
+@pytest.mark.parametrize("train", [8, 5000])
+def test_the_backbone_is_one_whose_weights_can_be_had(write, tmp_path, train):
+    found = look(*write())
+    found.train = train
+    usual, other = (
+        ("efficientnet_b0", "efficientnet_lite0") if train == 8 else ("efficientnet_b3", "efficientnet_lite2")
+    )
+
+    def proposed(*there):
+        text = propose(found, pretrained=lambda name: Availability(name in there, f"where {name} is"))
+        save(text, tmp_path / "p.yaml", found)
+        return load_config(tmp_path / "p.yaml").model, text
+
+    for there in ((usual,), (usual, other)):
+        model, text = proposed(*there)
+        assert model.backbone == usual and model.taps == "output"
+        assert f"weights: auto  # ImageNet's, where {usual} is: with few images" in text
+    model, text = proposed(other)
+    assert model.backbone == other
+    assert f"weights: auto  # ImageNet's, where {other} is; those of {usual} are where {usual} is" in text
+    model, text = proposed()
+    assert model.backbone == usual
+    assert f"ImageNet's are where {usual} is, so training begins from random values. Those of {other} come with" in text
+    assert '[lite]"' in text
 
 
 def per_class(tmp_path, drawn):
