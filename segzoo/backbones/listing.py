@@ -8,6 +8,7 @@ from segzoo.backbones import BACKBONES, names
 from segzoo.backbones.figures import SIZE, figures, is_measured
 from segzoo.backbones.spec import Variant
 from segzoo.extras import index_command, install_command
+from segzoo.interop.smp_tensors import ENCODERS
 from segzoo.levels import LEVELS
 
 OVERVIEW = ("backbone", "params", "GFLOPs", *LEVELS, "strides", "weights")
@@ -50,7 +51,9 @@ def _weights(variant: Variant) -> str:
         return ""
     if variant.weights_extra:
         return "pip"
-    return "imagenet" if variant.published else "convert"
+    if variant.published:
+        return "imagenet"
+    return "convert" if variant.name in ENCODERS.values() else ""
 
 
 def taps(name: str) -> dict[str, list[list[str]]]:
