@@ -323,6 +323,12 @@ class TrainingConfig(Section):
         default="auto",
         description="Momentum of BatchNorm statistics, between 0 and 1; auto follows the steps per epoch.",
     )
+    batchnorm_statistics: Literal["auto", "moving", "population"] = Field(
+        default="auto",
+        description="BatchNorm statistics of evaluations and of the saved weights: moving, averages over the steps; "
+        "population, of training batches that pass through the network before each evaluation; auto, population on "
+        "one device (docs/training.md).",
+    )
 
     @model_validator(mode="after")
     def _settings_fit_each_other(self) -> TrainingConfig:

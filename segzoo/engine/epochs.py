@@ -36,6 +36,7 @@ from segzoo.engine.evaluation import Evaluation, Picture, evaluate, merged
 from segzoo.engine.fit_dataset import Batch, FitDataset
 from segzoo.engine.interrupts import Interrupts
 from segzoo.engine.monitor import Monitor
+from segzoo.engine.population import PopulationStatistics
 from segzoo.errors import RunError, RunInterruptedError, SegzooError
 from segzoo.files import remove
 from segzoo.models.build import LOGITS
@@ -67,6 +68,7 @@ class Epochs:
         distribution: the devices; of several processes each has its share of `val_batches`.
         callbacks: the user's, called as `fit` calls them, an epoch's end after its evaluation.
         may_vary: whether training batches can be of other sizes than the first.
+        statistics: estimates those of batch normalisation before each evaluation; None: the moving ones.
         after_first_step: called after the first step, when it has been traced.
         why_not_finite: says why the loss of a step, the first being 0, or the weights after it are not finite.
     """
@@ -86,6 +88,7 @@ class Epochs:
         distribution: Distribution | None = None,
         callbacks: Sequence[keras.callbacks.Callback] = (),
         may_vary: bool = False,
+        statistics: PopulationStatistics | None = None,
         after_first_step: Callable[[], None] = lambda: None,
         why_not_finite: Callable[[int], str] = lambda step: "",
     ):
@@ -107,6 +110,7 @@ class Epochs:
         self.why_not_finite = why_not_finite
         self.callbacks = list(callbacks)
         self.may_vary = may_vary
+        self.statistics = statistics
         self.is_stopped = False  # by a callback
         self.artifacts = Artifacts(config, folder, trained, self.distribution, console)
         self._predictor = self.distribution.predictor(self.artifacts.predicting)
@@ -312,6 +316,8 @@ class Epochs:
     def _evaluate_epoch(self, row: dict[str, Any], progress: Progress, calls: RunCallbacks) -> None:
         """Evaluate, add the figures to `row`, and note whether they are the best so far."""
         before = progress.seconds
+        if self.statistics is not None:
+            self.statistics.estimate()
         found = self.evaluate(progress, calls)
         self._tick(progress)
         row["val_loss"] = found.loss

@@ -15,15 +15,17 @@ from segzoo.optim import SCHEDULES
 _STALE = 0.05
 
 
-def short_run_notes(config: Config, network: keras.Model, steps: int) -> list[str]:
+def short_run_notes(config: Config, network: keras.Model, steps: int, moving: bool = True) -> list[str]:
     """Return warnings with their cures; none for a run that is long enough.
 
     Args:
         config: the resolved configuration.
         network: not trained yet, with the momentum of the run.
         steps: of an epoch.
+        moving: whether evaluations use the moving statistics of BatchNorm.
     """
-    return [*_warmup_notes(config, steps), *_stale_notes(network, steps * config.training.epochs)]
+    stale = _stale_notes(network, steps * config.training.epochs) if moving else []
+    return [*_warmup_notes(config, steps), *stale]
 
 
 def _warmup_notes(config: Config, steps: int) -> list[str]:

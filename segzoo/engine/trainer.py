@@ -41,6 +41,7 @@ from segzoo.engine.given import Given
 from segzoo.engine.interrupts import Interrupts
 from segzoo.engine.memory import device_bytes
 from segzoo.engine.monitor import Monitor
+from segzoo.engine.population import PopulationStatistics, batches_for
 from segzoo.engine.short_run import short_run_notes
 from segzoo.engine.start import Start
 from segzoo.errors import DataError, RunError, StorageError
@@ -153,7 +154,10 @@ class _Training:
             steps = builders.steps_per_epoch(self.config, batches.steps_per_epoch)
             trained, progress = self._network(loss, steps, start, facts, origin)
             is_given = self.given.model is not None
-            _say_what_is_trained(self.config, trained.network, is_given, sources, steps, self.console)
+            statistics = self._statistics(trained, batches, steps)
+            _say_what_is_trained(
+                self.config, trained.network, is_given, sources, steps, self.console, moving=statistics is None
+            )
             self._say_which_start_anew(facts)
             val_batches, pictured = self._val_batches(sources["val"])
             epochs = Epochs(
@@ -169,6 +173,7 @@ class _Training:
                 distribution=self.distribution,
                 callbacks=self.given.callbacks,
                 may_vary=isinstance(batches, Batched),
+                statistics=statistics,
                 after_first_step=after_first_step,
                 why_not_finite=functools.partial(explain, self.config, trained.network, loss, batches),
             )
@@ -293,6 +298,32 @@ class _Training:
             averages = ExponentialMovingAverage(network, twin, config.training.ema, config.training.accumulate)
         return TrainingBundle(network, builders.build_stages(config, network, steps), averages, plateau)
 
+    def _statistics(
+        self, trained: TrainingBundle, batches: TrainBatches | Batched, steps: int
+    ) -> PopulationStatistics | None:
+        """The estimator of the statistics of batch normalisation; None where they are moving averages.
+
+        Raises:
+            RunError: training.batchnorm_statistics is population, and this run cannot have it.
+        """
+        wanted = self.config.training.batchnorm_statistics
+        if wanted == "moving":
+            return None
+        why = ""
+        if self.distribution.devices > 1 or self.distribution.processes > 1:
+            why = "several devices"
+        elif isinstance(batches, Batched) and not batches.is_restartable:
+            why = "train_data that can be read only once"
+        if why and wanted == "population":
+            raise RunError(f"training.batchnorm_statistics: population does not work with {why}; set it to moving.")
+        if why:
+            return None
+        count = batches_for(self.config.data.batch_size, steps)
+        found = PopulationStatistics(trained.evaluated, batches.batches, count, trained.network)
+        if isinstance(batches, Batched):
+            found.keep()  # what trains reads them in a thread of its own
+        return found
+
     def _say_which_start_anew(self, facts: dict[str, Any] | None) -> None:
         """Name the callbacks whose state a resumed run does not have."""
         if facts is None:
@@ -375,6 +406,7 @@ def _say_what_is_trained(
     sources: Mapping[str, Source | Batched],
     steps: int,
     console: Console,
+    moving: bool,
 ) -> None:
     model = f"The given model {network.name}" if is_given else f"{config.model.decoder} on {config.model.backbone}"
     say(
@@ -387,7 +419,7 @@ def _say_what_is_trained(
     for remark in dict.fromkeys(remark for source in samples for remark in remarks(source)):
         say(console, f"Note: {remark}")
     say(console, f"Device: {device_name()}")
-    for note in (idle_card_note(), *short_run_notes(config, network, steps)):
+    for note in (idle_card_note(), *short_run_notes(config, network, steps, moving)):
         if note:
             warn(console, note)
     if note := precision_note(config.training.precision):

@@ -1,0 +1,190 @@
+"""Population statistics of batch normalisation, estimated from training batches before an evaluation.
+
+Moving statistics follow weights that have changed since, and average the variances within batches: where batches
+differ, as of bright and dark pictures, the variance between their means is missing. Here a few batches pass through the
+network as it is, each normalised by its own statistics as in training, and a layer gets the mean and variance of all of
+its inputs together: the mean of the squares less the square of the mean (Wu and Johnson, "Rethinking Batch in
+BatchNorm", 2021, section 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+import keras
+import numpy as np
+
+from segzoo.keras_compat import all_layers, sync_variables
+
+# Of a larger number the estimate gains little; fewer batches than this say little of the variance between them.
+SAMPLES, _FEWEST_BATCHES = 128, 16
+_Normalization = keras.layers.BatchNormalization
+# Function from images to mean and variance of the inputs of each layer, in this batch.
+_Forward = Callable[[np.ndarray], "list[tuple[np.ndarray, np.ndarray]]"]
+# Images that are kept from one estimate to the next, so that they are augmented once.
+_KEPT_BYTES = 256 * 2**20
+
+
+def batches_for(batch_size: int, steps: int) -> int:
+    """Return the number of batches that statistics are estimated from, at most those of an epoch of `steps`."""
+    return max(1, min(steps, max(_FEWEST_BATCHES, -(-SAMPLES // batch_size))))
+
+
+class PopulationStatistics:
+    """Estimator of the statistics of a network's batch normalisation, which it writes in place of the moving ones.
+
+    Frozen layers keep theirs. Dropout and stochastic depth are left out, as in the evaluation that follows.
+
+    Args:
+        network: images `(B, H, W, C)` to anything; its layers get the statistics.
+        batches: function that returns batches, images first, the same ones every time.
+        count: of batches to take.
+        trained: the network whose layers say which of them are frozen; by default `network` itself.
+    """
+
+    def __init__(
+        self,
+        network: keras.Model,
+        batches: Callable[[], Iterable[Sequence[Any]]],
+        count: int,
+        trained: keras.Model | None = None,
+    ):
+        self.network = network
+        self.count = count
+        self._trained = network if trained is None else trained
+        self._batches = batches
+        self._kept: list[np.ndarray] | None = None
+        self._forward: tuple[list[Any], _Forward] | None = None
+
+    def keep(self) -> None:
+        """Read the batches now, for data that are read by something else later."""
+        self._kept = list(self._read())
+
+    def estimate(self) -> int:
+        """Estimate the statistics, and write them into the layers; returns the number of layers."""
+        pairs = zip(all_layers(self._trained), all_layers(self.network), strict=True)
+        layers = [ours for theirs, ours in pairs if isinstance(ours, _Normalization) and theirs.trainable]
+        if not layers:
+            return 0
+        if self._forward is None or self._forward[0] != layers:  # a stage may have frozen some
+            self._forward = layers, _statistics_of(self.network, layers)
+        sync_variables(self.network)
+        before = [tuple(map(keras.ops.convert_to_numpy, _variables(layer))) for layer in layers]
+        sums = [np.zeros((2, *mean.shape)) for mean, _ in before]
+        taken = 0
+        try:
+            for images in self._images():
+                for total, (mean, variance) in zip(sums, self._forward[1](images), strict=True):
+                    total += mean.astype("float64"), variance.astype("float64") + mean.astype("float64") ** 2
+                taken += 1
+        except BaseException:
+            for layer, values in zip(layers, before, strict=True):
+                _assign(layer, *values)
+            raise
+        for layer, (mean, square) in zip(layers, (total / taken for total in sums), strict=True):
+            _assign(layer, mean, np.maximum(square - mean**2, 0.0))
+        return len(layers)
+
+    def _images(self) -> Iterator[np.ndarray]:
+        """Yield the images, and keep them where they are few."""
+        if self._kept is not None:
+            yield from self._kept
+            return
+        kept: list[np.ndarray] | None = []
+        for images in self._read():
+            if kept is not None:
+                kept.append(images)
+                kept = kept if sum(array.nbytes for array in kept) <= _KEPT_BYTES else None
+            yield images
+        self._kept = kept
+
+    def _read(self) -> Iterator[np.ndarray]:
+        batches = iter(self._batches())
+        try:
+            for images, *_ in islice(batches, self.count):
+                yield np.asarray(images)
+        finally:
+            if hasattr(batches, "close"):  # a generator whose threads read ahead
+                batches.close()
+
+
+def _variables(layer: Any) -> tuple[Any, Any]:
+    return layer.moving_mean, layer.moving_variance
+
+
+def _assign(layer: Any, mean: np.ndarray, variance: np.ndarray) -> None:
+    layer.moving_mean.assign(mean.astype(layer.moving_mean.dtype))
+    layer.moving_variance.assign(variance.astype(layer.moving_variance.dtype))
+
+
+def _statistics_of(network: keras.Model, layers: Sequence[Any]) -> _Forward:
+    """Compile the pass of a batch through the network."""
+    if keras.backend.backend() == "jax":
+        return _on_jax(network, layers)
+
+    def forward(images: Any) -> list[Any]:
+        with _only_normalization_trains(network, layers):
+            network(images, training=True)
+        return [tuple(keras.ops.convert_to_tensor(variable) for variable in _variables(layer)) for layer in layers]
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        compiled = tf.function(forward, reduce_retracing=True, jit_compile=bool(network.jit_compile))
+        return lambda images: _as_numpy(compiled(tf.constant(images)))
+
+    import torch
+
+    def without_gradients(images: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        with torch.no_grad():
+            return _as_numpy(forward(keras.ops.convert_to_tensor(images)))
+
+    return without_gradients
+
+
+def _on_jax(network: keras.Model, layers: Sequence[Any]) -> _Forward:
+    import jax
+
+    @jax.jit
+    def forward(trained: Any, others: Any, images: Any) -> list[Any]:
+        places = {id(variable): place for place, variable in enumerate(network.non_trainable_variables)}
+        with _only_normalization_trains(network, layers):
+            _, moved = network.stateless_call(trained, others, images, training=True)
+        return [tuple(moved[places[id(variable)]] for variable in _variables(layer)) for layer in layers]
+
+    def call(images: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        kinds = (network.trainable_variables, network.non_trainable_variables)
+        return _as_numpy(forward(*([variable.value for variable in kind] for kind in kinds), images))
+
+    return call
+
+
+def _as_numpy(found: Iterable[Any]) -> list[tuple[np.ndarray, np.ndarray]]:
+    return [(keras.ops.convert_to_numpy(mean), keras.ops.convert_to_numpy(variance)) for mean, variance in found]
+
+
+@contextmanager
+def _only_normalization_trains(network: keras.Model, layers: Sequence[Any]) -> Iterator[None]:
+    """Trace with a momentum of 0, with which moving statistics are those of the batch, and without dropout.
+
+    Other normalisation layers than `layers`, which are frozen in the training, use the statistics that they have.
+    """
+    attributes = []
+    for layer in all_layers(network):
+        if isinstance(layer, keras.layers.Dropout):
+            attributes.append((layer, "rate", 0.0))
+        elif any(layer is other for other in layers):
+            attributes.append((layer, "momentum", 0.0))
+        elif isinstance(layer, _Normalization) and layer.trainable:
+            attributes.append((layer, "trainable", False))
+    before = [getattr(layer, name) for layer, name, _ in attributes]
+    try:
+        for layer, name, value in attributes:
+            setattr(layer, name, value)
+        yield
+    finally:
+        for (layer, name, _), value in zip(attributes, before, strict=True):
+            setattr(layer, name, value)
