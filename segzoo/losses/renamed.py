@@ -15,7 +15,7 @@ def with_present_names(loss: str, options: Mapping[str, Any], stacklevel: int | 
 
     Args:
         loss: name of the loss.
-        options: name to value; all others are returned as they are.
+        options: mapping of names to values; options that were not renamed are returned unchanged.
         stacklevel: of the warning, 2 for the caller of this function; None: no warning, for what a file of an older
             version holds.
 
