@@ -42,9 +42,9 @@ class Content(NamedTuple):
     """Content of a weights file: all shapes, the values of matching tensors, and the description of its network.
 
     Attributes:
-        shapes: of all tensors.
-        values: of those that fit, float32.
-        signature: of the graph, as JSON; None where the file has none.
+        shapes: shapes of all tensors.
+        values: values of the matching tensors, float32.
+        signature: signature of the graph, as JSON, or None if the file has none.
         function: the decoder's options, as bytes of JSON (uint8); None where it has none or they were not kept.
         layers: digests of layers, as bytes of JSON (uint8); None where there are none.
     """
@@ -129,7 +129,7 @@ def read(path: Path, wanted: Mapping[str, tuple[int, ...]]) -> Content:
     """Read all shapes, and the values of layers whose tensors all have the wanted shapes.
 
     Args:
-        path: of the file.
+        path: path of the file.
         wanted: shapes by the names of `named_datasets`. A small file may claim a tensor of any size, so no other is
             read. A layer is taken whole or not at all: a bias without its kernel means nothing.
 

@@ -33,7 +33,7 @@ class _Stored(NamedTuple):
     Attributes:
         kind: "array", "grey", "one bit", "palette", "colour", or grey in three channels.
         counts: pixels of each value; of pictures of three channels values are (red, green, blue).
-        palette: of a picture with a palette the colour of each value in it.
+        palette: for a picture with a palette, the colour of each value in it.
     """
 
     kind: str

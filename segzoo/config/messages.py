@@ -48,7 +48,7 @@ def config_error(error: ValidationError, document: Document, origins: Mapping[Ke
     """Return one error with a line for every problem: place, key, what was wrong, what is allowed.
 
     Args:
-        error: what validation raised.
+        error: error raised by validation.
         document: the file, for line numbers.
         origins: key path to the text of the override that set it.
     """

@@ -57,11 +57,11 @@ class Epochs:
     Args:
         config: the resolved configuration.
         folder: the run folder, locked.
-        trained: the network, compiled, and what moves with it.
-        loss: of the logits, for the evaluation.
+        trained: the compiled network and the training state that belongs to it.
+        loss: loss computed on the logits, for the evaluation.
         steps: steps of an epoch.
-        val_batches: the validation split, once in each iteration.
-        console: where progress is shown.
+        val_batches: batches of the validation split; each iteration is one pass.
+        console: console on which progress is shown.
         interrupts: signals that ask for a stop.
         pictured: ids of the validation samples in the sheet of predictions.
         distribution: the devices; of several processes each has its share of `val_batches`.
@@ -118,7 +118,7 @@ class Epochs:
 
         Args:
             batches: function of a step that returns the endless training batches from there on.
-            progress: where the run stands; the network has the variables that belong to it.
+            progress: progress of the run; the network has the variables that belong to it.
             stored: the state that they come from, None at the start of a run.
         """
         self._resumed = stored

@@ -57,7 +57,7 @@ def write_summary(
         folder: the run folder, with its figures, config.yaml and environment.json.
         history: one row of figures for each epoch.
         confusion: counts of the validation split at the best epoch.
-        best_epoch: that epoch, the first being 1.
+        best_epoch: number of the best epoch, counted from 1.
     """
     names = list(config.task.classes)
     confusion_picture(confusion, names, folder.figures / "confusion.png")

@@ -79,12 +79,12 @@ def train(
             iterable. A run is resumed only where they can be read again, with the same bits where they are the same.
         val_data: the same for the validation split.
         loss: a Keras loss or function of masks and logits instead of the configuration's.
-        callbacks: of Keras, called as by `fit`; an epoch's end comes after its evaluation, with the figures of
+        callbacks: Keras callbacks, called as by `fit`; `on_epoch_end` follows the evaluation, with the figures of
             metrics.csv. One with `get_state()` and `set_state(state)` is part of the run's state.
         resume: require an existing run; if finished, show its results.
         overwrite: replace what the run folder holds.
         resume_anyway: go on with a run that was started with another configuration, other data or other code.
-        console: where progress is shown; by default the logger "segzoo" is told of it.
+        console: console on which progress is shown; by default it is logged to the logger "segzoo".
 
     Raises:
         RunInterruptedError: a signal asked to stop; the state is saved.

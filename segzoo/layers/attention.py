@@ -64,8 +64,8 @@ class ScSE(Layer):
     segmentation_models.pytorch does the same with 16 for the paper's reduction of 2.
 
     Args:
-        reduction: of the channels in the hidden layer.
-        activation: of the hidden layer, see SqueezeExcitation.
+        reduction: reduction factor of the channels in the hidden layer.
+        activation: activation of the hidden layer, see SqueezeExcitation.
         **kwargs: arguments of the Keras layer, such as `name`.
     """
 

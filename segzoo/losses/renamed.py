@@ -16,7 +16,7 @@ def with_present_names(loss: str, options: Mapping[str, Any], stacklevel: int | 
     Args:
         loss: name of the loss.
         options: mapping of names to values; options that were not renamed are returned unchanged.
-        stacklevel: of the warning, 2 for the caller of this function; None: no warning, for what a file of an older
+        stacklevel: stack level, 2 for the caller of this function; None: no warning, for what a file of an older
             version holds.
 
     Raises:

@@ -71,7 +71,7 @@ class CocoFormat:
         background: class, or "ignore", of pixels without an object (not in multilabel); None: the first class.
         other: what categories that are no class are: "error"; "ignore" for the ignore index; "background" as if they
             were not there.
-        boxes: what an annotation with a box and no segmentation is: "error"; "fill" for its box; "ignore" for the
+        boxes: treatment of annotations with a box and no segmentation: "error"; "fill" for its box; "ignore" for the
             ignore index in its box; "background" as if it were not there.
     """
 

@@ -34,7 +34,7 @@ class ProgressDisplay(RunCallback):
     On a terminal a bar; elsewhere a line for each epoch, and within long ones a line a minute.
 
     Args:
-        console: where to write.
+        console: console to write to.
         total_steps: steps of the whole run.
         batch_size: images in a step.
         clock: seconds since some moment.

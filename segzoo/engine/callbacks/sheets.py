@@ -14,7 +14,7 @@ class PredictionSheets(RunCallback):
     """Draws predictions.png and worst.png of the best epoch so far, predictions_latest.png of others from time to time.
 
     Args:
-        folder: where the PNG files go.
+        folder: folder for the PNG files.
         draw: writes a sheet of pictures to a path.
         every: epochs between two sheets of epochs that are not the best; None: none of these.
         evaluate_every: epochs from one evaluation to the next.

@@ -21,10 +21,10 @@ class TensorBoard(RunCallback):
     What killed processes wrote of steps that are done again is purged.
 
     Args:
-        folder: where the event files go.
+        folder: folder for the event files.
         network: shown as a graph of its layers.
         sheets: the pictures of an epoch.
-        progress: where the run stands at its start.
+        progress: progress of the run when training starts.
     """
 
     def __init__(self, folder: Path, network: keras.Model, sheets: PredictionSheets, progress: Progress):
