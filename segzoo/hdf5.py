@@ -93,7 +93,7 @@ def _endless(seconds: int) -> ValueError:
 
 
 def _check() -> None:
-    """Read the file that the standard input names; print what is raised, and exit with a code of its own."""
+    """Read the file named on standard input; print any exception and exit with a dedicated code."""
     task = json.load(sys.stdin)
     path, wanted = Path(task["path"]), {name: tuple(shape) for name, shape in task["wanted"].items()}
     limit_process(task["seconds"], path.stat().st_size + 8 * sum(map(math.prod, wanted.values())))

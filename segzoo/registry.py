@@ -148,7 +148,7 @@ class Registry:
         return thing
 
     def _claim(self, name: str, module: str) -> None:
-        """Keep that a name is of a module of the package; RegistrationError where it is of another one."""
+        """Record that a name belongs to a module of the package; RegistrationError if it belongs to another one."""
         home = self._homes.setdefault(name, module)
         if home != module:
             raise RegistrationError(f"The {self.kind} {name!r} is registered by {home} and by {module}.")

@@ -120,7 +120,7 @@ def _added(pairs: Iterable[tuple[Any, int]]) -> dict[Any, int]:
 
 
 def _stored(path: Path) -> _Stored:
-    """Read a mask file; DataError, or what Pillow raises, where that fails."""
+    """Read a mask file; DataError, or the exception from Pillow, if that fails."""
     from segzoo.data.folder import MAX_PIXELS
     from segzoo.data.formats.array import load_array
     from segzoo.data.formats.pictures import NUMBER_MODES, read_indices

@@ -181,7 +181,7 @@ class Artifacts(RunCallback):
             self._drop_state(progress)
 
     def _drop_state(self, progress: Progress) -> None:
-        """Leave of the state what a finished run still needs, once all that is made from it is on the disk."""
+        """Reduce the state to what a finished run still needs, once all derived artifacts are on disk."""
         try:
             self.folder.rewrite_log(progress)  # lines that were appended may still be on their way to the disk
             freed = drop_variables(self.folder.state, progress)

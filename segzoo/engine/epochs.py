@@ -209,7 +209,7 @@ class Epochs:
         )
 
     def _begun(self, progress: Progress, own: Sequence[RunCallback], stored: Stored | None) -> RunCallbacks:
-        """The callbacks, told that the training begins or goes on, with the states that they had."""
+        """The callbacks, notified that training begins or resumes, with their restored states."""
         calls = RunCallbacks(
             own, self.callbacks, [_Saver(self)], self.network, progress, self.settings.epochs, self.steps
         )
@@ -246,7 +246,7 @@ class Epochs:
         return found
 
     def _train_epoch(self, feed: FitDataset, progress: Progress, calls: RunCallbacks) -> None:
-        """Train what is left of an epoch."""
+        """Train the remainder of an epoch."""
         calls.begin_epoch(progress.epoch, progress.position)
         left = 0 if progress.stopped else self.steps - progress.position
         if left == 0:  # the state was saved between the last step and the evaluation
@@ -377,7 +377,7 @@ _STOPPED = {
 
 
 def _own_and_auxiliary(losses: dict[str, float]) -> dict[str, float]:
-    """Loss of the logits, which the validation's compares with, and apart from it what the other heads add."""
+    """Loss of the logits, comparable with the validation loss, and separately the loss of the other heads."""
     if f"{LOGITS}_loss" not in losses:
         return {"loss": losses["loss"]}
     own = losses[f"{LOGITS}_loss"]
@@ -415,7 +415,7 @@ class _StepCounter(RunCallback):
 
 
 class _Saver(RunCallback):
-    """Comes after all other callbacks, so that the checkpoint that it saves holds what they made of the step."""
+    """Runs after all other callbacks, so that the checkpoint that it saves includes their effects on the step."""
 
     def __init__(self, epochs: Epochs):
         super().__init__()

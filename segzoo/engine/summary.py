@@ -123,7 +123,7 @@ def _figures(
 
 
 def _environment(path: Path) -> list[tuple[str, str]]:
-    """Return name and text of the entries of environment.json; packages stand under their own names."""
+    """Return name and text of the entries of environment.json; packages appear under their own names."""
     rows: list[tuple[str, str]] = []
     for key, value in json.loads(path.read_text(encoding="utf-8")).items():
         name = key.replace("_", " ")

@@ -149,7 +149,7 @@ class ProgressDisplay(RunCallback):
         self._print("  ".join(parts))
 
     def _left(self, step: int, now: float) -> str:
-        """Time to the end of the run, if it goes on as it went in this process, with evaluations and all."""
+        """Estimated time to the end of the run at this process's pace, evaluations included."""
         if self._run_started is None or step <= self._run_started[1]:
             return "..."
         moment, first = self._run_started

@@ -47,7 +47,7 @@ class TensorBoard(RunCallback):
 
 
 def _purge_step(folder: Path, progress: Progress) -> int | None:
-    """Return the step from which on earlier event files are to be forgotten; None where there are none."""
+    """Return the step from which earlier event files are to be discarded, or None if there are none."""
     if not folder.is_dir():
         return None
     if not progress.history:
