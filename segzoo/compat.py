@@ -24,7 +24,7 @@ def resolve(compat: str | None, imitate: str | None, stacklevel: int = 3) -> str
     Args:
         compat: one of NAMES, or None.
         imitate: "smp" or None.
-        stacklevel: of the warning, 2 for the caller of this function.
+        stacklevel: stack level of the warning, 2 for the caller of this function.
 
     Raises:
         SegzooError: another name, or two that differ.

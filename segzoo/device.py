@@ -73,7 +73,7 @@ def idle_card_note(
     A card that `CUDA_VISIBLE_DEVICES` hides is idle on purpose, and not spoken of.
 
     Args:
-        root: where the file system of the machine begins.
+        root: root of the machine's file system.
         nvidia_smi: returns what `nvidia-smi -L` prints, a line for each card; None: call the program, if it is there.
         gpus: names of the GPUs that the backend has; None: ask it.
     """

@@ -61,7 +61,7 @@ class Document:
     """Parsed YAML file: its plain value, and the line of each key.
 
     Args:
-        label: what messages call the file.
+        label: name of the file in messages.
         data: the top-level mapping, in plain dicts, lists and scalars.
         lines: key path to line number, from 1.
     """
@@ -107,7 +107,7 @@ def parse(text: str, place: Place) -> tuple[Any, dict[KeyPath, int]]:
 
     Args:
         text: one YAML document.
-        place: what messages call a line of it.
+        place: name of a line of the file in messages.
 
     Raises:
         ConfigError: the text is not YAML 1.2, repeats a key, or uses what a configuration has no need of.
@@ -136,7 +136,7 @@ class _PlainReader:
 
     Args:
         text: the document.
-        place: what messages call a line of it.
+        place: name of a line of the file in messages.
 
     Attributes:
         lines: key path to line number, from 1.

@@ -92,8 +92,8 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameEr
     """Return an error that names the nearest known names and lists all of them.
 
     Args:
-        kind: what the name was meant to be, in the singular ("backbone").
-        name: what was asked for.
+        kind: kind of thing that the name should refer to, in the singular ("backbone").
+        name: name that was requested.
         known: the names that exist.
     """
     names = sorted(known)

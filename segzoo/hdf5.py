@@ -42,9 +42,9 @@ class Content(NamedTuple):
     """Content of a weights file: all shapes, the values of matching tensors, and the description of its network.
 
     Attributes:
-        shapes: of all tensors.
-        values: of those that fit, float32.
-        signature: of the graph, as JSON; None where the file has none.
+        shapes: shapes of all tensors.
+        values: values of the matching tensors, float32.
+        signature: signature of the graph, as JSON, or None if the file has none.
         function: the decoder's options, as bytes of JSON (uint8); None where it has none or they were not kept.
         layers: digests of layers, as bytes of JSON (uint8); None where there are none.
     """
@@ -93,7 +93,7 @@ def _endless(seconds: int) -> ValueError:
 
 
 def _check() -> None:
-    """Read the file that the standard input names; print what is raised, and exit with a code of its own."""
+    """Read the file named on standard input; print any exception and exit with a dedicated code."""
     task = json.load(sys.stdin)
     path, wanted = Path(task["path"]), {name: tuple(shape) for name, shape in task["wanted"].items()}
     limit_process(task["seconds"], path.stat().st_size + 8 * sum(map(math.prod, wanted.values())))
@@ -129,7 +129,7 @@ def read(path: Path, wanted: Mapping[str, tuple[int, ...]]) -> Content:
     """Read all shapes, and the values of layers whose tensors all have the wanted shapes.
 
     Args:
-        path: of the file.
+        path: path of the file.
         wanted: shapes by the names of `named_datasets`. A small file may claim a tensor of any size, so no other is
             read. A layer is taken whole or not at all: a bias without its kernel means nothing.
 

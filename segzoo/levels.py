@@ -13,7 +13,7 @@ def levels_at(output_stride: int, shallow: bool = False) -> tuple[str, ...]:
     """Return the levels that a backbone with this output stride has: to P5 at 32, to P4 at 16, to P3 at 8.
 
     Args:
-        output_stride: of the backbone.
+        output_stride: output stride of the backbone.
         shallow: whether it may end at P2 or P1 too, as one does that is cut there or wrapped.
 
     Raises:

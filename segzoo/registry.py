@@ -38,9 +38,9 @@ def name_and_options(entry: Any, kind: str, example: str) -> tuple[str, dict[str
     """Return the name and the options of a name or {name: options}; ConfigError for anything else.
 
     Args:
-        entry: as a configuration has it; options that are null are none.
-        kind: what the message says that it is not, such as "metric".
-        example: what is right, the end of the message.
+        entry: entry as written in a configuration; null options are treated as none.
+        kind: kind of entry that the message names, such as "metric".
+        example: valid example, which ends the message.
     """
     name, options = entry, None
     if isinstance(entry, Mapping) and len(entry) == 1:
@@ -61,7 +61,7 @@ class Registry:
     """Registry of one kind of object (backbones, decoders, losses), each imported on first access.
 
     Args:
-        kind: what an entry is, in the singular, for error messages ("decoder").
+        kind: kind of the entries, in the singular, for error messages ("decoder").
         entries: public name to "module:attribute", or "module:table[key]".
         absent: names that people ask for though nothing has them, with the reason.
         base: "module:class" that a registered class has to extend, or a registered object has to be an instance of.
@@ -148,7 +148,7 @@ class Registry:
         return thing
 
     def _claim(self, name: str, module: str) -> None:
-        """Keep that a name is of a module of the package; RegistrationError where it is of another one."""
+        """Record that a name belongs to a module of the package; RegistrationError if it belongs to another one."""
         home = self._homes.setdefault(name, module)
         if home != module:
             raise RegistrationError(f"The {self.kind} {name!r} is registered by {home} and by {module}.")

@@ -33,7 +33,7 @@ def digests(config: Mapping[str, Any], weighted: Collection[str]) -> dict[str, s
     """Return a digest (hexadecimal) for each layer in `weighted`.
 
     Args:
-        config: of a functional model, as `model.get_config()` or a `.keras` file gives it.
+        config: configuration of a functional model, as `model.get_config()` or a `.keras` file gives it.
         weighted: names of the layers that have weights.
 
     Raises:

@@ -84,7 +84,7 @@ class SteadyStream(io.TextIOBase):
     A thread writes, so that one blocked there cannot keep the others from working, nor signals from being handled.
 
     Args:
-        stream: what it stands in for.
+        stream: stream that this object replaces.
         patience: seconds that `flush` waits for a reader, and again only after the reader has come back; None: as
             long as it takes.
 

@@ -136,7 +136,7 @@ def _coco(path: Path) -> tuple[str, Sequence[str], str, dict[str, Any]]:
 
 
 def _labels_of(path: Path) -> set[str]:
-    """Return the labels of the shapes of a LabelMe JSON, but for that of ignored pixels."""
+    """Return the labels of a LabelMe JSON's shapes, except the label of ignored pixels."""
     found = set()
     for number, shape in enumerate(listed_in(read_json(path, "LabelMe annotation"), "shapes", path), 1):
         label = shape.get("label")

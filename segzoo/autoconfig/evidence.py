@@ -26,24 +26,24 @@ class Evidence:
         masks: name and options of the mask format.
         why: the pixels that say so, in words.
         classes: number of classes.
-        values: what the files hold for each class, a number or [red, green, blue]; None: its position.
+        values: value of each class in the files, a number or [red, green, blue]; None: its position.
         ignore_index: label of ignored pixels, with the reason in `ignored`.
-        ignored: in words.
+        ignored: reason for `ignore_index`, in words.
         ignored_color: colour of ignored pixels in masks of format rgb; None: there is none.
         mode: "multiclass", or "multilabel" where classes overlap.
         pixels: pixels of each class in the masks that were read.
-        read: how many masks were read.
-        total: how many there are, with those of the validation folder.
+        read: number of masks that were read.
+        total: number of masks, including those of the validation folder.
         sizes: (height, width) of the images to their number.
         grey: whether all images that were opened have one channel.
-        channels: of the images, where it is another number than pictures have; None: one, three or four.
-        exif: as `data.exif`.
+        channels: number of image channels if pictures cannot have as many; None: one, three or four.
+        exif: value for `data.exif`.
         names: names of the classes where the files have them.
-        named: where the names come from, in words.
+        named: origin of the names, in words.
         palette: one [red, green, blue] for each class where the files have them.
         value_range: the range that the images' values need; None where they fill 0 to 255 by themselves.
-        train: samples of the training split, where it was dealt already.
-        remarks: what the user should know, a sentence each.
+        train: samples of the training split, if the data is already split.
+        remarks: remarks for the user, one sentence each.
     """
 
     root: Path

@@ -97,7 +97,7 @@ def _layout(images: Path, masks: Path) -> tuple[Evidence, list[Path], list[Path]
 
 
 def _validation_masks(found: Evidence) -> list[Path]:
-    """Return the masks of the validation folder, whose values are evidence as well."""
+    """Return the masks of the validation folder, whose values also serve as evidence."""
     if found.splits is None:
         return []
     val = found.splits[1]

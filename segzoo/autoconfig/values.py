@@ -33,7 +33,7 @@ class _Stored(NamedTuple):
     Attributes:
         kind: "array", "grey", "one bit", "palette", "colour", or grey in three channels.
         counts: pixels of each value; of pictures of three channels values are (red, green, blue).
-        palette: of a picture with a palette the colour of each value in it.
+        palette: for a picture with a palette, the colour of each value in it.
     """
 
     kind: str
@@ -120,7 +120,7 @@ def _added(pairs: Iterable[tuple[Any, int]]) -> dict[Any, int]:
 
 
 def _stored(path: Path) -> _Stored:
-    """Read a mask file; DataError, or what Pillow raises, where that fails."""
+    """Read a mask file; DataError, or the exception from Pillow, if that fails."""
     from segzoo.data.folder import MAX_PIXELS
     from segzoo.data.formats.array import load_array
     from segzoo.data.formats.pictures import NUMBER_MODES, read_indices

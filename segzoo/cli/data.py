@@ -26,7 +26,7 @@ def check_data(
     report: options.ReportOption = None,
     fix: Annotated[
         Path | None,
-        typer.Option(help="New folder for a copy without the errors that can be mended without losing anything."),
+        typer.Option(help="New folder for a copy in which all errors that can be fixed without loss are fixed."),
     ] = None,
 ) -> None:
     """Read every sample of all splits once, augment it as the run does, and report what is wrong.
@@ -71,8 +71,8 @@ def preview(
     config: options.ConfigArgument = None,
     config_option: options.ConfigOption = None,
     out: Annotated[Path, options.out("a PNG")] = Path("preview.png"),
-    count: Annotated[int, typer.Option(min=1, help="Samples, spread evenly over the training split.")] = 6,
-    variants: Annotated[int, typer.Option(min=1, help="How often each is augmented.")] = 3,
+    count: Annotated[int, typer.Option(min=1, help="Number of samples, spread evenly over the training split.")] = 6,
+    variants: Annotated[int, typer.Option(min=1, help="Number of augmentations of each sample.")] = 3,
     overrides: options.SetOption = None,
     plugin: options.PluginOption = None,
 ) -> None:
@@ -92,13 +92,15 @@ def init(
     images: Annotated[Path, typer.Argument(help="Folder of the images.")],
     masks: Annotated[Path, typer.Argument(help="Folder of the masks, or a COCO JSON.")],
     out: Annotated[Path, options.out("a configuration, with the ending .yaml")] = Path("my_data.yaml"),
-    classes: Annotated[str | None, typer.Option(help="Names of the classes by label, with commas between.")] = None,
-    mask_suffix: Annotated[str | None, typer.Option(help="What the masks' names end in, such as _mask.")] = None,
-    ignore_index: Annotated[int | None, typer.Option(help="Value of unlabelled pixels in the masks.")] = None,
-    threshold: Annotated[
-        int | None, typer.Option(help="Value from which up a pixel of a grey mask is the thing.")
+    classes: Annotated[
+        str | None, typer.Option(help="Class names in the order of the labels, separated by commas.")
     ] = None,
-    group: Annotated[str | None, typer.Option(help="Regular expression for what stays in one split.")] = None,
+    mask_suffix: Annotated[str | None, typer.Option(help="Ending of the masks' names, such as _mask.")] = None,
+    ignore_index: Annotated[int | None, typer.Option(help="Value of unlabelled pixels in the masks.")] = None,
+    threshold: Annotated[int | None, typer.Option(help="Minimum value of foreground pixels in a grey mask.")] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Regular expression that identifies groups; a group stays in one split.")
+    ] = None,
     overwrite: options.OverwriteOption = False,
 ) -> None:
     """Look at images and masks, and write a configuration with the evidence for every value.

@@ -20,8 +20,8 @@ def progress_bar(console: Console, words: str, device: bool = True) -> Iterator[
     """Draw a bar on a terminal from the first report of progress on, until the block ends.
 
     Args:
-        console: where to draw.
-        words: what is going on.
+        console: console to draw on.
+        words: description of the current activity.
         device: whether the device in use is printed first.
 
     Yields:
@@ -65,7 +65,7 @@ def listing_table(
     """Return a table so narrow that a row of all levels fits into 80 columns.
 
     Args:
-        headings: of the columns.
+        headings: headings of the columns.
         rows: texts, one for each column.
         title: above the table.
         right: columns that are aligned to the right.

@@ -19,7 +19,7 @@ from segzoo.terminal import new_console, say
 def backbones(
     name: Annotated[str | None, typer.Argument(help="Show this backbone's taps.")] = None,
     size: Annotated[str, options.size("that of the images, for the GFLOPs")] = "256x256",
-    markdown: Annotated[Path | None, typer.Option(help="Write all tables to this page instead.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write all tables to this file instead.")] = None,
     plugin: options.PluginOption = None,
 ) -> None:
     """List the backbones with size, cost, levels and weights, or show one with its documented taps."""

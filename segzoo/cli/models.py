@@ -27,7 +27,9 @@ def predict(
     overwrite: options.OverwriteOption = False,
     max_pixels: Annotated[
         int | None,
-        typer.Option(min=1, help="Most pixels of an image, to guard memory; by default data.max_pixels of the run."),
+        typer.Option(
+            min=1, help="Maximum number of pixels per image, to protect memory; by default data.max_pixels of the run."
+        ),
     ] = None,
 ) -> None:
     """Predict new images: for each a PNG of class indices (multilabel: a TIFF, a page a class) and an overlay."""
@@ -54,7 +56,7 @@ def export(
     format: Annotated[str, typer.Option("--format", help="onnx, litert, saved_model or openvino.")],
     out: Annotated[Path | None, options.out("a folder or file; by default export/ in the run folder")] = None,
     output: Annotated[
-        Literal["logits", "classes"], typer.Option(help="What the exported model returns: logits or classes.")
+        Literal["logits", "classes"], typer.Option(help="Output of the exported model: logits or classes.")
     ] = "logits",
     size: Annotated[str | None, options.size("the only one that the exported model takes; by default any")] = None,
     weights: options.WeightsOption = "best",
@@ -83,7 +85,8 @@ def convert_weights(
     checkpoint: Annotated[Path, typer.Argument(help="Folder of save_pretrained, safetensors file, or state dict.")],
     out: Annotated[Path, options.out("a weights file, with the ending .weights.h5")],
     encoder: Annotated[
-        str | None, typer.Option(help="The original's encoder, such as resnet34; a configuration says it itself.")
+        str | None,
+        typer.Option(help="The original's encoder, such as resnet34; not needed if a configuration states it."),
     ] = None,
     checkpoint_config: Annotated[
         Path | None, typer.Option(help="The original's config.json, for a checkpoint that is a single file.")

@@ -32,7 +32,7 @@ def size(what: str) -> Any:
 
 ConfigArgument = Annotated[str | None, typer.Argument(help="YAML file, or the name of a recipe.", metavar="CONFIG")]
 ConfigOption = Annotated[
-    str | None, typer.Option("--config", "-c", help="The same as the argument CONFIG.", metavar="CONFIG")
+    str | None, typer.Option("--config", "-c", help="Same as the argument CONFIG.", metavar="CONFIG")
 ]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override one key: a.b=value. May be repeated.")]
 PluginOption = Annotated[
@@ -41,11 +41,11 @@ PluginOption = Annotated[
         "--plugin",
         callback=_load_plugins,
         is_eager=True,
-        help="Python module of yours that registers decoders, losses and the like. May be repeated.",
+        help="Your own Python module that registers decoders, losses and the like. May be repeated.",
     ),
 ]
-RunArgument = Annotated[Path, typer.Argument(help="A run folder, as train prints it.")]
-WeightsOption = Annotated[Literal["best", "last"], typer.Option("--weights", help="Which weights of the run.")]
+RunArgument = Annotated[Path, typer.Argument(help="A run folder, as printed by train.")]
+WeightsOption = Annotated[Literal["best", "last"], typer.Option("--weights", help="Weights of the run to use.")]
 SavedOption = Annotated[
     bool,
     typer.Option(
@@ -57,7 +57,7 @@ SavedOption = Annotated[
 ReportOption = Annotated[
     Path | None, typer.Option("--report", help="Folder for the report: by default in the folder of the run or runs.")
 ]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")]
 
 
 def one_config(argument: str | None, option: str | None) -> str:

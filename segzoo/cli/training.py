@@ -24,7 +24,7 @@ def train(
     ] = False,
     overwrite: options.OverwriteOption = False,
     resume_anyway: Annotated[
-        bool, typer.Option("--resume-anyway", help="Go on although configuration, data or code have changed.")
+        bool, typer.Option("--resume-anyway", help="Resume although configuration, data or code have changed.")
     ] = False,
 ) -> None:
     """Train a model; ends with a table of per-class figures and the path of the run folder.
@@ -50,7 +50,7 @@ def find_lr(
     plugin: options.PluginOption = None,
     start: Annotated[float, typer.Option(help="First learning rate, above 0.")] = 1e-6,
     end: Annotated[float, typer.Option(help="Last learning rate.")] = 1.0,
-    updates: Annotated[int, typer.Option(help="How many learning rates to try, 10 or more.")] = 100,
+    updates: Annotated[int, typer.Option(help="Number of learning rates to try, 10 or more.")] = 100,
     out: Annotated[Path | None, options.out("a PNG; by default NAME.lr.png in the folder of all runs")] = None,
 ) -> None:
     """Find a learning rate: train with a growing one until the loss blows up; draws the loss and suggests a rate."""
@@ -71,7 +71,7 @@ def find_lr(
 def evaluate(
     run: options.RunArgument,
     split: Annotated[
-        Literal["train", "val", "test"], typer.Option(help="Which split to evaluate on; test: see data.test_split.")
+        Literal["train", "val", "test"], typer.Option(help="Split to evaluate on; for test, see data.test_split.")
     ] = "val",
     weights: options.WeightsOption = "best",
     saved: options.SavedOption = False,

@@ -68,7 +68,7 @@ def registered_entry(
 
     Args:
         value: returned as it is.
-        registry: what the name is looked up in.
+        registry: registry in which the name is looked up.
         parsed: splits the value into name and options; ConfigError for another form.
         options_of: returns the options that what is called so has.
     """

@@ -48,7 +48,7 @@ def config_error(error: ValidationError, document: Document, origins: Mapping[Ke
     """Return one error with a line for every problem: place, key, what was wrong, what is allowed.
 
     Args:
-        error: what validation raised.
+        error: error raised by validation.
         document: the file, for line numbers.
         origins: key path to the text of the override that set it.
     """
@@ -66,7 +66,7 @@ def config_error(error: ValidationError, document: Document, origins: Mapping[Ke
 
 
 def _step(key: str | int) -> str:
-    """Return a key as messages show it: long ones cut, with what is no printable character escaped."""
+    """Return a key as shown in messages: shortened if long, with unprintable characters escaped."""
     text = str(key)
     return text if len(text) <= 60 and text.isprintable() else shortened(text)
 

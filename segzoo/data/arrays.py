@@ -109,7 +109,7 @@ def _opened(path: Path, key: str | None, several: str) -> Iterator[tuple[IO[byte
 
 
 def _check_header(stream: IO[bytes], path: Path, max_pixels: int, length: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Return shape and type of the array that begins a stream of `length` bytes; DataError where it cannot be used."""
+    """Return shape and type of the array that begins a stream of `length` bytes; DataError if it cannot be used."""
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(stream)

@@ -15,7 +15,7 @@ class CachedSource:
     again. Files that change after they were read go unnoticed.
 
     Args:
-        source: where samples come from.
+        source: source of the samples.
         max_bytes: most memory for images and masks together.
     """
 

@@ -169,7 +169,7 @@ def check_source(source: Source, workers: int = 2, progress: Callable[[int], Non
     """Read every sample once, and count its labels.
 
     Args:
-        source: what to check.
+        source: source to check.
         workers: threads that read.
         progress: called after each sample with the number read so far, in the calling thread.
     """

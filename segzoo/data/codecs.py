@@ -36,7 +36,7 @@ class Picture(NamedTuple):
 
     Attributes:
         size: width and height in pixels.
-        channels: what `read` returns.
+        channels: number of channels that `read` returns.
         bands: whether channels are bands, each with a meaning of its own, and not grey or colours and perhaps alpha.
         read: decodes, (H, W) or (H, W, channels), in the type of numbers that the file holds; raises anything.
     """

@@ -24,8 +24,8 @@ class DiskCachedSource:
     the folder. Beyond the limit samples are read every time; nothing is thrown out.
 
     Args:
-        source: where samples come from.
-        folder: where the files go; it is made.
+        source: source of the samples.
+        folder: folder for the files; created if missing.
         max_bytes: most bytes on disk for this source. Each process looks how much is there when it starts and after
             every sixteenth of the limit that it wrote, so several at once may go over it by as much each.
 

@@ -19,7 +19,7 @@ class Fingerprint(NamedTuple):
     """Digest and perceptual hash of an image, some 350 bytes.
 
     Attributes:
-        digest: of the decoded pixels, so that the same picture in another lossless format has the same one.
+        digest: digest of the decoded pixels, so that the same picture in another lossless format has the same one.
         bits: difference hash of 64 bits.
         tiny: the picture in grey at 16 x 16, (256,) uint8.
     """

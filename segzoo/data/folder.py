@@ -63,10 +63,10 @@ class FolderSource:
         max_pixels: refuse larger pictures before decoding them.
         masks: how masks are read; None: class indices (see `IndexFormat`), with `classes` and `ignore_index`.
         images: how images are read; None: as RGB of 8 bits.
-        image_suffix: what the stems of images end in and those of masks do not ("_leftImg8bit"); others are left out.
-        mask_suffix: what the stems of masks end in and those of images do not ("_mask"); others are left out.
-        image_prefix: what the stems of images begin with and those of masks do not ("image_"); others are left out.
-        mask_prefix: what the stems of masks begin with and those of images do not ("mask_"); others are left out.
+        image_suffix: ending of image stems that mask stems do not have ("_leftImg8bit"); others are left out.
+        mask_suffix: ending of mask stems that image stems do not have ("_mask"); others are left out.
+        image_prefix: beginning of image stems that mask stems do not have ("image_"); others are left out.
+        mask_prefix: beginning of mask stems that image stems do not have ("mask_"); others are left out.
         exif: whether the orientation that a camera notes is applied: "neither", so masks were drawn on the pixel grid
             that the image file stores; to "both", each by the image's note; or to the "image" alone, because the masks
             were drawn on the image as viewers show it.
@@ -74,7 +74,7 @@ class FolderSource:
         strict: refuse files without a partner and two of one stem; False leaves them out and lists them in `problems`.
 
     Attributes:
-        problems: what the listing of files found wrong, where not `strict`.
+        problems: problems found while listing files, if not `strict`.
         remarks: what was taken as it is meant and may not be, a sentence each: images without a mask, annotations
             without an image.
         folders: where images and masks lie, as paths from `root`, where each split has one folder of either.
@@ -173,7 +173,7 @@ class FolderSource:
         Samples are read until one shows more, which is nearly always the first.
 
         Args:
-            places: of the samples to read.
+            places: positions of the samples to read.
             split: what they are, where the samples were dealt to splits.
 
         Raises:

@@ -117,7 +117,7 @@ def _draw(
 
 
 def _fill_outline(canvas: np.ndarray, name: str, y: float, x: float, radius: float, angle: float) -> None:
-    """Fill the object's outline in `canvas` with 1; `radius` is that of the circle around it."""
+    """Fill the object's outline in `canvas` with 1; `radius` is the radius of its circumscribed circle."""
     if name in ("disc", "ring"):
         centre = (round(x * 16), round(y * 16))
         cv2.circle(canvas, centre, round(0.85 * radius * 16), 1, -1, shift=_SUBPIXEL_BITS)

@@ -25,9 +25,9 @@ class Header(NamedTuple):
         format: "PNG" or "JPEG", as Pillow calls them.
         size: width and height in pixels.
         grey_bits: bits of a pixel of a PNG without colours, palette and alpha; 0 for all others.
-        channels: of a pixel: 1 grey, 2 grey and alpha, 3 colours, 4 colours and alpha, or in JPEG those of CMYK. Alpha
+        channels: number per pixel: 1 grey, 2 grey and alpha, 3 colours, 4 colours and alpha or, in JPEG, CMYK. Alpha
             counts, but for `transparent`, also where a PNG keeps it beside the pixels (tRNS).
-        bits: of a channel.
+        bits: number of bits per channel.
         palette: whether pixels are entries of a table of colours.
         frames: pictures in the file, more than one in an animated PNG.
         transparent: the one grey value that is transparent, in a grey PNG with such a value; None in all others.

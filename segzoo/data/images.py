@@ -48,7 +48,7 @@ class ImageReader:
         bands: bands of a GeoTIFF in the order wanted, the first being 1, read by rasterio; None: all.
         value_range: (low, high), which become 0 and 255 in float32, clipped: the range that networks take. None: 8
             bits stay as they are, 16 bits are cut to the upper 8, other numbers become float32 as they are.
-        alpha: what becomes of transparency where `channels` is not 4: "drop" shows the colours stored under it, "black"
+        alpha: treatment of transparency if `channels` is not 4: "drop" shows the colours stored under it, "black"
             and "white" lay the image on such a ground.
         max_pixels: refuse larger images before decoding them.
         upright: turn images as their EXIF orientation says. `FolderSource` turns them itself, together with masks.

@@ -20,7 +20,7 @@ def list_irregular(
     subfolders with pictures. Hidden files are no problem: no reader takes them.
 
     Args:
-        folder: where to look; nothing is found in one that is not there.
+        folder: folder to search; a missing folder yields nothing.
         suffixes: lower-case endings of the files that are read.
         root: the folder that all files should lie in.
         partners: those of `suffixes` that masks have and images have not, so that an image may lie beside its mask.
@@ -60,8 +60,8 @@ def list_unpaired(
     Args:
         images: stem to file.
         masks: stem to file.
-        image_folder: where the images are.
-        mask_folder: where the masks are.
+        image_folder: folder of the images.
+        mask_folder: folder of the masks.
     """
     for mine, theirs, partner, where in (
         (images, masks, "mask", mask_folder),

@@ -20,7 +20,7 @@ def check_labels(mask: np.ndarray, classes: int, ignore_index: int, name: object
         mask: integers of any shape.
         classes: how many classes there are.
         ignore_index: the one label outside them that is allowed.
-        name: what the message calls the mask: its file.
+        name: name of the mask in the message: its file.
     """
     if mask.dtype == np.uint8 and mask.ndim == 2:  # a table lookup: a third of the time of np.unique or bincount
         allowed = np.zeros(256, np.uint8)

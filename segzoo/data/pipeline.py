@@ -41,7 +41,7 @@ class TrainBatches:
     a source smaller than one batch is repeated to fill it.
 
     Args:
-        source: where samples come from.
+        source: source of the samples.
         batch_size: samples per batch.
         seed: at least 0.
         augmentation: applied to every sample; it must bring all to one size.
@@ -235,7 +235,7 @@ class EvalBatches:
     """Every sample once, in the source's order; neighbours of one size share a batch, so batches can be smaller.
 
     Args:
-        source: where samples come from.
+        source: source of the samples.
         batch_size: most samples per batch.
         workers: threads that read ahead; 0 reads each sample when it is asked for.
         augmentation: applied to every sample; meant for what is not random, such as Resize.

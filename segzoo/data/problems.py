@@ -15,7 +15,7 @@ class Kind(NamedTuple):
         severity: error: training would stop at it, or its figures would be wrong; warning: training runs and may be
             worse for it; note: worth knowing, often intended.
         title: the problem in a few words.
-        cure: what to do about it.
+        cure: remedy for the problem.
         fix: what `segzoo check-data --fix FOLDER` does about it in the copy; "" where that is the user's decision or
             the samples are sound and the configuration is not.
     """

@@ -81,8 +81,8 @@ def damage(data: bytes | None, error: Exception) -> str:
     """Return the kind of problem of a picture file that could not be decoded.
 
     Args:
-        data: what the file holds; None where not even that could be read.
-        error: what the decoder raised.
+        data: content of the file, or None if it could not be read.
+        error: error raised by the decoder.
     """
     if data == b"":
         return "zero_byte"

@@ -44,7 +44,7 @@ def repair(sources: Mapping[str, FolderSource], findings: Findings, out: Path) -
 
     Args:
         sources: split to its samples.
-        findings: of these sources, by `check_splits`.
+        findings: findings of `check_splits` on these sources.
         out: a folder that is not there yet, or empty.
 
     Raises:

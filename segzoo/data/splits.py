@@ -26,7 +26,7 @@ class Subset:
     """Subset of a source, in the given order.
 
     Args:
-        source: where they come from.
+        source: source to take the samples from.
         places: their positions in it, 0 to len - 1.
     """
 
@@ -81,13 +81,13 @@ def split(
         val: likewise.
         test: likewise, with both.
         test_fraction: with `fraction` or `fold`: share of the samples in "test", which is dealt first.
-        csv: a CSV file, see `by_column`. Without the above its column "split" says what is "train", "val" (or "valid",
+        csv: a CSV file, see `by_column`. Without the above, its column "split" says what is "train", "val" (or "valid",
             "validation") and "test" (or "testing"); rows with another word are in none.
-        seed: of the deal.
+        seed: seed of the random assignment to splits.
         group: with `fraction` or `fold`: samples of one group stay together. A regular expression, see `groups_of`, or
             with `csv` one of its columns.
         stratify: with `fraction` or `fold`: every class gets its share in both; all masks are read.
-        workers: threads that read them.
+        workers: number of threads that read the masks.
         strict: raise where a mask cannot be read; otherwise its sample counts as one that shows no class.
 
     Raises:
@@ -160,7 +160,7 @@ def deal(
     Args:
         ids: names of the samples; the result depends on them, not on their order.
         shares: a positive number for each part; they need not add up to 1.
-        seed: of the deal, 0 or more.
+        seed: seed of the random assignment, 0 or more.
         groups: the group of each sample, such as the patient; None: every sample is one.
         shown: which class each sample shows, bool `(samples, classes)`; None: no matter.
 

@@ -37,16 +37,16 @@ class Page(NamedTuple):
 
     Attributes:
         size: width and height in pixels.
-        bits: of a sample.
-        samples: of a pixel.
+        bits: number of bits per sample.
+        samples: number of samples per pixel.
         number: "u", "i", "f" or "c": unsigned, signed, floating or complex.
-        photometric: what the samples stand for: `WHITE_IS_ZERO`, ..., `LAB`, or another number.
+        photometric: interpretation of the samples: `WHITE_IS_ZERO`, ..., `LAB`, or another number.
         compression: 1 for none, 5 for LZW, 8 for Deflate, ...
-        chunky: whether the samples of a pixel lie beside each other, and not band after band.
-        tiled: whether it is stored in tiles, and not in strips.
+        chunky: whether the samples of a pixel are stored together instead of band by band.
+        tiled: whether the page is stored in tiles instead of strips.
         extra: kinds of the samples beyond those that the photometric needs.
         sparse: whether parts of the page are not stored, as GDAL leaves out empty ones.
-        directory: where in the file its directory begins.
+        directory: offset in the file at which its directory begins.
         misleading: where values stand in the file that decoders must not see, and their forms as `struct` has them: an
             orientation, which decoders apply or not, and the claim of a single band that it lies apart from the others,
             which leads Pillow astray. 1 in their place says nothing.

@@ -124,7 +124,7 @@ def pillow_channels(found: Tiff, page: Page) -> int:
 
 
 def _refuse_unknown_colours(path: Path, page: Page) -> None:
-    """Raise DataError for pages whose samples are neither plain numbers nor read by Pillow."""
+    """Raise DataError for pages whose samples are not plain numbers and that Pillow does not read."""
     if page.photometric not in (tiff.WHITE_IS_ZERO, tiff.BLACK_IS_ZERO, tiff.RGB):
         name = _COLOURS.get(page.photometric, f"photometric {page.photometric}")
         held = f"is a TIFF in {name} ({page.samples} samples of {page.bits} bits)"

@@ -31,23 +31,23 @@ class Decoder(Layer):
         default_output_stride: the backbone output stride that the paper uses.
         head_kernel: kernel size of the paper's segmentation head.
         finest: number of the finest level that the decoder reads.
-        depth: number of the deepest level that it reads; None, the deepest there is.
+        depth: number of the deepest level that it reads; None for the deepest available.
         separable: whether convolutions larger than 1x1 are depthwise separable.
-        align_corners: whether maps are resized with their corners on each other, also by the head that follows.
-        head_interpolation: with which the head that follows resizes logits to the image, see ResizeTo.
+        align_corners: whether maps are resized with their corner pixels aligned, including by the head that follows.
+        head_interpolation: interpolation used by the following head to resize logits to the image; see ResizeTo.
         compat: for "smp", the options, and the `output_stride` of the backbone, that make the decoder
             segmentation_models.pytorch's. `segzoo.build_model(compat="smp")` fills them in where none are given.
-        legacy: options that give the function of segzoo 0.1.0, where a default is another one since.
-        added: options that segzoo 0.1.0 did not have.
-        assumed: options that `segzoo.build_model` took from `compat`, because its caller did not give them.
+        legacy: options that reproduce segzoo 0.1.0, for defaults that have changed since.
+        added: options introduced after segzoo 0.1.0.
+        assumed: options that `segzoo.build_model` took from `compat` because the caller did not pass them.
 
     Args:
         normalization: "batch", "group", "layer" or "none".
         activation: any Keras activation name.
-        dropout: rate of the dropout of whole channels of the result.
-        epsilon: added to the variance in the normalisation of the blocks; None: 1e-5, of "layer" 1e-6.
-        groups: of "group" normalisation; None: the most of 32, 16, 8, 4 and 2 that leave two channels or more in each.
-        **kwargs: of the layer.
+        dropout: rate of the dropout of whole channels of the output.
+        epsilon: constant added to the variance when blocks normalise; None: 1e-5, or 1e-6 for "layer".
+        groups: groups of "group" normalisation; None: the most of 32, 16, 8, 4, 2 with at least two channels in each.
+        **kwargs: arguments of the Keras layer, such as `name`.
     """
 
     default_output_stride: ClassVar[int] = 32
@@ -95,10 +95,10 @@ class Decoder(Layer):
         """Return the levels that the decoder reads from a backbone.
 
         Args:
-            output_stride: of the backbone: 8, 16 or 32, or less where it ends at P2 or P1.
+            output_stride: output stride of the backbone: 8, 16 or 32, or less if it ends at P2 or P1.
             available: levels that the backbone has.
-            depth: the decoder's option of this name.
-            **options: the decoder's other options; those that change the levels are heeded.
+            depth: the decoder's `depth` option.
+            **options: the decoder's other options; only those that affect the levels are used.
 
         Raises:
             SegzooError: another output stride, or a depth that the backbone has not.
@@ -257,7 +257,7 @@ def explain(
 
     Args:
         changed: `Decoder.differences`.
-        stored: the options that were kept with the weights; None where there were none.
+        stored: the options stored with the weights, or None if there are none.
         assumed: `Decoder.assumed`.
     """
     listed = ", ".join(f"{name}: {there!r} there and {here!r} here" for name, (there, here) in changed.items())
@@ -281,8 +281,8 @@ class SegmentationHead(Layer):
 
     Args:
         classes: number of output channels.
-        kernel_size: of the convolution.
-        interpolation: "bilinear", or "aligned", see ResizeTo.
+        kernel_size: kernel size of the convolution.
+        interpolation: "bilinear" or "aligned"; see ResizeTo.
     """
 
     def __init__(self, classes: int, kernel_size: int = 1, interpolation: str = "bilinear", **kwargs: Any):
@@ -323,8 +323,8 @@ class AuxiliaryHead(SegmentationHead):
 
     Args:
         classes: number of output channels.
-        dropout: rate.
-        **kwargs: of the layer.
+        dropout: dropout rate.
+        **kwargs: arguments of the Keras layer, such as `name`.
     """
 
     def __init__(self, classes: int, dropout: float = 0.1, **kwargs: Any):
@@ -358,8 +358,8 @@ class ClassificationHead(Layer):
 
     Args:
         classes: number of classes.
-        dropout: rate.
-        **kwargs: of the layer.
+        dropout: dropout rate.
+        **kwargs: arguments of the Keras layer, such as `name`.
     """
 
     def __init__(self, classes: int, dropout: float = 0.2, **kwargs: Any):

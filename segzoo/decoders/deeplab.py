@@ -68,13 +68,13 @@ class DeepLabV3(_DeepLab):
     its output strides, of which 8 is its default, and aligns the corners of the logits with those of the image.
 
     Args:
-        channels: of ASPP and of the output.
-        rates: of the atrous branches; by default (6, 12, 18) at output stride 16, (12, 24, 36) at 8.
-        dropout: rate after ASPP's projection.
-        separable: depthwise separable 3x3 convolutions.
-        depth: number of the level to decode; by default the deepest there is.
-        aspp_separable: depthwise separable 3x3 convolutions in ASPP; None: as `separable`.
-        head_interpolation: "bilinear", or "aligned", of the logits, see `segzoo.layers.ResizeTo`.
+        channels: output channels of ASPP and of the decoder.
+        rates: dilation rates of the atrous branches; by default (6, 12, 18) at output stride 16, (12, 24, 36) at 8.
+        dropout: dropout rate after ASPP's projection.
+        separable: use depthwise separable 3x3 convolutions.
+        depth: number of the level to decode; by default the deepest available.
+        aspp_separable: use depthwise separable 3x3 convolutions in ASPP; None uses the value of `separable`.
+        head_interpolation: "bilinear" or "aligned", how the logits are resized; see `segzoo.layers.ResizeTo`.
         **kwargs: `normalization`, `activation`, `epsilon` and `groups` of Decoder.
     """
 
@@ -128,15 +128,15 @@ class DeepLabV3Plus(_DeepLab):
     has the rates (12, 24, 36) at both of its output strides and aligns the corners of maps).
 
     Args:
-        channels: of ASPP and of the output.
-        low_level_channels: P2 is reduced to these.
-        rates: of the atrous branches; by default (6, 12, 18) at output stride 16, (12, 24, 36) at 8.
-        dropout: rate after ASPP's projection.
-        separable: depthwise separable 3x3 convolutions.
-        align_corners: resize with the corners of maps on each other, as segmentation_models.pytorch does: for its
+        channels: output channels of ASPP and of the decoder.
+        low_level_channels: number of channels that P2 is reduced to.
+        rates: dilation rates of the atrous branches; by default (6, 12, 18) at output stride 16, (12, 24, 36) at 8.
+        dropout: dropout rate after ASPP's projection.
+        separable: use depthwise separable 3x3 convolutions.
+        align_corners: resize with the corner pixels aligned, as segmentation_models.pytorch does: for its
             weights.
-        depth: number of the level to pool; by default the deepest there is.
-        aspp_separable: depthwise separable 3x3 convolutions in ASPP; None: as `separable`.
+        depth: number of the level to pool; by default the deepest available.
+        aspp_separable: use depthwise separable 3x3 convolutions in ASPP; None uses the value of `separable`.
         **kwargs: `normalization`, `activation`, `epsilon` and `groups` of Decoder.
     """
 

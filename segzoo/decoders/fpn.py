@@ -23,16 +23,16 @@ class FPN(Decoder):
     upsamples a branch or the logits, and has 32 groups in every group normalisation.
 
     Args:
-        pyramid_channels: of the pyramid.
-        segmentation_channels: of the branch and of the output.
+        pyramid_channels: number of channels of the pyramid.
+        segmentation_channels: number of channels of the segmentation branch and of the output.
         merge: "add" or "concat" the levels.
         dropout: rate of the dropout of whole channels after merging.
-        upsampling: of the pyramid, "nearest" or "bilinear".
-        separable: depthwise separable convolutions in the branches.
-        depth: number of the deepest level to use; by default the deepest there is.
-        align_corners: resize with the corners of maps on each other, as segmentation_models.pytorch does: for its
+        upsampling: interpolation of the pyramid, "nearest" or "bilinear".
+        separable: use depthwise separable convolutions in the branches.
+        depth: number of the deepest level to use; by default the deepest available.
+        align_corners: resize with the corner pixels aligned, as segmentation_models.pytorch does: for its
             weights.
-        normalization: of the branches: "batch", "group", "layer" or "none".
+        normalization: normalisation of the branches: "batch", "group", "layer" or "none".
         **kwargs: `activation`, `epsilon` and `groups` of Decoder.
     """
 

@@ -23,7 +23,7 @@ class LinkNet(UpsamplingDecoder):
     segmentation_models.pytorch's, which is the same function.
 
     Args:
-        channels: of the last blocks, which have no skip.
+        channels: number of channels of the last blocks, which have no skip.
         **kwargs: `depth` of ClimbingDecoder; `normalization`, `activation`, `dropout`, `epsilon` and `groups` of
             Decoder.
     """

@@ -24,16 +24,16 @@ class MANet(UpsamplingDecoder):
     `attention_interleaved`.
 
     Args:
-        channels: of the blocks, deepest first, as many as the number of the deepest level; by default the last of
+        channels: channels of the blocks, deepest first, one for each level down to the deepest; by default the last of
             256, 128, 64, 32, 16.
         upsampling: "nearest", "bilinear" or "transposed".
-        attention_channels: in which position attention measures likeness.
+        attention_channels: query and key channels of position attention.
         attention_softmax: "keys" or "pairs", see `segzoo.layers.PositionAttention`.
         attention_interleaved: see `segzoo.layers.PositionAttention`.
-        reduction: of the channels in the hidden layer of the channels' weights.
+        reduction: reduction factor of the hidden layer that computes the channel weights.
         squeeze_activation: of that hidden layer: "relu" as in the paper, or any Keras activation name; segzoo 0.1.0 had
             "swish".
-        separable: depthwise separable convolutions in the blocks.
+        separable: use depthwise separable convolutions in the blocks.
         **kwargs: `depth` of ClimbingDecoder; `normalization`, `activation`, `dropout`, `epsilon` and `groups` of
             Decoder.
     """

@@ -29,16 +29,16 @@ class PAN(Decoder):
     bias before their batch normalisation, which subtracts it again: 262 parameters of a ResNet-34's that do nothing.
 
     Args:
-        channels: of every level and of the output.
+        channels: number of channels of every level and of the output.
         upsampling: "bilinear" or "nearest".
-        depth: number of the deepest level to use; by default the deepest there is.
+        depth: number of the deepest level to use; by default the deepest available.
         pyramid_activation: of the single channel that weighs the deepest level: "relu" as in the paper, or any Keras
             activation name. segzoo 0.1.0 had "swish", which cannot fall silent everywhere, as the ReLU of one channel
             can.
-        pyramid_upsampling: of that channel, "bilinear" or "nearest"; None: as `upsampling`.
+        pyramid_upsampling: interpolation of that channel, "bilinear" or "nearest"; None uses `upsampling`.
         halving: "ceil", so that every size can be halved three times, or "floor" (but never below one pixel) as
             PyTorch does.
-        align_corners: resize with the corners of maps on each other where that is bilinear, the head too.
+        align_corners: align the corner pixels in every bilinear resize, including that of the head.
         stage_four: at output stride 16, read the backbone's fourth stage too, as the feature "C4" beside P4, which
             is the fifth there.
         **kwargs: `normalization`, `activation`, `dropout`, `epsilon` and `groups` of Decoder.

@@ -22,11 +22,11 @@ class PSPNet(Decoder):
     stride 32, and aligns the corners of maps.
 
     Args:
-        channels: of the output.
-        bins: grids that are averaged over.
+        channels: number of output channels.
+        bins: sizes of the pooling grids.
         dropout: rate of the dropout of whole channels at the end.
-        depth: number of the level to pool; by default the deepest there is.
-        align_corners: resize with the corners of maps on each other, as segmentation_models.pytorch does: for its
+        depth: number of the level to pool; by default the deepest available.
+        align_corners: resize with the corner pixels aligned, as segmentation_models.pytorch does: for its
             weights.
         **kwargs: `normalization`, `activation`, `epsilon` and `groups` of Decoder.
     """

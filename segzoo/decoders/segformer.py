@@ -25,9 +25,9 @@ class SegFormer(Decoder):
     Args:
         channels: of every level and of the output: 256 for the smaller backbones, 768 for the larger in the paper.
         dropout: rate of the dropout of whole channels at the end.
-        depth: number of the deepest level to use; by default the deepest there is.
-        with_p1: read P1 too, where the backbone has one.
-        head_interpolation: "bilinear", or "aligned", of the logits, see `segzoo.layers.ResizeTo`.
+        depth: number of the deepest level to use; by default the deepest available.
+        with_p1: also read P1 if the backbone provides it.
+        head_interpolation: "bilinear" or "aligned", how the logits are resized; see `segzoo.layers.ResizeTo`.
         **kwargs: `normalization`, `activation`, `epsilon` and `groups` of Decoder.
     """
 

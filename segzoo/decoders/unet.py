@@ -24,15 +24,15 @@ class UNet(UpsamplingDecoder):
     by another rounding there, and the last block goes to the size of the image: `nearest_floor` and `fit_image`.
 
     Args:
-        channels: of the blocks, deepest first, as many as the number of the deepest level; by default the last of
+        channels: channels of the blocks, deepest first, one for each level down to the deepest; by default the last of
             256, 128, 64, 32, 16.
         upsampling: "nearest", "bilinear" or "transposed", a 2x2 convolution as in the paper; "nearest_floor" is
             "nearest" as PyTorch rounds it, see `segzoo.layers.ResizeTo`.
         merge: "concat" the skip, or "add" it, brought to the same width by a 1x1 convolution.
-        attention: "scse" weighs channels and pixels in every block (Roy et al., 2018); None.
+        attention: "scse" weighs channels and pixels in every block (Roy et al., 2018); None disables it.
         squeeze_activation: of the hidden layer of "scse": "relu" as in the paper, or any Keras activation name; segzoo
             0.1.0 had "swish".
-        separable: depthwise separable convolutions.
+        separable: use depthwise separable convolutions.
         fit_image: end at the size of the image, which is then read as the level "P0"; else at twice P1's, a pixel more
             where a side is odd, and the head resizes.
         **kwargs: `depth` of ClimbingDecoder; `normalization`, `activation`, `dropout`, `epsilon` and `groups` of

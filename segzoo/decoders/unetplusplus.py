@@ -29,13 +29,13 @@ class UNetPlusPlus(UpsamplingDecoder):
     learn to segment; the paper's fast mode, which predicts from one branch, is what "decoded" alone gives.
 
     Args:
-        channels: of the blocks, deepest first, as many as the number of the deepest level; by default the last of
+        channels: channels of the blocks, deepest first, one for each level down to the deepest; by default the last of
             256, 128, 64, 32, 16.
         upsampling: "nearest", "bilinear" or "transposed".
         deep_supervision: return the shallower U-Nets' results too.
-        separable: depthwise separable convolutions.
-        attention: "scse" weighs channels and pixels in every node (Roy et al., 2018); None.
-        squeeze_activation: of the hidden layer of "scse": "relu" as in the paper, or any Keras activation name.
+        separable: use depthwise separable convolutions.
+        attention: "scse" weighs channels and pixels in every node (Roy et al., 2018); None disables it.
+        squeeze_activation: activation in "scse"'s hidden layer: "relu" as in the paper, or any Keras activation name.
         **kwargs: `depth` of ClimbingDecoder; `normalization`, `activation`, `dropout`, `epsilon` and `groups` of
             Decoder.
     """

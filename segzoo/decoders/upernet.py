@@ -23,12 +23,12 @@ class UPerNet(Decoder):
     aligns with those of the image.
 
     Args:
-        channels: of every level and of the output.
-        bins: grids that the deepest level is averaged over.
-        normalize_features: begin with a layer normalisation of each feature.
-        separable: depthwise separable 3x3 convolutions.
-        depth: number of the deepest level to use; by default the deepest there is.
-        head_interpolation: "bilinear", or "aligned", of the logits, see `segzoo.layers.ResizeTo`.
+        channels: number of channels of every level and of the output.
+        bins: sizes of the grids over which the deepest level is average-pooled.
+        normalize_features: apply layer normalisation to each feature first.
+        separable: use depthwise separable 3x3 convolutions.
+        depth: number of the deepest level to use; by default the deepest available.
+        head_interpolation: "bilinear" or "aligned", how the logits are resized; see `segzoo.layers.ResizeTo`.
         **kwargs: `normalization`, `activation`, `dropout`, `epsilon` and `groups` of Decoder.
     """
 

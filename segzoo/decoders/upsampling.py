@@ -18,7 +18,7 @@ class UpsamplingDecoder(Decoder):
     backbone begins at P2. Full size is within a few pixels of the image's, whose size the head takes.
 
     Args:
-        depth: number of the deepest level to use; by default the deepest there is.
+        depth: number of the deepest level to use; by default the deepest available.
     """
 
     finest: ClassVar[int] = 1

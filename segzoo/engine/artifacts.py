@@ -41,7 +41,7 @@ class Result:
     Attributes:
         folder: the run folder.
         confusion: confusion matrix of the validation split at the best epoch.
-        best_epoch: that epoch, the first being 1.
+        best_epoch: number of the best epoch, counted from 1.
         history: one row of figures for each epoch.
         model: the network with its best weights.
     """
@@ -88,7 +88,7 @@ class Artifacts(RunCallback):
         folder: the run folder, locked; of several processes one writes to it.
         trained: the network, and what moves with it.
         distribution: the devices.
-        console: where the figures of a finished run are shown.
+        console: console on which the figures of a finished run are shown.
 
     Attributes:
         predicting: the network that is evaluated and saved, from images to logits alone.
@@ -181,7 +181,7 @@ class Artifacts(RunCallback):
             self._drop_state(progress)
 
     def _drop_state(self, progress: Progress) -> None:
-        """Leave of the state what a finished run still needs, once all that is made from it is on the disk."""
+        """Reduce the state to what a finished run still needs, once all derived artifacts are on disk."""
         try:
             self.folder.rewrite_log(progress)  # lines that were appended may still be on their way to the disk
             freed = drop_variables(self.folder.state, progress)

@@ -28,7 +28,7 @@ class Batched:
     `(B, H, W, classes)` are shares of the classes and for losses alone.
 
     Args:
-        data: what was given.
+        data: the data passed by the caller.
         length: batches in a pass, ENDLESS, or None where that is not known before its end.
         config: the resolved configuration: classes, ignore index, channels.
         split: "train" or "val", for messages.

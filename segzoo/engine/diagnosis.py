@@ -29,10 +29,10 @@ def explain(
 
     Args:
         config: the resolved configuration.
-        network: as it is after the step.
-        loss: of the logits.
-        batches: the training batches, which make the step's once more.
-        step: the first being 0.
+        network: network in its state after the step.
+        loss: loss computed on the logits.
+        batches: training batches, which can reproduce the batch of the step.
+        step: number of the step, counted from 0.
     """
     try:
         made = batches.samples(step, mixed=False)  # what is odd in one sample lies in several once they are mixed

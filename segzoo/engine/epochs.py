@@ -58,11 +58,11 @@ class Epochs:
     Args:
         config: the resolved configuration.
         folder: the run folder, locked.
-        trained: the network, compiled, and what moves with it.
-        loss: of the logits, for the evaluation.
+        trained: the compiled network and the training state that belongs to it.
+        loss: loss computed on the logits, for the evaluation.
         steps: steps of an epoch.
-        val_batches: the validation split, once in each iteration.
-        console: where progress is shown.
+        val_batches: batches of the validation split; each iteration is one pass.
+        console: console on which progress is shown.
         interrupts: signals that ask for a stop.
         pictured: ids of the validation samples in the sheet of predictions.
         distribution: the devices; of several processes each has its share of `val_batches`.
@@ -122,7 +122,7 @@ class Epochs:
 
         Args:
             batches: function of a step that returns the endless training batches from there on.
-            progress: where the run stands; the network has the variables that belong to it.
+            progress: progress of the run; the network has the variables that belong to it.
             stored: the state that they come from, None at the start of a run.
         """
         self._resumed = stored
@@ -213,7 +213,7 @@ class Epochs:
         )
 
     def _begun(self, progress: Progress, own: Sequence[RunCallback], stored: Stored | None) -> RunCallbacks:
-        """The callbacks, told that the training begins or goes on, with the states that they had."""
+        """The callbacks, notified that training begins or resumes, with their restored states."""
         calls = RunCallbacks(
             own, self.callbacks, [_Saver(self)], self.network, progress, self.settings.epochs, self.steps
         )
@@ -250,7 +250,7 @@ class Epochs:
         return found
 
     def _train_epoch(self, feed: FitDataset, progress: Progress, calls: RunCallbacks) -> None:
-        """Train what is left of an epoch."""
+        """Train the remainder of an epoch."""
         calls.begin_epoch(progress.epoch, progress.position)
         left = 0 if progress.stopped else self.steps - progress.position
         if left == 0:  # the state was saved between the last step and the evaluation
@@ -383,7 +383,7 @@ _STOPPED = {
 
 
 def _own_and_auxiliary(losses: dict[str, float]) -> dict[str, float]:
-    """Loss of the logits, which the validation's compares with, and apart from it what the other heads add."""
+    """Loss of the logits, comparable with the validation loss, and separately the loss of the other heads."""
     if f"{LOGITS}_loss" not in losses:
         return {"loss": losses["loss"]}
     own = losses[f"{LOGITS}_loss"]
@@ -421,7 +421,7 @@ class _StepCounter(RunCallback):
 
 
 class _Saver(RunCallback):
-    """Comes after all other callbacks, so that the checkpoint that it saves holds what they made of the step."""
+    """Runs after all other callbacks, so that the checkpoint that it saves includes their effects on the step."""
 
     def __init__(self, epochs: Epochs):
         super().__init__()

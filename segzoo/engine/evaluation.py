@@ -105,8 +105,8 @@ def merged(found: Evaluation, gather: Callable[[Any], list[Any]]) -> Evaluation:
     """Merge confusion and loss of the processes' parts of a split; pictures and image counts stay those of this one.
 
     Args:
-        found: of this process's part.
-        gather: takes a value that JSON can hold and returns those of all processes.
+        found: evaluation of this process's part of the split.
+        gather: function that takes a JSON-serialisable value and returns the values of all processes.
     """
     parts = gather([found.confusion.counts.tolist(), found.loss, len(found.images)])
     counts = sum(np.array(c) for c, _, _ in parts)

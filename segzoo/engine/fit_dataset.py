@@ -97,7 +97,7 @@ class FitDataset:
             self._reader = None
 
     def _static_shapes(self) -> dict[str, tuple[tuple, str]]:
-        """Return shape and type of the targets by output, and note those of the images."""
+        """Return shape and type of the targets by output; record those of the images."""
         # Static shapes let the network skip resizes and TensorFlow choose faster kernels, so they are worth two
         # batches read ahead; sizes that vary from batch to batch stay dynamic.
         if self._targets is None:

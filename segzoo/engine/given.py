@@ -28,8 +28,8 @@ class Given:
         model: images `(B, H, W, C)`, pixels 0..255, to logits `(B, H, W, channels)`, as of `build_model`.
         train_data: a source of samples, which are cropped, augmented and batched as configured, or batches.
         val_data: the same for the validation split; of a source only `data.val_transforms` apply.
-        loss: of masks and logits.
-        callbacks: of Keras.
+        loss: Keras loss or function of masks and logits.
+        callbacks: Keras callbacks.
     """
 
     model: keras.Model | None = None

@@ -28,9 +28,9 @@ class SignalReceived(BaseException):
     """A signal ends a command; not an Exception, so that nothing but the command line catches it.
 
     Attributes:
-        number: of the signal.
-        signal: its name.
-        exit_code: that of the command.
+        number: number of the signal.
+        signal: name of the signal.
+        exit_code: exit code of the command.
     """
 
     def __init__(self, number: int):
@@ -107,7 +107,7 @@ class Interrupts:
     Outside the main thread, where Python allows no handlers, it changes nothing.
 
     Args:
-        console: where the first signal is acknowledged.
+        console: console on which the first signal is acknowledged.
 
     Attributes:
         requested: name of the signal that came, or None.

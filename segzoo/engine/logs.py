@@ -29,7 +29,7 @@ class TensorBoardLog:
     """Writer of TensorBoard event files with scalars and pictures, independent of any framework.
 
     Args:
-        folder: where the event files go.
+        folder: folder for the event files.
         purge_step: what earlier event files say of this and later steps no longer holds: a crashed process wrote it,
             and the steps are done again. None where there is no earlier file.
     """

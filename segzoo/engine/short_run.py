@@ -20,8 +20,8 @@ def short_run_notes(config: Config, network: keras.Model, steps: int, moving: bo
 
     Args:
         config: the resolved configuration.
-        network: not trained yet, with the momentum of the run.
-        steps: of an epoch.
+        network: untrained network, with the momentum of the run.
+        steps: number of steps per epoch.
         moving: whether evaluations use the moving statistics of BatchNorm.
     """
     stale = _stale_notes(network, steps * config.training.epochs) if moving else []

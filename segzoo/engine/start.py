@@ -19,7 +19,7 @@ class Start:
     """Source of the weights of `training.init_from`.
 
     Attributes:
-        given: what the configuration says.
+        given: value given in the configuration.
         path: the weights file.
         classes: names of the classes there; None where nothing says them.
         own_classes: names of the classes here.

@@ -57,7 +57,7 @@ def write_summary(
         folder: the run folder, with its figures, config.yaml and environment.json.
         history: one row of figures for each epoch.
         confusion: counts of the validation split at the best epoch.
-        best_epoch: that epoch, the first being 1.
+        best_epoch: number of the best epoch, counted from 1.
     """
     names = list(config.task.classes)
     confusion_picture(confusion, names, folder.figures / "confusion.png")
@@ -123,7 +123,7 @@ def _figures(
 
 
 def _environment(path: Path) -> list[tuple[str, str]]:
-    """Return name and text of the entries of environment.json; packages stand under their own names."""
+    """Return name and text of the entries of environment.json; packages appear under their own names."""
     rows: list[tuple[str, str]] = []
     for key, value in json.loads(path.read_text(encoding="utf-8")).items():
         name = key.replace("_", " ")

@@ -80,12 +80,12 @@ def train(
             iterable. A run is resumed only where they can be read again, with the same bits where they are the same.
         val_data: the same for the validation split.
         loss: a Keras loss or function of masks and logits instead of the configuration's.
-        callbacks: of Keras, called as by `fit`; an epoch's end comes after its evaluation, with the figures of
+        callbacks: Keras callbacks, called as by `fit`; `on_epoch_end` follows the evaluation, with the figures of
             metrics.csv. One with `get_state()` and `set_state(state)` is part of the run's state.
         resume: require an existing run; if finished, show its results.
         overwrite: replace what the run folder holds.
         resume_anyway: go on with a run that was started with another configuration, other data or other code.
-        console: where progress is shown; by default the logger "segzoo" is told of it.
+        console: console on which progress is shown; by default it is logged to the logger "segzoo".
 
     Raises:
         RunInterruptedError: a signal asked to stop; the state is saved.
@@ -207,7 +207,7 @@ class _Training:
         return start
 
     def _another_network(self) -> keras.Model:
-        """A network like the one that is trained, with weights of its own."""
+        """A network like the one being trained, with its own weights."""
         if self.given.model is not None:
             return keras.models.clone_model(self.given.model)
         return builders.build_network(self.config, weights="none")
@@ -238,7 +238,7 @@ class _Training:
     def _begin(
         self, held: ExitStack, origin: dict[str, Any], resume: bool, overwrite: bool, resume_anyway: bool
     ) -> dict[str, Any] | None:
-        """Lock the run folder and read its state; returns what it says of the run, None for a new one."""
+        """Lock the run folder and read its state; returns the facts of the state, None for a new run."""
         held.enter_context(self.folder.locked(resume=resume))
         with _shown_warnings(self.console):
             self.stored = self.folder.begin(
@@ -269,7 +269,7 @@ class _Training:
         return trained, progress
 
     def _compiled(self, loss: Callable[[Any, Any], Any], steps: int, start: Start | None) -> TrainingBundle:
-        """Build and compile the network, from `start` where there is one, and what moves with it."""
+        """Build and compile the network, from `start` if there is one, and the state that changes with it."""
         config, network = self.config, self.given.model
         if network is None:
             with warnings.catch_warnings():
@@ -334,7 +334,7 @@ class _Training:
                 say(self.console, f"The callback {name} starts anew: it has no get_state() and set_state().")
 
     def _write_origin(self, progress: Progress, origin: dict[str, Any], network: keras.Model) -> None:
-        """Note in the run folder what the run is made from now."""
+        """Record in the run folder what the run is now made from."""
         progress.origin = origin
         if self.folder.is_written:
             dump_config(self.config, self.folder.config)
@@ -446,7 +446,7 @@ def _amounts(sources: Mapping[str, Source | Batched]) -> str:
 
 @contextmanager
 def _shown_warnings(console: Console) -> Iterator[None]:
-    """Show what the block warns of on the console, in one line each: it is meant for whoever started the run."""
+    """Show the block's warnings on the console, one line each: they are meant for whoever started the run."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield

@@ -97,7 +97,7 @@ def comparison_batches(
         samples: images `(H, W, 3)`, 0..255; None: smooth random ones. For a free size each is taken as it is and
             once more without its last row and column, which makes an even size odd; for a fixed size it is resized.
         image_size: the fixed height and width, or None.
-        channels: of an image.
+        channels: number of channels of an image.
 
     Raises:
         SegzooError: samples that are no images of 33 x 33 pixels or more.

@@ -141,7 +141,7 @@ def write_class_map(path: Path, class_map: np.ndarray, colours: np.ndarray) -> N
     (Pillow gives them as they are; OpenCV and TensorFlow apply the palette). More classes: 16 bits, grey.
 
     Args:
-        path: of the PNG.
+        path: path of the PNG file.
         class_map: `(H, W)` uint8 or uint16.
         colours: `(classes, 3)` uint8.
     """

@@ -34,7 +34,7 @@ class Predictor:
         overlap: pixels that neighbouring tiles share, a multiple of 32; by default a quarter of `tile`.
         tile_above: images with more pixels than this are tiled. One pass of U-Net on EfficientNet-B0 takes
             0.5 GB per million pixels.
-        reader: what reads image files; None: pictures with as many channels as the model takes.
+        reader: reader of image files; None reads pictures with as many channels as the model takes.
         mode: "multilabel" for classes that may overlap: instead of a class map `(H, W)` comes 0 or 1 for each class,
             `(H, W, classes)`. None: "binary" for a model of one logit, else "multiclass".
         class_names: one for each class; `predict_files` writes them into the legend.
@@ -46,7 +46,7 @@ class Predictor:
         classes: number of classes.
         channels: C, channels of the images.
         mode: "multiclass", "binary" or "multilabel".
-        reader: what reads image files.
+        reader: reader of image files.
 
     Raises:
         SegzooError: a model of another kind, tile sizes that do not fit, or names or colours that are not one for each

@@ -69,8 +69,8 @@ def tiled_class_map(
         image: pixels.
         classes: number of classes.
         tile: height and width of a tile, a multiple of 32.
-        overlap: of neighbouring tiles, a multiple of 32.
-        dtype: of the result.
+        overlap: overlap of neighbouring tiles, a multiple of 32.
+        dtype: dtype of the result.
         decide: from logits `(h, W, classes)` to classes `(h, W)`, or `(h, W, classes)` where they may overlap.
     """
     height, width = image.shape[:2]

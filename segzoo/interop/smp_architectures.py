@@ -26,15 +26,15 @@ class Architecture:
     """Model class of SMP.
 
     Attributes:
-        name: of the class.
-        decoder: ours.
+        name: name of the class.
+        decoder: segzoo's counterpart.
         sign: a tensor that tells it from the architectures before it in `ARCHITECTURES` and from those after.
-        keys: of its configuration, beside those that all classes share.
+        keys: keys of its configuration, in addition to those that all classes share.
         depths: values of `encoder_depth` that have a counterpart.
-        depth: their default.
-        depth_of: what the tensors say of it, or None.
-        stride: their default of `encoder_output_stride`; 32 where there is no such key.
-        strides: values of it that have a counterpart; none where there is no such key.
+        depth: default of SMP's `encoder_depth`.
+        depth_of: function that derives the depth from the tensors, or None.
+        stride: SMP's default of `encoder_output_stride`; 32 if the key does not exist.
+        strides: values of `encoder_output_stride` that have a counterpart; empty if the key does not exist.
         upsampling: pixels of the image for one of the decoder's result, by depth and output stride; 1 where their
             decoder ends at the image's size and there is no key `upsampling`.
     """

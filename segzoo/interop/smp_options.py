@@ -59,12 +59,12 @@ def architecture_of(tensors: Tensors, config: Mapping[str, Any] | None, origin: 
 def settings_of(
     architecture: Architecture, tensors: Tensors, config: Mapping[str, Any] | None, origin: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Derive the `model` section of a checkpoint without its backbone, and the options that nothing states.
+    """Derive a checkpoint's `model` section without its backbone, and the options that are stated nowhere.
 
     Args:
-        architecture: of the checkpoint.
-        tensors: of it.
-        config: its configuration; None where it has none.
+        architecture: architecture of the checkpoint.
+        tensors: tensors of the checkpoint.
+        config: configuration of the checkpoint, or None.
         origin: name of the checkpoint, for messages.
 
     Returns:
@@ -118,8 +118,8 @@ def pixels_of(
 
     Args:
         encoder: their `encoder_name`.
-        config: of the checkpoint; None where it has none.
-        channels: of its images.
+        config: configuration of the checkpoint, or None.
+        channels: number of channels of the checkpoint's images.
         origin: name of the checkpoint, for messages.
 
     Returns:

@@ -371,7 +371,7 @@ def _value(row: Row, name: str, tensors: Tensors) -> np.ndarray:
 
 
 def _refuse_what_is_used_there(model: keras.Model, left: Sequence[str], origin: str) -> None:
-    """Raise WeightsError for an unused tensor unless it lies behind the last feature or in an unused attention."""
+    """Raise WeightsError for an unused tensor unless it lies behind the last feature or in unused attention."""
     names = {layer.name for layer in model.layers}
     stages = {int(match[1]) for name in names if (match := re.match(r"stage(\d)_", name))}
     blocks = len(_efficientnet_blocks(names))

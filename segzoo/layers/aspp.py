@@ -23,13 +23,13 @@ class ASPP(Layer):
     Args:
         rates: dilation rates of the 3x3 branches, in pixels of the input map.
         channels: channels of every branch and of the output.
-        separable: depthwise separable 3x3 branches.
+        separable: use depthwise separable convolutions in the 3x3 branches.
         dropout: rate of the dropout after the projection.
         normalization: "batch", "group", "layer" or "none".
         activation: any Keras activation name.
-        epsilon: of the normalisation; None: 1e-5, of "layer" 1e-6.
-        groups: of group normalisation; None: up to 32.
-        **kwargs: of the layer.
+        epsilon: epsilon of the normalisation; None: 1e-5, or 1e-6 for "layer".
+        groups: number of groups for group normalisation; None: up to 32.
+        **kwargs: arguments of the Keras layer, such as `name`.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ def atrous_convolution(inputs: tf.Tensor, kernel: tf.Tensor, rates: tuple[int, i
 def _gradients(
     inputs: tf.Tensor, kernel: tf.Tensor, upstream: tf.Tensor, rates: tuple[int, int]
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the gradients of the inputs and the kernel, given that of the outputs."""
+    """Return the gradients of the inputs and the kernel, given the gradient of the outputs."""
     rows, columns, channels, filters = kernel.shape
     height, width = tf.shape(inputs)[1], tf.shape(inputs)[2]
     exact = inputs.dtype if inputs.dtype in (tf.float32, tf.float64) else tf.float32

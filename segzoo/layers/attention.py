@@ -24,7 +24,7 @@ class SqueezeExcitation(Layer):
         activation: of the hidden layer: "relu" as in the paper; "swish" as in EfficientNet, which cannot fall silent on
             a narrow map with very few hidden channels. segzoo 0.1.0 computed with swish, and a configuration that it
             saved, which does not name the activation, comes back so.
-        **kwargs: of the layer.
+        **kwargs: arguments of the Keras layer, such as `name`.
     """
 
     def __init__(self, reduction: int = 16, activation: str = "relu", **kwargs: Any):
@@ -64,9 +64,9 @@ class ScSE(Layer):
     segmentation_models.pytorch does the same with 16 for the paper's reduction of 2.
 
     Args:
-        reduction: of the channels in the hidden layer.
-        activation: of the hidden layer, see SqueezeExcitation.
-        **kwargs: of the layer.
+        reduction: reduction factor of the channels in the hidden layer.
+        activation: activation of the hidden layer, see SqueezeExcitation.
+        **kwargs: arguments of the Keras layer, such as `name`.
     """
 
     def __init__(self, reduction: int = 16, activation: str = "relu", **kwargs: Any):
@@ -108,7 +108,7 @@ class PositionAttention(Layer):
             segmentation_models.pytorch, which leaves next to nothing of the attention.
         interleaved: read the means, `(B, H * W, C)`, as if they were `(B, C, H, W)`, so that pixels and channels are
             mixed up, as segmentation_models.pytorch does; for weights trained so.
-        **kwargs: of the layer.
+        **kwargs: arguments of the Keras layer, such as `name`.
     """
 
     def __init__(self, channels: int = 64, softmax: str = "keys", interleaved: bool = False, **kwargs: Any):

@@ -84,9 +84,9 @@ class ConvBlock(Layer):
         dilation_rate: spacing of the kernel's points.
         normalization: "batch", "group", "layer" or "none"; without one the convolution has a bias.
         activation: any Keras activation name, or None.
-        epsilon: of the normalisation; None: 1e-5, of "layer" 1e-6.
-        groups: of group normalisation; None: up to 32.
-        **kwargs: of the layer.
+        epsilon: epsilon of the normalisation; None: 1e-5, or 1e-6 for "layer".
+        groups: number of groups for group normalisation; None: up to 32.
+        **kwargs: arguments of the Keras layer, such as `name`.
     """
 
     def __init__(

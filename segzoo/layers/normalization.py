@@ -131,10 +131,10 @@ def normalization_layer(
 
     Args:
         kind: its name.
-        channels: of what it normalises.
+        channels: number of channels of its input.
         epsilon: added to the variance; None: 1e-5, of "layer" 1e-6.
         groups: of "group"; None: the most of 32, 16, 8, 4 and 2 that leave two channels or more in each.
-        **kwargs: of the layer.
+        **kwargs: arguments of the Keras layer, such as `name`.
 
     Raises:
         ValueError: any other name, or groups that do not divide the channels.

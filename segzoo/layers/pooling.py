@@ -45,15 +45,15 @@ class PyramidPooling(Layer):
     (2017), section 3.2.
 
     Args:
-        channels: of each pooled branch.
-        bins: grids that are averaged over, bins x bins fields each.
+        channels: number of channels of each pooled branch.
+        bins: sizes of the pooling grids, bins x bins cells each.
         normalization: "batch", "group", "layer" or "none".
         activation: any Keras activation name.
-        normalize_single: whether the branch of a single field is normalised too.
-        interpolation: with which averages are brought back to the map's size, see ResizeTo.
-        epsilon: of the normalisation; None: 1e-5, of "layer" 1e-6.
-        groups: of group normalisation; None: up to 32.
-        **kwargs: of the layer.
+        normalize_single: whether the branch with a single bin is normalised too.
+        interpolation: how pooled maps are resized back to the input's size; see ResizeTo.
+        epsilon: epsilon of the normalisation; None: 1e-5, or 1e-6 for "layer".
+        groups: number of groups for group normalisation; None: up to 32.
+        **kwargs: arguments of the Keras layer, such as `name`.
     """
 
     def __init__(
@@ -144,9 +144,9 @@ class DilatedPooling2D(Layer):
     an even size begins at the pixel itself, as that of a pooling layer with a stride does.
 
     Args:
-        pool_size: pixels in each direction of the window.
-        dilation_rate: distance between them.
-        average: average instead of maximum; pixels outside of the map do not count.
+        pool_size: height and width of the window, in sampled pixels.
+        dilation_rate: distance between these pixels.
+        average: take the average instead of the maximum; pixels outside the map are not counted.
     """
 
     def __init__(self, pool_size: int, dilation_rate: int, average: bool = False, **kwargs: Any):

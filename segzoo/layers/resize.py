@@ -90,7 +90,7 @@ class Upsample(Layer):
         kind: "nearest", "bilinear", or "transposed": a transposed 2x2 convolution with stride 2 as in U-Net
             (Ronneberger et al., 2015), resized where the reference is a pixel smaller; or "nearest_floor", see
             ResizeTo.
-        channels: that the transposed convolution makes; the others keep those of the input.
+        channels: output channels of the transposed convolution; the other kinds keep the input's channels.
     """
 
     def __init__(self, kind: str, channels: int, **kwargs: Any):

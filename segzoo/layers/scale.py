@@ -14,7 +14,7 @@ class LayerScale(Layer):
     """Multiply `(B, H, W, C)` by one learnt number per channel (Touvron et al., 2021, https://arxiv.org/abs/2103.17239).
 
     Args:
-        initial: value that the scale starts from.
+        initial: initial value of the scale.
     """
 
     def __init__(self, initial: float = 1e-6, **kwargs: Any):

@@ -65,7 +65,7 @@ def create(
     Args:
         spec: name to weight, or name to a mapping of `weight` (default 1) and the loss's own options:
             `{"cross_entropy": 1.0, "dice": {"weight": 0.5, "per_image": True}}`.
-        ignore_index: label of the pixels that take no part, for every loss in the sum.
+        ignore_index: label of the pixels excluded from the loss, for every loss in the sum.
         mode: "multiclass", "binary" or "multilabel", for every loss in the sum; see `PixelLoss`.
 
     Returns:

@@ -25,7 +25,7 @@ def class_weights(scheme: str, pixels: Sequence[int], shown_in: Sequence[int] | 
 
     Args:
         scheme: "balanced", "median_frequency" or "effective_number".
-        pixels: pixels of each class, 0 or more; ignored pixels are in none.
+        pixels: number of pixels of each class, 0 or more, without ignored pixels.
         shown_in: labelled pixels, of all classes, of the images that show each class; for median_frequency.
 
     Returns:

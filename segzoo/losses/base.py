@@ -85,18 +85,18 @@ class PixelLoss(Loss):
     count would cost every step); segzoo checks labels where masks are read.
 
     Attributes:
-        modes: the modes in which the loss makes sense, its default first.
+        modes: the modes that the loss supports, its default first.
         takes_distances: whether the channels behind the target's own are those of `segzoo.data.with_distances`.
         takes_soft: whether the value makes sense for shares of classes, as mixed samples have, and not labels alone.
 
     Args:
-        ignore_index: label of the pixels that take no part, or None.
+        ignore_index: label of the pixels excluded from the loss, or None.
         class_weights: one weight per class, not negative and not all 0, or None for equal ones. Where a loss is a mean
             over classes, or over places that belong to one, they are the weights of that mean;
             `segzoo.losses.class_weights` makes them from pixel counts.
-        mode: "multiclass", "binary" or "multilabel"; by default the first that the loss has.
+        mode: "multiclass", "binary" or "multilabel"; by default the first one that the loss supports.
         name: name of the loss.
-        dtype: dtype to compute in; float32 unless told, whatever the logits' dtype and Keras's `floatx` are.
+        dtype: dtype of the computation; float32 by default, whatever the logits' dtype and Keras's `floatx` are.
 
     Raises:
         ValueError: a mode in which the loss makes no sense, weights outside their range; on call, a number of weights
@@ -271,7 +271,7 @@ def split_extra(given: Any, extra: int, classes: int, mode: Mode, distances: boo
         given: the target's own channels, in one of the forms of the mode, and `extra` more.
         extra: 0 or more.
         classes: the channels of the logits.
-        mode: what the target's own channels are.
+        mode: mode that the target's own channels follow.
         distances: whether the further ones are signed distances, for the message.
 
     Returns:
@@ -302,7 +302,7 @@ def split_distances(given: Any, classes: int, mode: Mode) -> tuple[Any, Any]:
         given: what `with_distances` makes of a mask: 1 + C + 1 channels, class indices or the 0 and 1 of binary mode,
             or C + C + 1, one-hot or multilabel.
         classes: number of classes C, the channels of the logits.
-        mode: what the target's own channels are.
+        mode: mode that the target's own channels follow.
 
     Returns:
         The target's own channels, and the C channels of distances, NaN where the mark behind them is missing.

@@ -29,11 +29,11 @@ class Boundary(PixelLoss):
     channels.
 
     Args:
-        ignore_index: label of the pixels that take no part, or None.
+        ignore_index: label of the pixels excluded from the loss, or None.
         class_weights: see `PixelLoss`.
         mode: "multiclass", "binary" or "multilabel".
         name: name of the loss.
-        dtype: dtype to compute in, float32 unless told.
+        dtype: dtype of the computation, float32 by default.
 
     Raises:
         ValueError: on call, a target without distances.

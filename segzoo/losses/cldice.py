@@ -24,14 +24,14 @@ class ClDice(PixelLoss):
     An ignored pixel is in neither prediction nor target. A class that an image's target lacks is left out.
 
     Args:
-        ignore_index: label of the pixels that take no part, or None.
-        iterations: how many times the maps are eroded, 1 or more: at least half the width in pixels of the widest
+        ignore_index: label of the pixels excluded from the loss, or None.
+        iterations: number of erosions of the maps, 1 or more: at least half the width in pixels of the widest
             structure. Time and memory grow with it.
-        smooth: a number of pixels added above and below each fraction, positive.
+        smooth: number of pixels added to each numerator and denominator, positive.
         class_weights: see `PixelLoss`.
         mode: "multiclass", "binary" or "multilabel".
         name: name of the loss.
-        dtype: dtype to compute in, float32 unless told.
+        dtype: dtype of the computation, float32 by default.
 
     Raises:
         ValueError: values outside these ranges.

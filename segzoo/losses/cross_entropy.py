@@ -26,15 +26,15 @@ class CrossEntropy(PixelLoss):
     https://arxiv.org/abs/1512.00567, section 7.
 
     Args:
-        ignore_index: label of the pixels that take no part, or None.
-        class_weights: one weight per class, not negative and not all 0, or None for equal ones.
+        ignore_index: label of the pixels excluded from the loss, or None.
+        class_weights: one weight per class, not negative and not all 0, or None for equal weights.
         label_smoothing: share of the target that is spread evenly over all classes, 0 <= share < 1.
         ohem_fraction: share of the batch's valid pixels, those of the largest loss, that the mean is over, above 0 and
             at most 1; None for all of them. Online hard example mining by rank: Wu et al. 2016,
             https://arxiv.org/abs/1605.06885, section 4.
         mode: "multiclass"; see `BinaryCrossEntropy` for the others.
         name: name of the loss.
-        dtype: dtype to compute in, float32 unless told.
+        dtype: dtype of the computation, float32 by default.
         hardest: deprecated alias of `ohem_fraction`.
 
     Raises:
@@ -101,13 +101,13 @@ class BinaryCrossEntropy(PixelLoss):
     """Cross-entropy of a sigmoid for each class apart, its mean over valid places.
 
     Args:
-        ignore_index: value of the places that take no part, or None.
-        pos_weight: factor on the loss where the target is 1, a number or one per class, positive; above 1 it favours
+        ignore_index: value of the positions excluded from the loss, or None.
+        pos_weight: factor on the loss where the target is 1, a number or one per class, positive; values above 1 favour
             recall. As in PyTorch's `BCEWithLogitsLoss`, the mean is over the number of places.
         class_weights: see `PixelLoss`.
         mode: "binary" or "multilabel".
         name: name of the loss.
-        dtype: dtype to compute in, float32 unless told.
+        dtype: dtype of the computation, float32 by default.
 
     Raises:
         ValueError: a weight that is not positive and finite; on call, a number of weights that is not C.

@@ -41,12 +41,12 @@ class SoftmaxFocal(_Focal):
     number of valid pixels, or their weights, so a small loss on easy pixels stays small.
 
     Args:
-        ignore_index: label of the pixels that take no part, or None.
-        gamma: power of the modulating factor, not negative; 0 is cross-entropy.
+        ignore_index: label of the pixels excluded from the loss, or None.
+        gamma: exponent of the modulating factor, not negative; 0 is cross-entropy.
         class_weights: one factor per class, not negative and not all 0, or None for 1.
         mode: "multiclass".
         name: name of the loss.
-        dtype: dtype to compute in, float32 unless told.
+        dtype: dtype of the computation, float32 by default.
 
     Raises:
         ValueError: values outside these ranges; on call, a number of weights that is not C.
@@ -87,13 +87,13 @@ class SigmoidFocal(_Focal):
     class is set against the rest. The mean is over valid places, (B, H, W, C).
 
     Args:
-        ignore_index: label or value of the places that take no part, or None.
-        gamma: power of the modulating factor, not negative.
-        alpha: weight of the places where the target is 1, 0 < alpha < 1; None weighs both kinds with 1.
+        ignore_index: label or value of the positions excluded from the loss, or None.
+        gamma: exponent of the modulating factor, not negative.
+        alpha: weight of positions where the target is 1, 0 < alpha < 1; None weights both targets by 1.
         class_weights: one factor per class, not negative and not all 0, or None for 1.
         mode: "multiclass", "binary" or "multilabel".
         name: name of the loss.
-        dtype: dtype to compute in, float32 unless told.
+        dtype: dtype of the computation, float32 by default.
 
     Raises:
         ValueError: values outside these ranges.

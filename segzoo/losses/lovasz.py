@@ -18,12 +18,12 @@ class _Lovasz(PerImageLoss):
     in neither intersection nor union; a sample weight multiplies the pixel's error.
 
     Args:
-        ignore_index: label of the pixels that take no part, or None.
-        per_image: False takes the pixels of the batch together, True each image apart.
+        ignore_index: label of the pixels excluded from the loss, or None.
+        per_image: False pools the pixels of the batch, True treats each image separately.
         class_weights: see `PixelLoss`.
         mode: see the class.
         name: name of the loss.
-        dtype: dtype to compute in, float32 unless told.
+        dtype: dtype of the computation, float32 by default.
     """
 
     def errors(self, logits: Any, target: Any) -> Any:

@@ -19,13 +19,13 @@ class CountLoss(PerImageLoss):
     """Base class of losses on soft counts per class: sums of p g, p, g and 1, for probabilities p and target g.
 
     Args:
-        ignore_index: label of the pixels that take no part in any sum, or None.
+        ignore_index: label of the pixels excluded from all sums, or None.
         per_image: False sums over the batch, so that a class counts once per batch; True takes the mean over all pairs
             of an image and a class that counts.
         class_weights: see `PixelLoss`.
         mode: "multiclass", "binary" or "multilabel".
         name: name of the loss.
-        dtype: dtype to compute in, float32 unless told.
+        dtype: dtype of the computation, float32 by default.
     """
 
     def counts(self, target: Target, logits: Any) -> tuple[Any, Any, Any, Any]:
@@ -72,14 +72,14 @@ class OverlapLoss(CountLoss):
     all pixels are ignored.
 
     Args:
-        ignore_index: label of the pixels that take no part in any sum, or None.
+        ignore_index: label of the pixels excluded from all sums, or None.
         per_image: False sums over the batch before dividing, so that a class counts once per batch; True takes
             the mean over all pairs of an image and a class that counts.
-        smooth: a number of pixels added above and below the fraction, to damp classes of few pixels.
+        smooth: number of pixels added to numerator and denominator, to damp classes with few pixels.
         class_weights: see `PixelLoss`.
         mode: "multiclass", "binary" or "multilabel".
         name: name of the loss.
-        dtype: dtype to compute in, float32 unless told.
+        dtype: dtype of the computation, float32 by default.
 
     Raises:
         ValueError: `smooth` negative or not finite.
@@ -157,16 +157,16 @@ class Tversky(OverlapLoss):
     https://arxiv.org/abs/1706.05721, whose best beta is the default. Empty targets: see `OverlapLoss`.
 
     Args:
-        ignore_index: label of the pixels that take no part in any sum, or None.
+        ignore_index: label of the pixels excluded from all sums, or None.
         alpha: weight of false positives, not negative.
         beta: weight of false negatives, not negative; not both 0.
-        gamma: power of each class's loss, positive; 1 is the plain Tversky loss.
+        gamma: exponent of each class's loss, positive; 1 is the plain Tversky loss.
         per_image: see `OverlapLoss`.
         smooth: see `OverlapLoss`.
         class_weights: see `PixelLoss`.
         mode: "multiclass", "binary" or "multilabel".
         name: name of the loss.
-        dtype: dtype to compute in, float32 unless told.
+        dtype: dtype of the computation, float32 by default.
 
     Raises:
         ValueError: values outside these ranges.

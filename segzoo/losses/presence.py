@@ -21,12 +21,12 @@ class ClassPresence(Loss):
     finds them itself in masks.
 
     Args:
-        ignore_index: label of the pixels that take no part, or None.
+        ignore_index: label of the pixels excluded from the loss, or None.
         mode: "multiclass": masks of class indices; "binary": of 0 and 1, with C = 1; "multilabel": `(B, H, W, C)`.
         distances: whether signed distances stand behind the mask's own channels, as `segzoo.data.with_distances` makes
             them; where its mark is missing the loss is NaN.
         name: name of the loss.
-        dtype: dtype to compute in, float32 unless told.
+        dtype: dtype of the computation, float32 by default.
     """
 
     def __init__(

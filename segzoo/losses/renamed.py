@@ -15,8 +15,8 @@ def with_present_names(loss: str, options: Mapping[str, Any], stacklevel: int | 
 
     Args:
         loss: name of the loss.
-        options: name to value; all others are returned as they are.
-        stacklevel: of the warning, 2 for the caller of this function; None: no warning, for what a file of an older
+        options: mapping of names to values; options that were not renamed are returned unchanged.
+        stacklevel: stack level, 2 for the caller of this function; None: no warning, for what a file of an older
             version holds.
 
     Raises:

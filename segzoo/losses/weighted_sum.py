@@ -123,5 +123,5 @@ def _extra_channels(loss: keras.losses.Loss, classes: int) -> int:
 
 
 def _kind(loss: keras.losses.Loss) -> Any:
-    """Return what tells the further channels of losses apart: signed distances are the same for all, others are not."""
+    """Return a key that identifies a loss's extra channels: signed distances are the same for all, others differ."""
     return _DISTANCES if getattr(loss, "takes_distances", False) else id(loss)

@@ -25,8 +25,8 @@ class Calibration:
 
     Attributes:
         counts: int64 (bins,), pixels by confidence; bin i holds confidences above i / bins up to (i + 1) / bins.
-        hits: int64 (bins,), those of them that are right.
-        confidences: float64 (bins,), sums of their confidences.
+        hits: int64 (bins,), correctly classified pixels by confidence, in the same bins.
+        confidences: float64 (bins,), sum of the pixels' confidences in each bin.
 
     Raises:
         ValueError: fewer than 1 bin, or no such mode.

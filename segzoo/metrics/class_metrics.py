@@ -47,7 +47,7 @@ def figures_by_class(counts: ClassCounts, entries: Sequence[Any]) -> dict[str, n
     """Compute metrics: heading to float64 (C,), NaN for n/a.
 
     Args:
-        counts: of a whole data set.
+        counts: pixel counts of a whole data set.
         entries: names of `METRICS`, or {name: options}.
 
     Raises:

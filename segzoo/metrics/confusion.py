@@ -106,7 +106,7 @@ class ClassCounts:
         """Return one row per class as plain Python values, fit for JSON and CSV; n/a is None.
 
         Args:
-            names: the classes' names; "0", "1", ... unless given.
+            names: class names; "0", "1", ... by default.
 
         Returns:
             Rows with the keys class, iou, dice, precision, recall, pixels (target pixels of the class).
@@ -143,7 +143,7 @@ class ConfusionMatrix(ClassCounts):
     Args:
         classes: number of classes C, at least 2.
         ignore_index: label of the target pixels that are not counted, or None.
-        counts: integer (C, C) to begin from, copied; zeros unless given.
+        counts: integer (C, C) to start from, copied; zeros by default.
 
     Attributes:
         counts: int64 (C, C).
@@ -282,8 +282,8 @@ class MultilabelCounts(ClassCounts):
 
     Args:
         classes: number of classes C, 1 or more.
-        ignore_index: value of the target places that are not counted, for each class apart, or None.
-        counts: integer (C, 2, 2) to begin from, copied; zeros unless given.
+        ignore_index: value of the target places that are not counted, for each class separately, or None.
+        counts: integer (C, 2, 2) to start from, copied; zeros by default.
 
     Attributes:
         counts: int64 (C, 2, 2), by class, target (0 or 1) and prediction (0 or 1).

@@ -36,9 +36,9 @@ class MeanIoU(keras.metrics.Metric):
         classes: number of classes C: at least 2 in multiclass mode, 1 in binary mode.
         ignore_index: label or value of the target that is not counted, or None.
         mode: "multiclass", "binary" (the IoU of the one class) or "multilabel", as in `segzoo.losses`.
-        threshold: in binary and multilabel mode the logit above which a class is predicted.
+        threshold: in binary and multilabel mode, the logit above which a class is predicted.
         name: name of the metric.
-        dtype: dtype of the result, float32 unless told.
+        dtype: dtype of the result, float32 by default.
         distances: whether signed distances, which the boundary loss takes, stand behind the target's own channels, as
             `segzoo.data.with_distances` makes them; they are left alone. Pixels without its mark count as no class.
 

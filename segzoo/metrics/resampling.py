@@ -15,9 +15,9 @@ class ImageCounts:
 
     Attributes:
         name: the image's id.
-        hits: pixels of each class that are found, int64 (C,).
+        hits: correctly predicted pixels of each class, int64 (C,).
         actual: target pixels of each class, int64 (C,).
-        predicted: pixels given each class, int64 (C,).
+        predicted: predicted pixels of each class, int64 (C,).
     """
 
     name: str
@@ -36,9 +36,9 @@ class Intervals:
     """Percentile intervals; NaN for a metric without a value in any resample.
 
     Attributes:
-        iou: low and high end for each class, float64 (C, 2).
-        mean_iou: low and high end.
-        pixel_accuracy: low and high end.
+        iou: lower and upper bound for each class, float64 (C, 2).
+        mean_iou: lower and upper bound.
+        pixel_accuracy: lower and upper bound.
     """
 
     iou: np.ndarray
@@ -57,10 +57,10 @@ def bootstrap(
     Source: Efron 1979, https://doi.org/10.1214/aos/1176344552; percentile intervals.
 
     Args:
-        images: counts of each image.
-        resamples: how many times the images are drawn, 1 or more.
-        confidence: share of the resamples between the ends, 0..1.
-        seed: of the draws; the same seed gives the same intervals.
+        images: pixel counts of each image.
+        resamples: number of bootstrap resamples, 1 or more.
+        confidence: share of the resamples within the interval, 0..1.
+        seed: seed of the resampling; the same seed gives the same intervals.
 
     Raises:
         ValueError: no images, or values outside these ranges.

@@ -23,7 +23,7 @@ def check_fits(model: Any, channels: int, task: Task) -> None:
 
     Args:
         model: one output, or a dict with these logits as "logits".
-        channels: of the images.
+        channels: number of channels of the images.
         task: its classes and mode say how many logits a pixel has.
     """
     if not isinstance(model, keras.Model) or len(getattr(model, "inputs", None) or ()) != 1:

@@ -28,7 +28,7 @@ class RematModel(keras.Model):
 
     Args:
         *args: inputs and outputs, as of a functional `keras.Model`.
-        **kwargs: of `keras.Model`.
+        **kwargs: arguments of `keras.Model`.
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -147,9 +147,9 @@ def cuts(made: Sequence[int], last: Sequence[int], sizes: Sequence[float], calls
     While a segment runs backward, the tensors across all cuts up to it are held, and all that are made within it.
 
     Args:
-        made: of each tensor the number of the call that makes it.
-        last: of each tensor the number of the last call that reads it, or `calls` where it is a result.
-        sizes: of each tensor.
+        made: for each tensor, the number of the call that makes it.
+        last: for each tensor, the number of the last call that reads it, or `calls` if it is an output.
+        sizes: size of each tensor.
         calls: number of calls.
 
     Returns:

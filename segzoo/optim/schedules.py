@@ -24,8 +24,8 @@ class WarmUpDecay(keras.optimizers.schedules.LearningRateSchedule):
             "step" (He et al., 2016: times `drop` at each milestone) or "constant".
         power: exponent of "poly".
         final_fraction: learning rate at the end, as a fraction of the peak; of "poly" and "cosine".
-        milestones: of "step", fractions of the run, between 0 and 1.
-        drop: of "step", a factor between 0 and 1.
+        milestones: for "step", fractions of the run, between 0 and 1.
+        drop: for "step", factor between 0 and 1.
     """
 
     def __init__(

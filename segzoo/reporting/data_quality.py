@@ -34,7 +34,7 @@ class DataReport:
 
     Attributes:
         title: one line that says what was checked.
-        findings: what `check_splits` returned.
+        findings: result of `check_splits`.
         colours: one colour per class, 0..255 (C, 3).
         ignore_index: label of pixels without a class.
         background: class that pictures leave untinted, or None.

@@ -44,9 +44,9 @@ class Tracker(Protocol):
     Its constructor takes a `TrackedRun`, continues the service's run where that has an id, and takes settings by name.
 
     Attributes:
-        package: what has to be importable; the extra that brings it is called as the tracker.
-        id: the service's name of the run, with which it is continued.
-        where: where people find the run.
+        package: package that must be importable; the extra that installs it has the tracker's name.
+        id: the service's identifier of the run, used to continue it.
+        where: location at which people find the run.
     """
 
     package: ClassVar[str]

@@ -31,7 +31,7 @@ class Conversion:
             the original does not use either.
         assumed: keys of the original's configuration that neither it nor the tensors say, to the original's defaults,
             which were taken. Empty for a checkpoint with a configuration.
-        note: what else was taken to be so, for the user to judge; or empty.
+        note: further assumptions for the user to check, or empty.
     """
 
     model: keras.Model

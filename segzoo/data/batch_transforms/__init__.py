@@ -32,7 +32,7 @@ class BatchTransforms:
 
     Args:
         transforms: applied in this order.
-        names: what messages call them.
+        names: their names in messages.
 
     Raises:
         ConfigError: one that takes hard masks stands behind one that makes them soft.

@@ -21,7 +21,7 @@ def read_json(path: Path, kind: str) -> dict[str, Any]:
 
     Args:
         path: the file.
-        kind: what it should be, for messages: "LabelMe annotation".
+        kind: expected kind of file, for messages: "LabelMe annotation".
 
     Raises:
         DataError: missing, over 1 GiB, no JSON, or another value than an object.
@@ -85,9 +85,9 @@ def coordinates(values: Any, size: tuple[int, int], where: str) -> list[float]:
     """Return a list of numbers as floats.
 
     Args:
-        values: what the file holds.
+        values: values from the file.
         size: (height, width) of the image.
-        where: what messages call the list: file, annotation and key.
+        where: name of the list in messages: file, annotation and key.
 
     Raises:
         DataError: no list of numbers; NaN, infinity and points many times the image's size away from it.

@@ -69,9 +69,9 @@ class CocoFormat:
     Args:
         labels: the classes, which are the names of categories.
         background: class, or "ignore", of pixels without an object (not in multilabel); None: the first class.
-        other: what categories that are no class are: "error"; "ignore" for the ignore index; "background" as if they
+        other: treatment of categories outside `labels`: "error"; "ignore" for the ignore index; "background" as if they
             were not there.
-        boxes: what an annotation with a box and no segmentation is: "error"; "fill" for its box; "ignore" for the
+        boxes: treatment of annotations with a box and no segmentation: "error"; "fill" for its box; "ignore" for the
             ignore index in its box; "background" as if it were not there.
     """
 
@@ -175,7 +175,7 @@ class CocoFormat:
         return found
 
     def _label(self, entry: dict[str, Any], categories: dict[str, str], name: str, path: Path) -> int | str | None:
-        """Return the label of an annotation; a message where it has none, None where it is left out."""
+        """Return the label of an annotation; a message if it has none, None if it is left out."""
         category = categories.get(identifier(entry.get("category_id")) or "")
         if category is None:
             given = shown(entry.get("category_id"))
@@ -193,7 +193,7 @@ class CocoFormat:
         return self.labels.ignore_index if self._other == "ignore" else None
 
     def _shape(self, found: _Object, size: tuple[int, int]) -> tuple[int, np.ndarray] | None:
-        """Return label and pixels (H, W) bool of an annotation; None where it is left out."""
+        """Return label and pixels (H, W) bool of an annotation; None if it is left out."""
         if isinstance(found.label, str):
             raise DataError(found.label)
         if found.segmentation is None or (isinstance(found.segmentation, list) and not any(found.segmentation)):

@@ -67,7 +67,7 @@ class MaskFormat(Protocol):
         modes: the modes whose masks the format can give.
         suffixes: endings of mask files where each image has one, by which `FolderSource` pairs them; empty where
             the format is one of `FindsMasks`.
-        labels: what its pixels can be.
+        labels: labels that its pixels can have.
         settings: the format, its options and the classes as text, which `create_format` writes: other settings read
             other masks from the same files, so they are part of a source's fingerprint.
         white: the settings to try, in words, where a whole data set shows nothing but background and the ignore index,
@@ -124,7 +124,7 @@ class FindsMasks(Protocol):
         """Return the place of each mask by its image's stem: a file, a folder or a stem of files.
 
         Args:
-            folders: what `data.mask_dir` stands for.
+            folders: folders that `data.mask_dir` refers to.
             pattern: `data.mask_dir` itself, for messages.
 
         Raises:
@@ -163,7 +163,7 @@ def two_values(array: np.ndarray, name: object, threshold: int | None, cure: str
 
     Args:
         array: integers, any shape.
-        name: what the message calls it: its file.
+        name: its name in the message: its file.
         threshold: 1 to the largest value, or None.
         cure: the end of the message.
 
@@ -202,7 +202,7 @@ def white_hint(labels: Labels, setting: str, guessed: bool) -> str:
 
     Args:
         labels: the classes; two, unless in multilabel, where one thing in white is meant.
-        setting: what reads such masks.
+        setting: setting that reads these masks.
         guessed: whether nothing in the configuration says that 255 is the ignore index.
     """
     return setting if guessed and labels.ignore_index == 255 else ""
@@ -231,7 +231,7 @@ def painted(
         size: (height, width).
         labels: the classes.
         background: label of the pixels that no shape covers (not in multilabel).
-        name: what messages call the mask.
+        name: name of the mask in messages.
         holes: whether shapes of the background's class may be drawn, over what lies beneath them.
 
     Raises:

@@ -25,7 +25,7 @@ class IndexFormat(OneFile):
         labels: the classes.
         values: class name or "ignore" to its value in the files, or to a list of them, where values are not the labels
             themselves: {road: 7, building: [11, 12], ignore: [255, -9999]}.
-        other: what values missing in `values` are: "error", or "ignore" for the ignore index.
+        other: treatment of values missing in `values`: "error", or "ignore" for the ignore index.
     """
 
     def __init__(

@@ -109,7 +109,7 @@ class InstancesFormat:
 
 
 def _visible(folder: Path) -> list[Path]:
-    """Return what lies in a folder, sorted, but for hidden entries; DataError where it cannot be listed."""
+    """Return the sorted entries of a folder, except hidden ones; DataError if it cannot be listed."""
     try:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:

@@ -35,7 +35,7 @@ class LabelMeFormat(OneFile):
     Args:
         labels: the classes.
         background: class, or "ignore", of pixels without a shape (not in multilabel); None: the first class.
-        other: what shapes are whose label is no class: "error"; "ignore" for the ignore index; "background" as if they
+        other: treatment of shapes with another label: "error"; "ignore" for the ignore index; "background" as if they
             were not there.
         line_width: width in pixels of lines, strips of lines and points, 1 to 256; None: they are an error, since they
             enclose no pixels.

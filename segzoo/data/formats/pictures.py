@@ -251,7 +251,7 @@ def _plain(data: bytes, path: Path, max_pixels: int, lossless: bool) -> Picture:
 
 
 def _page(path: Path, found: Tiff, page: Page, max_pixels: int, lossless: bool) -> Picture:
-    """Decode a page of a TIFF as it is stored, whatever its orientation: that is for the caller, as with images."""
+    """Decode a page of a TIFF as stored; the caller applies its orientation, as with images."""
     check_page(path, page, max_pixels)
     if lossless and page.compression in LOSSY_IN_TIFF:
         raise _lossy(path)

@@ -15,7 +15,7 @@ class RunCallback(keras.callbacks.Callback):
     """A Keras callback with the run's progress, and three moments that Keras has no name for.
 
     Attributes:
-        progress: where the run stands; `step` counts the batch whose `on_train_batch_end` is running.
+        progress: progress of the run; `step` counts the batch whose `on_train_batch_end` is running.
     """
 
     progress: Progress

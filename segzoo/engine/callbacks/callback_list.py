@@ -27,9 +27,9 @@ class RunCallbacks(keras.callbacks.CallbackList):
         given: the user's.
         last: segzoo's own that come after them.
         model: the compiled network.
-        progress: where the run stands.
-        epochs: of the whole run.
-        steps: of an epoch.
+        progress: progress of the run.
+        epochs: number of epochs of the whole run.
+        steps: number of steps per epoch.
     """
 
     def __init__(

@@ -19,7 +19,7 @@ class ExponentialMovingAverage(RunCallback):
     tf.train.ExponentialMovingAverage, so that a short run's average is not one of its initial values.
 
     Args:
-        network: what is trained.
+        network: model being trained.
         averaged: the same network built once more; it takes over the weights.
         decay: between 0 and 1; 0.999 averages over about 1000 updates.
         accumulate: steps that make one update.

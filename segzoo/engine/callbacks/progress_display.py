@@ -34,7 +34,7 @@ class ProgressDisplay(RunCallback):
     On a terminal a bar; elsewhere a line for each epoch, and within long ones a line a minute.
 
     Args:
-        console: where to write.
+        console: console to write to.
         total_steps: steps of the whole run.
         batch_size: images in a step.
         clock: seconds since some moment.
@@ -149,7 +149,7 @@ class ProgressDisplay(RunCallback):
         self._print("  ".join(parts))
 
     def _left(self, step: int, now: float) -> str:
-        """Time to the end of the run, if it goes on as it went in this process, with evaluations and all."""
+        """Estimated time to the end of the run at this process's pace, evaluations included."""
         if self._run_started is None or step <= self._run_started[1]:
             return "..."
         moment, first = self._run_started

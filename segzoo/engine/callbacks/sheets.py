@@ -14,7 +14,7 @@ class PredictionSheets(RunCallback):
     """Draws predictions.png and worst.png of the best epoch so far, predictions_latest.png of others from time to time.
 
     Args:
-        folder: where the PNG files go.
+        folder: folder for the PNG files.
         draw: writes a sheet of pictures to a path.
         every: epochs between two sheets of epochs that are not the best; None: none of these.
         evaluate_every: epochs from one evaluation to the next.
@@ -52,7 +52,7 @@ class PredictionSheets(RunCallback):
         return {tag: path for tag, path in paths.items() if path.is_file()}
 
     def _is_due(self, epoch: int) -> bool:
-        """Return whether a multiple of `every` lies between the evaluation before and this one."""
+        """Return True if a multiple of `every` lies between the previous evaluation and this one."""
         return self.every is not None and epoch // self.every > (epoch - self.evaluate_every) // self.every
 
     def _sheet(self, pictures: Sequence[Picture], name: str) -> None:

@@ -47,10 +47,10 @@ class Stages:
     part several times too large - and its rate rises within the warm-up to where the schedule is.
 
     Args:
-        network: what is trained.
-        stages: in order; the first begins with epoch 0.
+        network: model being trained.
+        stages: stages in order; the first begins at epoch 0.
         layer_decay: see `rate_factors`.
-        updates_per_epoch: of the optimizer.
+        updates_per_epoch: optimizer updates per epoch.
         warmup: updates in which the rate rises at the start of each but the first stage.
 
     Raises:

@@ -68,7 +68,7 @@ def _kind(callback: keras.callbacks.Callback) -> str:
 
 
 def _packed(value: Any, arrays: list[np.ndarray], place: str) -> Any:
-    """Return what JSON can say of a value; its arrays are appended to `arrays`."""
+    """Return the JSON-serialisable form of a value; its arrays are appended to `arrays`."""
     if value is None or type(value) in (bool, int, float, str):
         return value
     if isinstance(value, np.ndarray | np.generic | keras.Variable) or keras.ops.is_tensor(value):

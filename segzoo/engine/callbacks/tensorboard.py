@@ -21,10 +21,10 @@ class TensorBoard(RunCallback):
     What killed processes wrote of steps that are done again is purged.
 
     Args:
-        folder: where the event files go.
+        folder: folder for the event files.
         network: shown as a graph of its layers.
         sheets: the pictures of an epoch.
-        progress: where the run stands at its start.
+        progress: progress of the run when training starts.
     """
 
     def __init__(self, folder: Path, network: keras.Model, sheets: PredictionSheets, progress: Progress):
@@ -47,7 +47,7 @@ class TensorBoard(RunCallback):
 
 
 def _purge_step(folder: Path, progress: Progress) -> int | None:
-    """Return the step from which on earlier event files are to be forgotten; None where there are none."""
+    """Return the step from which earlier event files are to be discarded, or None if there are none."""
     if not folder.is_dir():
         return None
     if not progress.history:

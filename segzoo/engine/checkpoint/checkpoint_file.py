@@ -30,8 +30,8 @@ class Stored:
     """Content of one generation.
 
     Attributes:
-        facts: what JSON can say.
-        arrays: name to values.
+        facts: JSON-serialisable values.
+        arrays: arrays by name.
     """
 
     facts: dict[str, Any]
@@ -73,7 +73,7 @@ def read(path: Path, *, mend: bool = False) -> Stored | None:
     """Read the newest intact generation; None if there is no file.
 
     Args:
-        path: of the newest one.
+        path: path of the newest generation.
         mend: remove a damaged newest one, so that the next `write` cannot take it for the previous one. Only who may
             write to the run folder sets it.
 

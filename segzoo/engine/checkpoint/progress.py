@@ -45,19 +45,19 @@ class Progress:
 
     Attributes:
         step: optimizer steps done.
-        epoch: epochs done, with their evaluation.
-        position: steps done of the epoch that is under way.
+        epoch: number of completed epochs, evaluation included.
+        position: completed steps of the current epoch.
         losses: means over these steps, as Keras reports them.
         seconds: time spent in training and evaluation, in all processes together.
-        epoch_began: what that was when the epoch under way began.
+        epoch_began: value of `seconds` when the current epoch began.
         best_score: best figure of `training.monitor` so far, turned so that higher is better, or None.
         best_epoch: the epoch that reached it, or None.
         best_counts: confusion matrix (rows true, columns predicted) of the best epoch, for classes that may overlap a
             table of two by two for each; or None.
-        early_stopping: how long there was no gain, for early stopping.
+        early_stopping: state of early stopping: how long there has been no gain.
         plateau: the same for the reduction of the learning rate.
         stopped: why training ended before the last epoch, or None.
-        events: what the log holds, from the first line on.
+        events: content of the log, from its first line.
         origin: what the run depends on besides its state (see `provenance`).
     """
 

@@ -64,7 +64,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _with_present_names(origin: dict[str, Any]) -> dict[str, Any]:
-    """Rename options of losses in place to what they are called now, as far as they have the form of options."""
+    """Rename options of losses in place to their current names, if they have the form of options."""
     config = origin.get("config")
     losses = config.get("loss") if isinstance(config, dict) else None
     for name, term in losses.items() if isinstance(losses, dict) else ():

@@ -268,11 +268,11 @@ class RunFolder:
 
         Args:
             config: the resolved configuration.
-            fingerprints: of the data, by split.
-            weights: where the weights came from.
+            fingerprints: fingerprints of the data by split.
+            weights: origin of the weights.
             device: name of what computes, see `device_name`.
             xla: whether the training step is compiled by XLA.
-            given: what was given to `train` ready-made, by argument.
+            given: objects passed to `train` ready-made, by argument.
         """
         if not self.is_written:
             return

@@ -93,8 +93,8 @@ def restore(stored: checkpoint_file.Stored, network: keras.Model, path: Path, ex
 
     Args:
         stored: the state.
-        network: of the graph that the state was saved from.
-        path: of the state, for messages.
+        network: network with the graph that the state was saved from.
+        path: path of the state, for messages.
         extra: as in `save_state`.
 
     Raises:
