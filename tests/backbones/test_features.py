@@ -10,6 +10,7 @@ import pytest
 
 from segzoo import backbones
 from segzoo.backbones import BACKBONES, reference
+from segzoo.backbones.spec import Variant
 from segzoo.keras_compat import without_variables
 
 pytestmark = pytest.mark.usefixtures("zero_weights")
@@ -42,13 +43,22 @@ def cases() -> list:
     ]
 
 
+def upper_part(variant: Variant, size: tuple[int, int], levels: tuple[str, ...]) -> keras.Model:
+    """The reference down to the deepest level: weights of what lies below would take most of the time."""
+    whole = reference.structure(variant, size=size)
+    names = reference.names(whole)
+    operations = {names[id(operation)]: operation for operation in whole.operations}
+    taps = [operations[tap.layer].output for tap in backbones.taps(variant.name) if tap.level in levels]
+    return keras.models.clone_model(reference.part(whole, taps))
+
+
 @pytest.fixture(scope="module")
 def pair(built) -> Callable[..., tuple[keras.Model, keras.Model]]:
     """A backbone and the reference of this size from pixels to all taps, with the same weights."""
 
     def pair(name: str, size: tuple[int, int], levels: tuple[str, ...] | None) -> tuple[keras.Model, keras.Model]:
         ours, variant = built(name, levels), BACKBONES[name]
-        theirs = reference.build(variant, size=size)
+        theirs = reference.build(variant, size=size) if levels is None else upper_part(variant, size, levels)
         names = reference.names(theirs)
         operations = {names[id(operation)]: operation for operation in reference.flat(theirs)}
         for layer in ours.layers:
