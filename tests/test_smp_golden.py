@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent / "smp_golden"))
 
 import golden
 
-pytestmark = pytest.mark.usefixtures("one_structure")
+pytestmark = pytest.mark.usefixtures("one_structure", "zero_weights")
 
 # Of the deviation of the logits.
 ALLOWED = {"resnet18": 1e-4, "efficientnet-b0": 1e-3}
@@ -24,7 +24,7 @@ ALLOWED = {"resnet18": 1e-4, "efficientnet-b0": 1e-3}
 
 def cases() -> list:
     """Every decoder, and the padding of EfficientNet; other options are behind `zoo`."""
-    left_out = [case for case in golden.CASES if case.endswith("_options") or case == "deeplabv3plus_b0"]
+    left_out = [case for case in golden.CASES if case.endswith(("_options", "_depth_4")) or case == "deeplabv3plus_b0"]
     return [pytest.param(case, marks=pytest.mark.zoo if case in left_out else ()) for case in golden.CASES]
 
 
