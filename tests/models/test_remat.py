@@ -99,7 +99,10 @@ def test_cuts_go_where_tensors_are_small_and_few() -> None:
     assert cuts(made, last, sizes, 5) == [3]
 
 
+# A process with JAX alone: Keras would import TensorFlow to ask whether the data are its, which takes four seconds.
 JAX = """
+import sys
+sys.modules["tensorflow"] = None
 import keras, numpy as np
 from segzoo.layers import BatchNormalization
 from segzoo.models.remat import RematModel
@@ -107,7 +110,7 @@ from segzoo.models.remat import RematModel
 def step(kind):
     keras.utils.set_random_seed(0)
     images = x = keras.Input((8, 8, 3))
-    for number in range(6):
+    for number in range(3):
         y = keras.layers.Conv2D(3, 3, padding="same")(x)
         y = BatchNormalization()(y)
         y = keras.layers.Dropout(0.3)(keras.layers.ReLU()(y))
@@ -115,7 +118,8 @@ def step(kind):
     model = kind(images, keras.layers.Conv2D(2, 1)(x))
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     rng = np.random.default_rng(0)
-    model.fit(rng.normal(size=(4, 8, 8, 3)), rng.integers(0, 2, (4, 8, 8)), epochs=3, verbose=0)
+    for _ in range(2):
+        model.train_on_batch(rng.normal(size=(4, 8, 8, 3)), rng.integers(0, 2, (4, 8, 8)))
     return model
 
 plain, remat = step(keras.Model), step(RematModel)
