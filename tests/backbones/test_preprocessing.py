@@ -135,10 +135,10 @@ def test_imagenet_weights_and_pixels_equal_keras_applications(
 def test_prepared_pixels_equal_keras_applications_to_1e5(name: str, published, download, pixels) -> None:
     download(published(name, ("P1", "P2")))
     ours = backbones.create(name, weights="imagenet", levels=("P1",))
-    theirs = getattr(keras.applications, BACKBONES[name].constructor)(include_top=False, weights="imagenet")
-    images = pixels(64, 64)
+    theirs = reference.build(BACKBONES[name], "imagenet")
+    images = pixels(256, 256)
     before_stem = keras.Model(theirs.input, theirs.get_layer("stem_conv").input)
-    expected = np.asarray(before_stem(images))[:, :64, :64]  # V1 pads after preprocessing
+    expected = np.asarray(before_stem(images))[:, :256, :256]  # V1 pads after preprocessing
     np.testing.assert_allclose(ours.get_layer("preprocessing")(images), expected, atol=1e-5)
 
 
