@@ -32,7 +32,10 @@ CAMVID = Path(__file__).parents[2] / "shared" / "data" / "camvid"
 
 
 def pytest_collection_finish() -> None:
-    """Let the collector work from here on, on what the tests make alone."""
+    """Let the collector work from here on, on what the tests make alone, and Keras save without waste."""
+    if saving := sys.modules.get("keras.src.saving.saving_lib"):
+        # It means to remember these sets, under a name that it never looks up: it built a layer for each one saved.
+        saving.get_attr_skipset = functools.cache(saving.get_attr_skipset)
     gc.freeze()
     gc.set_threshold(10_000, 10, 10)
     gc.enable()
@@ -328,6 +331,14 @@ def light(monkeypatch: pytest.MonkeyPatch) -> None:
     from quick_runs import lighten
 
     lighten(monkeypatch.setattr)
+
+
+@pytest.fixture
+def no_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read weights files without a process that tries them out before: half a second each; test_hdf5.py is about it."""
+    from segzoo import hdf5
+
+    monkeypatch.setattr(hdf5, "try_out", lambda path, wanted: None)
 
 
 @pytest.fixture

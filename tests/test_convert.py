@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent / "smp_golden"))
 
 import golden
 
-pytestmark = pytest.mark.usefixtures("one_structure")
+pytestmark = pytest.mark.usefixtures("one_structure", "zero_weights", "no_trial")
 
 ARCHITECTURES = (
     "Unet",

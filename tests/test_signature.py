@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import keras
 import pytest
@@ -14,7 +15,7 @@ from segzoo.keras_compat import without_variables
 from segzoo.signature import _TRANSPARENT, OPTIONS, digests
 from segzoo.weights import WeightsWarning, load_file, save_file
 
-pytestmark = pytest.mark.usefixtures("one_structure")
+pytestmark = pytest.mark.usefixtures("one_structure", "zero_weights", "no_trial")
 # Options of Keras's layers that leave the logits of a trained network as they are.
 _HARMLESS = {
     "name", "trainable", "dtype", "momentum", "synchronized", "renorm", "renorm_clipping", "renorm_momentum", "rate",
@@ -92,34 +93,30 @@ def test_what_changes_logits_changes_the_digest_of_the_layer(change, names, tmp_
 
 def test_another_output_stride_is_said_and_other_padding_refused(tmp_path: Path) -> None:
     path = tmp_path / "resnet.weights.h5"
-    save_file(backbones.create("resnet18", weights="none", levels=("P1", "P4")), path)
-    dilated = backbones.create("resnet18", weights="none", levels=("P1", "P3"), output_stride=8)
-    deep = build_model("fpn", "resnet18", 2, weights="none")
-    save_file(deep, path)
+    save_file(build_model("fpn", "resnet18", 2, weights="none", pyramid_channels=8, segmentation_channels=8), path)
     with pytest.warns(WeightsWarning, match="output_stride 32 there and 16 here.*set model.output_stride: 32"):
-        report = load_file(build_model("deeplabv3plus", "resnet18", 2, weights="none"), path)
+        report = load_file(build_model("deeplabv3plus", "resnet18", 2, weights="none", channels=8), path)
     assert "made at another output stride" in report.note
-    save_file(dilated, path)
-    as_smp = backbones.create("resnet18", weights="none", levels=("P1", "P3"), output_stride=8, compat="smp")
+    dilated = {"weights": "none", "levels": ("P1", "P3"), "output_stride": 8}
+    save_file(backbones.create("resnet18", **dilated), path)
     with pytest.raises(WeightsError, match="compat None there and 'smp' here"):
-        load_file(as_smp, path)
+        load_file(backbones.create("resnet18", **dilated, compat="smp"), path)
 
 
 def test_options_of_a_decoder_are_kept_with_its_weights(tmp_path: Path) -> None:
-    def model(upsampling: str) -> keras.Model:
-        return build_model("unet", small_backbone(), 2, depth=3, channels=[4, 4, 4], upsampling=upsampling)
+    def unet(**options: Any) -> keras.Model:
+        return build_model("unet", small_backbone(), 2, **{"depth": 3, "channels": [4, 4, 4], **options})
 
-    path = tmp_path / "unet.weights.h5"
-    model("nearest").save_weights(path)  # Keras's own way keeps them, too
-    for save in (save_file, lambda network, place: network.save_weights(place)):
-        save(model("nearest"), path)
-        assert not load_file(model("nearest"), path).missing
+    path, nearest, bilinear = tmp_path / "unet.weights.h5", unet(upsampling="nearest"), unet(upsampling="bilinear")
+    for save in (save_file, lambda network, place: network.save_weights(place)):  # Keras's own way keeps them, too
+        save(nearest, path)
+        assert not load_file(nearest, path).missing
         with pytest.raises(
             WeightsError, match=r"upsampling: 'nearest' there and 'bilinear' here.*upsampling: 'nearest' \("
         ):
-            load_file(model("bilinear"), path)
+            load_file(bilinear, path)
         with pytest.raises(Exception, match="upsampling: 'nearest' there and 'bilinear' here"):
-            model("bilinear").load_weights(path)
-    wider = build_model("unet", small_backbone(), 2, depth=3, channels=[8, 4, 4])
-    report = load_file(wider, path)  # a start for another decoder, listed tensor by tensor
+            bilinear.load_weights(path)
+    # A start for another decoder, listed tensor by tensor.
+    report = load_file(unet(channels=[8, 4, 4]), path)
     assert any(line.startswith("decoder/") for line in report.skipped)

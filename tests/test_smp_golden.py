@@ -16,15 +16,15 @@ sys.path.insert(0, str(Path(__file__).parent / "smp_golden"))
 
 import golden
 
-pytestmark = pytest.mark.usefixtures("one_structure")
+pytestmark = pytest.mark.usefixtures("one_structure", "zero_weights")
 
 # Of the deviation of the logits.
 ALLOWED = {"resnet18": 1e-4, "efficientnet-b0": 1e-3}
 
 
 def cases() -> list:
-    """Every decoder, and the padding of EfficientNet; other options are behind `zoo`."""
-    left_out = [case for case in golden.CASES if case.endswith("_options") or case == "deeplabv3plus_b0"]
+    """Every decoder; other options are behind `zoo`, and EfficientNet, which the test of advprop compares."""
+    left_out = [case for case in golden.CASES if case.endswith(("_options", "_depth_4", "_b0"))]
     return [pytest.param(case, marks=pytest.mark.zoo if case in left_out else ()) for case in golden.CASES]
 
 
@@ -39,7 +39,9 @@ def test_logits_are_the_originals(case: str) -> None:
         assert difference < ALLOWED[config["encoder_name"]], (size, difference)
 
 
+@pytest.mark.zoo
 def test_the_settings_build_the_same_network() -> None:
+    """(test_convert.py does so with defaults, and by a weights file.)"""
     tensors, config, logits = golden.read("fpn_options")
     found = convert_tensors(tensors, config)
     assert found.assumed == {}

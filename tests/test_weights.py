@@ -14,12 +14,12 @@ import keras
 import numpy as np
 import pytest
 
-from segzoo import backbones
+from segzoo import backbones, hdf5
 from segzoo.errors import WeightsError
 from segzoo.models.build import build_model
 from segzoo.weights import WeightsReport, load_file, save_file
 
-pytestmark = pytest.mark.usefixtures("one_structure")
+pytestmark = pytest.mark.usefixtures("one_structure", "no_trial")
 
 
 def build(decoder: str = "fpn", classes: int = 3, weights: str | Path = "none") -> keras.Model:
@@ -262,6 +262,21 @@ def test_the_report_counts_or_says_why() -> None:
         "weights a.weights.h5: 1 loaded, 0 reshaped, 0 skipped, 0 missing"
     )
     assert str(WeightsReport("none", note="random")) == "weights none: random"
+
+
+def test_a_file_is_tried_out_first_unless_its_digest_is_known(saved, other: keras.Model, monkeypatch) -> None:
+    tried = []
+
+    def fail(path: Path, wanted: dict) -> None:
+        tried.append(path)
+        raise ValueError("it is damaged in a way that crashes HDF5")
+
+    monkeypatch.setattr(hdf5, "try_out", fail)
+    with pytest.raises(WeightsError, match="cannot be read as an HDF5 weights file: it is damaged in a way that"):
+        load_file(other, saved[1])
+    assert tried == [saved[1]]
+    assert load_file(other, saved[1], hashlib.sha256(saved[1].read_bytes()).hexdigest()).loaded
+    assert tried == [saved[1]]
 
 
 def test_a_digest_is_checked_before_the_file_is_parsed(other: keras.Model, copy: Path, tmp_path: Path) -> None:

@@ -10,11 +10,14 @@ import pytest
 
 from segzoo import backbones
 from segzoo.backbones import BACKBONES, reference
+from segzoo.backbones.spec import Variant
 from segzoo.keras_compat import without_variables
 
 pytestmark = pytest.mark.usefixtures("zero_weights")
 
 EVEN = (128, 192)
+# Of the structures that other tests build, too.
+BUILT = (256, 256)
 # Down to P5 an even and then odd sizes in height, an odd and then even ones in width.
 BOTH = (98, 127)
 # One of each way to build a stage. Where the reference's own padding is made for even sizes only, it is no judge of odd
@@ -33,13 +36,23 @@ TO_P3 = ("efficientnet_b0", "resnet50", "resnet50v2", "mobilenetv2", *ROUNDING)
 def cases() -> list:
     """Networks, sizes and levels; what the default run leaves out has the marker `zoo`."""
     sizes = {**dict.fromkeys(SAME, BOTH), **dict.fromkeys(ROUNDING, EVEN)}
+    upper_sizes = {**sizes, **dict.fromkeys(ROUNDING, BUILT)}
     upper = {
         name: tuple(BACKBONES[name].levels(None, 32))[: 3 if BACKBONES[name].first_stride == 2 else 2] for name in TO_P3
     }
     return [
-        *((name, sizes[name], levels) for name, levels in upper.items()),
+        *((name, upper_sizes[name], levels) for name, levels in upper.items()),
         *(pytest.param(*case, None, marks=() if case[0] in WHOLE else pytest.mark.zoo) for case in sizes.items()),
     ]
+
+
+def upper_part(variant: Variant, size: tuple[int, int], levels: tuple[str, ...]) -> keras.Model:
+    """The reference down to the deepest level: weights of what lies below would take most of the time."""
+    whole = reference.structure(variant, **({} if size == BUILT else {"size": size}))
+    names = reference.names(whole)
+    operations = {names[id(operation)]: operation for operation in whole.operations}
+    taps = [operations[tap.layer].output for tap in backbones.taps(variant.name) if tap.level in levels]
+    return keras.models.clone_model(reference.part(whole, taps))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +61,7 @@ def pair(built) -> Callable[..., tuple[keras.Model, keras.Model]]:
 
     def pair(name: str, size: tuple[int, int], levels: tuple[str, ...] | None) -> tuple[keras.Model, keras.Model]:
         ours, variant = built(name, levels), BACKBONES[name]
-        theirs = reference.build(variant, size=size)
+        theirs = reference.build(variant, size=size) if levels is None else upper_part(variant, size, levels)
         names = reference.names(theirs)
         operations = {names[id(operation)]: operation for operation in reference.flat(theirs)}
         for layer in ours.layers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from segzoo.errors import MissingPackageError, SegzooError, UnknownNameError, We
 from segzoo.extras import install_command
 from segzoo.registry import find
 
+pytestmark = pytest.mark.usefixtures("zero_weights")
 OPTIONAL = [name for name in backbones.names() if BACKBONES[name].package]
 # One of each way to build a network.
 FAMILIES = ["kcv_resnet18", "kcv_resnet50v2", "kcv_densenet121", "kcv_mobilenetv3_small", "kcv_cspdarknet_tiny"]
@@ -45,10 +47,30 @@ def randomized(model: keras.Model) -> keras.Model:
     return model
 
 
+@functools.cache
+def random_network(name: str) -> keras.Model:
+    """A package's network with random weights, once for all tests."""
+    return randomized(network(name).packaged(None, (64, 64, 3)))
+
+
+@functools.cache
+def pair(name: str) -> tuple[keras.Model, keras.Model]:
+    """A package's network, unrolled where it is, and ours with its weights; once for all tests."""
+    packaged, unroll = random_network(name), network(name).unroll
+    unrolled = packaged if unroll is None else unroll(packaged)
+    ours = backbones.create(name, weights="none", drop_path=0.0)
+    names = reference.names(unrolled)
+    operations = {names[id(operation)]: operation for operation in unrolled.operations}
+    for layer in ours.layers:
+        if layer.weights:
+            layer.set_weights(operations[layer.name].get_weights())
+    return unrolled, ours
+
+
 def preset(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> keras.Model:
     """A preset as the package writes it, with random weights, in the place of the published one."""
     own = BACKBONES[name]
-    packaged = randomized(network(name).packaged(None, (64, 64, 3)))
+    packaged = random_network(name)
     if own.package == "keras-cv":
         from keras_cv.src.utils.preset_utils import save_to_preset
 
@@ -75,16 +97,7 @@ FEW = ("kcv_resnet18", "hub_resnet18_vd", "kcv_cspdarknet_tiny", "hub_mit_b0")
 def test_features_are_the_packages(name: str, installed, pixels) -> None:
     """At a size that its network takes; the package's own list of pyramid levels is the judge where it is the same."""
     installed(name)
-    packaged = randomized(network(name).packaged(None, (64, 64, 3)))
-    unroll = network(name).unroll
-    unrolled = packaged if unroll is None else unroll(packaged)
-    ours = backbones.create(name, weights="none", drop_path=0.0)
-    names = reference.names(unrolled)
-    operations = {names[id(operation)]: operation for operation in unrolled.operations}
-    for layer in ours.layers:
-        if layer.weights:
-            layer.set_weights(operations[layer.name].get_weights())
-
+    packaged, (unrolled, ours) = random_network(name), pair(name)
     images = pixels(64, 64, batch=2)
     prepared = images if name.startswith("kcv") else np.asarray(ours.get_layer("preprocessing")(images))
     features = ours(images, training=False)
@@ -150,17 +163,22 @@ def test_parameters_are_those_published(name: str) -> None:
         *(pytest.param(name, marks=pytest.mark.nightly) for name in ("kcv_cspdarknet_tiny", "hub_resnet50v2")),
     ],
 )
-def test_any_size_and_a_file_that_needs_no_package(
-    name: str, installed, pixels, tmp_path: Path, loaded_elsewhere
-) -> None:
-    """(test_families.py loads files of all families without their packages.)"""
+def test_any_size(name: str, installed, pixels) -> None:
     installed(name)
-    model = randomized(backbones.create(name, weights="none"))
-    model.save(tmp_path / "model.keras")
+    _, ours = pair(name)
     for size in ((33, 47), (97, 131)):
-        for level, feature in model(pixels(*size), training=False).items():
+        for level, feature in ours(pixels(*size), training=False).items():
             stride = 2 ** int(level[1:])
             assert tuple(feature.shape[1:3]) == tuple(-(-side // stride) for side in size), level
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", ["hub_mit_b0", "kcv_cspdarknet_tiny", "hub_resnet50v2"])
+def test_a_file_needs_no_package(name: str, installed, pixels, tmp_path: Path, loaded_elsewhere) -> None:
+    """(test_families.py loads one of each package, down to P2.)"""
+    installed(name)
+    _, model = pair(name)
+    model.save(tmp_path / "model.keras")
     images = pixels(33, 47)
     features, read = model(images, training=False), loaded_elsewhere(tmp_path / "model.keras", images)
     assert read.json == model.to_json()
@@ -190,35 +208,38 @@ def test_presets_are_loaded(name: str, installed, pixels, tmp_path: Path, monkey
     np.testing.assert_allclose(found, expected, atol=2e-4 * np.abs(expected).max())
 
 
-def test_a_grey_image_goes_through_the_focus_as_its_copy_in_colour(installed, pixels, tmp_path, monkeypatch) -> None:
+def test_a_grey_image_goes_through_the_focus_as_its_copy_in_colour(installed, pixels, monkeypatch) -> None:
     """The first kernel reads four pixels of three channels: each of the four is adapted by itself."""
-    installed("kcv_cspdarknet_tiny")
-    preset("kcv_cspdarknet_tiny", tmp_path, monkeypatch)
-    colour = backbones.create("kcv_cspdarknet_tiny", weights="imagenet", levels=("P1",))
-    grey = backbones.create("kcv_cspdarknet_tiny", weights="imagenet", levels=("P1",), input_channels=1)
+    name = "kcv_cspdarknet_tiny"
+    installed(name)
+    unrolled, _ = pair(name)
+    reference.structure(BACKBONES[name])  # is remembered
+    monkeypatch.setattr(reference, "build", lambda variant, weights: unrolled)  # the preset
+    colour = backbones.create(name, weights="imagenet", levels=("P1",))
+    grey = backbones.create(name, weights="imagenet", levels=("P1",), input_channels=1)
     image = pixels(33, 47)[..., :1]
     np.testing.assert_allclose(grey(image)["P1"], colour(np.repeat(image, 3, axis=-1))["P1"], atol=1e-4)
 
 
 def test_a_preset_with_other_pixels_is_refused(installed, tmp_path: Path, monkeypatch) -> None:
-    installed("hub_resnet18")
+    installed("hub_resnet18_vd")
     import keras_hub
 
-    preset("hub_resnet18", tmp_path, monkeypatch)
+    preset("hub_resnet18_vd", tmp_path, monkeypatch)
     keras_hub.layers.ResNetImageConverter(scale=1 / 127.5, offset=-1.0).save_to_preset(str(tmp_path))
-    with pytest.raises(WeightsError, match="hub_resnet18 were made for other pixel values"):
-        backbones.create("hub_resnet18", weights="imagenet", levels=("P1",))
+    with pytest.raises(WeightsError, match="hub_resnet18_vd were made for other pixel values"):
+        backbones.create("hub_resnet18_vd", weights="imagenet", levels=("P1",))
 
 
 def test_a_preset_that_does_not_say_which_pixels_it_wants(installed, tmp_path: Path, monkeypatch) -> None:
-    installed("hub_resnet18")
-    preset("hub_resnet18", tmp_path, monkeypatch)
+    installed("hub_resnet18_vd")
+    preset("hub_resnet18_vd", tmp_path, monkeypatch)
     for file in tmp_path.glob("*preprocess*"):
         file.unlink()
     for file in tmp_path.glob("image_converter*"):
         file.unlink()
-    with pytest.raises(WeightsError, match="Which pixels the weights imagenet of hub_resnet18 want cannot be read"):
-        backbones.create("hub_resnet18", weights="imagenet", levels=("P1",))
+    with pytest.raises(WeightsError, match="Which pixels the weights imagenet of hub_resnet18_vd want cannot be read"):
+        backbones.create("hub_resnet18_vd", weights="imagenet", levels=("P1",))
 
 
 @pytest.fixture
@@ -279,7 +300,8 @@ def test_listing_imports_no_package(monkeypatch) -> None:
 def test_the_listed_figures_of_a_mit_hold_at_another_size(installed) -> None:
     """The cost of attention grows with the square of the area; one measurement at 256x256 would not show it."""
     installed("hub_mit_b0")
-    wide = gflops(backbones.create("hub_mit_b0", weights="none"), (384, 768))
+    _, ours = pair("hub_mit_b0")
+    wide = gflops(ours, (384, 768))
     assert figures("hub_mit_b0", (384, 768)).gflops == pytest.approx(wide, rel=1e-3)
 
 

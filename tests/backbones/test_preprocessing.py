@@ -58,11 +58,28 @@ def published(built, tmp_path_factory) -> Callable[..., Path]:
     return published
 
 
+@pytest.fixture(scope="module")
+def read() -> dict[tuple, keras.Model]:
+    """Reference networks with published weights, by their name and the file."""
+    return {}
+
+
 @pytest.fixture
-def download(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path | Exception], None]:
-    """Let the download of weights return this file, or fail with this error."""
+def download(monkeypatch: pytest.MonkeyPatch, read: dict) -> Callable[[Path | Exception], None]:
+    """Let the download of weights return this file, which is read once for all tests, or fail with this error."""
+    build = reference.build
 
     def download(result: Path | Exception) -> None:
+        def build_once(variant, weights=None, **options):
+            key = (variant.name, weights, result, keras.config.dtype_policy().name)
+            if weights is None:
+                return build(variant, **options)
+            if key not in read:
+                read[key] = build(variant, weights, **options)
+            return read[key]
+
+        monkeypatch.setattr(reference, "build", build_once)
+
         def get_file(*args, **kwargs):
             if isinstance(result, Exception):
                 raise result
@@ -78,7 +95,7 @@ FAMILIES += ["mobilenetv2", "mobilenetv3_small", "convnext_tiny"]
 # Their maps are not those of the reference, which pads nothing: the weights must be the file's all the same.
 PADDED = ["xception", "inceptionv3", "nasnet_mobile"]
 # Each way to prepare pixels: by the file, by ImageNet's mean alone in BGR, to -1..1, by the network.
-FEW = ("efficientnet_b0", "resnet50", "mobilenet", "convnext_tiny")
+FEW = ("efficientnet_b0", "vgg16", "mobilenet", "convnext_tiny")
 
 
 @pytest.mark.parametrize(
@@ -118,10 +135,10 @@ def test_imagenet_weights_and_pixels_equal_keras_applications(
 def test_prepared_pixels_equal_keras_applications_to_1e5(name: str, published, download, pixels) -> None:
     download(published(name, ("P1", "P2")))
     ours = backbones.create(name, weights="imagenet", levels=("P1",))
-    theirs = getattr(keras.applications, BACKBONES[name].constructor)(include_top=False, weights="imagenet")
-    images = pixels(64, 64)
+    theirs = reference.build(BACKBONES[name], "imagenet")
+    images = pixels(256, 256)
     before_stem = keras.Model(theirs.input, theirs.get_layer("stem_conv").input)
-    expected = np.asarray(before_stem(images))[:, :64, :64]  # V1 pads after preprocessing
+    expected = np.asarray(before_stem(images))[:, :256, :256]  # V1 pads after preprocessing
     np.testing.assert_allclose(ours.get_layer("preprocessing")(images), expected, atol=1e-5)
 
 
@@ -144,7 +161,9 @@ def test_imagenet_weights_of_networks_that_are_padded_anew(
             np.testing.assert_array_equal(ours_value, value)
 
 
-@pytest.mark.parametrize("name", ["resnet50", pytest.param("efficientnet_b0", marks=pytest.mark.nightly)])
+@pytest.mark.parametrize(
+    "name", ["vgg16", *(pytest.param(name, marks=pytest.mark.nightly) for name in ("efficientnet_b0", "resnet50"))]
+)
 def test_other_channels_take_adapted_imagenet_weights(name: str, published, download, pixels) -> None:
     """A grey image gives the response that its RGB copy gives; more channels take the kernel's in turn."""
     download(published(name, ("P1", "P2")))

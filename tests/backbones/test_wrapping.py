@@ -37,8 +37,9 @@ def test_a_wrapped_network_shares_its_weights_and_goes_into_any_decoder(
         expected = keras.Model(mine.input, mine.get_layer(f"level{number}").output)(images)
         np.testing.assert_array_equal(features[f"P{number}"], expected)
     assert backbone.name == "mine"
-    for decoder in ("unet", "fpn", "deeplabv3plus"):
-        model = segzoo.build_model(decoder, backbone, 3)
+    narrow = {"unet": {"channels": [4] * 5}, "fpn": {"pyramid_channels": 8}, "deeplabv3plus": {"channels": 8}}
+    for decoder, options in narrow.items():
+        model = segzoo.build_model(decoder, backbone, 3, **options)
         assert model(images).shape == (1, 65, 97, 3)
         assert model.name == f"{decoder}_mine"
     model.save(tmp_path / "model.keras")

@@ -16,8 +16,11 @@ from segzoo.layers import ScSE, SqueezeExcitation
 GOLDEN = Path(__file__).parent / "data" / "decoders_0.1.0.npz"
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if legacy_options(name) else pytest.mark.nightly) for name in names()]
+)
 def test_a_configuration_of_0_1_0_gives_its_result(name: str) -> None:
+    """(tests/legacy has a whole network of each decoder, as 0.1.0 saved it.)"""
     with np.load(GOLDEN) as golden:
         config, expected = json.loads(str(golden[f"{name}/config"])), golden[f"{name}/decoded"]
     np.testing.assert_allclose(decode(DECODERS[name].from_config(config)), expected, atol=1e-5 * expected.std())

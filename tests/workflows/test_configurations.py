@@ -102,7 +102,7 @@ def test_init_returns_the_evidence_and_a_file_that_loads(home, capfd):
     assert capfd.readouterr().out == ""
 
 
-def test_find_learning_rate_takes_a_config_and_draws_only_where_it_should(home, small_network, capfd):
+def test_find_learning_rate_takes_a_config_and_draws_only_where_it_should(home, small_network, eager, capfd):
     config = load_config("drawn.yaml")
     found = segzoo.find_learning_rate(config, start=1e-9, end=1e-8, updates=10, out=False)
     assert len(found.rates) == 10 and found.figure is None and not (home / "runs").exists()

@@ -13,7 +13,7 @@ from segzoo.engine import builders
 from segzoo.engine.checkpoint.run import load_run
 from segzoo.errors import RunError, SegzooError, UnknownNameError, WeightsError
 
-pytestmark = pytest.mark.usefixtures("small_network")
+pytestmark = pytest.mark.usefixtures("small_network", "no_trial")
 
 
 @pytest.fixture
