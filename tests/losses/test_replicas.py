@@ -1,6 +1,7 @@
 """A loss on two replicas of unequal shares is that of the whole batch, and so is its gradient.
 
-By default in one mode of each loss, and without graphs, whose tracing takes longer; tests/engine/test_distribution.py trains in one.
+By default in one mode of each loss; without graphs, whose tracing takes longer: tests/engine/test_distribution.py
+trains in one.
 """
 
 from __future__ import annotations
