@@ -169,7 +169,7 @@ def test_an_overflow_in_float16_halves_the_scale_and_leaves_the_weights(dtype_po
 def test_parts_and_levels_of_a_network(model_of):
     from segzoo.models.build import build_model
 
-    model = model_of("fpn", "efficientnet_b0")
+    model = model_of("fpn", "resnet18")
     found = parts(model)
     assert [layer.name for layer in found["decoder"]] == ["decoder"]
     assert [layer.name for layer in found["head"]] == ["head"]
@@ -180,13 +180,13 @@ def test_parts_and_levels_of_a_network(model_of):
         layer.name for layer in found["backbone"]
     )
     # A level is what `trainable: LEVEL` freezes, less what the finer ones need.
-    frozen = build_model("fpn", "efficientnet_b0", 3, weights="none", drop_path=0.0, trainable="P3")
+    frozen = build_model("fpn", "resnet18", 3, weights="none", drop_path=0.0, trainable="P3")
     expected = {layer.name for layer in frozen.layers if layer.weights and not layer.trainable}
     assert {layer.name for level in ("P2", "P3") for layer in by_level[level] if layer.weights} == expected
 
 
 def test_layer_decay_falls_from_level_to_level(model_of):
-    model = model_of("fpn", "efficientnet_b0")
+    model = model_of("fpn", "resnet18")
     factors = {id(variable): factor for variable, factor in rate_factors(model, {"P3": 2.0}, 0.5)}
 
     def of(layers):
