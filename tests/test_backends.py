@@ -1,4 +1,7 @@
-"""One set of weights gives the same logits on TensorFlow, JAX and torch, whichever are installed."""
+"""TensorFlow, JAX and torch, whichever are installed, agree: logits of one set of weights, losses, the mean IoU.
+
+Losses in value and gradient, in every mode; on JAX by default in one.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ import pytest
 from segzoo.backbones import BACKBONES
 from segzoo.backbones.figures import figures
 from segzoo.decoders import DECODERS
+from segzoo.losses import LOSSES
 
 BACKENDS = ("tensorflow", "jax", "torch")
 INSTALLED = [name for name in BACKENDS if importlib.util.find_spec(name)]
@@ -32,7 +36,7 @@ def smallest_of_families() -> list[str]:
 # By default two decoders with layers of their own, of attention and of pooled and dilated maps, the latter also in
 # training. The marker `nightly` has every decoder on five convolutions and a network of each kind: dilated, with
 # squeeze-and-excitation, layer normalization, attention; `zoo` has the smallest network of every family.
-FEW = ["manet+small", "deeplabv3plus+small"]
+FEW = ["manet+shallow", "deeplabv3plus+small"]
 KINDS = [f"{decoder}+small" for decoder in DECODERS] + ["deeplabv3plus+resnet18"]
 KINDS += ["linknet+mobilenetv3_small", "linknet+convnext_tiny", "linknet+hub_mit_b0"]
 
@@ -41,7 +45,8 @@ KINDS += ["linknet+mobilenetv3_small", "linknet+convnext_tiny", "linknet+hub_mit
 SCRIPT = """
 import sys
 from pathlib import Path
-folder, backend, *pairs = sys.argv[1:]
+folder, backend, amount, *pairs = sys.argv[1:]
+brief = amount == "brief"
 hidden = {"tensorflow", "jax", "torch"} - {backend}
 class Without:  # None in sys.modules would do, if SciPy did not take it for the module
     def __init__(self, finder):
@@ -54,7 +59,10 @@ sys.meta_path[:] = map(Without, sys.meta_path)
 import numpy as np
 import keras
 import segzoo
+from loss_arrays import IGNORE, loss_arrays
 from networks import small_backbone
+from segzoo.losses import LOSSES
+from segzoo.metrics import MeanIoU
 from segzoo.weights import load_file, save_file
 
 assert keras.backend.backend() == backend
@@ -69,6 +77,22 @@ def trained(model, images):  # JAX compiles the whole faster than operation by o
         weight.assign(value)
     return found
 
+def value_and_gradient(loss, target, logits):
+    target, logits = map(keras.ops.convert_to_tensor, (target, logits))
+    if backend == "jax":
+        import jax
+        return jax.jit(jax.value_and_grad(lambda z: loss(target, z)))(logits)
+    if backend == "torch":
+        logits.requires_grad_(True)
+        value = loss(target, logits)
+        value.backward()
+        return value, logits.grad
+    import tensorflow as tf
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        value = loss(target, logits)
+    return value, tape.gradient(value, logits)
+
 folder, results = Path(folder), {}
 keras.utils.set_random_seed(0)
 if any(folder.iterdir()):  # all weights are read, so none is drawn: JAX compiles an initializer for every shape
@@ -77,7 +101,9 @@ images = np.random.default_rng(0).uniform(0, 255, (2, 33, 47, 3)).astype("float3
 for pair in pairs:
     decoder, backbone = pair.split("+")
     options = {"taps": "output"} if backbone.startswith("efficientnet") else {}
-    if backbone == "small":
+    if backbone == "shallow":  # two levels of it, which JAX compiles in a third of the time
+        options["depth"] = 2
+    if backbone in ("small", "shallow"):
         backbone = small_backbone()
     else:  # no dropout of any kind: it draws other numbers on every backend
         options["drop_path"] = 0.0
@@ -93,10 +119,23 @@ for pair in pairs:
     # JAX compiles the whole faster than layer by layer; tracing costs TensorFlow more than it saves.
     results[pair] = model.predict_on_batch(images) if backend == "jax" else model(images, training=False)
     if decoder == "deeplabv3plus":  # batch normalisation in training, the pooled branch of one image too
-        results[f"{pair} trained on two"] = trained(model, images)
-        results[f"{pair} trained on one"] = trained(model, images[:1])
-        moved = [keras.ops.reshape(weight, (-1,)) for weight in model.non_trainable_weights]
-        results[f"{pair} statistics"] = keras.ops.concatenate(moved)
+        for count in (1,) if brief else (1, 2):
+            results[f"{pair} trained on {count}"] = trained(model, images[:count])
+            moved = [keras.ops.reshape(weight, (-1,)) for weight in model.non_trainable_weights]
+            results[f"{pair} statistics of {count}"] = keras.ops.concatenate(moved)
+arrays = loss_arrays()
+for name in LOSSES:
+    for mode in LOSSES[name].modes[: 1 if brief else None]:
+        loss = LOSSES[name](ignore_index=IGNORE, mode=mode)
+        target, logits = arrays[f"target {mode}"], arrays[f"logits {mode}"]
+        target = target if loss.takes_distances else target[..., : -logits.shape[-1] - 1]
+        value, slope = value_and_gradient(loss, target, logits)
+        results |= {f"loss {name} {mode}": value, f"gradient {name} {mode}": slope}
+metric = MeanIoU(4, IGNORE)
+metric.update_state(arrays["target multiclass"][..., 0].astype("int32"), arrays["logits multiclass"])
+results["mean_iou"] = metric.result()
+if backend == "torch":
+    results = {key: value.detach() for key, value in results.items()}
 np.savez(folder / f"{backend}.npz", **{key: keras.ops.convert_to_numpy(value) for key, value in results.items()})
 """
 
@@ -117,34 +156,44 @@ def reference(request, tmp_path_factory, forked) -> tuple[Path, str, list[str]]:
     families = [f"linknet+{name}" for name in smallest_of_families()]
     pairs = {"few": FEW, "kinds": KINDS, "families": families}[request.param]
     if INSTALLED[0] == os.environ.get("KERAS_BACKEND", "tensorflow"):
-        forked(SCRIPT, folder, INSTALLED[0], *pairs, path=(Path(__file__).parent,))
+        forked(SCRIPT, folder, INSTALLED[0], "whole", *pairs, path=(Path(__file__).parent,))
     else:
-        run(INSTALLED[0], folder, pairs)
+        run(INSTALLED[0], folder, "whole", pairs)
     return folder, INSTALLED[0], pairs
 
 
-def run(backend: str, folder: Path, pairs: list[str]) -> None:
+def run(backend: str, folder: Path, amount: str, pairs: list[str]) -> None:
     environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(Path(__file__).parent), os.getenv("PYTHONPATH"))))
     environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # of XLA: compiling takes far longer than what is computed once
-    command = [sys.executable, "-c", SCRIPT, str(folder), backend, *pairs]
+    command = [sys.executable, "-c", SCRIPT, str(folder), backend, amount, *pairs]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_logits_are_the_same_on_every_backend(backend: str, reference: tuple[Path, str, list[str]]) -> None:
+@pytest.fixture(scope="module", params=BACKENDS)
+def results(request, reference: tuple[Path, str, list[str]]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """What a backend found, and what is expected: results of the reference of the same names."""
     folder, first, pairs = reference
+    backend = request.param
     if backend == first:
         pytest.skip(f"{backend} is the one that the others are compared with")
     if backend not in INSTALLED:
         pytest.skip(f"{backend} is not installed")
-    run(backend, folder, pairs)
-    expected, found = np.load(folder / f"{first}.npz"), np.load(folder / f"{backend}.npz")
-    assert set(found) == set(expected) >= set(pairs)
+    brief = backend == "jax" and pairs == FEW  # JAX compiles each loss, mode and training for a second and more
+    run(backend, folder, "brief" if brief else "whole", pairs)
+    expected, found = (dict(np.load(folder / f"{name}.npz")) for name in (first, backend))
+    modes = [(name, mode) for name in LOSSES for mode in LOSSES[name].modes[: 1 if brief else None]]
+    assert set(found) >= {*pairs, "mean_iou", *(f"gradient {name} {mode}" for name, mode in modes)}
+    assert set(found) <= set(expected) and (brief or set(found) == set(expected))
+    return found, expected
+
+
+@pytest.mark.slow
+def test_logits_are_the_same_on_every_backend(results) -> None:
+    found, expected = results
     apart = {}
-    for name in expected:
+    for name in (name for name in found if "+" in name):
         # Untrained networks have logits of any size, some of 1e-5, where 1e-4 would say nothing.
         largest = np.abs(expected[name]).max()
         assert expected[name].std() > 0, name
@@ -152,3 +201,12 @@ def test_logits_are_the_same_on_every_backend(backend: str, reference: tuple[Pat
         if not difference <= min(1e-4 * max(1.0, largest), 1e-2 * largest):
             apart[name] = (difference, largest)
     assert not apart
+
+
+@pytest.mark.slow
+def test_losses_and_metric_are_the_same_on_every_backend(results) -> None:
+    found, expected = results
+    for name in (name for name in found if "+" not in name):
+        gradient = name.startswith("gradient")
+        rtol = 0 if gradient else 1e-6 if name == "mean_iou" else 1e-5
+        np.testing.assert_allclose(found[name], expected[name], rtol=rtol, atol=1e-6 if gradient else 0, err_msg=name)

@@ -11,7 +11,7 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 # Steps and epochs that show nothing new; the networks are five convolutions.
 REDUCED = {
     "quickstart": {"data.train_count=48": "data.train_count=8", "training.epochs=2": "training.epochs=1"},
-    "custom_masks": {'("train", 24)': '("train", 4)'},
+    "custom_masks": {'("train", 24), ("val", 6)': '("train", 4), ("val", 2)'},
     "decoders_in_your_pipeline": {'"efficientnet_b0"': '"mobilenetv3_small"', "epochs=2": "epochs=1"},
 }
 

@@ -113,7 +113,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     def _update_statistics(self, mean: Any, variance: Any) -> None:
         for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            moving.assign_add((ops.cast(value, moving.dtype) - moving) * (1.0 - self.momentum))
+            value = ops.cast(value, moving.dtype)
+            if self.momentum == 0:  # the batch's own, to the last bit, whatever was there
+                moving.assign(value)
+            else:
+                moving.assign_add((value - moving) * (1.0 - self.momentum))
 
 
 def default_groups(channels: int) -> int:

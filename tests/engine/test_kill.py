@@ -243,7 +243,7 @@ def test_a_disk_that_refuses_any_operation_stops_the_run_and_loses_nothing(
             found.setdefault((name, path.name), []).append(index)
     places = {key: indices[len(indices) // 2] for key, indices in found.items()}
     assert len(places) > 20
-    for number, ((name, file), index) in enumerate(part(sorted(places.items()), 3)):
+    for number, ((name, file), index) in enumerate(part(sorted(places.items()), 2)):
         seen = iter(range(len(operations) * 2))
         code = (errno.ENOSPC, errno.EROFS)[number % 2]
 

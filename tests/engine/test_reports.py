@@ -10,6 +10,7 @@ import types
 
 import keras
 import pytest
+import tensorflow as tf
 from PIL import Image
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -87,7 +88,11 @@ def finished(tmp_path_factory):
         patch.setitem(sys.modules, module.__name__, module)
         patch.setattr(tracking, "TRACKERS", Registry("tracker", names))
         config = load_config(folder / "run.yaml", [f"output.root={folder}", "tracking={mlflow: {}, wandb: {}}"])
-        result = train(config, console=Console(file=screen, width=200))
+        tf.config.run_functions_eagerly(True)  # tracing takes longer than these steps
+        try:
+            result = train(config, console=Console(file=screen, width=200))
+        finally:
+            tf.config.run_functions_eagerly(False)
     return result, screen.getvalue()
 
 

@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from networks import small_backbone
+from networks import NARROW, small_backbone
 
 from segzoo.decoders import DECODERS
 from segzoo.export import FORMATS
@@ -15,6 +15,8 @@ from segzoo.models.build import build_model
 # Converting takes seconds for a hundred layers, of which tf2onnx's optimizer takes four fifths. So by default U-Net
 # alone passes it; test_formats.py reads the graph that comes out. The marker `nightly` has every decoder through it,
 # and MobileNetV3 and a dilated EfficientNet, which have squeeze-and-excitation.
+# All are narrow; FPN is wide enough for the groups of its normalisation.
+OPTIONS = {**NARROW, "fpn": {"pyramid_channels": 32, "segmentation_channels": 32}}
 UNET, MOBILE = ("unet", None), ("fpn", "mobilenetv3_small")
 OTHERS = [(decoder, None) for decoder in DECODERS if decoder != "unet"]
 DEFAULT = [(UNET, name) for name in FORMATS if name != "openvino"]  # which test_exporter.py has, of a small network
@@ -27,7 +29,7 @@ NIGHTLY += [(pair, "onnx") for pair in (*OTHERS, ("deeplabv3plus", "efficientnet
 def zoo(request, shake):
     """A model with logits of ordinary size, and its graph, traced once for all formats."""
     decoder, backbone = request.param
-    options = {"drop_path": 0.0} if backbone else {}
+    options = {"drop_path": 0.0} if backbone else OPTIONS[decoder]
     model = shake(build_model(decoder, backbone or small_backbone(), 3, weights="none", **options))
     with traced(model, "logits", None) as graph:
         yield model, graph

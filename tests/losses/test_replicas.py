@@ -1,6 +1,7 @@
 """A loss on two replicas of unequal shares is that of the whole batch, and so is its gradient.
 
-Without graphs, whose tracing takes longer; tests/engine/test_distribution.py trains in one.
+By default in one mode of each loss; without graphs, whose tracing takes longer: tests/engine/test_distribution.py
+trains in one.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import pytest
 
 # In a process of its own: TensorFlow splits the processor into devices only before its first use.
 SCRIPT = """
+import sys
 import numpy as np
 import tensorflow as tf
 cpus = tf.config.list_physical_devices("CPU")
@@ -49,7 +51,7 @@ with_outlines = np.stack([with_distances(mask, 4, IGNORE) for mask in labels]).a
 channels = {"multiclass": 4, "binary": 1, "multilabel": 4}
 for name in LOSSES:
     loss = LOSSES[name]
-    for mode in loss.modes:
+    for mode in loss.modes[: int(sys.argv[1])]:
         logits = rng.normal(size=(4, 12, 9, channels[mode])).astype("float32")
         if mode == "multiclass":
             target = with_outlines
@@ -70,7 +72,8 @@ for name in LOSSES:
 
 
 @pytest.mark.slow
-def test_losses_of_two_replicas_are_those_of_the_whole_batch(forked) -> None:
+@pytest.mark.parametrize("modes", [1, pytest.param(3, marks=pytest.mark.nightly)])
+def test_losses_of_two_replicas_are_those_of_the_whole_batch(forked, modes: int) -> None:
     if keras.backend.backend() != "tensorflow":
         pytest.skip("tf.distribute")
-    forked(SCRIPT)
+    forked(SCRIPT, modes)

@@ -98,7 +98,7 @@ def test_the_trial_of_a_metric_neither_divides_by_zero_nor_takes_memory_by_the_c
         METRICS.unregister("balance")
 
 
-def test_a_registered_metric_is_in_the_schema_the_tables_and_the_report(registered, tmp_path, tiny_run, small_network):
+def test_a_registered_metric_is_in_the_schema_the_tables_and_the_report(registered, tmp_path, tiny_run, quick):
     import segzoo
     from segzoo.engine.callbacks.progress_display import class_table
 
@@ -117,7 +117,7 @@ def test_a_registered_metric_is_in_the_schema_the_tables_and_the_report(register
     ]  # fmt: skip
 
 
-def test_the_summary_of_a_run_shows_them(tmp_path, small_network):
+def test_the_summary_of_a_run_shows_them(tmp_path, quick):
     from rich.console import Console
 
     from segzoo.engine import train

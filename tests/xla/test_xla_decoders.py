@@ -1,8 +1,8 @@
 """Every decoder and head trains under XLA to the weights that it trains to without.
 
-By default one of dilated maps and a pyramid with several heads; the logits alone of
-every decoder, since one that XLA cannot compile would fail on every GPU; and in test_xla_layers.py the gradients of all
-layers. The marker `xla` trains every decoder with every option.
+By default a pyramid with several heads trains, and DeepLabV3+, of dilated and pooled maps, gives its logits; in
+test_xla_layers.py are the gradients of all layers that XLA could compute otherwise. The marker `xla` has the logits of
+every decoder, and trains each with every option.
 """
 
 from __future__ import annotations
@@ -11,24 +11,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from networks import NARROW
 
 import segzoo
 from segzoo.losses import ClassPresence, CrossEntropy
 from segzoo.models.build import PRESENCE
 
-NARROW = {
-    "unet": {"channels": [4] * 5},
-    "unetplusplus": {"channels": [4] * 5},
-    "manet": {"channels": [4] * 5, "attention_channels": 4, "reduction": 4},
-    "linknet": {"channels": 4},
-    "fpn": {"pyramid_channels": 4, "segmentation_channels": 4, "normalization": "batch"},
-    "pspnet": {"channels": 8},
-    "pan": {"channels": 4},
-    "deeplabv3": {"channels": 4},
-    "deeplabv3plus": {"channels": 4, "low_level_channels": 4},
-    "upernet": {"channels": 4},
-    "segformer": {"channels": 4},
-}
 VARIANTS = {
     **{name: (name, {}) for name in NARROW},
     "unet_scse": ("unet", {"attention": "scse"}),
@@ -39,7 +27,12 @@ VARIANTS = {
     "fpn_heads": ("fpn", {"auxiliary": ["P4"], "classification": True}),
     "pspnet_aligned": ("pspnet", {"align_corners": True}),
 }
-DEFAULT = {"deeplabv3plus", "fpn_heads"}
+DEFAULT = {"deeplabv3plus": "logits", "fpn_heads": "steps"}
+
+
+def tried(names, what: str) -> list:
+    """These variants, of which the default run tries few."""
+    return [pytest.param(name, marks=() if DEFAULT.get(name) == what else pytest.mark.xla) for name in names]
 
 
 def test_every_decoder_is_tried() -> None:
@@ -60,7 +53,7 @@ def built(tiny_backbone):
     return built
 
 
-@pytest.mark.parametrize("decoder", NARROW)
+@pytest.mark.parametrize("decoder", tried(NARROW, "logits"))
 def test_logits_under_xla(decoder: str, built) -> None:
     model = built(decoder)
     images = np.random.default_rng(0).uniform(0, 255, (1, 37, 45, 3)).astype("float32")
@@ -69,9 +62,7 @@ def test_logits_under_xla(decoder: str, built) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize(
-    "variant", [pytest.param(name, marks=() if name in DEFAULT else pytest.mark.xla) for name in VARIANTS]
-)
+@pytest.mark.parametrize("variant", tried(VARIANTS, "steps"))
 def test_two_steps_under_xla(variant: str, built, two_steps) -> None:
     decoder, options = VARIANTS[variant]
     model = built(decoder, **options)

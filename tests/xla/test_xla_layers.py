@@ -24,8 +24,14 @@ from segzoo.layers.resize import double
 RNG = np.random.default_rng(0)
 
 
-def both(function, *arrays, dtype: str = "float32"):
-    """Values and gradients of a function: from TensorFlow's kernels, from XLA, and from XLA with unknown sizes."""
+@pytest.fixture(params=["unknown", pytest.param("known", marks=pytest.mark.xla)])
+def sizes(request) -> str:
+    """Whether a graph knows the sizes of its inputs when it is traced; XLA knows them in both cases."""
+    return request.param
+
+
+def both(function, *arrays, sizes: str, dtype: str = "float32"):
+    """Values and gradients of a function: from TensorFlow's kernels, and from XLA."""
     tensors = [tf.cast(array, dtype) for array in arrays]
 
     def differentiated(*given):
@@ -37,37 +43,37 @@ def both(function, *arrays, dtype: str = "float32"):
         return tf.cast(result, "float32"), [tf.cast(g, "float32") for g in tape.gradient(weighted, given)]
 
     open_sizes = [tf.TensorSpec((None, None, None, array.shape[-1]), dtype) for array in arrays]
-    kernels = differentiated(*tensors)
-    compiled = tf.function(differentiated, jit_compile=True)(*tensors)
-    unknown = tf.function(differentiated, jit_compile=True, input_signature=open_sizes)(*tensors)
-    return kernels, compiled, unknown
+    signature = open_sizes if sizes == "unknown" else None
+    compiled = tf.function(differentiated, jit_compile=True, input_signature=signature)
+    return differentiated(*tensors), compiled(*tensors)
 
 
 def assert_alike(found, tolerance: float = 1e-5) -> None:
-    (value, slopes), *others = found
-    for other, other_slopes in others:
-        np.testing.assert_allclose(other, value, rtol=tolerance, atol=tolerance)
-        for slope, expected in zip(other_slopes, slopes, strict=True):
-            np.testing.assert_allclose(slope, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
+    (value, slopes), (other, other_slopes) = found
+    np.testing.assert_allclose(other, value, rtol=tolerance, atol=tolerance)
+    for slope, expected in zip(other_slopes, slopes, strict=True):
+        np.testing.assert_allclose(slope, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("method", ["nearest", "bilinear", "aligned", "nearest_floor"])
 @pytest.mark.parametrize(
     "size", [(7, 12), *(pytest.param(size, marks=pytest.mark.xla) for size in ((8, 12), (5, 9), (3, 3), (20, 11)))]
 )
-def test_resizing_to_any_size(method: str, size: tuple[int, int]) -> None:
+def test_resizing_to_any_size(method: str, size: tuple[int, int], sizes: str) -> None:
     reference = RNG.normal(size=(2, *size, 3))
     layer = ResizeTo(method)
-    assert_alike(both(lambda x, to: layer(x, to) + 0 * to[..., :1], RNG.normal(size=(2, 4, 6, 3)), reference))
+    images = RNG.normal(size=(2, 4, 6, 3))
+    assert_alike(both(lambda x, to: layer(x, to) + 0 * to[..., :1], images, reference, sizes=sizes))
 
 
 @pytest.mark.parametrize(
     "dtype", ["bfloat16", *(pytest.param(dtype, marks=pytest.mark.xla) for dtype in ("float32", "float16"))]
 )
 @pytest.mark.parametrize("method", ["nearest", "bilinear"])
-def test_doubling_behind_an_activation(method: str, dtype: str) -> None:
+def test_doubling_behind_an_activation(method: str, dtype: str, sizes: str) -> None:
     """keras#20931: XLA does not compile a bilinear resize in half precision behind ReLU or swish."""
-    found = both(lambda x: double(tf.nn.silu(x), method), RNG.normal(size=(2, 5, 7, 3)), dtype=dtype)
+    images = RNG.normal(size=(2, 5, 7, 3))
+    found = both(lambda x: double(tf.nn.silu(x), method), images, sizes=sizes, dtype=dtype)
     assert_alike(found, 1e-5 if dtype == "float32" else 2e-2)
     if method == "nearest":
         np.testing.assert_array_equal(found[1][0][:, 1::2, ::2], found[1][0][:, ::2, 1::2])
@@ -103,11 +109,11 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_other_layers(name: str) -> None:
+def test_other_layers(name: str, sizes: str) -> None:
     layer = LAYERS[name]()
     x = RNG.normal(size=(2, 9, 10, 4)).astype("float32")
     layer(x)
-    assert_alike(both(layer, x), 1e-4)
+    assert_alike(both(layer, x, sizes=sizes), 1e-4)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])

@@ -93,7 +93,8 @@ def test_the_loss_of_a_classification_head(mode: str) -> None:
     np.testing.assert_allclose(found[1], expected[1], atol=1e-6)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.xla  # of the mode of all classes by default in tests/metrics/test_mean_iou.py
+@pytest.mark.parametrize("mode", CLASSES)
 def test_the_metric_of_a_compiled_step_counts_the_same(mode: str) -> None:
     target, logits = batch(mode)
     compiled, plain = (MeanIoU(CLASSES[mode], IGNORE, mode) for _ in range(2))
