@@ -173,7 +173,7 @@ def run(backend: str, folder: Path, amount: str, pairs: list[str]) -> None:
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def results(request, reference: tuple[Path, str, list[str]]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """What a backend found, and what is expected: results of the reference of the same names."""
+    """Results of a backend, and those of the reference under the same names."""
     folder, first, pairs = reference
     backend = request.param
     if backend == first:

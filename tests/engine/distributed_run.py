@@ -32,6 +32,7 @@ training:
   epochs: 2
   steps_per_epoch: 3
   save_every: 0
+  batchnorm_statistics: moving  # as several devices have them
   optimizer: {learning_rate: 1e-2, clip_norm: 0.5}
   schedule: {name: poly, warmup_steps: 1}
 output: {pictures: 0}
@@ -90,14 +91,14 @@ JOINED = "training.distribution=multi_host"
 def killed(folder: Path) -> None:
     """Both processes die after step 5; the state is that of step 4, since this comes before it is saved."""
     builders.build_network = small(dropout=0.2)
-    seen = epochs._Watch.on_train_batch_end
+    seen = epochs._StepCounter.on_train_batch_end
 
     def dies(self: Any, batch: int, logs: Any = None) -> None:
         if self.progress.step == 4 and float(logs["loss"]):  # whose value is there when all processes took the step
             os.kill(os.getpid(), signal.SIGKILL)
         seen(self, batch, logs)
 
-    epochs._Watch.on_train_batch_end = dies
+    epochs._StepCounter.on_train_batch_end = dies
     run(folder, "name=killed", JOINED)
 
 
@@ -107,19 +108,19 @@ def multi_host(folder: Path) -> None:
     keep(folder, "whole", run(folder, "name=whole", JOINED))
     keep(folder, "killed", run(folder, "name=killed", JOINED))
 
-    seen = epochs._Watch.on_train_batch_end
+    seen = epochs._StepCounter.on_train_batch_end
 
     def interrupted(self: Any, batch: int, logs: Any = None) -> None:
         if self.progress.step == 3 and os.environ["JAX_PROCESS_ID"] == "1":  # the next is the second epoch's first
             os.kill(os.getpid(), signal.SIGTERM)
         seen(self, batch, logs)
 
-    epochs._Watch.on_train_batch_end = interrupted
+    epochs._StepCounter.on_train_batch_end = interrupted
     try:
         run(folder, "name=broken", JOINED)
     except RunInterruptedError as error:
         (folder / "interrupted.txt").write_text(str(error))
-    epochs._Watch.on_train_batch_end = seen
+    epochs._StepCounter.on_train_batch_end = seen
     keep(folder, "broken", run(folder, "name=broken", JOINED))
     if os.environ["JAX_PROCESS_ID"] == "0":
         keep(folder, "none", run(folder, "name=none", "training.distribution=none"))

@@ -26,7 +26,7 @@ RNG = np.random.default_rng(0)
 
 @pytest.fixture(params=["unknown", pytest.param("known", marks=pytest.mark.xla)])
 def sizes(request) -> str:
-    """Whether a graph knows the sizes of its inputs when it is traced; XLA knows them in both cases."""
+    """Sizes of inputs that a graph knows when it is traced, or not; XLA knows them in both cases."""
     return request.param
 
 

@@ -12,13 +12,14 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from segzoo.backbones.spec import Pixels, Variant, tap_table
 from segzoo.backbones.table import BACKBONES
 from segzoo.errors import MissingPackageError, WeightsError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _PIXELS = Pixels(1.0, (127.0, 127.0, 127.0), (128.0, 128.0, 128.0))
 _EXTRA = "lite"
