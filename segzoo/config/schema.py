@@ -326,8 +326,8 @@ class TrainingConfig(Section):
     batchnorm_statistics: Literal["auto", "moving", "population"] = Field(
         default="auto",
         description="BatchNorm statistics of evaluations and of the saved weights: moving, averages over the steps; "
-        "population, of training batches that pass through the network before each evaluation; auto, population on "
-        "one device (docs/training.md).",
+        "population, of training batches that pass through the network before each evaluation, on one device; auto: "
+        "moving (docs/training.md).",
     )
 
     @model_validator(mode="after")

@@ -306,18 +306,15 @@ class _Training:
         Raises:
             RunError: training.batchnorm_statistics is population, and this run cannot have it.
         """
-        wanted = self.config.training.batchnorm_statistics
-        if wanted == "moving":
+        if self.config.training.batchnorm_statistics != "population":
             return None
         why = ""
         if self.distribution.devices > 1 or self.distribution.processes > 1:
             why = "several devices"
         elif isinstance(batches, Batched) and not batches.is_restartable:
             why = "train_data that can be read only once"
-        if why and wanted == "population":
-            raise RunError(f"training.batchnorm_statistics: population does not work with {why}; set it to moving.")
         if why:
-            return None
+            raise RunError(f"training.batchnorm_statistics: population does not work with {why}; set it to moving.")
         count = batches_for(self.config.data.batch_size, steps)
         found = PopulationStatistics(trained.evaluated, batches.batches, count, trained.network)
         if isinstance(batches, Batched):

@@ -32,7 +32,6 @@ training:
   epochs: 2
   steps_per_epoch: 3
   save_every: 0
-  batchnorm_statistics: moving  # as several devices have them
   optimizer: {learning_rate: 1e-2, clip_norm: 0.5}
   schedule: {name: poly, warmup_steps: 1}
 output: {pictures: 0}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 
 import keras
 import numpy as np
@@ -10,11 +12,11 @@ import pytest
 
 from segzoo.engine import builders, train
 from segzoo.engine.population import PopulationStatistics, batches_for
-from segzoo.errors import RunError
+from segzoo.errors import RunError, RunInterruptedError
 from segzoo.layers import BatchNormalization
 from segzoo.weights import load_file
 
-SETTINGS = ("training.epochs=2",)
+SETTINGS = ("training.epochs=2", "training.batchnorm_statistics=population")
 RNG = np.random.default_rng(0)
 # Dark batches and bright ones: half of the variance lies between them.
 BATCHES = [(RNG.uniform(low, low + 50, (2, 8, 8, 3)).astype("float32"), None) for low in (0, 200, 10, 190)]
@@ -133,12 +135,38 @@ def test_a_run_evaluates_and_saves_them(config, quick, console, ema):
     assert json.loads((result.folder / "result.json").read_text())["val_mean_iou"] == result.confusion.mean_iou()
 
 
-def test_data_that_can_be_read_once_keep_moving_statistics_or_are_refused(config, quick, console):
+def test_data_that_can_be_read_only_once_are_refused(config, quick, console):
     def once():
         while True:
             yield RNG.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8), np.zeros((2, 32, 32), np.uint8)
 
     steps = "training.steps_per_epoch=2"
     with pytest.raises(RunError, match="does not work with train_data that can be read only once; set it to moving"):
-        train(config(steps, "training.batchnorm_statistics=population"), train_data=once(), console=console)
-    assert len(train(config(steps, "name=other"), train_data=once(), console=console).history) == 2
+        train(config(steps), train_data=once(), console=console)
+
+
+class Stops(keras.callbacks.Callback):
+    """Asks the run to stop in the first evaluation, or does not."""
+
+    def __init__(self, stops):
+        super().__init__()
+        self.stops = stops
+
+    def on_test_batch_begin(self, batch, logs=None):
+        if self.stops:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("ema", ["null", "0.5"])
+def test_a_run_stopped_within_an_evaluation_ends_with_the_same_bits(config, quick, console, ema):
+    settings = (f"training.ema={ema}", "data.val_count=3", "data.eval_batch_size=1", "output.keep_state=true")
+    whole = train(config("name=whole", *settings), callbacks=[Stops(False)], console=console)
+    with pytest.raises(RunInterruptedError):
+        train(config("name=broken", *settings), callbacks=[Stops(True)], console=console)
+    resumed = train(config("name=broken", *settings), callbacks=[Stops(False)], console=console)
+    assert [row["val_loss"] for row in resumed.history] == [row["val_loss"] for row in whole.history]
+    with np.load(whole.folder / "state.npz") as left, np.load(resumed.folder / "state.npz") as right:
+        kept = [name for name in left.files if name.startswith(("model/", "ema/", "optimizer/"))]
+        assert kept
+        for name in kept:
+            np.testing.assert_array_equal(left[name], right[name], err_msg=name)
