@@ -69,7 +69,7 @@ def preprocess(variant: Variant, pixels: Any, weights: str = "imagenet") -> Any:
         )
         return pixels * np.asarray(scale, "float32") + np.asarray(offset, "float32")
     if ":" in variant.constructor:
-        return find(f"{variant.constructor.partition(':')[0]}:preprocess_input")(pixels)
+        return variant.beside("preprocess_input")(pixels)
     module = getattr(keras.applications, {"vgg": "vgg16"}.get(variant.family, variant.family))
     return module.preprocess_input(pixels)
 

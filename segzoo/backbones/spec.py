@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from segzoo.errors import SegzooError, unknown_name
 from segzoo.levels import levels_at
+from segzoo.registry import find
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,10 @@ class Variant:
     pads_nothing: bool = False
     first_stride: int = 2
     quirk: str = ""
+
+    def beside(self, name: str) -> Any:
+        """Return what segzoo's own family of this variant, the module of `constructor`, defines under a name."""
+        return find(f"{self.constructor.partition(':')[0]}:{name}")
 
     def tap_table(self, kind: str | None = None) -> tuple[Tap, ...]:
         """Return the table of the given kind, or of the default kind; UnknownNameError lists the kinds."""

@@ -70,7 +70,7 @@ class PopulationStatistics:
         if not layers:
             return 0
         if self._forward is None or self._forward[0] != layers:  # a stage may have frozen some
-            self._forward = layers, _statistics_of(self.network, layers)
+            self._forward = layers, _statistics_of(self.network, layers, bool(self._trained.jit_compile))
         sync_variables(self.network)
         before = [tuple(map(keras.ops.convert_to_numpy, _variables(layer))) for layer in layers]
         sums = [np.zeros((2, *mean.shape)) for mean, _ in before]
@@ -120,8 +120,8 @@ def _assign(layer: Any, mean: np.ndarray, variance: np.ndarray) -> None:
     layer.moving_variance.assign(variance.astype(layer.moving_variance.dtype))
 
 
-def _statistics_of(network: keras.Model, layers: Sequence[Any]) -> _Forward:
-    """Compile the pass of a batch through the network."""
+def _statistics_of(network: keras.Model, layers: Sequence[Any], xla: bool) -> _Forward:
+    """Compile the pass of a batch through the network, on TensorFlow by XLA if the training is."""
     if keras.backend.backend() == "jax":
         return _on_jax(network, layers)
 
@@ -133,7 +133,7 @@ def _statistics_of(network: keras.Model, layers: Sequence[Any]) -> _Forward:
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        compiled = tf.function(forward, reduce_retracing=True, jit_compile=bool(network.jit_compile))
+        compiled = tf.function(forward, reduce_retracing=True, jit_compile=xla)
         return lambda images: _as_numpy(compiled(tf.constant(images)))
 
     import torch

@@ -27,6 +27,7 @@ from segzoo.engine.batched import Batched
 from segzoo.engine.batchnorm import momentum_for, set_momentum
 from segzoo.engine.callbacks.ema import ExponentialMovingAverage
 from segzoo.engine.callbacks.stateful import is_stateful
+from segzoo.engine.checkpoint import environment
 from segzoo.engine.checkpoint.checkpoint_file import DamagedStateWarning, Stored, previous_of
 from segzoo.engine.checkpoint.progress import Progress
 from segzoo.engine.checkpoint.provenance import differences, provenance_of
@@ -333,15 +334,12 @@ class _Training:
     def _write_origin(self, progress: Progress, origin: dict[str, Any], network: keras.Model) -> None:
         """Record in the run folder what the run is now made from."""
         progress.origin = origin
-        if self.folder.is_written:
-            dump_config(self.config, self.folder.config)
+        if not self.folder.is_written:
+            return
+        dump_config(self.config, self.folder.config)
+        weights, xla = str(network.weights_report), bool(network.jit_compile)
         self.folder.write_environment(
-            self.config,
-            origin["data"],
-            str(network.weights_report),
-            device_name(),
-            bool(network.jit_compile),
-            self.given.facts(),
+            environment.facts(self.config, origin["data"], weights, device_name(), xla, self.given.facts())
         )
 
     def _class_pixels(self, source: Source | Batched) -> ClassPixels | None:

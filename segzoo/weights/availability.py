@@ -39,10 +39,8 @@ def imagenet(name: str) -> Availability:
     """
     variant = BACKBONES[name]
     if variant.weights_extra:
-        from segzoo.backbones.families.own.efficientnet_lite import weights_file
-
         try:
-            path, _ = weights_file(name)
+            path, _ = variant.beside("weights_file")(name)
         except MissingPackageError as error:
             return Availability(False, str(error))
         return Availability(True, f"in the installed package {path.parents[1].name.replace('_', '-')}")

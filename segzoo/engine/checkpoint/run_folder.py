@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from segzoo import files
 from segzoo.config import Config, dump_config
-from segzoo.engine.checkpoint import checkpoint_file, environment
+from segzoo.engine.checkpoint import checkpoint_file
 from segzoo.engine.checkpoint.progress import Progress
 from segzoo.engine.checkpoint.provenance import differences, refuse_another_decoder
 from segzoo.errors import RunError
@@ -255,28 +255,10 @@ class RunFolder:
         except (OSError, ValueError, LookupError, TypeError):
             return ""
 
-    def write_environment(
-        self,
-        config: Config,
-        fingerprints: dict[str, str],
-        weights: str,
-        device: str,
-        xla: bool,
-        given: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Write the environment of the run: everything beyond its configuration that its figures depend on.
-
-        Args:
-            config: the resolved configuration.
-            fingerprints: fingerprints of the data by split.
-            weights: origin of the weights.
-            device: name of what computes, see `device_name`.
-            xla: whether the training step is compiled by XLA.
-            given: objects passed to `train` ready-made, by argument.
-        """
+    def write_environment(self, facts: Mapping[str, Any]) -> None:
+        """Write the environment of the run, see `environment.facts`."""
         if not self.is_written:
             return
-        facts = environment.facts(config, fingerprints, weights, device, xla, given)
         with files.replacing(self.environment) as temporary:
             temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
