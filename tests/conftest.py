@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import gc
-import json
 import os
 import random
 import signal
@@ -115,65 +114,76 @@ class Loaded:
 
 
 @pytest.fixture(scope="session")
-def loaded_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Loaded]]:
+def forked_for(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Any]]:
+    """Get a process that runs "code" or loads "models", a fork of one server for all workers; see `forked.py`."""
+    import forked
+
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    servers = []
+
+    @functools.cache
+    def forked_for(purpose: str) -> Any:
+        connection, owned = forked.connect(folder)
+        servers.extend([owned] if owned else [])
+        connection.send(purpose)
+        return connection
+
+    yield forked_for
+    for server in servers:
+        server.communicate()
+
+
+@pytest.fixture(scope="session")
+def loaded_elsewhere(
+    tmp_path_factory: pytest.TempPathFactory, forked_for: Callable[[str], Any]
+) -> Callable[..., Loaded]:
     """Load a .keras file in a process that knows no more than `import segzoo`, and run it there on images.
 
     (Or on any structure of inputs that the model takes.) The process is started once, at the first call.
     """
-    folder, processes = tmp_path_factory.mktemp("elsewhere"), []
+    inputs = tmp_path_factory.mktemp("elsewhere") / "inputs.npz"
 
     def loaded_elsewhere(model: Path, images: Any) -> Loaded:
-        if not processes:
-            script = Path(__file__).with_name("elsewhere.py")
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-            processes.append(subprocess.Popen([sys.executable, str(script)], text=True, **pipes))
         import keras
 
-        inputs = folder / "inputs.npz"
         np.savez(inputs, *map(np.asarray, keras.tree.flatten(images)))
-        request = {"model": str(model), "inputs": str(inputs)}
-        processes[0].stdin.write(json.dumps(request) + "\n")
-        processes[0].stdin.flush()
-        answer = json.loads(processes[0].stdout.readline() or '{"error": "the process ended"}')
+        process = forked_for("models")
+        process.send({"model": str(model), "inputs": str(inputs)})
+        answer = process.recv()
         error = answer.pop("error")
         assert error is None, error
         with np.load(f"{inputs}.out.npz") as outputs:
             return Loaded(outputs=dict(outputs), **answer)
 
-    yield loaded_elsewhere
-    for process in processes:
-        process.communicate()
+    return loaded_elsewhere
 
 
 @pytest.fixture(scope="session")
-def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+def forked(
+    tmp_path_factory: pytest.TempPathFactory, forked_for: Callable[[str], Any]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run code as `python -c` does, with TensorFlow's processor as yet unused, in a process that knows Keras alone.
 
     Its arguments follow; `folder` is where it runs, and `path` what comes first in its sys.path. It must end well, or
-    with the exit code `status`. The process is a fork of one that is started once, at the first call (`forked.py`).
+    with the exit code `status`.
     """
-    servers, output = [], tmp_path_factory.mktemp("forked")
+    output = tmp_path_factory.mktemp("forked")
 
     def forked(
         code: str, *arguments: object, folder: Path | None = None, path: tuple[object, ...] = (), status: int = 0
     ) -> subprocess.CompletedProcess[str]:
-        if not servers:
-            script = Path(__file__).with_name("forked.py")
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-            servers.append(subprocess.Popen([sys.executable, str(script)], text=True, **pipes))
         files = {"out": output / "out.txt", "errors": output / "errors.txt"}
         request = {"code": code, "arguments": [*map(str, arguments)], "path": [*map(str, path)]}
         request |= {"folder": str(folder or output), **{name: str(file) for name, file in files.items()}}
-        servers[0].stdin.write(json.dumps(request) + "\n")
-        servers[0].stdin.flush()
-        found = int(servers[0].stdout.readline())
+        process = forked_for("code")
+        process.send(request)
+        found = process.recv()
         out, errors = (file.read_text(errors="replace") for file in files.values())
         assert found == status, errors[-3000:]
         return subprocess.CompletedProcess(code, found, out, errors)
 
-    yield forked
-    for server in servers:
-        server.communicate()
+    return forked
 
 
 @pytest.fixture(scope="session")

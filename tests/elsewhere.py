@@ -1,17 +1,17 @@
-"""A process that did not build a model loads it: `python elsewhere.py`, one JSON line in, one out, until the end.
+"""A process that did not build a model loads it; `forked.py` makes one for each worker.
 
-In: {"model": path of a .keras file, "inputs": path of an .npz file}. Out: {"error": str or null,
-"type": of the model, "json": its configuration, "weights": names of the trainable ones, "modules":
-what is imported by then}; the outputs lie in "inputs" + ".out.npz".
+In: {"model": path of a .keras file, "inputs": path of an .npz file}. Out: {"error": str or None, "type": of the model,
+"json": its configuration, "weights": names of the trainable ones, "modules": what is imported by then}; the outputs lie
+in "inputs" + ".out.npz".
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
-import json
 import sys
 import traceback
+from multiprocessing.connection import Connection
 
 
 def load(model: str, inputs: str) -> dict:
@@ -31,15 +31,15 @@ def load(model: str, inputs: str) -> dict:
     return {"error": None, **facts, "weights": weights, "modules": list(sys.modules)}
 
 
-if __name__ == "__main__":
+def answer(client: Connection) -> None:
+    """Answer requests until the client closes the connection."""
     import segzoo  # noqa: F401, all that a user imports
 
     saving = importlib.import_module("keras.src.saving.saving_lib")
     saving.get_attr_skipset = functools.cache(saving.get_attr_skipset)  # as in conftest.py
-    answers, sys.stdout = sys.stdout, sys.stderr
-    for line in sys.stdin:
+    while True:
+        request = client.recv()
         try:
-            found = load(**json.loads(line))
+            client.send(load(**request))
         except Exception:
-            found = {"error": traceback.format_exc()}
-        print(json.dumps(found), file=answers, flush=True)
+            client.send({"error": traceback.format_exc()})
