@@ -16,7 +16,15 @@ from segzoo.models.build import build_model
 # alone passes it; test_formats.py reads the graph that comes out. The marker `nightly` has every decoder through it,
 # and MobileNetV3 and a dilated EfficientNet, which have squeeze-and-excitation.
 # All are narrow; FPN is wide enough for the groups of its normalisation.
-OPTIONS = {**NARROW, "fpn": {"pyramid_channels": 32, "segmentation_channels": 32}}
+# Decoders of one block per level have the same blocks with fewer of them.
+SHORT = {"depth": 3, "channels": (6, 4, 4)}
+OPTIONS = {
+    **NARROW,
+    "unetplusplus": {**NARROW["unetplusplus"], **SHORT},
+    "manet": {**NARROW["manet"], **SHORT},
+    "linknet": {**NARROW["linknet"], "depth": 3},
+    "fpn": {"pyramid_channels": 32, "segmentation_channels": 32},
+}
 UNET, MOBILE = ("unet", None), ("fpn", "mobilenetv3_small")
 OTHERS = [(decoder, None) for decoder in DECODERS if decoder != "unet"]
 DEFAULT = [(UNET, name) for name in FORMATS if name != "openvino"]  # which test_exporter.py has, of a small network

@@ -129,6 +129,7 @@ for ours, other in zip(remat.variables, plain.variables, strict=True):
 """
 
 
+@pytest.mark.nightly
 def test_jax_trains_to_the_same_weights() -> None:
     pytest.importorskip("jax")
     # Compiling takes far longer than what is computed once.
