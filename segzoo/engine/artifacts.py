@@ -23,6 +23,7 @@ from segzoo.engine.checkpoint.run_folder import RunFolder
 from segzoo.engine.checkpoint.state import Extra, drop_variables
 from segzoo.engine.distribution import Distribution
 from segzoo.engine.logs import write_csv
+from segzoo.engine.population import Comparison
 from segzoo.engine.summary import write_summary
 from segzoo.errors import RunError, StorageError
 from segzoo.files import replacing
@@ -169,7 +170,8 @@ class Artifacts(RunCallback):
             "stopped": progress.stopped,
         }
         self.folder.write_log(progress, "finish", **found)
-        write_summary(self.config, self.folder, result.history, result.confusion, result.best_epoch)
+        compared = Comparison.last_of(progress.events)
+        write_summary(self.config, self.folder, result.history, result.confusion, result.best_epoch, compared)
         if trackers is not None:
             folder = self.folder
             files = [folder.summary, folder.config, folder.environment, folder.metrics, folder.log]

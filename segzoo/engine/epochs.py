@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ from segzoo.engine.evaluation import Evaluation, Picture, evaluate, merged
 from segzoo.engine.fit_dataset import Batch, FitDataset
 from segzoo.engine.interrupts import Interrupts
 from segzoo.engine.monitor import Monitor
-from segzoo.engine.population import PopulationStatistics
+from segzoo.engine.population import COMPARED, COMPARED_FROM, Comparison, PopulationStatistics, moving_at
 from segzoo.errors import RunError, RunInterruptedError, SegzooError
 from segzoo.files import remove
 from segzoo.models.build import LOGITS
@@ -111,6 +112,7 @@ class Epochs:
         self.callbacks = list(callbacks)
         self.may_vary = may_vary
         self.statistics = statistics
+        self.uses_population = self.settings.batchnorm_statistics == "population"
         self.is_stopped = False  # by a callback
         self.artifacts = Artifacts(config, folder, trained, self.distribution, console)
         self._predictor = self.distribution.predictor(self.artifacts.predicting)
@@ -301,7 +303,7 @@ class Epochs:
         }
         last = epoch == self.settings.epochs or progress.stopped is not None
         if epoch % self.settings.evaluate_every == 0 or last:
-            self._evaluate_epoch(row, progress, calls)
+            self._evaluate_epoch(row, progress, calls, last)
         calls.end_epoch(progress.epoch, logs_of(row))
         if any(self.distribution.gather(bool(self.network.stop_training))):
             progress.stopped = progress.stopped or "callback"
@@ -313,12 +315,10 @@ class Epochs:
         if progress.stopped:
             say(self.console, _STOPPED[progress.stopped].format(progress=progress, monitor=self.monitor))
 
-    def _evaluate_epoch(self, row: dict[str, Any], progress: Progress, calls: RunCallbacks) -> None:
+    def _evaluate_epoch(self, row: dict[str, Any], progress: Progress, calls: RunCallbacks, last: bool) -> None:
         """Evaluate, add the figures to `row`, and note whether they are the best so far."""
         before = progress.seconds
-        if self.statistics is not None:
-            self.statistics.estimate()
-        found = self.evaluate(progress, calls)
+        found = self._evaluate_last(progress, calls) if last else self._evaluate(progress, calls)
         self._tick(progress)
         row["val_loss"] = found.loss
         row["val_mean_iou"] = found.confusion.mean_iou()
@@ -334,6 +334,42 @@ class Epochs:
             progress.best_score, progress.best_epoch = score, row["epoch"]
             progress.best_counts = found.confusion.counts.tolist()
         calls.evaluated(row["epoch"], found, improved)
+
+    def _evaluate(self, progress: Progress, calls: RunCallbacks) -> Evaluation:
+        """Evaluate with the statistics of batch normalisation that the run uses."""
+        if self.statistics is not None and self.uses_population:
+            self.statistics.estimate()
+        return self.evaluate(progress, calls)
+
+    def _evaluate_last(self, progress: Progress, calls: RunCallbacks) -> Evaluation:
+        """Evaluate the last epoch, and the same weights with the other kind of statistics."""
+        statistics = self.statistics
+        if statistics is None or (not self.uses_population and progress.step < COMPARED_FROM):
+            return self._evaluate(progress, calls)
+
+        def mean_iou() -> float:
+            batches = self._until_asked_to_stop(self.val_batches, progress)
+            return evaluate(self._predictor(), batches, self.config.task).confusion.mean_iou()
+
+        if self.uses_population:
+            # Noted first: a state that is saved from here on holds the population's statistics.
+            moving = moving_at(progress.events, progress.step)
+            if moving is None:
+                moving = mean_iou()
+                self.folder.write_log(progress, COMPARED, step=progress.step, moving=moving)
+            found = self._evaluate(progress, calls)
+            compared = Comparison(moving, found.confusion.mean_iou(), "population")
+        else:
+            found = self._evaluate(progress, calls)
+            with statistics.applied() as layers:
+                if not layers:  # all are frozen, or there is none
+                    return found
+                population = mean_iou()
+            compared = Comparison(found.confusion.mean_iou(), population, "moving")
+        self.folder.write_log(progress, COMPARED, **asdict(compared))
+        if compared.note:
+            warn(self.console, compared.note)
+        return found
 
     def _save(self, progress: Progress) -> None:
         self._tick(progress)

@@ -9,8 +9,9 @@ BatchNorm", 2021, section 3).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -24,6 +25,11 @@ SAMPLES, _FEWEST_BATCHES = 128, 16
 _Normalization = keras.layers.BatchNormalization
 # Function from images to mean and variance of the inputs of each layer, in this batch.
 _Forward = Callable[[np.ndarray], "list[tuple[np.ndarray, np.ndarray]]"]
+#: Name of the event of a run's log that holds a `Comparison`.
+COMPARED = "batchnorm_statistics"
+# Moving averages have followed the weights after so many steps, and the comparison costs little beside them.
+COMPARED_FROM = 500
+_POINT = 0.01
 # Images that are kept from one estimate to the next, so that they are augmented once.
 _KEPT_BYTES = 256 * 2**20
 
@@ -31,6 +37,48 @@ _KEPT_BYTES = 256 * 2**20
 def batches_for(batch_size: int, steps: int) -> int:
     """Return the number of batches that statistics are estimated from, at most those of an epoch of `steps`."""
     return max(1, min(steps, max(_FEWEST_BATCHES, -(-SAMPLES // batch_size))))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Validation mIoU of the same weights, with either kind of statistics, at the end of a run.
+
+    Attributes:
+        moving: with moving averages.
+        population: with population statistics.
+        in_use: which of the two the run uses, "moving" or "population".
+    """
+
+    moving: float
+    population: float
+    in_use: str
+
+    @classmethod
+    def last_of(cls, events: Sequence[Mapping[str, Any]]) -> Comparison | None:
+        """Return the last comparison in a run's log, or None."""
+        for event in reversed(events):
+            if event["event"] == COMPARED and "population" in event:
+                return cls(event["moving"], event["population"], event["in_use"])
+        return None
+
+    @property
+    def note(self) -> str:
+        """A sentence on a difference of more than a point, or nothing."""
+        if not abs(self.population - self.moving) > _POINT:  # nor for NaN
+            return ""
+        worse = {"moving": self.moving < self.population, "population": self.population < self.moving}[self.in_use]
+        other = "moving" if self.in_use == "population" else "population"
+        cure = f"Train with training.batchnorm_statistics: {other}." if worse else f"Keep {self.in_use}."
+        return (
+            f"At the last epoch validation mIoU is {self.population:.3f} with population statistics of batch "
+            f"normalisation and {self.moving:.3f} with moving averages; this run uses {self.in_use}. {cure}"
+        )
+
+
+def moving_at(events: Sequence[Mapping[str, Any]], step: int) -> float | None:
+    """Return the mIoU with moving averages that a run's log has of a step, or None."""
+    found = (event for event in reversed(events) if event["event"] == COMPARED and event.get("step") == step)
+    return next((event["moving"] for event in found), None)
 
 
 class PopulationStatistics:
@@ -87,6 +135,18 @@ class PopulationStatistics:
         for layer, (mean, square) in zip(layers, (total / taken for total in sums), strict=True):
             _assign(layer, mean, np.maximum(square - mean**2, 0.0))
         return len(layers)
+
+    @contextmanager
+    def applied(self) -> Iterator[int]:
+        """Estimate the statistics for a while, and give the layers their own back; yields the number of layers."""
+        layers = [layer for layer in all_layers(self.network) if isinstance(layer, _Normalization)]
+        sync_variables(self.network)
+        before = [tuple(map(keras.ops.convert_to_numpy, _variables(layer))) for layer in layers]
+        try:
+            yield self.estimate()
+        finally:
+            for layer, values in zip(layers, before, strict=True):
+                _assign(layer, *values)
 
     def _images(self) -> Iterator[np.ndarray]:
         """Yield the images, and keep them where they are few."""

@@ -15,16 +15,16 @@ from segzoo.optim import SCHEDULES
 _STALE = 0.05
 
 
-def short_run_notes(config: Config, network: keras.Model, steps: int, moving: bool = True) -> list[str]:
+def short_run_notes(config: Config, network: keras.Model, steps: int) -> list[str]:
     """Return warnings with their cures; none for a run that is long enough.
 
     Args:
         config: the resolved configuration.
         network: untrained network, with the momentum of the run.
         steps: number of steps per epoch.
-        moving: whether evaluations use the moving statistics of BatchNorm.
     """
-    stale = _stale_notes(network, steps * config.training.epochs) if moving else []
+    is_moving = config.training.batchnorm_statistics != "population"
+    stale = _stale_notes(network, steps * config.training.epochs) if is_moving else []
     return [*_warmup_notes(config, steps), *stale]
 
 

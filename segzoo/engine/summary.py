@@ -11,6 +11,7 @@ from typing import Any
 from segzoo.config import Config
 from segzoo.engine.callbacks.progress_display import duration
 from segzoo.engine.checkpoint.run_folder import RunFolder
+from segzoo.engine.population import Comparison
 from segzoo.escaping import fenced, for_markdown
 from segzoo.files import replacing
 from segzoo.metrics import ConfusionMatrix, MultilabelCounts
@@ -49,6 +50,7 @@ def write_summary(
     history: Sequence[Mapping[str, Any]],
     confusion: ConfusionMatrix | MultilabelCounts,
     best_epoch: int,
+    compared: Comparison | None = None,
 ) -> None:
     """Write summary.md, and the page last, from the figures of the run and the files in its folder.
 
@@ -58,6 +60,7 @@ def write_summary(
         history: one row of figures for each epoch.
         confusion: counts of the validation split at the best epoch.
         best_epoch: number of the best epoch, counted from 1.
+        compared: validation mIoU of the last epoch with both kinds of statistics of batch normalisation, or None.
     """
     names = list(config.task.classes)
     confusion_picture(confusion, names, folder.figures / "confusion.png")
@@ -65,7 +68,9 @@ def write_summary(
     table = confusion.table(names)
     classes = class_cells(confusion, names, config.output.metrics)
     remark = f"Validation split at epoch {best_epoch} of {len(history)}, the best by mean IoU. {na(table)}"
-    figures = _figures(confusion, history, best_epoch)
+    if compared is not None and compared.note:
+        remark = f"{remark} {compared.note}"
+    figures = [*_figures(confusion, history, best_epoch), *_statistics(config, compared)]
     environment = _environment(folder.environment)
     given = folder.config.read_text(encoding="utf-8")
     pictures = [
@@ -120,6 +125,18 @@ def _figures(
         ("time of training and evaluation", duration(seconds)),
         ("images/s in training, median of the epochs", speed),
     ]
+
+
+def _statistics(config: Config, compared: Comparison | None) -> list[tuple[str, str]]:
+    """Return which statistics of batch normalisation the run uses, and what the other kind would give."""
+    used = "population" if config.training.batchnorm_statistics == "population" else "moving averages"
+    rows = [("batch-normalisation statistics", used)]
+    if compared is not None:
+        other, value = ("moving averages", compared.moving)
+        if compared.in_use == "moving":
+            other, value = ("population statistics", compared.population)
+        rows.append((f"mean IoU of the last epoch with {other}", figure_text(value)))
+    return rows
 
 
 def _environment(path: Path) -> list[tuple[str, str]]:

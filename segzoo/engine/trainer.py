@@ -156,9 +156,7 @@ class _Training:
             trained, progress = self._network(loss, steps, start, facts, origin)
             is_given = self.given.model is not None
             statistics = self._statistics(trained, batches, steps)
-            _say_what_is_trained(
-                self.config, trained.network, is_given, sources, steps, self.console, moving=statistics is None
-            )
+            _say_what_is_trained(self.config, trained.network, is_given, sources, steps, self.console)
             self._say_which_start_anew(facts)
             val_batches, pictured = self._val_batches(sources["val"])
             epochs = Epochs(
@@ -302,18 +300,21 @@ class _Training:
     def _statistics(
         self, trained: TrainingBundle, batches: TrainBatches | Batched, steps: int
     ) -> PopulationStatistics | None:
-        """The estimator of the statistics of batch normalisation; None where they are moving averages.
+        """The estimator of population statistics of batch normalisation, for each evaluation or to compare the last.
+
+        None where there is none; moving averages need none.
 
         Raises:
             RunError: training.batchnorm_statistics is population, and this run cannot have it.
         """
-        if self.config.training.batchnorm_statistics != "population":
-            return None
+        is_used = self.config.training.batchnorm_statistics == "population"
         why = ""
         if self.distribution.devices > 1 or self.distribution.processes > 1:
             why = "several devices"
         elif isinstance(batches, Batched) and not batches.is_restartable:
             why = "train_data that can be read only once"
+        if not is_used and (why or isinstance(batches, Batched)):  # whose batches would be held in memory
+            return None
         if why:
             raise RunError(f"training.batchnorm_statistics: population does not work with {why}; set it to moving.")
         count = batches_for(self.config.data.batch_size, steps)
@@ -401,7 +402,6 @@ def _say_what_is_trained(
     sources: Mapping[str, Source | Batched],
     steps: int,
     console: Console,
-    moving: bool,
 ) -> None:
     model = f"The given model {network.name}" if is_given else f"{config.model.decoder} on {config.model.backbone}"
     say(
@@ -414,7 +414,7 @@ def _say_what_is_trained(
     for remark in dict.fromkeys(remark for source in samples for remark in remarks(source)):
         say(console, f"Note: {remark}")
     say(console, f"Device: {device_name()}")
-    for note in (idle_card_note(), *short_run_notes(config, network, steps, moving)):
+    for note in (idle_card_note(), *short_run_notes(config, network, steps)):
         if note:
             warn(console, note)
     if note := precision_note(config.training.precision):

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from segzoo.engine import builders, train
-from segzoo.engine.population import PopulationStatistics, batches_for
+from segzoo.engine.evaluation import evaluate
+from segzoo.engine.population import COMPARED, Comparison, PopulationStatistics, batches_for
 from segzoo.errors import RunError, RunInterruptedError
 from segzoo.layers import BatchNormalization
+from segzoo.reporting.page import figure_text
 from segzoo.weights import load_file
 
 SETTINGS = ("training.epochs=2", "training.batchnorm_statistics=population")
@@ -135,6 +137,61 @@ def test_a_run_evaluates_and_saves_them(config, quick, console, ema):
     assert json.loads((result.folder / "result.json").read_text())["val_mean_iou"] == result.confusion.mean_iou()
 
 
+def compared(folder) -> dict:
+    """The last comparison in a run's log."""
+    lines = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+    return [line for line in lines if line["event"] == COMPARED and "population" in line][-1]
+
+
+def evaluated(settings, model: keras.Model) -> float:
+    batches = builders.eval_batches(settings, builders.build_source(settings, "val"))
+    return evaluate(model, batches, settings.task).confusion.mean_iou()
+
+
+def test_the_last_epoch_is_evaluated_with_both_kinds(config, quick, console):
+    # Of one epoch: in later ones moving averages start from the statistics of the last evaluation.
+    result = train(config("training.epochs=1"), console=console)
+    found = compared(result.folder)
+    assert found["population"] == result.history[-1]["val_mean_iou"] and found["in_use"] == "population"
+    moving = train(config("training.epochs=1", "training.batchnorm_statistics=moving", "name=moving"), console=console)
+    assert moving.history[-1]["val_mean_iou"] == pytest.approx(found["moving"], abs=1e-6)
+    assert not [line for line in (moving.folder / "log.jsonl").open() if COMPARED in line]  # few steps
+    page = (result.folder / "summary.md").read_text()
+    assert "| batch-normalisation statistics | population |" in page
+    assert f"| mean IoU of the last epoch with moving averages | {figure_text(found['moving'])} |" in page
+    assert "| batch-normalisation statistics | moving averages |" in (moving.folder / "summary.md").read_text()
+
+
+def test_after_500_steps_moving_averages_are_compared_and_kept(config, small_network, light, console):
+    settings = config(
+        "training.batchnorm_statistics=auto", "training.epochs=1", "training.steps_per_epoch=500", "data.batch_size=1"
+    )
+    result = train(settings, console=console)
+    found = compared(result.folder)
+    assert found["in_use"] == "moving" and found["moving"] == result.history[-1]["val_mean_iou"]
+    last = keras.models.clone_model(result.model)
+    load_file(last, result.folder / "last.weights.h5")
+    assert evaluated(settings, last) == pytest.approx(found["moving"], abs=1e-6)
+    batches = builders.train_batches(settings, builders.build_source(settings, "train"))
+    assert PopulationStatistics(last, batches.batches, batches_for(1, 500)).estimate() == 1
+    assert evaluated(settings, last) == pytest.approx(found["population"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("moving", "population", "in_use", "said"),
+    [
+        (0.5, 0.509, "moving", ""),
+        (0.5, 0.52, "moving", "Train with training.batchnorm_statistics: population."),
+        (0.52, 0.5, "moving", "this run uses moving. Keep moving."),
+        (0.52, 0.5, "population", "Train with training.batchnorm_statistics: moving."),
+        (float("nan"), 0.5, "moving", ""),
+    ],
+)
+def test_a_difference_of_a_point_is_told(moving, population, in_use, said):
+    note = Comparison(moving, population, in_use).note
+    assert note.endswith(said) and bool(note) == bool(said)
+
+
 def test_data_that_can_be_read_only_once_are_refused(config, quick, console):
     def once():
         while True:
@@ -170,3 +227,5 @@ def test_a_run_stopped_within_an_evaluation_ends_with_the_same_bits(config, quic
         assert kept
         for name in kept:
             np.testing.assert_array_equal(left[name], right[name], err_msg=name)
+    one, other = (compared(run.folder) for run in (whole, resumed))
+    assert (one["moving"], one["population"]) == (other["moving"], other["population"])
