@@ -79,7 +79,7 @@ def _variant(size: str) -> Variant:
         published=size in _PUBLISHED,
         package="keras-cv",
         presets=(f"csp_darknet_{size}_imagenet",) if size in _PUBLISHED else (),
-        quirk="The stem rearranges blocks of 2x2 pixels into channels (space-to-depth); odd sizes are padded with zeros.",
+        quirk="The stem rearranges blocks of 2x2 pixels into channels (space-to-depth); odd sizes are zero-padded.",
     )
 
 
