@@ -16,8 +16,8 @@ class Kind(NamedTuple):
             results; note: worth knowing, often intended.
         title: the problem in a few words.
         cure: remedy for the problem.
-        fix: effect of `segzoo check-data --fix FOLDER` on the copy; "" if the decision is the user's, or if the fault is in
-            the configuration.
+        fix: effect of `segzoo check-data --fix FOLDER` on the copy; "" if the user has to decide, or if the
+            configuration is at fault.
     """
 
     severity: Severity
