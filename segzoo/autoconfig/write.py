@@ -217,7 +217,7 @@ def _augmentation(found: Evidence, plan: _Plan) -> list[str]:
         f"{count} of {sum(found.sizes.values())}), at most 512",
         f"    - PadIfNeeded: {{min_height: {crop}, min_width: {crop}}}",
         f"    - RandomCrop: {{height: {crop}, width: {crop}}}",
-        "    - HorizontalFlip  # CHANGE: remove it where left and right mean something, as in text",
+        "    - HorizontalFlip  # CHANGE: remove it if left and right differ in meaning, as in text",
         "    # - VerticalFlip  # CHANGE: add it where up and down mean nothing: microscopes, aerial views",
     ]
     if found.grey or found.channels is not None:

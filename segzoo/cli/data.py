@@ -26,13 +26,13 @@ def check_data(
     report: options.ReportOption = None,
     fix: Annotated[
         Path | None,
-        typer.Option(help="New folder for a copy in which all errors that can be fixed without loss are fixed."),
+        typer.Option(help="New folder for a repaired copy of the data set (docs/custom-masks.md)."),
     ] = None,
 ) -> None:
-    """Read every sample of all splits once, augment it as the run does, and report what is wrong.
+    """Read every sample of all splits once, augment it as training does, and report problems.
 
-    The report is written to NAME_data in the folder of all runs. Exit code 1 where training or its evaluation would
-    stop at something, or an image is in two splits; else 0.
+    The report is written to NAME_data in the folder of all runs. The exit code is 1 if training or evaluation would
+    fail, or if an image is in two splits, otherwise 0.
     """
     console = new_console()
     with progress_bar(console, "reading", device=False) as progress:
@@ -95,11 +95,12 @@ def init(
     classes: Annotated[
         str | None, typer.Option(help="Class names in the order of the labels, separated by commas.")
     ] = None,
-    mask_suffix: Annotated[str | None, typer.Option(help="Ending of the masks' names, such as _mask.")] = None,
+    mask_suffix: Annotated[str | None, typer.Option(help="Suffix of the masks' stems, such as _mask.")] = None,
     ignore_index: Annotated[int | None, typer.Option(help="Value of unlabelled pixels in the masks.")] = None,
     threshold: Annotated[int | None, typer.Option(help="Minimum value of foreground pixels in a grey mask.")] = None,
     group: Annotated[
-        str | None, typer.Option(help="Regular expression that identifies groups; a group stays in one split.")
+        str | None,
+        typer.Option(help="Regular expression that matches the group in a sample's id; a group stays in one split."),
     ] = None,
     overwrite: options.OverwriteOption = False,
 ) -> None:

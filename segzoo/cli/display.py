@@ -60,7 +60,7 @@ def listing_table(
     rows: Sequence[Sequence[str]],
     title: str,
     right: Sequence[int] = (),
-    wrapped: Sequence[str] = ("what it is",),
+    wrapped: Sequence[str] = ("description",),
 ) -> Table:
     """Return a table so narrow that a row of all levels fits into 80 columns.
 

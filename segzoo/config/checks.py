@@ -27,7 +27,7 @@ _FILLED_IN = frozenset({"name", "dtype", "trainable", "ignore_index", "mode", "n
 
 
 def decoder_name(name: str) -> str:
-    """Return `name` if a decoder is called so; ValueError lists the decoders."""
+    """Return `name` if it is a registered decoder; otherwise raise ValueError, listing the decoders."""
     from segzoo.decoders import DECODERS
 
     DECODERS.check(name)
@@ -35,7 +35,7 @@ def decoder_name(name: str) -> str:
 
 
 def backbone_name(name: str) -> str:
-    """Return `name` if a backbone is called so; ValueError lists the backbones."""
+    """Return `name` if it is a registered backbone; otherwise raise ValueError, listing the backbones."""
     from segzoo.backbones import BACKBONES
 
     BACKBONES.check(name)
@@ -43,7 +43,7 @@ def backbone_name(name: str) -> str:
 
 
 def loss_name(name: str) -> str:
-    """Return `name` if a loss is called so; ValueError lists the losses."""
+    """Return `name` if it is a registered loss; otherwise raise ValueError, listing the losses."""
     from segzoo.losses import LOSSES
 
     LOSSES.check(name)
@@ -51,7 +51,7 @@ def loss_name(name: str) -> str:
 
 
 def optimizer_name(name: str) -> str:
-    """Return `name` if an optimizer is called so; ValueError lists the optimizers."""
+    """Return `name` if it is a registered optimizer; otherwise raise ValueError, listing the optimizers."""
     from segzoo.optim import OPTIMIZERS
 
     OPTIMIZERS.check(name)
@@ -64,13 +64,13 @@ def registered_entry(
     parsed: Callable[[Any], tuple[str, dict[str, Any]]],
     options_of: Callable[[str], list[str]],
 ) -> object:
-    """Check a name or {name: options}: its form, name and options; ProblemAt names the one amiss.
+    """Check a name or {name: options}: its form, name and options; raise ProblemAt at the invalid part.
 
     Args:
-        value: returned as it is.
+        value: returned unchanged.
         registry: registry in which the name is looked up.
-        parsed: splits the value into name and options; ConfigError for another form.
-        options_of: returns the options that what is called so has.
+        parsed: splits the value into name and options, or raises ConfigError.
+        options_of: returns the option names of a registered name.
     """
     try:
         name, options = parsed(value)
@@ -86,16 +86,16 @@ def registered_entry(
 
 
 def metric(value: object) -> object:
-    """Check one entry of `output.metrics`: its form, name and options; ProblemAt names the one amiss."""
+    """Check one entry of `output.metrics`: its form, name and options; raise ProblemAt at the invalid part."""
     from segzoo.metrics.class_metrics import METRICS, options_of, parsed
 
     return registered_entry(value, METRICS, parsed, options_of)
 
 
 def metrics_work(entries: Sequence[Any], task: Task) -> None:
-    """Raise ProblemAt for a metric that fails on counts of a few classes, or gives no figure for each of them.
+    """Raise ProblemAt for a metric that fails on counts of a few classes, or does not return one value per class.
 
-    Every pair of classes has a pixel, so that no figure divides by zero; a matrix of all classes can be gigabytes.
+    Every pair of classes has one pixel, which avoids divisions by zero; a matrix of all classes could take gigabytes.
     """
     if not entries:
         return
@@ -113,7 +113,7 @@ def metrics_work(entries: Sequence[Any], task: Task) -> None:
 
 
 def schedule_name(name: str) -> str:
-    """Return `name` if a schedule of the learning rate is called so; ValueError lists the schedules."""
+    """Return `name` if it is a registered schedule; otherwise raise ValueError, listing the schedules."""
     from segzoo.optim import SCHEDULES
 
     SCHEDULES.check(name)
@@ -121,7 +121,7 @@ def schedule_name(name: str) -> str:
 
 
 def schedule_options(name: str, options: Mapping[str, Any]) -> None:
-    """Check `schedule.options` against a schedule's constructor; ProblemAt names the one amiss."""
+    """Check `schedule.options` against a schedule's constructor; raise ProblemAt at an invalid one."""
     if not options:
         return
     from segzoo.optim import SCHEDULES
@@ -143,7 +143,7 @@ _FRACTIONS = frozenset({"beta_1", "beta_2", "rho", "momentum"})
 
 
 def optimizer_options(name: str, options: Mapping[str, Any]) -> None:
-    """Check `optimizer.options` against the optimizer's own arguments; ProblemAt names the one amiss."""
+    """Check `optimizer.options` against the optimizer's constructor; raise ProblemAt at an invalid one."""
     if not options:
         return
     start_backend()
@@ -171,7 +171,7 @@ def optimizer_options(name: str, options: Mapping[str, Any]) -> None:
 
 
 def stages(epochs: Sequence[int | None], frozen: Sequence[Sequence[str]], total: int) -> None:
-    """Check that stages fill a run of `total` epochs, each with something to train; ProblemAt names the one amiss."""
+    """Check that stages fill `total` epochs and that each trains something; raise ProblemAt at an invalid one."""
     last = len(epochs) - 1
     for index, (length, parts) in enumerate(zip(epochs, frozen, strict=True)):
         if length is None and index < last:
@@ -187,7 +187,7 @@ def stages(epochs: Sequence[int | None], frozen: Sequence[Sequence[str]], total:
 
 
 def monitored(name: str, classes: Sequence[str]) -> None:
-    """Raise ProblemAt unless an evaluation has a figure of this name."""
+    """Raise ProblemAt unless an evaluation computes a metric of this name."""
     known = ["mean_iou", "foreground_mean_iou", "pixel_accuracy", "loss", *(f"iou/{of}" for of in classes)]
     if name.removeprefix("val_") not in known:
         raise ProblemAt(("training", "monitor"), not_among("figure of an evaluation", name, known))
@@ -199,20 +199,20 @@ def one_or_several(value: object) -> object:
 
 
 def one_source_of_weights(init_from: str | None, weights: str) -> None:
-    """Raise ProblemAt where weights are to come from two places; auto stands for none beside `init_from`."""
+    """Raise ProblemAt if two sources of weights are given; with `init_from`, `weights: auto` counts as none."""
     if init_from is not None and weights not in ("auto", "none"):
         message = f"training.init_from brings the weights, so this must be auto or none, got {weights}"
         raise ProblemAt(("model", "weights"), message)
 
 
 def one_kind_of_clipping(norm: float | None, value: float | None) -> None:
-    """Raise ProblemAt where the gradient is to be clipped in two ways."""
+    """Raise ProblemAt if both kinds of gradient clipping are given."""
     if norm is not None and value is not None:
         raise ProblemAt(("clip_value",), "clip_norm and clip_value exclude each other; give one")
 
 
 def remat_on_one_device(remat: bool, distribution: str) -> None:
-    """Raise ProblemAt where activations would be computed again on several devices of TensorFlow.
+    """Raise ProblemAt for rematerialisation on several devices with TensorFlow.
 
     Batch normalisation over all of them exchanges statistics, again in the backward pass, where each device has an
     order of its own: MirroredStrategy then waits for ever or fails.
@@ -222,14 +222,14 @@ def remat_on_one_device(remat: bool, distribution: str) -> None:
 
 
 def rising(values: Sequence[float]) -> None:
-    """Raise ProblemAt for the first value that is not above the one before it."""
+    """Raise ProblemAt for the first value that is not above its predecessor."""
     for index in range(1, len(values)):
         if values[index] <= values[index - 1]:
             raise ProblemAt((index,), f"{values[index]} is not above {values[index - 1]}, which stands before it")
 
 
 def plugins_are_loaded(names: Sequence[str], import_them: bool) -> None:
-    """Import the plugins where the user asked for it; ProblemAt names one that cannot be, or is not loaded."""
+    """Import the plugins if the user asked for it; raise ProblemAt for one that cannot be imported or is not loaded."""
     from segzoo import plugins
 
     for index, name in enumerate(names):
@@ -248,7 +248,7 @@ def plugins_are_loaded(names: Sequence[str], import_them: bool) -> None:
 
 
 def tracker_name(name: str) -> str:
-    """Return `name` if a tracker is called so; ValueError lists the trackers."""
+    """Return `name` if it is a registered tracker; otherwise raise ValueError, listing the trackers."""
     from segzoo.tracking import TRACKERS
 
     TRACKERS.check(name)
@@ -256,13 +256,13 @@ def tracker_name(name: str) -> str:
 
 
 def tracker_arguments(tracking: Mapping[str, dict[str, Any] | None]) -> None:
-    """Check the settings of each tracker against its constructor, names and types; ProblemAt names the one amiss."""
+    """Check names and types of each tracker's settings against its constructor; raise ProblemAt at an invalid one."""
     from segzoo.tracking import TRACKERS
 
     for tracker, settings in tracking.items():
         if not settings:
             continue
-        constructor = TRACKERS[tracker]  # of a module that does not import the tracker's package yet
+        constructor = TRACKERS[tracker]  # its module does not import the tracker's package yet
         types, known = types_of(constructor), arguments_of(constructor, keyword_only=True)
         for name, value in settings.items():
             if name not in known:
@@ -275,7 +275,7 @@ def tracker_arguments(tracking: Mapping[str, dict[str, Any] | None]) -> None:
 
 
 def renamed_compat(section: Any) -> Any:
-    """Move `imitate`, its name in segzoo 0.1.0, to `compat`; ProblemAt where the two differ. Other values stay."""
+    """Rename `imitate`, the name in segzoo 0.1.0, to `compat`; raise ProblemAt if both are given and differ."""
     if not isinstance(section, Mapping) or section.get("imitate") != "smp":
         return section
     try:
@@ -286,7 +286,7 @@ def renamed_compat(section: Any) -> Any:
 
 
 def decoder_options(decoder: str, options: Mapping[str, Any]) -> None:
-    """Check `model.options` against the decoder's constructor; ProblemAt names the one not taken."""
+    """Check `model.options` against the decoder's constructor; raise ProblemAt at an unknown one."""
     if not options:
         return
     from segzoo.decoders import DECODERS
@@ -298,7 +298,7 @@ def decoder_options(decoder: str, options: Mapping[str, Any]) -> None:
 
 
 def backbone_options(backbone: str, taps: str | None, output_stride: int | None, weights: str) -> None:
-    """Check that the backbone has these taps, output stride and preset; ProblemAt names the one that it has not."""
+    """Check that the backbone has these taps, output stride and preset; raise ProblemAt at one that it lacks."""
     from segzoo.backbones import BACKBONES
 
     variant = BACKBONES[backbone]  # a table: no framework is loaded
@@ -315,7 +315,7 @@ def backbone_options(backbone: str, taps: str | None, output_stride: int | None,
 
 
 def pixel_statistics(channels: int, mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
-    """Check that mean and std are given together, with one number for each channel; ProblemAt names the one amiss."""
+    """Check that mean and std are given together, with one number per channel; raise ProblemAt at the invalid one."""
     if (mean is None) != (std is None):
         raise ProblemAt(("mean" if std is None else "std",), "mean and std are given together or not at all")
     for key, values in (("mean", mean), ("std", std)):
@@ -324,7 +324,7 @@ def pixel_statistics(channels: int, mean: Sequence[float] | None, std: Sequence[
 
 
 def digest(weights: str, sha256: str | None) -> None:
-    """Check that a digest is one, and belongs to a file; ProblemAt says what it is instead."""
+    """Check that `sha256` is a SHA-256 digest and that `weights` is a file; raise ProblemAt otherwise."""
     if sha256 is None:
         return
     if not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
@@ -348,7 +348,7 @@ def renamed_loss_arguments(loss: Mapping[str, float | dict[str, Any]]) -> dict[s
 
 
 def loss_arguments(loss: Mapping[str, float | dict[str, Any]]) -> None:
-    """Check the arguments of each loss against its constructor; ProblemAt names the one not taken."""
+    """Check the arguments of each loss against its constructor; raise ProblemAt at an unknown one."""
     for name, term in loss.items():
         arguments = [key for key in term if key != "weight"] if isinstance(term, dict) else []
         if not arguments:
@@ -375,13 +375,13 @@ def loss_arguments(loss: Mapping[str, float | dict[str, Any]]) -> None:
 
 
 def losses_fit_the_mode(loss: Mapping[str, float | dict[str, Any]], mode: str) -> None:
-    """Raise ProblemAt where a loss makes no sense in the mode, or has class weights in binary mode."""
+    """Raise ProblemAt for a loss that does not support the mode, or has class weights in binary mode."""
     for name, term in loss.items():
         if mode == "binary" and isinstance(term, dict) and term.get("class_weights") is not None:
             cure = "binary_cross_entropy has pos_weight, sigmoid_focal alpha, tversky alpha and beta"
             raise ProblemAt(("loss", name, "class_weights"), f"binary mode has one class to weigh; {cure}")
         if mode == "multiclass" and name in ("cross_entropy", "dice"):
-            continue  # known to fit, without loading a framework to ask
+            continue  # known to fit; asking the class would load a framework
         from segzoo.losses import LOSSES
 
         start_backend()
@@ -393,14 +393,14 @@ def losses_fit_the_mode(loss: Mapping[str, float | dict[str, Any]], mode: str) -
 
 
 def two_classes(classes: Sequence[str]) -> None:
-    """Raise ProblemAt unless there are two classes, which binary mode tells apart."""
+    """Raise ProblemAt unless there are two classes, as binary mode requires."""
     if len(classes) != 2:
         message = f"binary needs two classes, the rest and the one looked for; there are {len(classes)}"
         raise ProblemAt(("mode",), message)
 
 
 def one_class_weight_per_class(loss: Mapping[str, float | dict[str, Any]], classes: Sequence[str]) -> None:
-    """Raise ProblemAt where a loss has more or fewer class weights than there are classes."""
+    """Raise ProblemAt if a loss does not have one class weight per class."""
     for name, term in loss.items():
         weights = term.get("class_weights") if isinstance(term, dict) else None
         if weights is not None and not isinstance(weights, str) and len(weights) != len(classes):
@@ -411,12 +411,12 @@ def one_class_weight_per_class(loss: Mapping[str, float | dict[str, Any]], class
 
 
 def _parameters(registry: Registry, name: str) -> list[str]:
-    start_backend()  # before the class's module imports it, with all that TensorFlow then writes on the screen
+    start_backend()  # before the module imports the backend, so that TensorFlow's messages are suppressed
     return arguments_of(registry[name], _FILLED_IN)
 
 
 def loss_term(value: object) -> object:
-    """Check a weight or {weight: ..., **arguments}; ProblemAt says what is wrong."""
+    """Check a weight or {weight: ..., **arguments}; raise ProblemAt if it is malformed."""
     if isinstance(value, dict):
         return {**value, "weight": _loss_weight(value.get("weight", 1.0), ("weight",))}
     return _loss_weight(value, ())
@@ -456,7 +456,7 @@ def seconds(value: object) -> float:
 
 
 def no_fraction(value: object) -> object:
-    """Refuse 8.0 where 8 is meant: a Literal compares with ==, and so would accept it."""
+    """Refuse 8.0 for 8: a Literal compares with ==, and would accept it."""
     if isinstance(value, float):
         raise ValueError(f"expected a whole number, got {value}")
     return value

@@ -24,7 +24,7 @@ def one_way_to_split(
     group: str | None,
     stratify: bool,
 ) -> None:
-    """Check that `data.split` says how to split, and once; ProblemAt names what does not go together."""
+    """Check that `data.split` defines exactly one way to split; raise ProblemAt at conflicting keys."""
     if (train is None) != (val is None):
         raise ProblemAt(("train",) if train is None else ("val",), "train and val are given together")
     ways = {"fraction": fraction, "fold": fold, "train and val": train}
@@ -49,7 +49,7 @@ def one_way_to_split(
 def test_split_fits(
     fraction: float | None, fold: object, train: str | None, test: str | None, test_fraction: float | None
 ) -> None:
-    """Check what `data.split` says of a test split; ProblemAt names what does not go together."""
+    """Check the test split of `data.split`; raise ProblemAt at conflicting keys."""
     if test is not None and train is None:
         raise ProblemAt(("test",), "a list of test samples needs the lists train and val")
     if test_fraction is None:
@@ -61,13 +61,13 @@ def test_split_fits(
 
 
 def one_test_split(test_split: str | None, test: str | None, test_fraction: float | None) -> None:
-    """Raise ProblemAt where both `data.test_split` and `data.split` name a test split."""
+    """Raise ProblemAt if both `data.test_split` and `data.split` define a test split."""
     if test_split is not None and (test is not None or test_fraction is not None):
         raise ProblemAt(("test_split",), "data.split names a test split already; leave one of the two out")
 
 
 def background_is_some_classes(background: Sequence[str], classes: Sequence[str]) -> None:
-    """Check the names of `data.crop.background`; ProblemAt names the one that is no class."""
+    """Check the names in `data.crop.background`; raise ProblemAt at one that is not a class."""
     known = set(classes)
     for index, name in enumerate(background):
         if name not in known:
@@ -77,19 +77,19 @@ def background_is_some_classes(background: Sequence[str], classes: Sequence[str]
 
 
 def transform(value: object) -> object:
-    """Check one transform of `data.augment` or `data.val_transforms`; ValueError says what is wrong."""
+    """Check one transform of `data.augment` or `data.val_transforms`; raise ValueError if it is invalid."""
     from segzoo.data.augmentation import validate_transforms
 
     try:
         validate_transforms([value])
     except SegzooError as error:
-        # The place is already named, with the index in the list and the key, which may be val_transforms.
+        # The key, which may be val_transforms, and the index in the list are already part of the message.
         raise ValueError(str(error).removeprefix("data.augment, transform 1: ")) from error
     return value
 
 
 def transforms_fit(transforms: Mapping[str, Sequence[Any]], task: Task) -> None:
-    """Raise ProblemAt where a transform fails on the masks of the mode, or writes labels that they cannot have.
+    """Raise ProblemAt for a transform that fails on masks of the mode, or writes invalid labels into them.
 
     Args:
         transforms: key of the data section to its transforms, each checked by `transform` already.
@@ -106,14 +106,14 @@ def transforms_fit(transforms: Mapping[str, Sequence[Any]], task: Task) -> None:
 
 
 def batch_transform(value: object) -> object:
-    """Check one entry of `data.batch_transforms`: its form, name and options; ProblemAt names the one amiss."""
+    """Check one entry of `data.batch_transforms`: its form, name and options; raise ProblemAt at the invalid part."""
     from segzoo.data.batch_transforms import BATCH_TRANSFORMS, options_of, parsed
 
     return registered_entry(value, BATCH_TRANSFORMS, parsed, options_of)
 
 
 def batch_transforms_fit(entries: Sequence[Any], task: Task, batch_size: int, losses: Sequence[str]) -> None:
-    """Raise ProblemAt where a batch transform cannot be used with its options, the others, the batch or the losses.
+    """Raise ProblemAt for a batch transform that does not fit its options, the other transforms, batch size or losses.
 
     Args:
         entries: `data.batch_transforms`, each checked by `batch_transform` already.
@@ -137,7 +137,7 @@ def batch_transforms_fit(entries: Sequence[Any], task: Task, batch_size: int, lo
 
 
 def _losses_take_shares(names: Sequence[str], transform: str, place: int) -> None:
-    """Raise ProblemAt for a loss that makes no sense of the soft masks of a transform."""
+    """Raise ProblemAt for a loss that does not support the soft masks of a transform."""
     from segzoo.backend import start_backend
     from segzoo.losses import LOSSES
 
@@ -153,7 +153,7 @@ def _losses_take_shares(names: Sequence[str], transform: str, place: int) -> Non
 
 
 def masks_section(value: object) -> object:
-    """Return {format: name, **options} for a format's name or such a mapping; ValueError says what is wrong.
+    """Return {format: name, **options} for a format name or such a mapping; raise ValueError for other values.
 
     Tables of colours are read from their files, so that the configuration in a run folder stands by itself.
     """
@@ -172,7 +172,7 @@ def masks_section(value: object) -> object:
 
 
 def masks_fit(masks: Mapping[str, Any], task: Task) -> None:
-    """Raise ProblemAt where a mask format cannot be used with its options, the classes or the mode."""
+    """Raise ProblemAt for a mask format that does not fit its options, the classes or the mode."""
     from segzoo.data.formats import Labels, check_format
 
     try:
@@ -182,7 +182,7 @@ def masks_fit(masks: Mapping[str, Any], task: Task) -> None:
 
 
 def one_band_per_channel(bands: Sequence[int] | None, channels: int) -> None:
-    """Raise ProblemAt unless there is one band for each channel of an image."""
+    """Raise ProblemAt unless there is one band per image channel."""
     if bands is not None and len(bands) != channels:
         raise ProblemAt(("data", "bands"), f"{len(bands)} bands, where model.input_channels is {channels}")
 
@@ -212,14 +212,14 @@ def no_repeats(kind: str, values: Sequence[Any]) -> None:
 
 
 def ignore_index_is_no_generated_class(ignore_index: int) -> None:
-    """Raise ProblemAt where the ignored label is also the label of a class of the generated samples."""
+    """Raise ProblemAt if the ignore index is the label of a class of the generated samples."""
     from segzoo.data.generated import CLASSES
 
     ignore_index_is_no_class(ignore_index, CLASSES)
 
 
 def ignore_index_is_no_class(ignore_index: int, classes: Sequence[str]) -> None:
-    """Raise ProblemAt where the ignored label is also the label of a class."""
+    """Raise ProblemAt if the ignore index is the label of a class."""
     if 0 <= ignore_index < len(classes):
         raise ProblemAt(
             ("ignore_index",),
@@ -229,7 +229,7 @@ def ignore_index_is_no_class(ignore_index: int, classes: Sequence[str]) -> None:
 
 
 def one_color_per_class(palette: Sequence[Any] | None, classes: Sequence[str]) -> None:
-    """Raise ProblemAt where the palette is longer or shorter than the list of classes."""
+    """Raise ProblemAt unless the palette has one colour per class."""
     if palette is not None and len(palette) != len(classes):
         raise ProblemAt(
             ("palette",),

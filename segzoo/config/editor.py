@@ -12,7 +12,7 @@ from segzoo.files import replacing
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a configuration; names of what segzoo looks up are enums."""
+    """Return the JSON Schema of a configuration; registered names are enums."""
     from segzoo.backbones import BACKBONES
     from segzoo.data.batch_transforms import BATCH_TRANSFORMS
     from segzoo.data.formats import MASK_FORMATS
@@ -38,7 +38,7 @@ def json_schema() -> dict[str, Any]:
     formats = {"enum": sorted(MASK_FORMATS)}
     masks["anyOf"] = [formats, {"type": "object", "properties": {"format": formats}, "required": ["format"]}]
     for data in ("FolderData", "GeneratedData"):
-        # With a default, the key that tells the two kinds of data apart would pass for optional.
+        # The discriminator has a default in each class, and would be listed as optional.
         section = schema["$defs"][data]
         section["required"] = sorted({*section.get("required", ()), "source"})
         section["properties"]["batch_transforms"]["items"] = _name_or_options(sorted(BATCH_TRANSFORMS))
@@ -46,7 +46,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _name_or_options(names: list[str]) -> dict[str, Any]:
-    """Return the schema of one of the names, or of a mapping of one of them to its options."""
+    """Return the schema of a name, or of a mapping from one name to its options."""
     options = {"anyOf": [{"type": "object"}, {"type": "null"}]}
     mapping = {"type": "object", "minProperties": 1, "maxProperties": 1, "propertyNames": {"enum": names}}
     return {"anyOf": [{"enum": names}, {**mapping, "additionalProperties": options}]}
@@ -56,7 +56,7 @@ def write_json_schema(path: str | os.PathLike[str]) -> None:
     """Write `json_schema()` to a file, for a first line `# yaml-language-server: $schema=<path>`.
 
     Raises:
-        StorageError: it cannot be written.
+        StorageError: the file cannot be written.
     """
     with replacing(Path(path)) as temporary:
         temporary.write_text(json.dumps(json_schema(), indent=2) + "\n", encoding="utf-8")

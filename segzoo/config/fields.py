@@ -8,12 +8,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from segzoo.config import text_checks
 
-MOST = 10**9  # of anything that is counted: more is a slip of the finger, and overflows somewhere below
+MOST = 10**9  # upper bound of every count: a larger value is a typing error, and would overflow later
 Positive = Annotated[int, Field(ge=1, le=MOST)]
 Count = Annotated[int, Field(ge=0, le=MOST)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Weight = Annotated[float, Field(gt=0)]
-# Text in one line, without what a terminal or the file system would take for a command.
+# One line of text without control characters, which terminals and file systems interpret.
 LONGEST_LINE = 1000
 Line = Annotated[str, Field(max_length=LONGEST_LINE), AfterValidator(text_checks.one_line)]
 Text = Annotated[Line, Field(min_length=1)]
@@ -21,6 +21,6 @@ Place = Annotated[Text, AfterValidator(text_checks.path)]
 
 
 class Section(BaseModel):
-    """A part of the configuration: immutable, without unknown keys, and without silent conversions."""
+    """Section of the configuration: immutable, without unknown keys or implicit type conversions."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)

@@ -31,16 +31,16 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = (), *, 
     Args:
         path: a YAML file, or the name of a recipe as `find_config` takes it.
         overrides: changes such as "training.epochs=3", applied in order; the value is read as YAML 1.2.
-        import_plugins: whether the modules under its key `plugins` are imported, whose code then runs. Set it to False
-            for a file that is not your own: plugins that are not loaded are refused then.
+        import_plugins: whether the modules listed under `plugins` are imported, which executes their code. Use False
+            for files from untrusted sources: plugins that are not loaded yet are then refused.
 
     Returns:
-        The configuration with every default filled in; `name` is the file's stem where neither the file
-        nor an override sets it.
+        The configuration with every default filled in; `name` is the stem of the file unless the file or an override
+        sets it.
 
     Raises:
-        ConfigError: the file, a key, a value or an override cannot be used. The message has one line per
-            problem: the file and line or the override, the key, the value, and what is allowed.
+        ConfigError: the file, a key, a value or an override is invalid. The message has one line per problem: the
+            file and line, or the override, the key, the value, and the valid values.
     """
     found = find_config(path)
     document = read_document(found)
@@ -54,14 +54,14 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = (), *, 
 
 
 def resolve_config(config: Config | str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
-    """Return a checked configuration: of a file or recipe as `load_config` reads it, or a `Config` as it is.
+    """Return a validated configuration from a file, a recipe or a `Config`.
 
     Args:
-        config: a YAML file, the name of a recipe, or a `Config`, which is left as it is.
+        config: a YAML file, the name of a recipe, or a `Config`, which is not modified.
         overrides: changes such as "training.epochs=3", applied in order.
 
     Raises:
-        ConfigError: something else than these, or a file, key, value or override that cannot be used.
+        ConfigError: `config` has another type, or a file, key, value or override is invalid.
     """
     if not isinstance(config, Config):
         if not isinstance(config, str | os.PathLike):
@@ -82,11 +82,11 @@ def resolve_config(config: Config | str | os.PathLike[str], overrides: Sequence[
 def find_config(name: str | os.PathLike[str]) -> Path:
     """Find a configuration file by path or by the name of a recipe.
 
-    `name` is looked up as a path from the working directory, then in ./configs/, then among the recipes that
-    come with segzoo; the ending .yaml may be left out.
+    `name` is looked up as a path from the working directory, then in ./configs/, then among the recipes
+    included in segzoo; the extension .yaml may be omitted.
 
     Raises:
-        ConfigError: there is no such file; the message lists the places and the nearest recipes.
+        ConfigError: the file does not exist; the message lists the places searched and the nearest recipes.
     """
     text = os.fspath(name)
     try:
@@ -119,7 +119,7 @@ def find_config(name: str | os.PathLike[str]) -> Path:
 
 
 def recipe_names() -> list[str]:
-    """Return the names of the recipes in ./configs/ and of those that come with segzoo, sorted."""
+    """Return the sorted names of the recipes in ./configs/ and of those included in segzoo."""
     folders = (Path("configs"), _packaged_recipes())
     return sorted({file.stem for folder in folders for ending in _ENDINGS for file in folder.glob(f"*{ending}")})
 
@@ -139,14 +139,14 @@ def _spellings(path: Path) -> list[Path]:
 
 
 class _Representer(RoundTripRepresenter):
-    """Writes null as a word; ruamel leaves the place after the colon empty."""
+    """Represent None as `null`; ruamel writes an empty value."""
 
 
 _Representer.add_representer(type(None), lambda self, value: self.represent_scalar("tag:yaml.org,2002:null", "null"))
 
 
 def _flow_rows(value: Any) -> Any:
-    """Return `value` with short lists of numbers ([128, 64, 0]) marked to stand in one line."""
+    """Return `value` with short lists of numbers, such as [128, 64, 0], in flow style."""
     if isinstance(value, dict):
         return {key: _flow_rows(entry) for key, entry in value.items()}
     if not isinstance(value, list):
@@ -160,7 +160,7 @@ def _flow_rows(value: Any) -> Any:
 def dump_config(config: Config, path: str | os.PathLike[str]) -> None:
     """Write the configuration with every default spelled out; `load_config` reads an equal one back.
 
-    The file appears whole or not at all.
+    The file is written atomically.
 
     Raises:
         ConfigError: the file cannot be written.

@@ -11,9 +11,9 @@ from segzoo.config.data_schema import GeneratedData
 from segzoo.config.schema import Config
 from segzoo.errors import ConfigError
 
-_SMALLEST = (32, 32)  # pixels of a sample whose size nothing says: no model takes less
-_ID_BYTES = 64  # of a sample's name
-_TIMES_TAPS = 4  # bytes of activations for each byte of taps, see `_activation_bytes`
+_SMALLEST = (32, 32)  # pixels assumed for a sample of unknown size: the minimum for every model
+_ID_BYTES = 64  # per sample name
+_TIMES_TAPS = 4  # bytes of activations per byte of taps, see `_activation_bytes`
 
 
 def machine_bytes() -> int:
@@ -22,18 +22,18 @@ def machine_bytes() -> int:
 
 
 def least_bytes(config: Config, on_processor: bool = True, processes: int = 1) -> dict[str, int]:
-    """Return a lower bound of the memory of a training run, in bytes for each of its parts, in words.
+    """Return a lower bound of the memory of a training run: description of each part to its bytes.
 
-    It counts what no network can do without, so what is over the limit cannot run, and what is under it may still be
-    too large: batches in the input pipeline (batch x height x width x bytes of a pixel and its label, times the batches
-    that `data.workers` read ahead); on a processor the network's input and the logits with their gradient in
-    float32 (batch x height x width x classes x 8) and `_activations` of the backbone; the confusion matrix (classes x
-    classes x 8); of generated samples their names and the order of an epoch.
+    Only memory that every network needs is counted: a run above the limit cannot succeed, and one below it may still
+    be too large. The parts are the batches in the input pipeline (batch x height x width x bytes of a pixel and its
+    label, times the batches that `data.workers` prefetch); on a CPU the network's input, the logits and their
+    gradient in float32 (batch x height x width x classes x 8), and the backbone's activations (`_activation_bytes`);
+    the confusion matrix (classes x classes x 8); for generated samples their names and the order of an epoch.
 
     Args:
         config: the resolved configuration.
-        on_processor: whether the network computes in the machine's own memory.
-        processes: how many share each batch.
+        on_processor: whether the network runs on the CPU, in the machine's main memory.
+        processes: number of processes among which each batch is divided.
     """
     data, (height, width) = config.data, sample_size(config)
     task = config.task
@@ -64,11 +64,12 @@ def least_bytes(config: Config, on_processor: bool = True, processes: int = 1) -
 def _activation_bytes(config: Config) -> float:
     """Return a lower bound of the backbone's activations in training, in bytes for each pixel of the input.
 
-    The documented taps, the last map of each stride, are a small part of what the backward pass keeps. Even where a
-    stride has one convolution, its result, the normalisation's and the activation's are kept, and the gradient of one;
-    so four times their bytes (channels / stride^2 of each tap) are counted. Measured, whole networks took 15 (FPN on
-    ResNet-18) to 70 times as much (U-Net on EfficientNet-B3, 8 x 256 x 256: 4.1 GB). Where a backbone is frozen or
-    computed again, the taps alone are counted, which the decoder reads. The decoder's own maps are not counted.
+    The documented taps, the last feature map of each stride, are a small part of what the backward pass keeps. Even a
+    stride with a single convolution keeps the outputs of convolution, normalisation and activation, and one gradient;
+    hence four times the bytes of the taps (channels / stride^2 each) are counted. Whole networks were measured to take
+    15 (FPN on ResNet-18) to 70 times as much as the taps (U-Net on EfficientNet-B3, 8 x 256 x 256: 4.1 GB). For a
+    frozen or rematerialised backbone only the taps are counted, which the decoder reads. The decoder's own feature
+    maps are not counted.
     """
     model, training = config.model, config.training
     deepest = model.options.get("depth")
@@ -89,7 +90,7 @@ def refuse_what_cannot_fit(
         config: the resolved configuration.
         on_processor: see `least_bytes`.
         processes: see `least_bytes`.
-        memory: bytes that there are; None: those of this machine.
+        memory: available memory in bytes; None: that of this machine.
     """
     memory = machine_bytes() if memory is None else memory
     needed = least_bytes(config, on_processor, processes)
@@ -108,7 +109,7 @@ def refuse_what_cannot_fit(
 
 
 def sample_size(config: Config) -> tuple[int, int]:
-    """Return (height, width) of training samples as far as the configuration says it, else 32 x 32."""
+    """Return (height, width) of training samples if the configuration determines it, else (32, 32)."""
     data = config.data
     size = _SMALLEST
     if isinstance(data, GeneratedData):
@@ -121,7 +122,7 @@ def sample_size(config: Config) -> tuple[int, int]:
 
 
 def _resized(transform: Any, size: tuple[int, int]) -> tuple[int, int]:
-    """Return the size of a sample of `size` after an albumentations transform, where its arguments say it."""
+    """Return the size of a sample after an albumentations transform, or `size` if its arguments do not determine it."""
     if not isinstance(transform, Mapping):
         return size
     for name, arguments in transform.items():
@@ -139,7 +140,7 @@ def _resized(transform: Any, size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _is_soft(config: Config) -> bool:
-    """Return whether batch transforms make shares of classes of the labels, a float32 each."""
+    """Return whether a batch transform makes soft labels, one float32 per class and pixel."""
     from segzoo.data.batch_transforms import BATCH_TRANSFORMS, parsed
 
     return any(BATCH_TRANSFORMS[parsed(entry)[0]].makes_soft for entry in config.data.batch_transforms)

@@ -45,7 +45,7 @@ _BOUNDS = {
 
 
 def config_error(error: ValidationError, document: Document, origins: Mapping[KeyPath, str]) -> ConfigError:
-    """Return one error with a line for every problem: place, key, what was wrong, what is allowed.
+    """Return one error with a line per problem: location, key, the invalid value, the valid values.
 
     Args:
         error: error raised by validation.
@@ -76,7 +76,7 @@ def _place(path: KeyPath, document: Document, origins: Mapping[KeyPath, str]) ->
         if path[:length] in origins:
             return f"override {shortened(origins[path[:length]])}"
     if path not in document:
-        # An override may also have made the section around its own key.
+        # An override may also have created the section that contains its key.
         for changed, text in origins.items():
             if changed[: len(path)] == path:
                 return f"override {shortened(text)}"
@@ -131,7 +131,7 @@ def _message(details: Any, path: KeyPath, data: dict[str, Any]) -> str:
 
 
 def _trap(kind: str, value: object) -> str:
-    """Return a hint for values that YAML 1.2 reads otherwise than many people expect."""
+    """Return a hint for values that YAML 1.2 parses differently than many users expect."""
     if isinstance(value, str):
         if kind.startswith("bool") and value.lower() in ("yes", "no", "on", "off"):
             return " (YAML 1.2 knows only true and false)"
@@ -185,7 +185,7 @@ def _description(path: KeyPath, data: dict[str, Any]) -> str:
 
 
 def _section_at(path: KeyPath, data: dict[str, Any]) -> type[BaseModel] | None:
-    """Return the model of the section at `path`; None where no schema describes it, as in options."""
+    """Return the model of the section at `path`; None if it has no schema, as for options."""
     model: type[BaseModel] = Config
     for key in path:
         if isinstance(key, int):  # an entry of a list of sections
@@ -211,7 +211,7 @@ def _all_paths(model: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[
     for name, field in model.model_fields.items():
         yield (*above, name)
         if get_origin(field.annotation) is list:
-            continue  # where a misplaced key is looked for, an entry of a list is a poor guess
+            continue  # an entry of a list is a poor guess for the section of a misplaced key
         below = [path for section in _models_of(field) for path in _all_paths(section, (*above, name))]
         yield from dict.fromkeys(below)
 
@@ -227,5 +227,5 @@ def _models_of(field: FieldInfo) -> Iterator[type[BaseModel]]:
 
 
 def sources() -> list[str]:
-    """Return the names that `data.source` may have."""
+    """Return the valid values of `data.source`."""
     return [str(model.model_fields["source"].default) for model in _models_of(Config.model_fields["data"])]

@@ -19,11 +19,11 @@ def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> dict[KeyP
         overrides: texts such as "training.epochs=3" or "data.augment.0={HorizontalFlip: {p: 0.5}}".
 
     Returns:
-        The text that set each key path, for messages.
+        Key path to the override that set it, for messages.
 
     Raises:
-        ConfigError: an override has no `=`, no key, a value that is not YAML, or leads through a value
-            that is no section. Whether the key exists is checked with the rest of the configuration.
+        ConfigError: an override has no `=`, no key, a value that is not YAML, or a path through a value that is
+            not a section. Unknown keys are reported when the configuration is validated.
     """
     origins: dict[KeyPath, str] = {}
     for text in overrides:

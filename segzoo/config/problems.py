@@ -21,7 +21,7 @@ class ProblemAt(ValueError):
 
 
 def not_among(kind: str, name: str, known: Iterable[str]) -> str:
-    """Return a message that `name` is no such thing, with the nearest known name and all of them."""
+    """Return a message that `name` is unknown, with the nearest known name and a list of all."""
     names = list(known)
     near = nearest(name, names)
     hint = f"; did you mean {near[0]}?" if near else "."
@@ -30,7 +30,7 @@ def not_among(kind: str, name: str, known: Iterable[str]) -> str:
 
 
 def given(value: object) -> str:
-    """Return a value as the user wrote it, shortened, with its kind where that is the mistake."""
+    """Return a value as the user wrote it, shortened; null, mappings and texts are marked as such."""
     if value is None:
         return "nothing (null)"
     if isinstance(value, bool):

@@ -20,12 +20,12 @@ from segzoo.config.data_schema import FolderData, GeneratedData
 from segzoo.config.fields import Count, Fraction, Line, Place, Positive, Section, Text, Weight
 from segzoo.task import Mode, Task
 
-# What Windows, macOS or Linux would refuse in a folder name, and a leading dot, which hides the run folder.
+# Excludes characters that Windows, macOS or Linux refuse in a folder name, and a leading dot, which hides it.
 _FOLDER_NAME = r"^[^./\\:*?\"<>|\x00-\x1f][^/\\:*?\"<>|\x00-\x1f]*$"
 _SECONDS_OR_TEXT = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string"}]}
 Duration = Annotated[float, BeforeValidator(checks.seconds), WithJsonSchema(_SECONDS_OR_TEXT)]
-# The network's parts as they are frozen and given learning rates; a level is the backbone's layers that only it and
-# deeper levels need.
+# Parts of the network that can be frozen or have their own learning rate. A level consists of the backbone's layers
+# that only it and deeper levels need.
 Part = Literal["backbone", "decoder", "head", "P1", "P2", "P3", "P4", "P5"]
 Momentum = Annotated[Literal["auto"] | float, BeforeValidator(checks.auto_or_open_fraction)]
 
@@ -34,74 +34,79 @@ class ModelConfig(Section):
     """Network architecture: decoder, backbone and heads."""
 
     decoder: Annotated[str, AfterValidator(checks.decoder_name)] = Field(
-        description="Name of the decoder; `segzoo decoders` lists them."
+        description="Name of the decoder, as listed by `segzoo decoders`."
     )
     backbone: Annotated[str, AfterValidator(checks.backbone_name)] = Field(
-        description="Name of the backbone; `segzoo backbones` lists them."
+        description="Name of the backbone, as listed by `segzoo backbones`."
     )
     taps: Literal["expansion", "output"] | None = Field(
         default=None,
-        description="Kind of backbone taps, expansion or output (EfficientNet has both); null: the "
-        "default of the backbone's family.",
+        description="Kind of backbone taps, for families that have both, such as EfficientNet: expansion or output; "
+        "null: the default of the family.",
     )
     output_stride: Annotated[Literal[8, 16, 32], BeforeValidator(checks.no_fraction)] | None = Field(
         default=None,
-        description="Input pixels per pixel of the deepest feature; null: the decoder's default.",
+        description="Input pixels per pixel of the deepest feature map, 8, 16 or 32; null: the decoder's default.",
     )
     weights: Place = Field(
         default="auto",
-        description="auto, imagenet, none, preset:NAME of keras-cv or keras-hub, or the path of a weights file.",
+        description="Pretrained weights: auto (ImageNet if available, otherwise random), imagenet, none, preset:NAME "
+        "of keras-cv or keras-hub, or the path of a weights file.",
     )
     weights_sha256: Text | None = Field(
-        default=None, description="Digest of the file in weights: another file is refused before it is read."
+        default=None,
+        description="SHA-256 digest of the weights file; a file with a different digest is refused before it is read.",
     )
     input_channels: int = Field(
         default=BackboneOptions.input_channels,
         ge=1,
         le=1024,
-        description="Channels of an input image, 1 to 1024: 1 reads images as grey, 3 as RGB, 4 as RGBA; others are "
-        "bands of a GeoTIFF (data.bands) or channels of .npy files.",
+        description="Number of image channels, 1 to 1024: 1 reads images as greyscale, 3 as RGB, 4 as RGBA; other "
+        "numbers are bands of a GeoTIFF (data.bands) or channels of .npy files.",
     )
     mean: list[float] | None = Field(
         default=None,
-        description="Mean of each channel in pixel values; null: of the images that the weights were made for.",
+        description="Mean of each channel for normalisation, in pixel values; null: the mean that the pretrained "
+        "weights expect.",
     )
     std: list[Annotated[float, Field(gt=0)]] | None = Field(
-        default=None, description="Standard deviation of each channel in pixel values; given with mean."
+        default=None,
+        description="Standard deviation of each channel for normalisation, in pixel values; requires mean.",
     )
     trainable: Literal[True, False, "P1", "P2", "P3", "P4", "P5"] = Field(
         default=BackboneOptions.trainable,
-        description="false freezes the backbone; a level, such as P2, what this level needs, and trains the rest.",
+        description="true trains the whole backbone, false freezes it; a level, such as P2, freezes the layers that "
+        "this level depends on and trains the others.",
     )
     batch_norm: Literal["train", "frozen"] = Field(
         default=BackboneOptions.batch_norm,
-        description="frozen keeps the statistics and parameters of the backbone's batch normalisation.",
+        description="train; or frozen, which keeps the statistics and parameters of the backbone's batch "
+        "normalisation fixed.",
     )
     compat: Literal["smp", "smp-0.1.0"] | None = Field(
         default=None,
-        description="smp: the network of segmentation_models.pytorch, decoder and backbone, for weights made there; "
-        "options, taps and output_stride of this section override its own. smp-0.1.0: what imitate: smp of segzoo "
-        "0.1.0 did, to the backbone alone.",
+        description="smp: build decoder and backbone as segmentation_models.pytorch does, for weights trained there; "
+        "options, taps and output_stride in this section take precedence. smp-0.1.0: the behaviour of imitate: smp "
+        "in segzoo 0.1.0, which affected the backbone only.",
     )
     imitate: Literal["smp"] | None = Field(
-        default=None, exclude=True, description="Deprecated: the name of compat in segzoo 0.1.0."
+        default=None, exclude=True, description="Deprecated alias of compat, from segzoo 0.1.0."
     )
     auxiliary: dict[Literal["P1", "P2", "P3", "P4", "P5"], Weight] = Field(
         default_factory=dict,
-        description="Levels of the backbone that get a segmentation head for the training, each with the weight of "
-        "its loss, such as {P4: 0.4}.",
+        description="Auxiliary segmentation heads, used in training only: backbone level to loss weight, such as "
+        "{P4: 0.4}.",
     )
     classification: Weight | None = Field(
         default=None,
-        description="Weight of a head that learns which classes an image holds, for the training; null: none.",
+        description="Loss weight of an auxiliary head that predicts which classes are present in an image, used in "
+        "training only; null: no such head.",
     )
     drop_path: Fraction = Field(
         default=BackboneOptions.drop_path,
-        description="Stochastic depth of the backbone: the drop rate of its last block, 0 to 1.",
+        description="Stochastic depth: drop rate of the backbone's last block, 0 to 1.",
     )
-    options: dict[str, Any] = Field(
-        default_factory=dict, description="Arguments of the decoder's own constructor, by name."
-    )
+    options: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the decoder's constructor.")
 
     def backbone_options(self) -> BackboneOptions:
         """Return the options of the backbone."""
@@ -126,32 +131,33 @@ class OptimizerConfig(Section):
 
     name: Annotated[str, AfterValidator(checks.optimizer_name)] = Field(
         default="adamw",
-        description="The optimizer: adamw, adam (the same), sgd, rmsprop, lion, adamax, adagrad or adafactor.",
+        description="Optimizer: adamw, adam (identical to adamw), sgd, rmsprop, lion, adamax, adagrad or adafactor.",
     )
     learning_rate: float = Field(default=1e-3, gt=0.0, description="Peak learning rate, above 0.")
     weight_decay: float = Field(
         default=1e-4,
         ge=0.0,
-        description="Decoupled weight decay of kernels, 0 or more; normalisation, biases and position embeddings have "
-        "none.",
+        description="Decoupled weight decay of kernels, 0 or more; not applied to normalisation parameters, biases "
+        "and position embeddings.",
     )
     options: dict[str, Any] = Field(
-        default_factory=dict, description="Arguments of the optimizer itself, by name, such as {momentum: 0.9}."
+        default_factory=dict, description="Keyword arguments of the optimizer's constructor, such as {momentum: 0.9}."
     )
     clip_norm: Annotated[float, Field(gt=0.0)] | None = Field(
-        default=None, description="Largest global norm of the gradient, above 0; null: no clipping."
+        default=None, description="Maximum global norm of the gradient, above 0; null: no clipping."
     )
     clip_value: Annotated[float, Field(gt=0.0)] | None = Field(
-        default=None, description="Largest absolute value in the gradient, above 0; null: no clipping."
+        default=None, description="Maximum absolute value of a gradient element, above 0; null: no clipping."
     )
     lr_scale: dict[Part, Weight] = Field(
         default_factory=dict,
-        description="Factors on the learning rate of parts, above 0: backbone, decoder, head, or a level of the "
-        "backbone, P1 to P5.",
+        description="Learning-rate factors per part, above 0: backbone, decoder, head, or a level of the backbone, "
+        "P1 to P5.",
     )
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         default=1.0,
-        description="Factor on the learning rate from each level of the backbone to the next finer one, above 0 to 1.",
+        description="Layer-wise learning-rate decay: factor on the learning rate from each level of the backbone to "
+        "the next finer one, above 0, at most 1.",
     )
 
     @model_validator(mode="after")
@@ -166,29 +172,31 @@ class ScheduleConfig(Section):
 
     name: Annotated[str, AfterValidator(checks.schedule_name)] = Field(
         default="poly",
-        description="Shape after the warm-up: poly, cosine, step or constant; or one_cycle, which has its own; or one "
-        "of your own (docs/plugins.md), which takes none of the keys below but options.",
+        description="Shape of the schedule after the warm-up: poly, cosine, step or constant; one_cycle, which "
+        "includes its own warm-up; or a custom schedule (docs/plugins.md), which uses only options and none of the "
+        "other keys.",
     )
     warmup_steps: Count = Field(
-        default=50, description="Updates of linear warm-up from 0 to the peak, 0 or more; one_cycle has none."
+        default=50, description="Updates of linear warm-up from 0 to the peak, 0 or more; not used by one_cycle."
     )
-    power: float = Field(default=0.9, gt=0.0, description="Exponent of poly, above 0; the other shapes have none.")
+    power: float = Field(default=0.9, gt=0.0, description="Exponent of poly, above 0; not used by other schedules.")
     final_fraction: Fraction = Field(
         default=0.0,
-        description="Learning rate at the end, as a fraction of the peak, 0 to 1; step and constant have none.",
+        description="Final learning rate as a fraction of the peak, 0 to 1; not used by step and constant.",
     )
     milestones: list[Annotated[float, Field(gt=0.0, lt=1.0)]] = Field(
         default_factory=lambda: [0.5, 0.75],
-        description="Fractions of the run, rising between 0 and 1, at which step lowers the rate.",
+        description="Fractions of the run, increasing and between 0 and 1, at which step reduces the learning rate.",
     )
     drop: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
-        default=0.1, description="Factor of step at each milestone, between 0 and 1."
+        default=0.1, description="Factor on the learning rate at each milestone of step, between 0 and 1."
     )
     rise: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
-        default=0.3, description="Fraction of the run in which one_cycle climbs to the peak, between 0 and 1."
+        default=0.3,
+        description="Fraction of the run in which one_cycle increases the learning rate to the peak, between 0 and 1.",
     )
     options: dict[str, Any] = Field(
-        default_factory=dict, description="Arguments of a schedule of your own, by name; those above have none."
+        default_factory=dict, description="Keyword arguments of a custom schedule; built-in schedules have none."
     )
 
     @model_validator(mode="after")
@@ -204,130 +212,138 @@ class ScheduleConfig(Section):
 
 
 class StageConfig(Section):
-    """Stage of training: frozen parts and learning-rate factor for a number of epochs."""
+    """Stage of training: frozen parts and learning-rate factors for a number of epochs."""
 
     epochs: Positive | None = Field(
-        default=None, description="Epochs of the stage, 1 or more; null, in the last one only: those that are left."
+        default=None, description="Number of epochs, 1 or more; null, in the last stage only: all remaining epochs."
     )
     freeze: Annotated[list[Part], BeforeValidator(checks.one_or_several)] = Field(
         default_factory=list,
-        description="Frozen parts: backbone, decoder, head, or a level, such as P3, for the backbone up to it.",
+        description="Frozen parts: backbone, decoder, head, or a level, such as P3, which freezes the backbone up to "
+        "that level.",
     )
     lr_scale: dict[Part, Weight] | None = Field(
-        default=None, description="As optimizer.lr_scale, in its place; null: that of the optimizer."
+        default=None,
+        description="Learning-rate factors of this stage, which replace optimizer.lr_scale; null: optimizer.lr_scale "
+        "applies.",
     )
 
 
 class EarlyStoppingConfig(Section):
-    """Early stopping."""
+    """Early stopping when the monitored metric stops improving."""
 
-    patience: Positive = Field(description="Epochs without a better training.monitor before stopping, 1 or more.")
+    patience: Positive = Field(
+        description="Epochs without an improvement of training.monitor after which training stops, 1 or more."
+    )
     min_delta: Fraction = Field(
-        default=0.0, description="Smallest gain in training.monitor that counts as better, 0 to 1."
+        default=0.0, description="Minimum change of training.monitor that counts as an improvement, 0 to 1."
     )
 
 
 class PlateauConfig(Section):
-    """Reduction of the learning rate on a plateau of the monitored figure."""
+    """Reduction of the learning rate when the monitored metric stops improving."""
 
     patience: Positive = Field(
-        description="Epochs without a better training.monitor before the learning rate is lowered, 1 or more."
+        description="Epochs without an improvement of training.monitor after which the learning rate is reduced, 1 "
+        "or more."
     )
     factor: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
-        default=0.5, description="Factor on the learning rate, between 0 and 1."
+        default=0.5, description="Factor on the learning rate at each reduction, between 0 and 1."
     )
     min_delta: Fraction = Field(
-        default=0.0, description="Smallest gain in training.monitor that counts as better, 0 to 1."
+        default=0.0, description="Minimum change of training.monitor that counts as an improvement, 0 to 1."
     )
     final_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
-        default=0.01, description="Lower limit, as a fraction of the schedule's learning rate, above 0, to 1."
+        default=0.01,
+        description="Lower bound of the learning rate as a fraction of the schedule's, above 0, at most 1.",
     )
 
 
 class TrainingConfig(Section):
     """Training: epochs, optimizer, schedule, losses and precision."""
 
-    epochs: Positive = Field(description="Epochs to train for, 1 or more.")
+    epochs: Positive = Field(description="Number of epochs, 1 or more.")
     steps_per_epoch: Positive | None = Field(
-        default=None, description="Steps in an epoch, 1 or more; null: one pass over the training split."
+        default=None, description="Steps per epoch, 1 or more; null: one pass over the training split."
     )
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="Optimizer and its settings.")
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig, description="Learning-rate schedule over the run.")
     init_from: Place | None = Field(
         default=None,
-        description="Initial weights in place of model.weights: a run folder, or a .keras or .weights.h5 "
-        "file, of this network with any classes; null: model.weights.",
+        description="Initial weights, which replace model.weights: a run folder, or a .keras or .weights.h5 file, of "
+        "the same network; the classes may differ. null: model.weights.",
     )
     stages: list[StageConfig] = Field(
         default_factory=list,
-        description="Stages of the training, such as [{freeze: backbone, epochs: 5}, {lr_scale: {backbone: 0.1}}].",
+        description="Training stages in order, such as [{freeze: backbone, epochs: 5}, {lr_scale: {backbone: 0.1}}].",
     )
     accumulate: Positive = Field(
         default=1,
-        description="Batches whose mean gradient makes one update, 1 or more: the same as a batch so many times as "
-        "large, but for batch normalisation.",
+        description="Gradient accumulation: number of batches whose mean gradient makes one update, 1 or more. "
+        "Equivalent to a batch that many times as large, except for batch normalisation.",
     )
     ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
         default=None,
-        description="Decay of a moving average of the weights, between 0 and 1, such as 0.999: evaluated and saved in "
-        "their place; null: none.",
+        description="Decay of the exponential moving average of the weights, between 0 and 1, such as 0.999. The "
+        "averaged weights are evaluated and saved instead of the trained ones. null: no averaging.",
     )
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         "float32",
-        description="Number type of the computation: float32, bfloat16 or float16; weights stay float32.",
+        description="Data type of computations: float32, bfloat16 or float16; weights remain float32.",
     )
     xla: Literal["auto", "on", "off"] = Field(
         "auto",
-        description="Compile the step with XLA: auto, where there is a GPU (on a processor a step takes several times "
-        "as long with it); on; off. On JAX the step is always compiled.",
+        description="XLA compilation of the training step: auto, on a GPU only (on a CPU a compiled step takes "
+        "several times as long); on; off. On JAX the step is always compiled.",
     )
     remat: bool = Field(
         default=False,
-        description="Gradient checkpointing: keep few activations of a step and compute the others again; less memory, "
-        "more time (docs/training.md).",
+        description="Gradient checkpointing: keep few activations and recompute the others in the backward pass; "
+        "less memory, more time (docs/training.md).",
     )
-    deterministic: bool = Field(
-        default=False, description="Use only kernels that give the same bits every time; slower on a GPU."
-    )
+    deterministic: bool = Field(default=False, description="Use only deterministic kernels; slower on a GPU.")
     overfit: Positive | None = Field(
         default=None,
-        description="Debug: train and evaluate on this many samples of the training split, 1 or more; null: on all.",
+        description="For debugging: train and evaluate on this many samples of the training split, 1 or more; null: "
+        "on all.",
     )
     distribution: Literal["none", "mirrored", "multi_host"] = Field(
         default="none",
         description="none: one device; mirrored: all GPUs of this machine; multi_host: all devices of all processes "
-        "that were started together, on JAX (docs/distributed.md). data.batch_size stays the whole batch.",
+        "started together, on JAX (docs/distributed.md). data.batch_size is the global batch size.",
     )
     monitor: Line = Field(
         default="mean_iou",
-        description="Figure of the validation split that decides which epoch is the best, and what early_stopping and "
-        "reduce_on_plateau wait for: mean_iou; foreground_mean_iou, without the background; pixel_accuracy; loss, the "
-        "lower the better; or iou/CLASS, of one class.",
+        description="Validation metric that selects the best epoch and that early_stopping and reduce_on_plateau "
+        "monitor: mean_iou; foreground_mean_iou, which excludes the background; pixel_accuracy; loss, for which "
+        "lower is better; or iou/CLASS, the IoU of one class.",
     )
-    early_stopping: EarlyStoppingConfig | None = Field(default=None, description="Early stopping; null: none.")
+    early_stopping: EarlyStoppingConfig | None = Field(default=None, description="Early stopping; null: disabled.")
     reduce_on_plateau: PlateauConfig | None = Field(
-        default=None, description="Reduction of the learning rate on a plateau; null: none."
+        default=None, description="Learning-rate reduction on a plateau; null: disabled."
     )
     max_time: Duration | None = Field(
         default=None,
-        description="Longest training time, evaluation included, in seconds or as 90m, 1h30m, 2d; then the epoch ends "
-        "early, is evaluated, and the run is finished. Parts of an interrupted run add up. null: no limit.",
+        description="Maximum training time including evaluation, in seconds or as 90m, 1h30m or 2d; at the limit the "
+        "epoch ends early and is evaluated, and the run is finished. The time of all sessions of an interrupted run "
+        "is added up. null: no limit.",
     )
     save_every: Annotated[float, Field(ge=0.0)] = Field(
         default=300.0,
-        description="Seconds between two saves of the run state within an epoch, 0 or more; 0: after every step. It is "
-        "saved at the end of every epoch too, and on SIGTERM and SIGINT.",
+        description="Seconds between two checkpoints within an epoch, 0 or more; 0: after every step. A checkpoint "
+        "is also written at the end of every epoch, and on SIGTERM and SIGINT.",
     )
     evaluate_every: Positive = Field(default=1, description="Epochs between two evaluations, 1 or more.")
     batchnorm_momentum: Momentum = Field(
         default="auto",
-        description="Momentum of BatchNorm statistics, between 0 and 1; auto follows the steps per epoch.",
+        description="Momentum of the moving statistics of batch normalisation, between 0 and 1; auto: derived from "
+        "the number of steps between evaluations.",
     )
     batchnorm_statistics: Literal["auto", "moving", "population"] = Field(
         default="auto",
-        description="BatchNorm statistics of evaluations and of the saved weights: moving, averages over the steps; "
-        "population, of training batches that pass through the network before each evaluation, on one device; auto: "
-        "moving (docs/training.md).",
+        description="Statistics of batch normalisation in evaluations and in saved weights: moving, the moving "
+        "averages over the steps; population, computed before each evaluation from training batches, on one device "
+        "only; auto: moving (docs/training.md).",
     )
 
     @model_validator(mode="after")
@@ -341,34 +357,34 @@ Metric = Annotated[Any, AfterValidator(checks.metric)]
 
 
 class OutputConfig(Section):
-    """Output folder, and the tables, pictures and logs that are written there."""
+    """Output folder, and the tables, pictures and logs written to it."""
 
-    root: Place = Field(default="runs", description="Folder of all runs; a run's own folder is root/name.")
+    root: Place = Field(default="runs", description="Folder that contains all runs; a run is written to root/name.")
     pictures: int = Field(
-        default=6, ge=0, le=1000, description="Validation samples in each sheet of predictions, 0 to 1000."
+        default=6, ge=0, le=1000, description="Number of validation samples in each sheet of predictions, 0 to 1000."
     )
     pictures_every: Positive | None = Field(
         default=10,
-        description="Epochs between two sheets of predictions in TensorBoard and trackers, 1 or more; null: only those "
-        "of the best epochs so far, which are always there.",
+        description="Epochs between two sheets of predictions in TensorBoard and trackers, 1 or more; null: only "
+        "when an epoch is the best so far, for which a sheet is always written.",
     )
     metrics: list[Metric] = Field(
         default_factory=list,
         max_length=50,
-        description="Further metrics of the tables by class, beside IoU, Dice, precision and recall: names, or {name: "
-        "{option: value}} such as {f_beta: {beta: 2}}.",
+        description="Additional per-class metrics in the tables, besides IoU, Dice, precision and recall: names, or "
+        "{name: {option: value}}, such as {f_beta: {beta: 2}}.",
     )
     keep_state: bool = Field(
         default=False,
-        description="true: a finished run keeps its state and so can be trained further, with more epochs; false: it "
-        "drops the optimizer's variables and the copies of the weights in the state, two thirds of its size.",
+        description="true: a finished run keeps its complete checkpoint and can be trained for more epochs; false: "
+        "the optimizer's variables and the checkpoint's copies of the weights are dropped, two thirds of its size.",
     )
 
 
 TrackerName = Annotated[str, AfterValidator(checks.tracker_name)]
 
 LossName = Annotated[str, AfterValidator(checks.loss_name)]
-# A weight, or {weight: ..., **arguments}. Checked by hand: one message per mistake, not one per type.
+# A weight, or {weight: ..., **arguments}. Validated by hand: one message per mistake, not one per member of the union.
 LossTerm = Annotated[float | dict[str, Any], BeforeValidator(checks.loss_term)]
 
 
@@ -377,45 +393,46 @@ def _default_loss() -> dict[str, float | dict[str, Any]]:
 
 
 class Config(Section):
-    """One training run, completely described."""
+    """Complete description of a training run."""
 
-    # First, so that what they register is there when names are checked.
+    # First, so that registered names are known when the other sections are validated.
     plugins: list[Line] = Field(
         default_factory=list,
         max_length=100,
-        description="Python modules of yours that register decoders, losses and the like, such as my_package.mine; "
-        "they are imported from the configuration that a command is given; for a run folder name them by --plugin.",
+        description="Python modules that register custom decoders, losses and other components, such as "
+        "my_package.mine. They are imported from the configuration passed to a command; for a run folder name them "
+        "by --plugin.",
     )
     name: Annotated[Place, Field(pattern=_FOLDER_NAME, max_length=200)] | None = Field(
         default=None,
-        description="Name of the run and of its folder; null: the name of the file without its ending.",
+        description="Name of the run and of its folder; null: the file name without its extension.",
     )
     seed: int = Field(
         default=0,
         ge=0,
         le=2**32 - 1,
-        description="Seed of weights, data order and augmentation, 0 to 2^32-1.",
+        description="Seed of weight initialisation, data order and augmentation, 0 to 2^32-1.",
     )
     mode: Mode = Field(
         default="multiclass",
-        description="multiclass: a softmax over the classes; binary: one sigmoid that tells the second of two classes "
-        "from the first; multilabel: a sigmoid for each class, which may overlap.",
+        description="multiclass: a softmax over the classes; binary: one sigmoid, for the second of two classes; "
+        "multilabel: a sigmoid for each class, for classes that may overlap.",
     )
-    model: ModelConfig = Field(description="Network architecture and its initial weights.")
+    model: ModelConfig = Field(description="Network architecture and initial weights.")
     data: Annotated[GeneratedData | FolderData, Field(discriminator="source")] = Field(
-        description="Source of the samples and their preprocessing."
+        description="Data source, splits, preprocessing and augmentation."
     )
     loss: dict[LossName, LossTerm] = Field(
         default_factory=_default_loss,
         min_length=1,
-        description="The losses that are added up: name to weight, or to {weight: ..., argument: ...}.",
+        description="Weighted sum of losses: name to weight, or to {weight: ..., argument: ...}.",
     )
     training: TrainingConfig = Field(description="Epochs, optimizer, schedule, precision and devices.")
     output: OutputConfig = Field(default_factory=OutputConfig, description="Output folder, pictures and logs.")
     tracking: dict[TrackerName, dict[str, Any] | None] = Field(
         default_factory=dict,
-        description="Experiment trackers that are told of the run, mlflow or wandb: name to {argument: value}, {} for "
-        "the tracker's defaults; null: not this one.",
+        description="Experiment trackers, mlflow or wandb: name to {argument: value}; {} uses the tracker's "
+        "defaults, null disables it.",
     )
 
     @property

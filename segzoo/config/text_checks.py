@@ -12,7 +12,7 @@ _CONTROLS = ("Cc", "Cs", "Zl", "Zp")  # control characters, lone surrogates, sep
 
 
 def one_line(text: str) -> str:
-    """Return `text`; ValueError where it holds a control character, or a separator of lines."""
+    """Return `text`; raise ValueError if it contains a control character or a line separator."""
     for place, character in enumerate(text):
         if unicodedata.category(character) in _CONTROLS:
             raise ValueError(
@@ -25,8 +25,8 @@ def path(text: str) -> str:
     """Return a path with a leading ~ or ~user expanded.
 
     Raises:
-        ValueError: a part of the path is longer than file systems take, the system's encoding of names lacks a letter
-            of it, or there is no such user.
+        ValueError: a component of the path is longer than file systems allow, a character does not exist in the
+            file system's encoding, or the user is unknown.
     """
     for part in text.split("/"):
         if (length := len(part.encode())) > _NAME_BYTES:

@@ -24,7 +24,7 @@ class LinkNet(UpsamplingDecoder):
 
     Args:
         channels: number of channels of the last blocks, which have no skip.
-        **kwargs: `depth` of ClimbingDecoder; `normalization`, `activation`, `dropout`, `epsilon` and `groups` of
+        **kwargs: `depth` of UpsamplingDecoder; `normalization`, `activation`, `dropout`, `epsilon` and `groups` of
             Decoder.
     """
 

@@ -17,24 +17,24 @@ from segzoo.layers import PositionAttention, SqueezeExcitation, Upsample
 class MANet(UpsamplingDecoder):
     """MA-Net (Fan et al., 2020, https://doi.org/10.1109/ACCESS.2020.3025372): returns `(B, H, W, channels[-1])`.
 
-    The deepest map goes through position attention. Each block with a skip brings the map to the skip's channels,
-    upsamples it, weighs its channels by what both maps hold, concatenates the skip and applies two 3x3 convolutions;
-    blocks without a skip are U-Net's. Widths are those of segmentation_models.pytorch, whose position attention however
-    divides one sum of all pairs of pixels among them and reads pixels as channels: `attention_softmax` and
-    `attention_interleaved`.
+    Position attention is applied to the deepest level. Each block with a skip projects the decoder's feature map to the
+    channels of the skip, upsamples it, applies channel attention computed from both feature maps, concatenates the skip
+    and applies two 3x3 convolutions; blocks without a skip are those of U-Net. Widths are those of
+    segmentation_models.pytorch, whose position attention differs: it normalises over all pairs of pixels and reads
+    pixels as channels, see `attention_softmax` and `attention_interleaved`.
 
     Args:
         channels: channels of the blocks, deepest first, one for each level down to the deepest; by default the last of
             256, 128, 64, 32, 16.
         upsampling: "nearest", "bilinear" or "transposed".
-        attention_channels: query and key channels of position attention.
+        attention_channels: number of query and key channels in the position attention.
         attention_softmax: "keys" or "pairs", see `segzoo.layers.PositionAttention`.
         attention_interleaved: see `segzoo.layers.PositionAttention`.
         reduction: reduction factor of the hidden layer that computes the channel weights.
-        squeeze_activation: of that hidden layer: "relu" as in the paper, or any Keras activation name; segzoo 0.1.0 had
-            "swish".
+        squeeze_activation: activation of that hidden layer: "relu" as in the paper, or any Keras activation name;
+            segzoo 0.1.0 used "swish".
         separable: use depthwise separable convolutions in the blocks.
-        **kwargs: `depth` of ClimbingDecoder; `normalization`, `activation`, `dropout`, `epsilon` and `groups` of
+        **kwargs: `depth` of UpsamplingDecoder; `normalization`, `activation`, `dropout`, `epsilon` and `groups` of
             Decoder.
     """
 

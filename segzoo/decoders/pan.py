@@ -19,28 +19,29 @@ from segzoo.levels import LEVELS
 class PAN(Decoder):
     """Pyramid attention network (Li et al., 2018, https://arxiv.org/abs/1805.10180): returns `(B, H/4, W/4, channels)`.
 
-    The deepest level is weighed by a single channel that three halvings with 7x7, 5x5 and 3x3 convolutions make of it;
-    its mean is added. Each level above is convolved, weighed by the mean of the map below it, and added to that.
+    The deepest level is multiplied by a single-channel attention map, which a pyramid of three poolings with 7x7, 5x5
+    and 3x3 convolutions computes from it; its global mean is added. Each finer level is convolved, multiplied by
+    channel weights computed from the global mean of the next deeper map, and added to that map.
 
-    The paper and segmentation_models.pytorch take the fifth stage at stride 16, beside the fourth of stride 16:
-    `stage_four` with output stride 16. Here the default keeps all levels at stride 32, at which more images fit. There
-    all corners of maps are aligned where these are upsampled, odd sizes are halved downwards, and the pyramid of the
-    deepest level is upsampled bilinearly whatever the rest; the paper says none of it. The convolutions there have a
-    bias before their batch normalisation, which subtracts it again: 262 parameters of a ResNet-34's that do nothing.
+    The paper and segmentation_models.pytorch use the fifth stage at stride 16, together with the fourth, also at stride
+    16: set `stage_four` and output stride 16. The default here keeps output stride 32, which uses less memory. In
+    segmentation_models.pytorch, bilinear upsampling aligns corners, odd sizes are halved with rounding down, and the
+    attention pyramid is always upsampled bilinearly; the paper specifies none of these. Its convolutions have a bias
+    before batch normalisation, which cancels it: 262 parameters without effect on ResNet-34.
 
     Args:
         channels: number of channels of every level and of the output.
         upsampling: "bilinear" or "nearest".
         depth: number of the deepest level to use; by default the deepest available.
-        pyramid_activation: of the single channel that weighs the deepest level: "relu" as in the paper, or any Keras
-            activation name. segzoo 0.1.0 had "swish", which cannot fall silent everywhere, as the ReLU of one channel
-            can.
-        pyramid_upsampling: interpolation of that channel, "bilinear" or "nearest"; None uses `upsampling`.
-        halving: "ceil", so that every size can be halved three times, or "floor" (but never below one pixel) as
-            PyTorch does.
-        align_corners: align the corner pixels in every bilinear resize, including that of the head.
-        stage_four: at output stride 16, read the backbone's fourth stage too, as the feature "C4" beside P4, which
-            is the fifth there.
+        pyramid_activation: activation of the single-channel attention map of the deepest level: "relu" as in the paper,
+            or any Keras activation name. segzoo 0.1.0 used "swish", which unlike the ReLU of a single channel cannot
+            become zero everywhere.
+        pyramid_upsampling: interpolation of the attention map, "bilinear" or "nearest"; None uses `upsampling`.
+        halving: rounding of odd sizes: "ceil", with which every size can be halved three times, or "floor" (to at least
+            one pixel) as in PyTorch.
+        align_corners: whether bilinear resizing aligns the corner pixels, including that of the head.
+        stage_four: at output stride 16, also read the backbone's fourth stage, as the feature "C4"; P4 is the fifth
+            stage there.
         **kwargs: `normalization`, `activation`, `dropout`, `epsilon` and `groups` of Decoder.
     """
 

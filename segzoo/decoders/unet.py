@@ -20,22 +20,22 @@ class UNet(UpsamplingDecoder):
 
     Each block upsamples to the size of the next skip, joins it and applies two 3x3 convolutions; the last block doubles
     P1's size and has no skip. Widths, "same" padding and the nearest upsampling, where the paper has no padding and
-    transposed convolutions, are those of segmentation_models.pytorch. Sides that are no multiples of 32 are upsampled
-    by another rounding there, and the last block goes to the size of the image: `nearest_floor` and `fit_image`.
+    transposed convolutions, are those of segmentation_models.pytorch. It rounds differently when upsampling sides that
+    are not multiples of 32, and resizes the last block to the size of the image: see `nearest_floor` and `fit_image`.
 
     Args:
         channels: channels of the blocks, deepest first, one for each level down to the deepest; by default the last of
             256, 128, 64, 32, 16.
-        upsampling: "nearest", "bilinear" or "transposed", a 2x2 convolution as in the paper; "nearest_floor" is
-            "nearest" as PyTorch rounds it, see `segzoo.layers.ResizeTo`.
-        merge: "concat" the skip, or "add" it, brought to the same width by a 1x1 convolution.
+        upsampling: "nearest", "bilinear", "transposed" (a 2x2 transposed convolution, as in the paper) or
+            "nearest_floor" ("nearest" with PyTorch's rounding, see `segzoo.layers.ResizeTo`).
+        merge: "concat" concatenates the skip; "add" adds it after a 1x1 convolution to the same width.
         attention: "scse" weighs channels and pixels in every block (Roy et al., 2018); None disables it.
-        squeeze_activation: of the hidden layer of "scse": "relu" as in the paper, or any Keras activation name; segzoo
-            0.1.0 had "swish".
+        squeeze_activation: activation of the hidden layer of "scse": "relu" as in the paper, or any Keras activation
+            name; segzoo 0.1.0 used "swish".
         separable: use depthwise separable convolutions.
-        fit_image: end at the size of the image, which is then read as the level "P0"; else at twice P1's, a pixel more
-            where a side is odd, and the head resizes.
-        **kwargs: `depth` of ClimbingDecoder; `normalization`, `activation`, `dropout`, `epsilon` and `groups` of
+        fit_image: resize the last block to the size of the image, which is then an input as level "P0". Otherwise the
+            output has twice the size of P1, one pixel more where a side is odd, and the head resizes it.
+        **kwargs: `depth` of UpsamplingDecoder; `normalization`, `activation`, `dropout`, `epsilon` and `groups` of
             Decoder.
     """
 

@@ -32,11 +32,12 @@ class UNetPlusPlus(UpsamplingDecoder):
         channels: channels of the blocks, deepest first, one for each level down to the deepest; by default the last of
             256, 128, 64, 32, 16.
         upsampling: "nearest", "bilinear" or "transposed".
-        deep_supervision: return the shallower U-Nets' results too.
+        deep_supervision: also return the outputs of the shallower U-Nets.
         separable: use depthwise separable convolutions.
         attention: "scse" weighs channels and pixels in every node (Roy et al., 2018); None disables it.
-        squeeze_activation: activation in "scse"'s hidden layer: "relu" as in the paper, or any Keras activation name.
-        **kwargs: `depth` of ClimbingDecoder; `normalization`, `activation`, `dropout`, `epsilon` and `groups` of
+        squeeze_activation: activation of the hidden layer of "scse": "relu" as in the paper, or any Keras activation
+            name.
+        **kwargs: `depth` of UpsamplingDecoder; `normalization`, `activation`, `dropout`, `epsilon` and `groups` of
             Decoder.
     """
 

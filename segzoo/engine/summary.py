@@ -30,7 +30,7 @@ from segzoo.reporting.page import (
     quiet,
 )
 
-# Pictures in the folder of figures, in the page's order: file, heading, alternative text, note.
+# Pictures in the folder figures/, in the order of the page: file, heading, alternative text, note.
 _PICTURES = (
     ("curves", "Training curves", "Loss, validation mIoU and learning rate over the epochs", ""),
     (
@@ -39,8 +39,8 @@ _PICTURES = (
         "Confusion matrix, normalised by row",
         "",  # `confusion_note`
     ),
-    ("worst", "Samples of lowest mean IoU", "Image, truth, prediction and errors of the worst samples", ""),
-    ("predictions", "Samples across the split", "Image, truth, prediction and errors of a few samples", ""),
+    ("worst", "Samples of lowest mean IoU", "Image, ground truth, prediction and errors of these samples", ""),
+    ("predictions", "Samples across the split", "Image, ground truth, prediction and errors of these samples", ""),
 )
 
 
@@ -52,12 +52,12 @@ def write_summary(
     best_epoch: int,
     compared: Comparison | None = None,
 ) -> None:
-    """Write summary.md, and the page last, from the figures of the run and the files in its folder.
+    """Write summary.md, and then the page, from the metrics of the run and the files in its folder.
 
     Args:
         config: the resolved configuration.
-        folder: the run folder, with its figures, config.yaml and environment.json.
-        history: one row of figures for each epoch.
+        folder: the run folder, with its pictures, config.yaml and environment.json.
+        history: one row of metrics per epoch.
         confusion: counts of the validation split at the best epoch.
         best_epoch: number of the best epoch, counted from 1.
         compared: validation mIoU of the last epoch with both kinds of statistics of batch normalisation, or None.
@@ -67,7 +67,7 @@ def write_summary(
     title = f"{folder.path.resolve().name}: {config.model.decoder} on {config.model.backbone}"
     table = confusion.table(names)
     classes = class_cells(confusion, names, config.output.metrics)
-    remark = f"Validation split at epoch {best_epoch} of {len(history)}, the best by mean IoU. {na(table)}"
+    remark = f"Validation split at epoch {best_epoch} of {len(history)}, the best by {_monitor(config)}. {na(table)}"
     if compared is not None and compared.note:
         remark = f"{remark} {compared.note}"
     figures = [*_figures(confusion, history, best_epoch), *_statistics(config, compared)]
@@ -84,7 +84,7 @@ def write_summary(
         "",
         for_markdown(remark),
         "",
-        *markdown_table([("Figure", "Value"), *figures]),
+        *markdown_table([("Metric", "Value"), *figures]),
         "",
     ]
     lines += ["## Classes", "", *markdown_table(classes), ""]
@@ -103,14 +103,19 @@ def write_summary(
             temporary.write_text(text, encoding="utf-8")
 
 
+def _monitor(config: Config) -> str:
+    """Return the monitored metric as shown in text."""
+    return config.training.monitor.replace("mean_iou", "mean IoU").replace("_", " ")
+
+
 def _figures(
     confusion: ConfusionMatrix | MultilabelCounts, history: Sequence[Mapping[str, Any]], best_epoch: int
 ) -> list[tuple[str, str]]:
-    """Return name and text of each figure of the whole run."""
+    """Return name and text of each metric of the whole run."""
     best = history[best_epoch - 1]
     seconds = sum(row["seconds"] + row.get("val_seconds", 0.0) for row in history)
     speeds = [row["images_per_second"] for row in history if row["images_per_second"] is not None]
-    speed = f"{statistics.median(speeds):.1f}" if speeds else "not measured, no epoch has a second step"
+    speed = f"{statistics.median(speeds):.1f}" if speeds else "not measured: no epoch has two or more steps"
     return [
         ("mean IoU", figure_text(confusion.mean_iou())),
         ("pixel accuracy", figure_text(confusion.pixel_accuracy())),
@@ -122,8 +127,8 @@ def _figures(
         ("validation loss", figure_text(best["val_loss"])),
         ("epochs", f"{len(history)}"),
         ("steps", f"{history[-1]['step']:,}"),
-        ("time of training and evaluation", duration(seconds)),
-        ("images/s in training, median of the epochs", speed),
+        ("training and evaluation time", duration(seconds)),
+        ("training images/s, median over epochs", speed),
     ]
 
 
@@ -140,7 +145,7 @@ def _statistics(config: Config, compared: Comparison | None) -> list[tuple[str, 
 
 
 def _environment(path: Path) -> list[tuple[str, str]]:
-    """Return name and text of the entries of environment.json; packages appear under their own names."""
+    """Return name and text of the entries of environment.json; packages are listed by their own names."""
     rows: list[tuple[str, str]] = []
     for key, value in json.loads(path.read_text(encoding="utf-8")).items():
         name = key.replace("_", " ")

@@ -32,7 +32,7 @@ class Architecture:
         keys: keys of its configuration, in addition to those that all classes share.
         depths: values of `encoder_depth` that have a counterpart.
         depth: default of SMP's `encoder_depth`.
-        depth_of: function that derives the depth from the tensors, or None.
+        depth_of: maps tensors to the decoder's depth, or to None if they do not determine it.
         stride: SMP's default of `encoder_output_stride`; 32 if the key does not exist.
         strides: values of `encoder_output_stride` that have a counterpart; empty if the key does not exist.
         upsampling: pixels of the image for one of the decoder's result, by depth and output stride; 1 where their

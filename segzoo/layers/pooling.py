@@ -49,7 +49,7 @@ class PyramidPooling(Layer):
         bins: sizes of the pooling grids, bins x bins cells each.
         normalization: "batch", "group", "layer" or "none".
         activation: any Keras activation name.
-        normalize_single: whether the branch with a single bin is normalised too.
+        normalize_single: whether to normalise the branch with a single bin (global pooling) as well.
         interpolation: how pooled maps are resized back to the input's size; see ResizeTo.
         epsilon: epsilon of the normalisation; None: 1e-5, or 1e-6 for "layer".
         groups: number of groups for group normalisation; None: up to 32.
@@ -140,13 +140,13 @@ class AveragePooling2D(keras.layers.AveragePooling2D):
 class DilatedPooling2D(Layer):
     """Maximum or average over a dilated window, at stride 1: `(B, H, W, C)` to the same shape.
 
-    What a pooling layer becomes where an earlier stride was replaced by dilation (Chen et al., 2017). The window of
-    an even size begins at the pixel itself, as that of a pooling layer with a stride does.
+    Replaces a pooling layer after a stride that was replaced by dilation (Chen et al., 2017). A window of even size
+    starts at the pixel itself, as in a strided pooling layer.
 
     Args:
-        pool_size: height and width of the window, in sampled pixels.
-        dilation_rate: distance between these pixels.
-        average: take the average instead of the maximum; pixels outside the map are not counted.
+        pool_size: height and width of the pooling window, in sampled pixels.
+        dilation_rate: spacing between sampled pixels, in pixels.
+        average: whether to average instead of taking the maximum; padding is not counted.
     """
 
     def __init__(self, pool_size: int, dilation_rate: int, average: bool = False, **kwargs: Any):

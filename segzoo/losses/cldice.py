@@ -19,15 +19,15 @@ class ClDice(PixelLoss):
 
     Precision is the share of the prediction's soft skeleton that lies in the target, sensitivity the share of the
     target's skeleton that lies in the prediction. Shit et al. 2021, https://arxiv.org/abs/2003.07311, algorithms 1
-    and 2. Meant to be added to Dice or cross-entropy: alone it does not care for width.
+    and 2. Add it to Dice or cross-entropy: by itself it is insensitive to the width of structures.
 
-    An ignored pixel is in neither prediction nor target. A class that an image's target lacks is left out.
+    An ignored pixel is in neither prediction nor target. A class that an image's target lacks is excluded.
 
     Args:
         ignore_index: label of the pixels excluded from the loss, or None.
         iterations: number of erosions of the maps, 1 or more: at least half the width in pixels of the widest
             structure. Time and memory grow with it.
-        smooth: number of pixels added to each numerator and denominator, positive.
+        smooth: constant, in pixels, added to each numerator and denominator, above 0.
         class_weights: see `PixelLoss`.
         mode: "multiclass", "binary" or "multilabel".
         name: name of the loss.

@@ -75,7 +75,8 @@ class OverlapLoss(CountLoss):
         ignore_index: label of the pixels excluded from all sums, or None.
         per_image: False sums over the batch before dividing, so that a class counts once per batch; True takes
             the mean over all pairs of an image and a class that counts.
-        smooth: number of pixels added to numerator and denominator, to damp classes with few pixels.
+        smooth: constant, in pixels, added to numerator and denominator; reduces the influence of classes with few
+            pixels.
         class_weights: see `PixelLoss`.
         mode: "multiclass", "binary" or "multilabel".
         name: name of the loss.

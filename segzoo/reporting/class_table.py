@@ -1,4 +1,4 @@
-"""The cells of a table by class, for the screen and for a run's summary."""
+"""Cells of a per-class table, for the screen and for a run's summary."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def class_cells(
 
     Args:
         confusion: counts of a whole split.
-        names: the classes' names.
+        names: names of the classes.
         metrics: names of `segzoo.metrics.METRICS`, or {name: options}.
     """
     further = figures_by_class(confusion, metrics)

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from segzoo.files import replacing
 
-_TOWERING = 5.0
+_OUTLIER_FACTOR = 5.0
 _TRAIN, _VALIDATION, _QUIET = "#0072b2", "#d55e00", "#777777"
 
 
@@ -23,10 +23,10 @@ def plot_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Plot the loss, the validation mIoU with its best epoch marked, and the learning rate if it is known, as a PNG.
 
     Args:
-        rows: figures in order of time with any of the keys step, epoch, loss, val_loss, val_mean_iou (0..1),
-            learning_rate; a key that is missing, None or not finite in a row leaves that point out. The horizontal
-            axis is the epoch where every row has one, else the step, else the number of the row.
-        path: the PNG to write, replaced as a whole; its folder is made.
+        rows: metrics in chronological order, with any of the keys step, epoch, loss, val_loss, val_mean_iou (0..1),
+            learning_rate; a value that is missing, None or not finite is not plotted. The horizontal axis is the epoch
+            if every row has one, else the step, else the index of the row.
+        path: the PNG to write, replaced atomically; its folder is created.
     """
     unit = next((key for key in ("epoch", "step") if rows and all(key in row for row in rows)), "row")
     places = [float(row.get(unit, index)) for index, row in enumerate(rows, 1)]
@@ -35,7 +35,7 @@ def plot_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         found = [(x, scale * float(row[key])) for x, row in zip(places, rows, strict=True) if _is_number(row.get(key))]
         return [x for x, _ in found], [y for _, y in found]
 
-    # Figure and canvas without pyplot, which keeps figures alive and picks a backend for the whole process.
+    # No pyplot, which keeps figures alive and selects a backend for the whole process.
     rate = points("learning_rate")
     figure = Figure(figsize=(11, 5.4 if rate[0] else 4.2), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
@@ -91,15 +91,15 @@ def _finish(axes: Axes, title: str, unit: str) -> None:
 
 
 def _limit_losses(axes: Axes, unit: str) -> None:
-    """Set the limits of the loss axis; a few outliers, as in a first epoch, lie outside and are noted in the title.
+    """Set the limits of the loss axis; outliers, such as that of a first epoch, are outside and noted in the title.
 
-    An outlier is more than `_TOWERING` times the upper quartile: the rest would be a flat line at the bottom.
+    An outlier is more than `_OUTLIER_FACTOR` times the upper quartile: with it, the other points would look flat.
     """
     points = [(y, x) for line in axes.lines for x, y in np.asarray(line.get_xydata(), float).tolist()]
     values = sorted(y for y, _ in points)
     quartile = values[3 * (len(values) - 1) // 4]
-    outside = [point for point in points if quartile > 0 and point[0] > _TOWERING * quartile]
-    top = max(y for y in values if not outside or y <= _TOWERING * quartile)
+    outside = [point for point in points if quartile > 0 and point[0] > _OUTLIER_FACTOR * quartile]
+    top = max(y for y in values if not outside or y <= _OUTLIER_FACTOR * quartile)
     axes.set_ylim(min(0.0, 1.05 * values[0]), top + 0.05 * abs(top) or 1.0)
     if not outside:
         return
@@ -109,7 +109,7 @@ def _limit_losses(axes: Axes, unit: str) -> None:
 
 
 def _mark_best(axes: Axes, xs: list[float], ys: list[float], unit: str) -> None:
-    """Mark the highest point, the first of equals, and annotate it with its value."""
+    """Mark the highest point, the first of several equal ones, and annotate it with its value."""
     best = ys.index(max(ys))
     axes.plot(xs[best], ys[best], marker="o", markersize=8, color="none", markeredgecolor="black", markeredgewidth=1.6)
     to_the_left = len(xs) > 1 and xs[best] > (xs[0] + xs[-1]) / 2

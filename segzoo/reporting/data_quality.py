@@ -33,11 +33,11 @@ class DataReport:
     """Contents of a data quality report.
 
     Attributes:
-        title: one line that says what was checked.
+        title: title of the report, one line.
         findings: result of `check_splits`.
         colours: one colour per class, 0..255 (C, 3).
         ignore_index: label of pixels without a class.
-        background: class that pictures leave untinted, or None.
+        background: class that is not tinted in pictures, or None.
     """
 
     title: str
@@ -74,7 +74,7 @@ class DataReport:
         return {"title": self.title, "ok": self.findings.ok, "splits": splits, "problems": problems}
 
     def write(self, folder: Path) -> Path:
-        """Write report.json and report.html into `folder`; returns the page's path. Each is replaced as a whole."""
+        """Write report.json and report.html into `folder`; return the page's path. Each is replaced atomically."""
         make_folder(folder)
         page = folder / "report.html"
         text = json.dumps(self.as_json(), indent=1) + "\n"
@@ -93,13 +93,13 @@ class DataReport:
             f'<html lang="en"><head><meta charset="utf-8"><title>{for_html(self.title)}</title>'
             f"<style>{STYLE}{_MORE_STYLE}</style></head><body>",
             f"<h1>{for_html(self.title)}</h1>",
-            f'<p class="quiet">{total:,} samples: {summary}. An error stops training or makes its figures wrong, a '
-            "warning may make the model worse, a note is worth knowing.</p>",
+            f'<p class="quiet">{total:,} samples: {summary}. Errors stop training or invalidate its metrics, '
+            "warnings may reduce the quality of the model, notes are for information.</p>",
         ]
         if kinds:
             parts += ["<h2>Problems</h2>", _problem_table(kinds)]
         parts += ["<h2>Classes</h2>", _class_table(self.findings)]
-        parts.append(_picture(_histogram(self.findings, self.colours), "Share of pixels of each class in each split"))
+        parts.append(_picture(_histogram(self.findings, self.colours), "Percentage of pixels per class and split"))
         parts += ["<h2>Sizes</h2>", _size_table(self.findings)]
         if self.findings.thumbnails:
             parts += ["<h2>Samples</h2>", _legend(list(self._names()), self.colours), '<div class="sheet">']
@@ -128,7 +128,7 @@ li { overflow-wrap: anywhere; }
 
 
 def _problem_table(kinds: Sequence[tuple[str, list[Problem]]]) -> str:
-    rows = ["<tr><th>problem</th><th>number</th><th class=text>severity</th><th class=text>what to do</th></tr>"]
+    rows = ["<tr><th>problem</th><th>count</th><th class=text>severity</th><th class=text>remedy</th></tr>"]
     for kind, problems in kinds:
         severity, title, cure, _ = KINDS[kind]
         rows.append(
@@ -143,7 +143,7 @@ def _listed(kind: str, problems: Sequence[Problem]) -> str:
     severity, title, cure, _ = KINDS[kind]
     items = [f"<li>{for_html(f'{p.split}: ' if p.split else '')}{for_html(p.message)}</li>" for p in problems[:_SHOWN]]
     if len(problems) > _SHOWN:
-        items.append(f"<li>and {len(problems) - _SHOWN:,} more, in report.json</li>")
+        items.append(f"<li>{len(problems) - _SHOWN:,} more in report.json</li>")
     return (
         f'<h2 id="{kind}" class="{severity}">{for_html(title)} ({len(problems):,})</h2>'
         f"<p>{for_html(cure)}</p><details open><summary>Affected samples</summary><ul>{''.join(items)}</ul></details>"
@@ -151,7 +151,7 @@ def _listed(kind: str, problems: Sequence[Problem]) -> str:
 
 
 def _class_table(findings: Findings) -> str:
-    """Return the HTML table of pixels, share and samples of each class in each split."""
+    """Return the HTML table of pixels, percentage and samples of each class in each split."""
     splits = findings.splits
     heads = "".join(f"<th>{for_html(name)}: pixels</th><th>% of labelled</th><th>samples</th>" for name in splits)
     rows = [f"<tr><th>class</th>{heads}</tr>"]
@@ -189,7 +189,7 @@ def _legend(names: Sequence[str], colours: np.ndarray) -> str:
 def _drawn(
     image: np.ndarray, mask: np.ndarray, colours: np.ndarray, ignore_index: int, background: int | None
 ) -> np.ndarray:
-    """Return the image beside its overlay of labels, uint8 (h, 2 w, 3); the last of several labels is drawn."""
+    """Return the image next to its overlay of labels, uint8 (h, 2 w, 3); of overlapping labels the last is drawn."""
     if mask.ndim == 3:
         chosen = mask.shape[2] - 1 - (mask[..., ::-1] == 1).argmax(-1)
         mask = np.where((mask == 1).any(-1), chosen, ignore_index)
@@ -199,7 +199,7 @@ def _drawn(
 
 
 def _histogram(findings: Findings, colours: np.ndarray) -> bytes:
-    """Plot the share of each class in the labelled pixels of each split, on a logarithmic scale, as a PNG."""
+    """Plot the percentage of each class in the labelled pixels of each split, on a logarithmic scale, as a PNG."""
     names = list(next(iter(findings.splits.values())).pixels)[:_BARS]
     figure = Figure(figsize=(8, 1.2 + 0.3 * len(names)), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
@@ -215,11 +215,11 @@ def _histogram(findings: Findings, colours: np.ndarray) -> bytes:
     axes.invert_yaxis()
     every = [100 * r.pixels[name] / max(1, sum(r.pixels.values())) for r in findings.splits.values() for name in names]
     smallest = min((share for share in every if share > 0), default=1.0)
-    if any(every):  # without a pixel there is nothing that the scale could show
+    if any(every):  # a logarithmic scale needs a positive value
         axes.set_xscale("log")
     axes.set_xlim(max(1e-4, smallest / 3), 100)
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.set_xlabel("% of the split's labelled pixels, logarithmic")
+    axes.set_xlabel("% of the split's labelled pixels (log scale)")
     axes.grid(alpha=0.3, axis="x")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower right")
@@ -252,9 +252,9 @@ def split_table(name: str, report: Report) -> Table:
 
 
 def kind_table(kinds: Sequence[tuple[str, list[Problem]]]) -> Table:
-    """Return the kinds of problems with number, severity and cure, for the terminal."""
+    """Return the kinds of problems with severity, count and remedy, for the terminal."""
     table = Table(title="problems", title_justify="left")
-    for heading, side in (("problem", "left"), ("severity", "left"), ("number", "right"), ("what to do", "left")):
+    for heading, side in (("problem", "left"), ("severity", "left"), ("count", "right"), ("remedy", "left")):
         table.add_column(heading, justify=side)  # type: ignore[arg-type]
     for kind, problems in kinds:
         severity, title, cure, _ = KINDS[kind]

@@ -37,13 +37,13 @@ class Report:
     """Contents of an evaluation report.
 
     Attributes:
-        title: one line that says what was evaluated.
+        title: title of the report, one line.
         names: the classes' names.
         colours: one colour per class, 0..255 (C, 3).
         confusion: counts of pixels over all samples.
-        intervals: 95 % intervals of the figures over the samples.
+        intervals: 95 % bootstrap intervals of the metrics over the samples.
         calibration: confidence and accuracy of all pixels.
-        worst: (image, truth, prediction, title) of the worst samples.
+        worst: (image, ground truth, prediction, title) of the samples of lowest mean IoU.
         samples: number of samples.
         loss: mean loss, or None.
         background: class that pictures leave untinted, or None.
@@ -62,7 +62,7 @@ class Report:
     metrics: Sequence[Any] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Return all figures as JSON-compatible values; n/a is None."""
+        """Return all metrics as JSON-compatible values; n/a is None."""
         rows = self.confusion.table(self.names)
         specificity = self.confusion.specificity()
         further = figures_by_class(self.confusion, self.metrics)
@@ -97,7 +97,7 @@ class Report:
     def write(self, folder: Path) -> Path:
         """Write report.json, report.md, index.html and the pictures into `folder`; returns the page's path.
 
-        Each file is replaced as a whole; the page comes last, so it never shows a picture that is not there.
+        Each file is replaced atomically; the page is written last, so that the pictures it refers to exist.
         """
         make_folder(folder)
         figures = self.as_json()
@@ -123,7 +123,7 @@ def _between(ends: Sequence[float | None]) -> str:
 
 
 def _summary(figures: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return name and text of each figure of the whole data set."""
+    """Return name and text of each metric of the whole data set."""
     return [
         ("mean IoU", f"{figure_text(figures['mean_iou'])} (95 % interval {_between(figures['mean_iou_interval'])})"),
         (
@@ -155,27 +155,31 @@ def _remark(figures: dict[str, Any]) -> str:
 
 
 def na(rows: Sequence[dict[str, Any]]) -> str:
-    """Explain n/a, and name the classes of a table (`ConfusionMatrix.table`) that the mean IoU leaves out."""
+    """Explain n/a, and list the classes of a table (`ConfusionMatrix.table`) that the mean IoU excludes."""
     absent = [row["class"] for row in rows if row["iou"] is None]
-    left_out = f" Not in target or prediction, so n/a and left out of the mean: {', '.join(absent)}." if absent else ""
-    return f"n/a: not defined, because no pixel counts towards the figure.{left_out}"
+    left_out = (
+        f" Absent from target and prediction, hence n/a and left out of the mean: {', '.join(absent)}."
+        if absent
+        else ""
+    )
+    return f"n/a: undefined, because no pixel contributes to the metric.{left_out}"
 
 
 def _markdown(figures: dict[str, Any]) -> str:
     lines = [f"# {for_markdown(figures['title'])}", "", for_markdown(_remark(figures)), ""]
-    lines += [*markdown_table([("Figure", "Value"), *_summary(figures)]), ""]
+    lines += [*markdown_table([("Metric", "Value"), *_summary(figures)]), ""]
     lines += [*markdown_table(_rows(figures)), ""]
     lines += ["![Confusion matrix](confusion.png)", "", "![Calibration](calibration.png)", ""]
     if figures["worst"]:
-        lines += ["![The worst samples](worst.png)", ""]
+        lines += ["![Samples of lowest mean IoU](worst.png)", ""]
     return "\n".join(lines)
 
 
 def confusion_note(confusion: ConfusionMatrix | MultilabelCounts) -> str:
     """Explain the rows of the plot of the confusion matrix."""
     if isinstance(confusion, MultilabelCounts):
-        return "For each class: the share of its positive pixels, and of its negative pixels, that are predicted as it."
-    return "Each row is a class of the target and adds up to 100 % of its pixels."
+        return "For each class: the fraction of its positive and of its negative pixels that is predicted as positive."
+    return "Rows are target classes; each row sums to 100 % of the pixels of its class."
 
 
 def _page(figures: dict[str, Any], note: str) -> str:
@@ -193,7 +197,7 @@ def _page(figures: dict[str, Any], note: str) -> str:
     if figures["worst"]:
         parts += [
             heading(f"{len(figures['worst'])} samples of lowest mean IoU"),
-            picture("worst.png", "Image, truth, prediction and errors of the worst samples"),
+            picture("worst.png", "Image, ground truth, prediction and errors of the samples of lowest mean IoU"),
         ]
     return page(figures["title"], parts)
 
@@ -201,8 +205,8 @@ def _page(figures: dict[str, Any], note: str) -> str:
 def confusion_picture(confusion: ConfusionMatrix | MultilabelCounts, names: Sequence[str], path: Path) -> None:
     """Plot the confusion matrix normalised by row, with percentages unless there are too many classes.
 
-    Classes that may overlap have no such matrix: each row then shows how often the class is predicted where it is
-    present, and where it is absent.
+    Overlapping (multilabel) classes have no such matrix: each row then shows how often the class is predicted where it
+    is present, and where it is absent.
     """
     columns: Sequence[str] = names
     if isinstance(confusion, MultilabelCounts):
@@ -227,7 +231,7 @@ def confusion_picture(confusion: ConfusionMatrix | MultilabelCounts, names: Sequ
         for row, column in zip(*np.nonzero(shares >= 0.5), strict=True):
             ink = "white" if shares[row, column] > 55 else "black"
             axes.text(column, row, f"{shares[row, column]:.0f}", ha="center", va="center", color=ink, fontsize=8)
-    figure.colorbar(image, label="% of the target's pixels", shrink=0.8)
+    figure.colorbar(image, label="% of the target class's pixels", shrink=0.8)
     _save(figure, path)
 
 

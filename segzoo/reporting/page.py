@@ -22,17 +22,17 @@ pre { font: 13px/1.45 ui-monospace, monospace; background: #f6f6f6; padding: 1em
 
 
 def plain(value: float) -> float | None:
-    """Convert a figure for JSON: NaN, which is n/a, becomes None."""
+    """Convert a metric for JSON: NaN, shown as n/a, becomes None."""
     return None if math.isnan(value) else float(value)
 
 
 def figure_text(value: float | None) -> str:
-    """Format a figure between 0 and 1, or a loss, with four digits; None and NaN are n/a."""
+    """Format a metric or loss with four decimals; None and NaN become n/a."""
     return "n/a" if value is None or math.isnan(value) else f"{value:.4f}"
 
 
 def markdown_table(rows: Sequence[Sequence[str]], words: bool = False) -> list[str]:
-    """Return the lines of a table of plain text, heading first; columns after the first hold figures, or `words`."""
+    """Return the lines of a table of plain text, heading first; columns after the first are numbers unless `words`."""
     heading, *rest = ([for_markdown(cell) for cell in row] for row in rows)
     lines = [f"| {' | '.join(heading)} |", "|---" + ("|---" if words else "|---:") * (len(heading) - 1) + "|"]
     return lines + [f"| {' | '.join(row)} |" for row in rest]
@@ -41,8 +41,7 @@ def markdown_table(rows: Sequence[Sequence[str]], words: bool = False) -> list[s
 def html_table(rows: Sequence[Sequence[str]], headed: bool = True, words: bool = False) -> str:
     """Return a table that scrolls if it is too wide; the first row is the heading if `headed`.
 
-    Cells are plain text. They stand to the right of their columns, as figures do, except the first, or all where they
-    are `words`.
+    Cells are plain text, right-aligned like numbers, except in the first column, or in all columns if `words`.
     """
     lines = []
     for index, row in enumerate(rows):
@@ -78,7 +77,7 @@ def embedded(path: Path) -> str:
 
 
 def page(title: str, parts: Sequence[str]) -> str:
-    """Return the whole page: a title of plain text, and below it parts in HTML."""
+    """Return the whole page: a title in plain text, followed by parts in HTML."""
     text = for_html(title)
     head = f'<html lang="en"><head><meta charset="utf-8"><title>{text}</title><style>{STYLE}</style></head><body>'
     return "\n".join(["<!doctype html>", head, f"<h1>{text}</h1>", *parts, "</body></html>", ""])

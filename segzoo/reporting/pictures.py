@@ -17,8 +17,8 @@ IGNORED = (128, 128, 128)
 CORRECT = (226, 226, 226)
 WRONG = (214, 20, 40)
 
-# The first colours, chosen by hand to be pleasant and distinct also with red-green blindness: after Okabe and Ito
-# 2008 (https://jfly.uni-koeln.de/color/) without their black, and with a violet, a red and a dark blue.
+# The first colours are chosen by hand to be distinguishable with red-green colour blindness: those of Okabe and Ito
+# (2008, https://jfly.uni-koeln.de/color/) without black, and a violet, a red and a dark blue.
 _FIRST = (
     (0, 114, 178),
     (230, 159, 0),
@@ -32,25 +32,25 @@ _FIRST = (
     (20, 40, 110),
 )
 
-# A sheet's measures in pixels.
+# Dimensions of a sheet in pixels.
 _PANEL_WIDTH, _PANEL_HEIGHT = 300, 300
 _GAP, _LINE, _SWATCH = 8, 22, 14
-_CONTOUR_PER_PIXELS = 800  # a contour is a pixel wider for each so many pixels of the longer side
-_COLUMNS = ("image", "truth", "prediction", "errors")
+_CONTOUR_PER_PIXELS = 800  # contours are one pixel wider per this number of pixels of the longer side
+_COLUMNS = ("image", "ground truth", "prediction", "errors")
 _INK, _PALE_INK, _PAPER = (30, 30, 30), (110, 110, 110), (255, 255, 255)
 
 
 def palette(n: int) -> np.ndarray:
     """Return n distinct colours, uint8 (n, 3) RGB; deterministic.
 
-    Ten are chosen by hand; each further one is the colour of a grid that is farthest, in CIELAB, from all before it
-    and from black, white and the grey of ignored pixels. So `palette(a)` is the beginning of `palette(b)`.
+    Ten are chosen by hand; each further colour is the one of a grid that is farthest, in CIELAB, from all previous
+    colours, black, white and the grey of ignored pixels. Hence a shorter palette is a prefix of a longer one.
 
     Args:
         n: number of colours, 0 to 512.
 
     Raises:
-        ValueError: n outside this range.
+        ValueError: n is out of range.
     """
     if not 0 <= n <= 512:
         raise ValueError(f"A palette has 0 to 512 colours, not {n}.")
@@ -90,13 +90,13 @@ def overlay(
 
     Args:
         image: (H, W), (H, W, 1) or (H, W, C) of any number dtype; of more than three channels the first three are
-            shown, of two the first, and values outside 0..255 are stretched to that range.
-        class_map: integer classes (H, W); or (H, W, classes) of 0 and 1, whose colours are mixed where they overlap.
+            shown, of two the first; images with values outside 0..255 are rescaled to that range.
+        class_map: integer classes (H, W); or (H, W, classes) of 0 and 1, whose colours are averaged at overlaps.
         colours: one colour per class, 0..255 (C, 3).
-        alpha: how much of the colour is seen, 0 (only the image) to 1 (only the colours).
-        ignore_index: label of the pixels that stay as they are, or None.
-        background: class whose pixels stay as they are too, or None: every class is tinted.
-        contours: draw the borders of what is tinted in the full colour of its class, wider on larger images.
+        alpha: opacity of the colours, 0 (only the image) to 1 (only the colours).
+        ignore_index: label of the pixels that are left unchanged, or None.
+        background: class whose pixels are also left unchanged, or None to tint every class.
+        contours: draw the contours of tinted regions in the opaque colour of their class, wider on larger images.
 
     Returns:
         uint8 (H, W, 3).
@@ -128,7 +128,7 @@ def _draw_contours(picture: np.ndarray, class_map: np.ndarray, colours: np.ndarr
     reach = 1 + max(picture.shape[:2]) // _CONTOUR_PER_PIXELS
     kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
     if class_map.ndim == 2:
-        # OpenCV is fastest with 8 bits, and takes no integers of 32.
+        # OpenCV is fastest with 8 bits, and does not support 32-bit integers here.
         labels: np.ndarray = class_map.astype(np.uint8 if len(colours) < 255 else np.float32) + 1
         labels[bare] = 0
         border = (cv2.dilate(labels, kernel) != cv2.erode(labels, kernel)) & ~bare
@@ -136,7 +136,7 @@ def _draw_contours(picture: np.ndarray, class_map: np.ndarray, colours: np.ndarr
         return
     for label, colour in enumerate(colours):
         shown = (class_map[..., label] == 1).astype(np.uint8)
-        # Beyond the image a class goes on, so that its edges are no border.
+        # erode() treats pixels outside the image as set, so the image's edges get no contour.
         picture[shown > cv2.erode(shown, kernel)] = colour
 
 
@@ -150,14 +150,14 @@ def prediction_sheet(
 ) -> None:
     """Write a PNG with a row per sample (image, truth, prediction, errors) and a legend of colours below.
 
-    With a background class truth and prediction are laid over the image, which shows through where it is; without one
-    they are maps of plain colour. The legend names the classes that occur. The file is replaced as a whole.
+    With a background class, ground truth and prediction are overlaid on the image; without one they are plain colour
+    maps. The legend lists the classes that occur. The file is replaced atomically.
 
     Args:
-        samples: (image (H, W, C), truth (H, W), prediction (H, W), title) of each; sizes may differ between samples.
+        samples: (image (H, W, C), ground truth (H, W), prediction (H, W), title) per sample; sizes may differ.
         classes: names of the classes.
         colours: one colour per class, 0..255 (C, 3).
-        ignore_index: label of the pixels without a truth, or None.
+        ignore_index: label of the pixels without ground truth, or None.
         path: the PNG to write; its folder is made.
         background: class that is not tinted, or None: every class is.
 
@@ -186,11 +186,11 @@ def sample_sheet(
     """Write a PNG with a row per sample, its variants with the classes overlaid, and a legend of colours below.
 
     Args:
-        samples: the variants (image (H, W, C), mask (H, W)) and the title of each; sizes may differ.
-        columns: a heading for each variant.
+        samples: variants, (image (H, W, C), mask (H, W)), and title of each sample; sizes may differ.
+        columns: heading of each variant.
         classes: names of the classes.
         colours: one colour per class, 0..255 (C, 3).
-        ignore_index: label of the pixels that are no class; they are hatched.
+        ignore_index: label of the pixels without a class; they are hatched.
         path: the PNG to write; its folder is made.
         background: class that is not tinted, or None: every class is.
 
@@ -212,7 +212,7 @@ def sample_sheet(
 
 
 def _hatch(picture: np.ndarray, where: np.ndarray, colour: tuple[int, int, int]) -> None:
-    """Draw diagonal lines over part of a picture, in place: a border without labels must not look like black image."""
+    """Hatch part of a picture in place, so that unlabelled borders differ from black image regions."""
     rows, columns = np.indices(where.shape)
     picture[where & ((rows + columns) % 12 < 3)] = colour
 
@@ -230,7 +230,7 @@ def _write_sheet(
 ) -> None:
     """Write a PNG of rows (panels, title, note at the right) under headings, with a legend below.
 
-    `last_entries` stand beside the last heading and say what the colours of that column mean.
+    `last_entries` are the legend of the last column, next to its heading.
     """
     bold, font, small = _font(14, bold=True), _font(13), _font(12)
     width = len(columns) * (_PANEL_WIDTH + _GAP) + _GAP
@@ -259,7 +259,7 @@ def _write_sheet(
         _entry(draw, x, top + y, name, colour)
 
     with replacing(Path(path)) as temporary:
-        # A run writes two sheets an epoch: a sixth more bytes than by `optimize`, in a tenth of the time.
+        # A run writes two sheets per epoch: a sixth more bytes than with `optimize`, in a tenth of the time.
         sheet.save(temporary, format="PNG", compress_level=3)
 
 
@@ -277,10 +277,10 @@ def _panels(
         raise ValueError(f"Image {picture.shape[:2]}, truth {truth.shape} and prediction {prediction.shape} differ.")
     grey = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     right = truth == prediction
-    if truth.ndim == 3:  # a class whose truth is not known is not wrong
+    if truth.ndim == 3:  # a class without ground truth is not an error
         right = (right | (truth == ignore_index)).all(-1)
     verdict = np.array([WRONG, CORRECT], np.uint8)[right.astype(int)]
-    # Errors have to catch the eye: what is right fades to a pale picture.
+    # Correct pixels are faded, to emphasise errors.
     errors = cv2.addWeighted(grey, 0.2, verdict, 0.8, 0)
     if ignore_index is not None:
         errors[_ignored(truth, ignore_index)] = _ignored_colour(colours)
@@ -294,7 +294,7 @@ def _panels(
 
 
 def _fitted(picture: np.ndarray, smooth: bool) -> np.ndarray:
-    """Scale to the largest size that fits a panel; colours of classes are not mixed unless `smooth`."""
+    """Scale to the largest size that fits a panel; class colours are not interpolated unless `smooth`."""
     height, width = picture.shape[:2]
     scale = min(_PANEL_WIDTH / width, _PANEL_HEIGHT / height)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -303,7 +303,7 @@ def _fitted(picture: np.ndarray, smooth: bool) -> np.ndarray:
 
 
 def _paint(class_map: np.ndarray, colours: np.ndarray, ignore_index: int | None) -> np.ndarray:
-    """Return the colours of a class map, uint8 (H, W, 3), ignored pixels in a colour of their own."""
+    """Return the colours of a class map, uint8 (H, W, 3), ignored pixels in a separate colour."""
     colours = np.asarray(colours, np.uint8)
     ignored = _ignored(class_map, ignore_index)
     if class_map.ndim == 3:
@@ -322,7 +322,7 @@ def _paint(class_map: np.ndarray, colours: np.ndarray, ignore_index: int | None)
 
 
 def _ignored(class_map: np.ndarray, ignore_index: int | None) -> np.ndarray:
-    """Return where a class map, or every class of a multilabel one, is ignored: (H, W) bool."""
+    """Return the mask of ignored pixels, (H, W) bool; in multilabel those where every class is ignored."""
     if ignore_index is None:
         return np.zeros(class_map.shape[:2], bool)
     ignored = class_map == ignore_index
@@ -330,7 +330,7 @@ def _ignored(class_map: np.ndarray, ignore_index: int | None) -> np.ndarray:
 
 
 def _ignored_colour(colours: np.ndarray) -> tuple[int, int, int]:
-    """Return grey, or where a class is nearly of that colour (CamVid's sky is), white or black."""
+    """Return grey, or white or black if a class has a similar grey, as CamVid's sky does."""
     for colour in (IGNORED, (255, 255, 255), (0, 0, 0)):
         if np.abs(np.asarray(colours, int) - colour).max(-1).min() > 40:
             return colour
@@ -338,7 +338,7 @@ def _ignored_colour(colours: np.ndarray) -> tuple[int, int, int]:
 
 
 def _as_rgb(image: np.ndarray) -> np.ndarray:
-    """Return an image of any number dtype as uint8 (H, W, 3) for the eye."""
+    """Convert an image of any numeric dtype to uint8 (H, W, 3) for display."""
     image = image[..., None] if image.ndim == 2 else image
     image = np.repeat(image[..., :1], 3, axis=2) if image.shape[2] < 3 else image[..., :3]
     if image.dtype == np.uint8:
@@ -351,10 +351,10 @@ def _as_rgb(image: np.ndarray) -> np.ndarray:
 
 
 def _share_wrong(truth: np.ndarray, prediction: np.ndarray, ignore_index: int | None) -> str:
-    """Return the share of wrong pixels as text; n/a where no pixel has a truth."""
+    """Return the percentage of wrong pixels as text."""
     counted = np.ones(truth.shape, bool) if ignore_index is None else truth != ignore_index
     if not counted.any():
-        return "no labelled pixel"
+        return "no labelled pixels"
     return f"{100 * (truth != prediction)[counted].mean():.1f} % of pixels wrong"
 
 
@@ -365,7 +365,7 @@ def _legend(
     ignore_index: int | None,
     background: int | None = None,
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Yield name and colour of each class that occurs but the untinted one, then of ignored pixels."""
+    """Yield name and colour of each class that occurs, except the untinted one, then of ignored pixels."""
     seen = {label for maps in samples for class_map in maps for label in _shown(class_map, ignore_index)}
     for label, name in enumerate(classes):
         if label in seen and label not in (ignore_index, background):
@@ -399,7 +399,7 @@ def _flow(text_widths: Sequence[float], width: int) -> tuple[list[tuple[int, int
 
 
 def _shortened(text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
-    """Cut text from the left to fit: the end of a path says more than its beginning."""
+    """Truncate text on the left to fit: the end of a path is more informative than its beginning."""
     text = for_picture(text, _font_file())
     if font.getlength(text) <= room:
         return text
@@ -414,7 +414,7 @@ def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
 
 
 def _font_file(bold: bool = False) -> Path:
-    # Matplotlib ships DejaVu, which also has the Greek and Cyrillic that Pillow's own font lacks.
+    # Matplotlib includes DejaVu, which has the Greek and Cyrillic letters that Pillow's own font lacks.
     import matplotlib
 
     return Path(matplotlib.get_data_path()) / "fonts" / "ttf" / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf")

@@ -48,19 +48,19 @@ def check_data(
     fix: str | PathLike[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> DataCheck:
-    """Read every sample of all splits once, augment it as the run does, and report what is wrong.
+    """Read every sample of all splits once, augment it as training does, and report problems.
 
     Args:
         config: a YAML file, the name of a recipe, or a `Config`.
         overrides: changes such as "data.root=elsewhere".
         report: folder for report.html; by default NAME_data in the folder of all runs. False: no report.
-        fix: new folder for a copy without the errors that can be mended without losing anything.
+        fix: new folder for a repaired copy of the data set, see docs/custom-masks.md.
         progress: called with the number of samples done so far and that of all, first with (0, all).
 
     Raises:
         ConfigError: a configuration or override that cannot be used.
-        DataError: a data set that cannot even be listed, or that `fix` cannot copy. Samples that cannot be used raise
-            nothing: they are among the problems.
+        DataError: the data set cannot be listed, or `fix` cannot copy it. Unusable samples do not raise; they are
+            listed in the problems.
         StorageError: the report or the copy cannot be written.
 
     Example:

@@ -50,10 +50,10 @@ def init(
         masks: folder of the masks, or a COCO JSON.
         out: the configuration to write, with the ending .yaml or .yml.
         classes: names of the classes by label; by default those in the files or beside them, else made up.
-        mask_suffix: ending of the masks' names, such as "_mask".
+        mask_suffix: suffix of the masks' stems, such as "_mask".
         ignore_index: value of unlabelled pixels in the masks.
         threshold: value from which up a pixel of a grey mask is the object, 0..255.
-        group: regular expression for what stays in one split.
+        group: regular expression that matches the group in a sample's id; a group stays in one split.
         overwrite: replace what is there.
 
     Raises:

@@ -26,18 +26,18 @@ _MASK_MODES = ("1", "L", "P", "I", "I;16")
 
 @MASK_FORMATS.register("labelme")
 class LabelMeFormat(OneFile):
-    """One JSON for each image; polygons, rectangles, circles, lines and LabelMe's own masks, painted in their order.
+    """LabelMe JSON files, one per image: polygons, rectangles, circles, lines and masks, drawn in file order.
 
-    Rectangles have two opposite corners or all four, so that they may be turned. Pixels are filled as labelme's own
-    export does, with Pillow, outlines included. The label `__ignore__` carries the ignore index; `_background_`, and
-    that of the background's class, make a hole in what was painted before, also where data.classes has it.
+    Rectangles have two opposite corners, or all four if rotated. Pixels are filled as in labelme's own export, with
+    Pillow, outlines included. The label `__ignore__` stands for the ignore index. `_background_`, and the label of the
+    background class, cut a hole into earlier shapes, also if `data.classes` contains them.
 
     Args:
         labels: the classes.
         background: class, or "ignore", of pixels without a shape (not in multilabel); None: the first class.
-        other: treatment of shapes with another label: "error"; "ignore" for the ignore index; "background" as if they
-            were not there.
-        line_width: width in pixels of lines, strips of lines and points, 1 to 256; None: they are an error, since they
+        other: treatment of shapes whose label is not a class: "error", "ignore" (their pixels get the ignore index) or
+            "background" (they are skipped).
+        line_width: width in pixels of lines, line strips and points, 1 to 256; None: these are an error, because they
             enclose no pixels.
     """
 

@@ -34,7 +34,7 @@ def _variant(size: str) -> Variant:
         STANDARDIZED,
         {"output": taps},
         first_stride=4,
-        quirk="The stem strides by 4 at once, so the levels begin at P2.",
+        quirk="The stem has stride 4, so the levels begin at P2.",
     )
 
 

@@ -13,9 +13,9 @@ def _variant(layers: int) -> Variant:
     third, fourth = _CHANNELS[layers]
     taps = tap_table(
         "P1 conv1_relu 64 stem",
-        "P2 pool2_relu 256 activated output of dense block 1, before the transition narrows it",
-        "P3 pool3_relu 512 activated output of dense block 2, before the transition narrows it",
-        f"P4 pool4_relu {third} activated output of dense block 3, before the transition narrows it",
+        "P2 pool2_relu 256 activated output of dense block 1, before the transition",
+        "P3 pool3_relu 512 activated output of dense block 2, before the transition",
+        f"P4 pool4_relu {third} activated output of dense block 3, before the transition",
         f"P5 relu {fourth} activated output of dense block 4",
     )
     return Variant(
@@ -25,7 +25,7 @@ def _variant(layers: int) -> Variant:
         STANDARDIZED,
         {"output": taps},
         centred_strides=True,
-        quirk="Transitions pool 2x2; for odd sizes the last row and column are pooled alone.",
+        quirk="Transitions pool 2x2; at odd sizes the last row or column is pooled by itself.",
     )
 
 

@@ -16,7 +16,7 @@ from segzoo.levels import LEVELS
 # standard deviation and a Rescaling by its root (tensorflow#49930); B0 to B3 of V2 use it directly for three channels.
 _V2_CENTERED = Pixels(1 / 128, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0))
 
-_EXPANDED = "widened input of the first block of stage {}"
+_EXPANDED = "expanded input of the first block of stage {}"
 _STRIDES = (2, 4, 8, 16, 32)
 
 # Expansion taps: layer, stride, level, reason; channels differ by variant and stand in the tables below.

@@ -20,8 +20,8 @@ _RESNET_V2 = tap_table(
     "P5 conv_7b_ac 1536 top convolution over the last block of 8 x 8",
 )
 _QUIRK = (
-    "Stem and reductions pad nothing, so that the maps are a few rows and columns smaller than the image divided by "
-    'the stride; here they are padded to "same".'
+    "The original stem and reductions are unpadded, so feature maps are a few rows and columns smaller than the image "
+    'size divided by the stride; here they have "same" padding.'
 )
 
 VARIANTS = {

@@ -22,10 +22,10 @@ _LARGE = tap_table(
     "P5 activation_259 4032 activated last cell",
 )
 _UNDILATED = (
-    "a cell also reads the cell before the last, and where that has twice the size it takes every second pixel of two "
-    "shifted copies; dilation has no counterpart to that."
+    "a cell also reads the output of the cell two steps before, and if that has twice the size, it subsamples two "
+    "shifted copies of it; dilation has no equivalent of this."
 )
-_QUIRK = 'The stem pads nothing, which costs it a row and a column; here it is padded to "same".'
+_QUIRK = 'The original stem is unpadded, which removes a row and a column; here it has "same" padding.'
 
 
 def mobile(**arguments: Any) -> Any:

@@ -25,10 +25,10 @@ def _variants() -> dict[str, Variant]:
             "P5 conv5_block3_out 2048 output of stage 5",
         )
         second = tap_table(
-            "P1 conv1_conv 64 stem, not yet normalised",
-            "P2 conv2_block3_preact_relu 256 activated input of the block that strides to 8",
-            f"P3 conv3_block{third}_preact_relu 512 activated input of the block that strides to 16",
-            f"P4 conv4_block{fourth}_preact_relu 1024 activated input of the block that strides to 32",
+            "P1 conv1_conv 64 stem, before normalisation",
+            "P2 conv2_block3_preact_relu 256 activated input of the block that reduces to stride 8",
+            f"P3 conv3_block{third}_preact_relu 512 activated input of the block that reduces to stride 16",
+            f"P4 conv4_block{fourth}_preact_relu 1024 activated input of the block that reduces to stride 32",
             "P5 post_relu 2048 activated output of stage 5",
         )
         name, name_v2 = f"resnet{layers}", f"resnet{layers}v2"

@@ -9,16 +9,14 @@ from segzoo.backbones.table import BACKBONES
 def _variant(layers: int) -> Variant:
     last = {16: 3, 19: 4}[layers]  # convolutions in each of the blocks 3 to 5
     taps = tap_table(
-        "- block1_conv2 64 output of block 1, at the image's size",
+        "- block1_conv2 64 output of block 1, at the image size",
         "P1 block2_conv2 128 output of block 2",
         f"P2 block3_conv{last} 256 output of block 3",
         f"P3 block4_conv{last} 512 output of block 4",
         f"P4 block5_conv{last} 512 output of block 5",
         "P5 block5_pool 512 pooled output of block 5",
     )
-    quirk = (
-        "The first block works at the image's size, which no level stands for, and nothing is convolved at stride 32."
-    )
+    quirk = "The first block works at the image size, which is not a level, and there is no convolution at stride 32."
     return Variant(f"vgg{layers}", f"VGG{layers}", "vgg", MEAN_SUBTRACTED, {"output": taps}, quirk=quirk)
 
 

@@ -9,7 +9,7 @@ _TAPS = tap_table(
     "P1 block1_conv2_act 64 stem",
     "P2 add 128 output of block 2",
     "P3 add_1 256 output of block 3",
-    "P4 add_10 728 output of block 12, the middle flow's last",
+    "P4 add_10 728 output of block 12, the last of the middle flow",
     "P5 block14_sepconv2_act 2048 exit flow",
 )
 
@@ -21,7 +21,7 @@ VARIANTS = {
         CENTERED,
         {"output": _TAPS},
         pads_nothing=True,
-        quirk='The stem pads nothing, which costs it three rows and columns; here it is padded to "same".',
+        quirk='The original stem is unpadded, which removes three rows and columns; here it has "same" padding.',
     )
 }
 BACKBONES.register_all(VARIANTS)

@@ -66,7 +66,7 @@ def _variant(name: str) -> Variant:
     cross_stage = arguments["stage_type"] == "csp"
     # The stem of the residual networks has stride 4, the darknets' has stride 1: their first stage serves P1.
     deep = len(depths) == 5
-    rows = [] if deep else ["P1 csp_stem_activation_0 64 stem, before it pools"]
+    rows = [] if deep else ["P1 csp_stem_activation_0 64 stem, before pooling"]
     for stage, (width, depth) in enumerate(zip(widths, depths, strict=True)):
         end = "csp_transition_activation" if cross_stage else f"block_{depth - 1}_dark_block_add"
         rows.append(f"P{stage + 1 if deep else stage + 2} stage_{stage}_{end} {width} output of stage {stage + 1}")

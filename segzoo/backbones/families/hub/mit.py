@@ -27,10 +27,10 @@ _REDUCTIONS = (8, 4, 2, 1)
 _PATCHES = (7, 3, 3, 3)
 _STRIDES = (4, 2, 2, 2)
 
-_BEGINS = "Features begin at P2: the first convolution strides by 4. "
+_BEGINS = "The first convolution has stride 4, so the levels begin at P2. "
 _UNDILATED = (
-    "every pixel of a map attends to all others, so that without a stride it would see four times as many as the "
-    "weights were made for."
+    "every position attends to all others, so that without a stride there would be four times as many as the weights "
+    "were trained for."
 )
 
 
@@ -131,14 +131,15 @@ def _variant(name: str) -> Variant:
         side = 640 if size == "b5" else 512
         presets: tuple[str, ...] = (f"mit_{size}_ade20k_{side}", f"mit_{size}_cityscapes_1024")
         quirk = (
-            _BEGINS + "The presets are encoders of SegFormers trained on ADE20K and Cityscapes, not on ImageNet alone."
+            _BEGINS
+            + "The presets are encoders of SegFormer models trained on ADE20K or Cityscapes, not on ImageNet only."
         )
     else:
         presets = ("mit_b0_imagenet",) if size == "b0" else ()
         quirk = _BEGINS + (
-            "keras-cv's attention mixes up pixels and channels where it makes keys and values fewer, in a way that "
-            "depends on the size of the image, and so does this one, for the weights that were trained so. hub_mit is "
-            "the paper's."
+            "The spatial reduction of keys and values in keras-cv's attention confuses pixels and channels, depending "
+            "on the image size. This is kept, because the pretrained weights were trained with it; hub_mit follows the "
+            "paper."
         )
     return Variant(
         name,

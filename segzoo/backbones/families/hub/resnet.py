@@ -60,7 +60,7 @@ def _taps(form: str, blocks: tuple[int, ...], bottleneck: bool) -> tuple[Tap, ..
     channels = [4 * width if bottleneck else width for width in _WIDTHS]
     if form == "v2":
         return tap_table(
-            "P1 conv1_conv 64 stem, not yet normalised",
+            "P1 conv1_conv 64 stem, before normalisation",
             *(
                 f"P{stage + 2} stack{stage + 1}_block0_pre_activation_relu {channels[stage]} "
                 f"normalised and activated output of stage {stage + 2}"

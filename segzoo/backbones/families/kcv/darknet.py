@@ -64,7 +64,7 @@ def _cross_stage(stage: Any, x: Any) -> Any:
 def _variant(size: str) -> Variant:
     channels, _ = _STAGES[size]
     table = tap_table(
-        f"P1 stem_conv_out {channels[0] // 2} stem, a convolution of 2x2 pixels made channels",
+        f"P1 stem_conv_out {channels[0] // 2} stem, space-to-depth of 2x2 pixels and a convolution",
         *(
             f"P{stage} dark{stage}_csp_conv3_out {width} output of stage {stage}"
             for stage, width in enumerate(channels, 2)
@@ -79,7 +79,7 @@ def _variant(size: str) -> Variant:
         published=size in _PUBLISHED,
         package="keras-cv",
         presets=(f"csp_darknet_{size}_imagenet",) if size in _PUBLISHED else (),
-        quirk="The stem makes channels of 2x2 pixels; an odd last row or column is filled up with zeros.",
+        quirk="The stem rearranges blocks of 2x2 pixels into channels (space-to-depth); odd sizes are zero-padded.",
     )
 
 

@@ -25,7 +25,7 @@ VARIANTS = {
         densenet.VARIANTS[f"densenet{layers}"].tables,  # keras-cv took the names over
         package="keras-cv",
         presets=(f"densenet{layers}_imagenet",),
-        quirk="Transitions pool 2x2; for odd sizes the last row and column are pooled alone.",
+        quirk="Transitions pool 2x2; at odd sizes the last row or column is pooled by itself.",
     )
     for layers in _REPEATS
 }

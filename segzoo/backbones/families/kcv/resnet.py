@@ -23,8 +23,8 @@ _WIDTHS = (64, 128, 256, 512)
 _PRESETS = {"kcv_resnet50": "resnet50_imagenet", "kcv_resnet50v2": "resnet50_v2_imagenet"}
 
 _COSTLY = (
-    "Stages stride in their last block, so that all before it runs at twice the height and width: three times the "
-    "computation of keras.applications' ResNetV2."
+    "Each stage has its stride in the last block, so the blocks before it run at twice the height and width: three "
+    "times the computation of keras.applications' ResNetV2."
 )
 
 NETWORKS: dict[str, Network] = {}
@@ -47,7 +47,7 @@ for _layers, (_blocks, _bottleneck) in _LAYOUTS.items():
         ),
     )
     _second = tap_table(
-        "P1 conv1_conv 64 stem, not yet normalised",
+        "P1 conv1_conv 64 stem, before normalisation",
         *(
             f"P{stage + 2} v2_stack_{stage + 1}_block1_use_preactivation_relu {_channels[stage]} "
             f"normalised and activated output of stage {stage + 2}"

