@@ -63,10 +63,10 @@ def given_arguments(thing: Any, root: type) -> dict[str, Any]:
         root: the base class whose own arguments are kept by itself, such as `keras.layers.Layer`.
 
     Returns:
-        Values as JSON gives them back: tuples as lists.
+        Values as restored from JSON: tuples become lists.
 
     Raises:
-        AttributeError: an argument that is not kept.
+        AttributeError: an argument is not stored as an attribute.
     """
     kinds = type(thing).__mro__
     constructors = [kind for kind in kinds[: kinds.index(root)] if "__init__" in vars(kind)]

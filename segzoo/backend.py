@@ -66,8 +66,8 @@ def check_backend() -> None:
     """Check that the backend that Keras would choose can be imported, instead of failing with its traceback.
 
     Raises:
-        ConfigError: KERAS_BACKEND or Keras's settings file names one that does not exist or that segzoo does not know.
-        MissingPackageError: it is not installed.
+        ConfigError: KERAS_BACKEND or Keras's settings file names a backend that does not exist or is not supported.
+        MissingPackageError: the backend is not installed.
     """
     name, origin = _wanted_backend()
     cure = "Set KERAS_BACKEND=tensorflow for this command (or jax, torch), or leave it unset for what the file says."

@@ -27,7 +27,7 @@ def resolve(compat: str | None, imitate: str | None, stacklevel: int = 3) -> str
         stacklevel: stack level of the warning, 2 for the caller of this function.
 
     Raises:
-        SegzooError: another name, or two that differ.
+        SegzooError: an unknown name, or two different names.
     """
     if imitate is not None:
         warnings.warn(

@@ -88,7 +88,7 @@ def read_document(path: Path) -> Document:
     """Read a configuration file.
 
     Raises:
-        ConfigError: the file is missing, a folder, not UTF-8, not YAML 1.2, repeats a key, or is no mapping.
+        ConfigError: the file is missing, a folder, not UTF-8, not YAML 1.2, has a repeated key, or is not a mapping.
     """
     label = str(path)
     text = _read_text(path, label)
@@ -110,7 +110,7 @@ def parse(text: str, place: Place) -> tuple[Any, dict[KeyPath, int]]:
         place: name of a line of the file in messages.
 
     Raises:
-        ConfigError: the text is not YAML 1.2, repeats a key, or uses what a configuration has no need of.
+        ConfigError: the text is not YAML 1.2, has a repeated key, or uses features that configurations do not support.
     """
     for number, line in enumerate(text.splitlines(), start=1):
         if line.startswith("%YAML") and line.split()[1:2] != ["1.2"]:

@@ -195,8 +195,8 @@ def read_at_most(path: Path, most: int) -> bytes:
     """Return the content of a file.
 
     Raises:
-        OSError: it cannot be read, or is no file, as `regular` says.
-        ValueError: it has over `most` bytes.
+        OSError: the file cannot be read, or is not a regular file, see `regular`.
+        ValueError: the file is larger than `most` bytes.
     """
     with regular(path).open("rb") as file:
         content = file.read(most + 1)

@@ -24,7 +24,7 @@ def load(names: Iterable[str]) -> None:
     The working directory is searched too, after everything else.
 
     Raises:
-        RegistrationError: a name that is no module's, or a module that cannot be imported, with what it raised.
+        RegistrationError: a module that does not exist or cannot be imported; the message includes the cause.
     """
     for name in names:
         if not _NAME.fullmatch(name):

@@ -111,10 +111,10 @@ class Registry:
             replace: whether to take the place of an earlier registration; a built-in name is never replaced.
 
         Returns:
-            The thing itself.
+            The registered object.
 
         Raises:
-            RegistrationError: the name cannot be used or is taken, or the thing is not of this kind.
+            RegistrationError: the name is invalid or taken, or the object is not of this kind.
         """
         caller = sys._getframe(1).f_globals.get("__name__", "")
         if thing is None:

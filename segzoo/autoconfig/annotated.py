@@ -41,7 +41,7 @@ def look_at_names(images: Path, masks: Path, threshold: int | None = None) -> Ev
 
     Raises:
         DataError: files that cannot be read.
-        ConfigError: nothing is drawn in any of them, or what is ambiguous; the message names the option that decides.
+        ConfigError: no file contains a drawing, or the format is ambiguous; the message names the option that decides.
     """
     if not images.is_dir() or not masks.exists():
         return None
@@ -172,7 +172,7 @@ def _settle(found: Evidence, part: str | None) -> None:
     """Determine from the pixels of files per class or object whether classes overlap or leave pixels unlabelled.
 
     Raises:
-        ConfigError: files of more than two values; the message names the option that decides them.
+        ConfigError: files with more than two values; the message names the option that decides.
     """
     assert found.names is not None
     if found.masks["format"] not in ("per_class", "instances"):

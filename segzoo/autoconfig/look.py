@@ -55,8 +55,8 @@ def look(
         threshold: values from it up are the thing, in pictures of one thing in white with smooth edges.
 
     Raises:
-        DataError: no folder, no pairs, files that cannot be read.
-        ConfigError: what is ambiguous; the message names the option that decides it.
+        DataError: a missing folder, no pairs, or unreadable files.
+        ConfigError: an ambiguous format; the message names the option that decides.
     """
     for folder in (images, masks):
         if not folder.is_dir():

@@ -60,7 +60,7 @@ def try_out(found: Evidence, names: Sequence[str], group: str | None = None) -> 
     Sets `found.exif` where masks fit images only once these are turned, and `found.train` where samples are dealt.
 
     Raises:
-        ConfigError: nothing can be read in this way, or the samples cannot be split.
+        ConfigError: no sample can be read with the configuration, or the samples cannot be split.
         DataError: no image has a mask.
     """
     parts = found.splits or (None,)

@@ -52,8 +52,8 @@ def read_values(found: Evidence, masks: Sequence[Path], ignore_index: int | None
         threshold: value from which up a pixel is the thing, in masks of one thing with smooth edges.
 
     Raises:
-        DataError: files that cannot be read, values that are no labels.
-        ConfigError: what is ambiguous, or what no format reads; the message says what decides it, or the cure.
+        DataError: unreadable files, or values that are not labels.
+        ConfigError: an ambiguous or unsupported format; the message names the option that decides, or the remedy.
     """
     stored: list[_Stored] = []
     unreadable: list[str] = []

@@ -51,7 +51,7 @@ def propose(
         pretrained: function from a backbone to the availability of its ImageNet weights.
 
     Raises:
-        ConfigError: another number of names than classes.
+        ConfigError: the number of names differs from that of the classes.
     """
     named = "in the order of the labels" if names is not None else ""
     if names is None:
@@ -256,7 +256,7 @@ def save(text: str, path: Path, found: Evidence) -> None:
     """Write a proposed configuration; it is removed again if `load_config` refuses it.
 
     Raises:
-        ConfigError: it is refused; the message says what of.
+        ConfigError: the configuration is invalid; the message says why.
         StorageError: the file cannot be written.
     """
     with replacing(path) as temporary:

@@ -23,10 +23,10 @@ class Figures:
     """Parameters and GFLOPs of a backbone with its default taps, cut at the deepest.
 
     Attributes:
-        parameters: trainable and other weights, batch normalisation's statistics among them.
-        gflops: for one image, two for each multiply-add.
-        attention: those of them that compare pixels with pixels. They grow with the square of the area, the rest with
-            the area.
+        parameters: number of all weights, including the statistics of batch normalisation.
+        gflops: GFLOPs for one image; a multiply-add counts as two.
+        attention: part of `gflops` that attention between pixels takes. It grows with the square of the image's area,
+            the rest with the area.
     """
 
     parameters: int

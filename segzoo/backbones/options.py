@@ -13,34 +13,32 @@ from segzoo.errors import SegzooError, unknown_name
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BackboneOptions:
-    """Options of a backbone, which `segzoo.backbones.create` and `segzoo.build_model` take by name as well.
+    """Options of a backbone; `segzoo.backbones.create` and `segzoo.build_model` also take them by name.
 
     Attributes:
-        taps: the kind of taps; by default the family's default. EfficientNet has "expansion" and "output".
-        output_stride: 32, 16 or 8; by default 32, in a model that of the decoder, as in its paper. Below 32 the strides
-            of the last stages are taken out and what follows is dilated (Chen et al., 2017), and the levels end at P4
-            or P3.
+        taps: kind of taps; None: the default of the family. EfficientNet has "expansion" and "output".
+        output_stride: 32, 16 or 8; None: 32, or in a model the default of the decoder, as in its paper. Below 32, the
+            strides of the last stages are replaced by dilation (Chen et al., 2017), and the levels end at P4 or P3.
         weights: "auto", "imagenet", "none" (or None), "preset:NAME" of keras-cv or keras-hub, or the path of a
-            `.weights.h5` file, in a model for all that fits.
-        input_channels: channels of an image. For others than 3 the first kernel's ImageNet weights are adapted: the
-            mean of its channels for 1, its channels in turn for more, scaled so that the response stays as large.
-        mean: of each channel, in pixel values, instead of what the pretrained weights were made for.
-        std: of each channel, in pixel values; given with `mean`.
-        drop_path: rate of stochastic depth at the deepest block, 0..1, falling linearly to the first; for EfficientNet
-            and ConvNeXt, the others have none.
-        trainable: False freezes the whole backbone; a level, such as "P2", freezes all that this level's tap needs and
-            trains the rest. What is frozen also runs batch normalisation and dropout as in inference.
+            `.weights.h5` file, from which a model loads all matching tensors.
+        input_channels: number of image channels. For numbers other than 3 the ImageNet weights of the first kernel are
+            adapted: averaged over channels for 1, repeated cyclically for more, and scaled to preserve the response.
+        mean: mean of each channel, in pixel values; None: that of the pretrained weights.
+        std: standard deviation of each channel, in pixel values; given with `mean`.
+        drop_path: rate of stochastic depth at the deepest block, 0..1 (1 excluded), decreasing linearly to the first
+            block; only for families with stochastic depth, such as EfficientNet and ConvNeXt.
+        trainable: False freezes the whole backbone; a level, such as "P2", freezes the layers that this level depends
+            on and trains the others. Frozen layers also run batch normalisation and dropout in inference mode.
         batch_norm: "train", or "frozen" to keep the statistics and parameters of all batch normalisation, for batches
             too small to estimate them.
-        compat: "smp" does three things as segmentation_models.pytorch's encoders, for weights converted from it: the
-            taps are "output" where there are several kinds; where a stride is taken out, its own convolution is dilated
-            too; and EfficientNet's strided convolutions pad as they must for the variant's own image size, whatever the
-            image, so that features of other sizes than multiples of 32 are rounded down. Its EfficientNet-B0 ends
-            stride 16 two blocks early, and so does this one. "smp-0.1.0" does what segzoo 0.1.0 did instead, which
-            chose no taps and rounded up.
+        compat: "smp" reproduces the encoders of segmentation_models.pytorch, for converted weights: taps are "output"
+            if there are several kinds; a convolution whose stride is removed is itself dilated; and the strided
+            convolutions of EfficientNet are padded for the variant's nominal image size, whatever the actual size, so
+            that feature sizes are rounded down if sides are not multiples of 32. EfficientNet-B0 ends stride 16 two
+            blocks early. "smp-0.1.0" reproduces segzoo 0.1.0, which did not select taps and rounded up.
 
     Raises:
-        SegzooError: a value outside of what is said above; an output stride is checked against the network.
+        SegzooError: an invalid value. Whether the network supports an output stride is checked when it is built.
     """
 
     taps: str | None = None
@@ -69,14 +67,14 @@ class BackboneOptions:
         return [field.name for field in dataclasses.fields(cls)]
 
     def changed(self, given: Mapping[str, Any]) -> BackboneOptions:
-        """Return the options with those in `given` changed, among them `imitate`, the deprecated alias of `compat`.
+        """Return a copy with the options in `given` replaced; `imitate` is a deprecated alias of `compat`.
 
         Args:
-            given: name to value.
+            given: option name to new value.
 
         Raises:
-            UnknownNameError: no such option.
-            SegzooError: a value that the option cannot have.
+            UnknownNameError: an unknown option.
+            SegzooError: an invalid value.
         """
         known = self.names()
         changes = dict(given)

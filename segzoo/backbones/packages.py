@@ -36,9 +36,10 @@ class Network:
 
     Attributes:
         package: module to import, "keras_cv" or "keras_hub".
-        backbone: class in its `models`. The packages' own names for variants ask the network even for random weights.
-        arguments: of the class.
-        unroll: makes the network one of plain layers; None where it is.
+        backbone: class in its `models`. The packages' presets are not used, because they access the internet even for
+            random weights.
+        arguments: arguments of the class.
+        unroll: converts the network to one of plain layers; None if it already is.
     """
 
     package: str
@@ -53,7 +54,7 @@ class Network:
 
         Raises:
             MissingPackageError: the package is not installed.
-            ValueError: a classifier, which these networks do not have.
+            ValueError: a classifier is requested, which these networks do not have.
         """
         if include_top:
             raise ValueError(f"{self.backbone} has no classifier.")
@@ -84,7 +85,7 @@ def unroll(network: Any, call: Callable[..., Any]) -> Any:
 
     Args:
         network: a functional model.
-        call: returns what the plain layers in a layer's place compute, or None where it is plain.
+        call: returns the output of plain layers that replace the layer, or None if the layer is already plain.
     """
     import keras
 

@@ -22,7 +22,7 @@ def build(variant: Variant, weights: str | None = None, size: tuple[int, int] = 
     """Build the variant's network for images of `size`, without classifier.
 
     Args:
-        variant: what to build.
+        variant: variant to build.
         weights: None, "imagenet", or one of the variant's presets.
         size: height and width.
     """
@@ -43,7 +43,7 @@ def build(variant: Variant, weights: str | None = None, size: tuple[int, int] = 
 def structure(variant: Variant, size: tuple[int, int] = (_SIZE, _SIZE)) -> keras.Model:
     """Build the variant's network without its variables, to inspect its layers and tensors only.
 
-    To make the variables and to draw their initial values is three quarters of the time that `build` takes.
+    Creating and initialising the variables takes three quarters of the time of `build`.
     """
     with without_variables():
         return build(variant, size=size)
@@ -77,8 +77,7 @@ def preprocess(variant: Variant, pixels: Any, weights: str = "imagenet") -> Any:
 def names(network: keras.Model) -> dict[int, str]:
     """Map the id of every operation of a network, nested Sequentials included, to its name in a fresh process.
 
-    What a network's code leaves unnamed, Keras numbers through the whole process: "activation_94" in one build is
-    "activation" in another.
+    Keras numbers unnamed layers per process: "activation_94" in one build is "activation" in another.
     """
     operations = list({id(operation): operation for operation in (*network.operations, *flat(network))}.values())
     numbers: dict[str, list[int]] = {}

@@ -13,14 +13,14 @@ from segzoo.registry import find
 
 @dataclass(frozen=True)
 class Tap:
-    """Tap: a layer whose output is a feature of the backbone.
+    """Tap: layer whose output is a feature of the backbone.
 
     Attributes:
         layer: name of the layer in the reference network.
         stride: input pixels per feature pixel.
         channels: channels of the feature map.
-        level: "P1" to "P5" where this tap serves that level, else None (documented, but not used by decoders).
-        reason: what the tap is, in the paper's terms.
+        level: "P1" to "P5" if the tap provides that level; None if it is only documented.
+        reason: description of the tap in the terms of the paper.
     """
 
     layer: str
@@ -35,11 +35,11 @@ class Pixels:
     """Pixel normalisation of a network: `(x * scale - mean) / std` for x in 0..255.
 
     Attributes:
-        scale: factor on the pixel values.
-        mean: of red, green and blue, in scaled units.
-        std: of red, green and blue, in scaled units.
-        bgr: the published weights were made for blue, green, red. The backbone takes red first all the same: the input
-            channels of its first kernel are turned round when such weights are loaded.
+        scale: factor applied to pixel values.
+        mean: mean of red, green and blue, in scaled units.
+        std: standard deviation of red, green and blue, in scaled units.
+        bgr: whether the published weights expect blue, green, red. The backbone expects RGB in any case: the input
+            channels of the first kernel are reversed when such weights are loaded.
     """
 
     scale: float
@@ -61,23 +61,23 @@ class Variant:
 
     Attributes:
         name: public name.
-        constructor: name of the constructor in keras.applications, or "module:table[key]" of segzoo's own.
-        family: its module in keras.applications, e.g. "efficientnet_v2", or a name of segzoo's own.
+        constructor: name of the constructor in keras.applications, or "module:table[key]" for one of segzoo.
+        family: module in keras.applications, such as "efficientnet_v2", or a name defined by segzoo.
         pixels: preprocessing of the pretrained weights.
-        tables: kind of taps to its table, first the default kind.
-        centred_strides: the network pads both sides alike before it strides, as PyTorch does, so that output i lies on
-            input 2i. Else it pads as TensorFlow's "same" does, and output i lies on input 2i + 1 for even sizes.
-        undilated: why its strides cannot be replaced by dilation; empty where they can.
-        published: pretrained weights exist: keras.applications', of `presets`, or in packages of `weights_extra`.
+        tables: kind of taps to its table, the default kind first.
+        centred_strides: whether strided layers are padded symmetrically, as in PyTorch, so that output i is centred on
+            input 2i. Otherwise padding is TensorFlow's "same", and output i is centred on input 2i + 1 at even sizes.
+        undilated: reason why strides cannot be replaced by dilation; empty if they can.
+        published: whether pretrained weights exist in keras.applications, `presets` or the packages of `weights_extra`.
         image_size: height and width that an EfficientNet was scaled for; 0 for others.
-        smp_fourth: layer that segmentation_models.pytorch takes for P4 instead of the last at stride 16; empty if none.
-        weights_extra: segzoo's extra that installs the published weights, where pip brings them; empty where not.
-        package: the package that builds it, which is also the name of segzoo's extra; empty for Keras itself.
-        presets: names of that package's pretrained weights; the first is what `weights: imagenet` takes.
-        pads_nothing: places in the reference network pad nothing, so that its maps are a few rows and columns smaller
-            than the image divided by the stride; a backbone pads them to "same".
-        first_stride: stride of its finest features: 2, or 4 where the stem strides by 4 at once and there is no P1.
-        quirk: what is peculiar about its features or how they are made to fit the contract, in prose; empty if nothing.
+        smp_fourth: layer that segmentation_models.pytorch uses for P4 instead of the last at stride 16; empty if none.
+        weights_extra: extra of segzoo that installs the published weights; empty if there is none.
+        package: package that builds the network, also the name of segzoo's extra; empty for Keras itself.
+        presets: names of the package's pretrained weights; `weights: imagenet` selects the first.
+        pads_nothing: whether the reference network has unpadded layers, so that its feature maps are a few rows and
+            columns smaller than the image divided by the stride; the backbone has "same" padding instead.
+        first_stride: stride of the finest features: 2, or 4 if the stem has stride 4 and there is no P1.
+        quirk: remark on peculiarities of the features, in prose; empty if there are none.
     """
 
     name: str
@@ -112,7 +112,7 @@ class Variant:
         """Map levels to taps; with output stride 16 or 8 the deepest tap serves P4 or P3, and the levels end there.
 
         Raises:
-            SegzooError: an output stride other than 8, 16 and 32, or one that this network cannot have.
+            SegzooError: an output stride other than 8, 16 and 32, or one that the network does not support.
         """
         *upper, last = levels_at(output_stride)
         if output_stride < 32 and self.undilated:

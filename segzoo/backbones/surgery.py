@@ -33,23 +33,23 @@ def create(
 ) -> keras.Model:
     """Build a backbone: a model from images `(B, H, W, C)`, pixels 0..255 and any H and W, to a dict of features.
 
-    Feature "Pn" is `(B, ceil(H / 2^n), ceil(W / 2^n), channels)`. Layers keep the names that they
-    have in keras.applications, keras-cv or keras-hub; the network is cut at the deepest tap in use.
+    Feature "Pn" is `(B, ceil(H / 2^n), ceil(W / 2^n), channels)`. Layers have the same names as in keras.applications,
+    keras-cv or keras-hub; the network is cut at the deepest tap in use.
 
     Args:
         name: registered name, see `segzoo.backbones.names()`.
-        options: see `BackboneOptions`; by default its defaults.
-        levels: which of "P1" to "P5" to return; by default all that the network and the output stride leave. At output
-            stride 16 there is "C4", too: P4 as the network has it at stride 32, before the dilated stages that P4 ends.
-        **given: options by name, which override those in `options`: `taps`, `output_stride`, `weights`,
+        options: see `BackboneOptions`; None: its defaults.
+        levels: levels to return, of "P1" to "P5"; by default all that exist at the output stride. At output stride 16
+            there is also "C4": the fourth stage, P4 of the network without dilation.
+        **given: options by name, which take precedence over `options`: `taps`, `output_stride`, `weights`,
             `input_channels`, `mean`, `std`, `drop_path`, `trainable`, `batch_norm` and `compat`.
 
     Raises:
-        UnknownNameError: no such backbone, option, taps, level or preset.
-        MissingPackageError: keras-cv or keras-hub, which the backbone comes from, is not installed.
-        SegzooError: an output stride other than 8, 16, 32 or one that the network cannot have; an option outside of
-            what `BackboneOptions` says.
-        WeightsError: weights that cannot be had or do not fit.
+        UnknownNameError: an unknown backbone, option, kind of taps, level or preset.
+        MissingPackageError: keras-cv or keras-hub, which builds the backbone, is not installed.
+        SegzooError: an output stride other than 8, 16 and 32, or one that the network does not support; an invalid
+            option, see `BackboneOptions`.
+        WeightsError: weights that are unavailable or do not match.
 
     Example:
         >>> features = segzoo.backbones.create("resnet50", output_stride=16)(images)
@@ -107,7 +107,7 @@ def pixel_normalization(
     """Return the preprocessing layer for images of `channels`; `mean` and `std`, in pixel values, override `pixels`.
 
     Raises:
-        SegzooError: only one of the two, or not one number for each channel, or a std that is not positive.
+        SegzooError: only one of the two is given, a length differs from `channels`, or a std is not positive.
     """
     if (mean is None) != (std is None):
         raise SegzooError("mean and std are given together or not at all.")
@@ -129,8 +129,8 @@ def pixel_normalization(
 class _Copy:
     """Copy a reference network layer by layer with the changes of a backbone, and track the properties of tensors.
 
-    Own normalisation, "same" padding where the reference's padding is right for some sizes only, dilation in place of
-    the strides beyond the output stride, and names that are the same in every build.
+    The changes: pixel normalisation, "same" padding where the reference's padding fits only some sizes, dilation
+    instead of strides beyond the output stride, and reproducible names.
     """
 
     def __init__(
@@ -214,12 +214,12 @@ class _Copy:
         return keras.layers.Add(name=name)([x[0], scaled])
 
     def _new(self, layer: Any, config: dict[str, Any] | None = None, kind: Any = None) -> Any:
-        """Return a layer under the reference layer's name, frozen where it shall be.
+        """Return a layer with the name of the reference layer, frozen if required.
 
         Args:
             layer: the reference layer or operation.
-            config: of the new one, its own by default.
-            kind: class of the new one; by default segzoo's own in place of the layer's, or the layer's.
+            config: configuration of the new layer; by default that of `layer`.
+            kind: class of the new layer; by default segzoo's replacement of the layer's class, or that class itself.
         """
         config = {**(layer.get_config() if config is None else config), "name": self.names[id(layer)]}
         if isinstance(layer, keras.layers.Layer):

@@ -19,21 +19,21 @@ _SIZES = ((192, 256), (161, 223))
 def wrap(model: keras.Model, levels: Mapping[str, str], name: str | None = None) -> keras.Model:
     """Make a backbone of a functional model: `wrap(model, {"P2": "layer_name", ...})`.
 
-    The result shares the model's layers and weights. Its features go into any decoder, and it can be given to
-    `segzoo.build_model` in place of a backbone's name. Preprocessing is the model's own: segzoo's data pipeline gives
-    pixels 0..255, so begin the model with a `keras.layers.Rescaling` where it wants others.
+    The result shares the model's layers and weights. Any decoder accepts its features, and `segzoo.build_model`
+    accepts it instead of a backbone's name. Preprocessing is part of the model: segzoo's data pipeline yields pixels
+    0..255, so start the model with a `keras.layers.Rescaling` if it expects another range.
 
-    Strides are measured by running the model. Maps that are a few rows short of `ceil(size / stride)`, for want of
-    padding, are resized to it.
+    Strides are measured by running the model. Feature maps that are a few rows smaller than `ceil(size / stride)`,
+    because of missing padding, are resized to it.
 
     Args:
-        model: images `(B, H, W, C)` to anything; it needs no particular output.
-        levels: level "P1" to "P5" to the name of the layer whose output serves it, with a stride of 2^n.
-        name: of the backbone, by default the model's.
+        model: functional model of images `(B, H, W, C)`, with any output.
+        levels: level, "P1" to "P5", to the name of the layer that provides it; level Pn has stride 2^n.
+        name: name of the backbone; by default that of the model.
 
     Raises:
-        UnknownNameError: no such layer or level.
-        SegzooError: a model with several inputs, a layer that gives no map, or one with another stride, which is named.
+        UnknownNameError: an unknown layer or level.
+        SegzooError: a model with several inputs, a layer whose output is not a feature map, or one with a wrong stride.
     """
     if not isinstance(model.input, keras.KerasTensor) or len(model.input.shape) != 4:
         raise SegzooError(f"{model.name} must have one input of images (B, H, W, C), got {model.input}.")

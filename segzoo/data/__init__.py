@@ -101,7 +101,7 @@ def create_source(name: str, **arguments: Any) -> Source:
         **arguments: passed to the source's constructor.
 
     Raises:
-        UnknownNameError: no such source; the message lists those there are.
+        UnknownNameError: an unknown source; the message lists the known ones.
         DataError: the source found its data unusable.
     """
     source: Source = SOURCES[name](**arguments)

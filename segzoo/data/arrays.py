@@ -35,8 +35,8 @@ def load_array(
         several: the cure where an .npz has no single array, or none of that name.
 
     Raises:
-        DataError: missing, damaged or cut; anything but finite real numbers; another number of axes; over `max_pixels`
-            pixels; an .npz without that key; or an .npy with something after its array.
+        DataError: a missing, damaged or truncated file; values other than finite real numbers; an unexpected number of
+            axes; more than `max_pixels` pixels; an .npz without that key; or an .npy with data after its array.
     """
     with _opened(path, key, several) as (stream, length):
         _check_header(stream, path, max_pixels, length)

@@ -97,8 +97,8 @@ class Augmentation:
             seed: at least 0.
 
         Returns:
-            image (H', W', C) and mask (H', W') or (H', W', classes) of the dtypes that they had, the mask's wide enough
-            for the ignore index; both may be views.
+            Image (H', W', C) and mask (H', W') or (H', W', classes) in their original dtypes, that of the mask widened
+            if the ignore index requires it; both may be views.
 
         Raises:
             DataError: a transform failed on this image, or returned another type or number of channels.
@@ -155,10 +155,9 @@ def validate_transforms(transforms: Sequence[Any]) -> None:
         - OneOf: {transforms: [GaussianBlur, {RandomGamma: {p: 0.3}}], p: 0.5}
 
     Raises:
-        UnknownNameError: no such transform; the message names the nearest.
-        ConfigError: an entry of another form, an unknown, missing or unusable argument (albumentations itself only
-            warns of unknown ones and goes on with defaults); the message names the transform, the argument and the
-            arguments there are.
+        UnknownNameError: an unknown transform; the message names the nearest one.
+        ConfigError: an entry of another form, or an unknown, missing or invalid argument (albumentations only warns of
+            unknown ones and uses defaults); the message names the transform, the argument and the valid arguments.
     """
     Augmentation(transforms, ignore_index=255)
 
@@ -171,7 +170,7 @@ def check_labels_written(transform: Any, task: Task) -> None:
         task: classes, mode and ignore index of the masks.
 
     Raises:
-        ConfigError: it writes a label that no mask can have, or fails on every such mask.
+        ConfigError: the transform writes an invalid label, or fails on every mask.
     """
     name, arguments = next(iter(transform.items())) if isinstance(transform, Mapping) else (transform, {})
     arguments = arguments or {}

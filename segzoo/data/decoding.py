@@ -35,8 +35,8 @@ def open_image(path: Path, max_pixels: int, bands: Sequence[int] | None = None) 
         bands: those to read, the first being 1; of a TIFF as they are stored, with nothing applied.
 
     Raises:
-        DataError: missing, unreadable or cut; too large; several pictures in one file; or of a kind that no decoder
-            reads as it is meant.
+        DataError: a missing, unreadable, truncated or too large file; several pictures in one file; or a kind of file
+            that no decoder reads correctly.
     """
     with reading(path), regular(path).open("rb", buffering=0) as stream:
         start = stream.read(4)

@@ -30,7 +30,7 @@ class DiskCachedSource:
             every sixteenth of the limit that it wrote, so several at once may go over it by as much each.
 
     Raises:
-        DataError: the folder cannot be made.
+        DataError: the folder cannot be created.
     """
 
     def __init__(self, source: Source, folder: str | Path, max_bytes: int):

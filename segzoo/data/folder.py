@@ -177,7 +177,7 @@ class FolderSource:
             split: what they are, where the samples were dealt to splits.
 
         Raises:
-            DataError: masks of this kind, unless the source only lists its `problems`.
+            DataError: the masks are of this kind, unless the source only lists its `problems`.
         """
         if not self.format.white or self._is_refused:
             return
@@ -212,12 +212,12 @@ class FolderSource:
         """Read sample `index`.
 
         Returns:
-            image (H, W, C) uint8 or float32; mask (H, W) with every label a class or the ignore index, or in multilabel
-            (H, W, classes) with 0, 1 and the ignore index; and id.
+            Image (H, W, C), uint8 or float32; mask (H, W) of classes and the ignore index, or in multilabel mode
+            (H, W, classes) of 0, 1 and the ignore index; and id.
 
         Raises:
             IndexError: `index` is not in 0..len-1.
-            DataError: a file is unreadable or too large, the sizes differ, or a label is no class.
+            DataError: a file is unreadable or too large, the sizes differ, or a label is not a class.
         """
         if not 0 <= index < len(self.ids):
             raise IndexError(f"sample {index} of {len(self.ids)}")

@@ -34,7 +34,7 @@ class GeneratedShapes:
         ignore_index: the label of the contours; not one of 0..5.
 
     Raises:
-        DataError: an argument out of its range.
+        DataError: an argument out of range.
     """
 
     def __init__(

@@ -137,7 +137,7 @@ def gif_frames(data: bytes) -> list[tuple[int, int, int, int]]:
     """Return left, top, width and height of the frames of a GIF (GIF89a specification, sections 17 to 27).
 
     Raises:
-        GifError: the file is cut, or no GIF.
+        GifError: the file is truncated or not a GIF.
     """
     try:
         at = 13 + _table(data[10])

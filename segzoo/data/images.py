@@ -54,7 +54,7 @@ class ImageReader:
         upright: turn images as their EXIF orientation says. `FolderSource` turns them itself, together with masks.
 
     Raises:
-        DataError: bands that are not one for each channel, or an empty range.
+        DataError: the number of bands differs from that of the channels, or the range is empty.
     """
 
     def __init__(
@@ -86,8 +86,8 @@ class ImageReader:
         """Read an image: (H, W, channels), uint8, or float32 if that is requested or stored.
 
         Raises:
-            DataError: missing, unreadable or cut; too large; several pictures; of other channels than asked for; or
-                with values that are no finite numbers.
+            DataError: a missing, unreadable, truncated or too large file; several pictures; an unexpected number of
+                channels; or values that are not finite.
         """
         image = self._scaled(self.stored(path), path)
         return turned(image, exif_orientation(path)) if self._upright else image

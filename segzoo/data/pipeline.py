@@ -62,7 +62,7 @@ class TrainBatches:
         steps_per_epoch: batches in one epoch, at least 1.
 
     Raises:
-        DataError: an empty source, a batch size below 1, or factors that are not one for each sample.
+        DataError: an empty source, a batch size below 1, or a number of factors other than that of the samples.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class TrainBatches:
             (height, width) of each.
 
         Raises:
-            DataError: a transform fails on it, or the loss finds no target.
+            DataError: a transform fails on a sample, or the loss cannot make its target.
         """
         times = int(np.count_nonzero(self._order(0) == index)) if len(self._order(0)) > len(self.source) else 1
         prepared = [self._prepared(sample, index, 0, copy) for copy in range(min(max(1, times), _TRIED))]
@@ -179,7 +179,7 @@ class TrainBatches:
             one_size: whether all batches must have the size that the first two have, see `check_size`.
 
         Raises:
-            DataError: they cannot; the message names samples of different sizes.
+            DataError: the sizes differ; the message names samples of different sizes.
         """
         if self.batch_size > 1:
             _check_sizes((self.source.ids[index], size) for index, found in sizes.items() for size in found)

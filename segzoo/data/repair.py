@@ -48,8 +48,8 @@ def repair(sources: Mapping[str, FolderSource], findings: Findings, out: Path) -
         out: a folder that is not there yet, or empty.
 
     Raises:
-        DataError: `out` holds something, or cannot be written; masks are not one file for each image, or folders are
-            given by a pattern.
+        DataError: `out` is not empty or cannot be written; masks are not one file per image, or folders are given by a
+            pattern.
     """
     check_repairable(sources, out)
     errors = [problem for problem in findings.problems if problem.severity == "error" and KINDS[problem.kind].fix]

@@ -23,7 +23,7 @@ def presence(source: Source, workers: int = 2, strict: bool = True) -> np.ndarra
         strict: raise where a sample cannot be read; otherwise it counts as one that shows nothing.
 
     Returns:
-        bool `(samples, classes)`.
+        `(samples, classes)`, bool.
 
     Raises:
         DataError: as the source raises.
@@ -68,7 +68,7 @@ def repeat_factors(shown: np.ndarray, threshold: float) -> np.ndarray:
         threshold: classes shown by a smaller share of the samples than this are seen more often, 0 to 1.
 
     Returns:
-        float64 `(samples,)`.
+        `(samples,)`, float64.
     """
     share = shown.mean(0)
     asked = np.sqrt(threshold / np.where(share > 0, share, 1.0))

@@ -226,7 +226,7 @@ def groups_of(ids: Sequence[str], pattern: str) -> list[str]:
         pattern: a regular expression, such as `^(patient\d+)_`.
 
     Raises:
-        DataError: it finds nothing in some ids; the message names them.
+        DataError: the expression does not match some ids; the message names them.
     """
     found = [re.search(pattern, name) for name in ids]
     lost = [name for name, match in zip(ids, found, strict=True) if match is None]
@@ -246,7 +246,7 @@ def listed(path: Path, ids: Sequence[str]) -> list[int]:
     nothing.
 
     Raises:
-        DataError: no such file, a sample that does not exist or stands twice, or an empty list; with its line.
+        DataError: a missing file, an unknown or repeated sample, or an empty list; the message names the line.
     """
     places = {name: place for place, name in enumerate(ids)}
     found: dict[int, int] = {}
@@ -272,8 +272,8 @@ def listed_pairs(path: Path, root: Path) -> list[Pair] | None:
     published with. Paths with spaces may be put in quotes; without quotes a line is cut where both files exist.
 
     Raises:
-        DataError: a file that does not exist, a line that has not two paths where the first has, or one that can be
-            cut into two files in several ways; with its line.
+        DataError: a missing file, a line without two paths although the first line has two, or a line that can be split
+            into two files in several ways; the message names the line.
     """
     lines = _lines(path)
     first = _fields(lines[0][1], f"{path}, line {lines[0][0]}")
@@ -369,7 +369,7 @@ def by_column(path: Path, ids: Sequence[str], column: str, key: str = "image") -
         key: the column that holds the id of the sample, or the path of its image, whose stem is the id.
 
     Raises:
-        DataError: no such file or column, samples without a row, or two rows for one.
+        DataError: a missing file or column, samples without a row, or two rows for one sample.
     """
     try:
         reader = csv_files.DictReader(io.StringIO(read_text(path), newline=""))

@@ -102,7 +102,7 @@ def read_tiff(stream: BinaryIO) -> Tiff:
         stream: the file, which can be sought in.
 
     Raises:
-        TiffError: they are damaged, lead in circles, or tell of pixels beyond the end of the file.
+        TiffError: the directories are damaged, form a loop, or refer to data beyond the end of the file.
     """
     try:
         return _Reader(stream).read()

@@ -50,7 +50,7 @@ def open_tiff(path: Path, stream: BinaryIO, max_pixels: int, bands: Sequence[int
 
     Raises:
         TiffError: the directory is damaged, or pixels are missing.
-        DataError: several pages, too many pixels, or of a kind that no decoder reads as it is meant.
+        DataError: several pages, too many pixels, or a kind of file that no decoder reads correctly.
     """
     found, page = _only_page(path, stream, max_pixels)
     if bands is None:
@@ -68,7 +68,7 @@ def page_picture(path: Path, found: Tiff, page: Page) -> Picture:
     """Choose how a page of a TIFF, checked by `check_page`, is decoded to what viewers show.
 
     Raises:
-        DataError: of a kind that no decoder reads as it is meant.
+        DataError: a kind of file that no decoder reads correctly.
     """
     if channels := pillow_channels(found, page):
         return Picture(page.size, channels, False, lambda: pillow(page_bytes(path, found, page)))

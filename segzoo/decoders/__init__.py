@@ -57,7 +57,7 @@ def legacy_options(name: str) -> dict[str, Any]:
     Empty where the function is the same still. To be used beneath the options that a configuration of 0.1.0 names.
 
     Raises:
-        UnknownNameError: no such decoder.
+        UnknownNameError: an unknown decoder.
     """
     return dict(DECODERS[name].legacy)
 

@@ -101,7 +101,7 @@ class Decoder(Layer):
             **options: the decoder's other options; only those that affect the levels are used.
 
         Raises:
-            SegzooError: another output stride, or a depth that the backbone has not.
+            SegzooError: an unsupported output stride, or a depth that the backbone does not have.
         """
         return cls._levels_from(cls.finest, output_stride, available, depth)
 
@@ -237,7 +237,7 @@ def read_function(stored: Any) -> dict[str, Any] | None:
     """Return `Decoder.function` as it was saved, from the bytes of its data set; None where there is none.
 
     Raises:
-        WeightsError: bytes that are something else.
+        WeightsError: invalid data.
     """
     if stored is None:
         return None

@@ -68,7 +68,7 @@ class Batched:
         """Look at what was given.
 
         Raises:
-            DataError: it yields no batches, or for the validation split batches without an end.
+            DataError: the data set yields no batches, or, for the validation split, infinitely many.
         """
         if isinstance(data, str | bytes | dict) or not (_is_indexed(data) or isinstance(data, Iterable)):
             raise DataError(
@@ -94,7 +94,7 @@ class Batched:
         """Iterate over images and targets from step `start_step` on, pass after pass.
 
         Raises:
-            DataError: a batch that cannot be used; a stream that ended.
+            DataError: an unusable batch, or the end of a stream.
         """
         for images, masks in self._masked(start_step):
             yield images, stacked([self.target(mask) for mask in masks])
@@ -130,7 +130,7 @@ class Batched:
         """Return the images and masks of one step, for diagnosis; `mixed` has no effect here.
 
         Raises:
-            DataError: it cannot be read again.
+            DataError: the data cannot be read again.
         """
         if not self.is_restartable:
             raise DataError(f"{self.name} can be read only once.")
@@ -178,7 +178,7 @@ class Batched:
         """Convert a batch to arrays that the network and the loss accept.
 
         Raises:
-            DataError: what it is not.
+            DataError: the batch is invalid.
         """
         where = f"{self.name}, batch {number}"
         if not isinstance(batch, tuple | list) or len(batch) != 2:
@@ -244,7 +244,7 @@ class _Reader:
         """Iterate from `step` on.
 
         Raises:
-            DataError: the data ended, or would have to be read again and cannot.
+            DataError: the data ended, or cannot be read again.
         """
         while True:
             with self._lock:  # the reader of the epoch before may still be at it

@@ -114,9 +114,9 @@ def find_learning_rate(config: Config, *, start: float = 1e-6, end: float = 1.0,
         updates: how many rates are tried, 10 to 10,000.
 
     Raises:
-        RunError: values that make no ramp, or a loss that is not finite from the start.
-        DataError: samples that cannot be used.
-        WeightsError: weights that cannot be had.
+        RunError: an invalid range of rates, or a loss that is not finite from the start.
+        DataError: unusable samples.
+        WeightsError: unavailable weights.
     """
     if not 0 < start < end <= _HIGHEST or not _FEWEST <= updates <= _MOST:
         raise RunError(

@@ -29,7 +29,7 @@ def preview(config: Config, path: Path, count: int = 6, variants: int = 3) -> No
         variants: how often each is augmented, 1 or more; the seeds are those of the first epochs of a training.
 
     Raises:
-        DataError: samples that cannot be used, or more than 1,000 pictures.
+        DataError: unusable samples, or more than 1,000 pictures.
     """
     source = builders.build_source(config, "train")
     if (pictures := min(count, len(source)) * (1 + variants)) > _MOST:

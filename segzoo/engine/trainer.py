@@ -94,7 +94,7 @@ def train(
             that cannot be read; a loss that is not finite; files that cannot be written; a given object that does not
             fit the configuration.
         DataError: samples or batches that cannot be used.
-        WeightsError: weights that cannot be had.
+        WeightsError: unavailable weights.
 
     Example:
         >>> config = segzoo.load_config("unet_b3.yaml", ["name=mine"])

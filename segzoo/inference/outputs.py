@@ -56,7 +56,7 @@ def find_images(path: str | Path) -> list[Path]:
     from macOS bring "._NAME.jpg"), and links to folders are not followed, for they can lead in circles.
 
     Raises:
-        DataError: no such file or folder, or a folder without images.
+        DataError: a missing file or folder, or a folder without images.
     """
     path = Path(path)
     if path.is_file():
@@ -86,7 +86,7 @@ def plan(
     only in their endings keep them: `1.jpg.png` and `1.png.png`.
 
     Raises:
-        DataError: no images, an image outside `root` or among the results, or two images with the same results.
+        DataError: no images, an image outside `root` or in the output folder, or two images with the same output files.
         SegzooError: results exist and `overwrite` is False.
     """
     images = list(dict.fromkeys(Path(path).absolute() for path in paths))
@@ -173,7 +173,7 @@ def write_legend(out: Path, colours: np.ndarray, class_names: Sequence[str], ove
     """Write `classes.json`: index, name and colour of each class.
 
     Raises:
-        SegzooError: the folder has a legend that says something else, and `overwrite` is False.
+        SegzooError: the folder has a different legend, and `overwrite` is False.
     """
     rows = [
         {"index": index, "name": name, "colour": [int(value) for value in colour]}

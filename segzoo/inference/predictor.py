@@ -49,8 +49,8 @@ class Predictor:
         reader: reader of image files.
 
     Raises:
-        SegzooError: a model of another kind, tile sizes that do not fit, or names or colours that are not one for each
-            class.
+        SegzooError: an unsupported model, invalid tile sizes, or a number of names or colours
+            other than that of the classes.
 
     Example:
         >>> predictor = segzoo.load("runs/unet_b3")
@@ -112,7 +112,7 @@ class Predictor:
             and 1.
 
         Raises:
-            DataError: an array of another shape or type.
+            DataError: an array of unsupported shape or type.
         """
         if np.ndim(image) != 3:
             raise DataError(f"An image must be (H, W, {self.channels}), got an array of shape {np.shape(image)}.")
@@ -172,8 +172,9 @@ class Predictor:
             progress: called after each batch with the number of images done so far, those that failed too.
 
         Raises:
-            DataError: no images, images outside `root`, among the results, or sharing a result file.
-            SegzooError: results exist and `overwrite` is False; colours or names that are not one for each class.
+            DataError: no images, images outside `root`, in the output folder, or with the same output files.
+            SegzooError: results exist and `overwrite` is False; a number of names or colours other than that of the
+                classes.
         """
         from segzoo.reporting.pictures import overlay, palette
 

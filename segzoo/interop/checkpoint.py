@@ -29,7 +29,7 @@ def read(path: Path) -> tuple[Tensors, dict[str, Any] | None]:
         path: a folder as `save_pretrained` writes it, a `.safetensors` file, or a state dict saved by `torch.save`.
 
     Raises:
-        WeightsError: a file that is not there or cannot be read.
+        WeightsError: a missing or unreadable file.
     """
     config = None
     if path.is_dir():
@@ -45,7 +45,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """Read a `config.json`.
 
     Raises:
-        WeightsError: it is not there, too large, no JSON, or no object of keys and values.
+        WeightsError: a file that is missing, too large or not JSON, or whose value is not an object.
     """
     try:
         size = path.stat().st_size

@@ -44,7 +44,7 @@ def architecture_of(tensors: Tensors, config: Mapping[str, Any] | None, origin: 
     """Identify the model class of a checkpoint by its tensors.
 
     Raises:
-        WeightsError: none is known, or the configuration names another.
+        WeightsError: no architecture matches, or the configuration names another.
     """
     found = next((candidate for candidate in ARCHITECTURES if candidate.sign in tensors), None)
     if found is None:
@@ -68,10 +68,10 @@ def settings_of(
         origin: name of the checkpoint, for messages.
 
     Returns:
-        The section, and their keys to their defaults, which were taken for want of a configuration.
+        The section, and the keys whose defaults were assumed for lack of a configuration, with these defaults.
 
     Raises:
-        WeightsError: a key or a value that has no counterpart here, or that the tensors contradict.
+        WeightsError: a key or value that has no counterpart in segzoo, or contradicts the tensors.
     """
     given = _under_present_names(config or {}, origin)
     stride_key = ("encoder_output_stride",) if architecture.strides else ()
@@ -123,11 +123,11 @@ def pixels_of(
         origin: name of the checkpoint, for messages.
 
     Returns:
-        The mean and std of the `model` section, none where they are ImageNet's; what nothing says, to its default; and
-        a sentence on weights that are not known, or nothing.
+        The mean and std of the `model` section, empty for ImageNet's; assumed keys with their defaults; and a sentence
+        about unknown weights, or "".
 
     Raises:
-        WeightsError: weights that no encoder of this family has.
+        WeightsError: an encoder family without such weights.
     """
     given = (config or {}).get("encoder_weights", "imagenet")
     scaled = encoder.startswith("efficientnet")

@@ -114,7 +114,8 @@ def read_state_dict(path: Path, sha256: str | None = None) -> dict[str, np.ndarr
         sha256: digest in hexadecimal that is compared before anything of the file is parsed.
 
     Raises:
-        WeightsError: no such file, another digest, damaged, cut short, or more than a state dict in it.
+        WeightsError: a file that is missing, damaged, truncated or has another digest, or contains more than a state
+            dict.
     """
     try:
         data = path.read_bytes()

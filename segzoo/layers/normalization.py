@@ -141,7 +141,7 @@ def normalization_layer(
         **kwargs: arguments of the Keras layer, such as `name`.
 
     Raises:
-        ValueError: any other name, or groups that do not divide the channels.
+        ValueError: an unknown name, or groups that do not divide the channels.
     """
     if kind is None or kind == "none":
         return None

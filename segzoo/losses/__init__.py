@@ -69,11 +69,11 @@ def create(
         mode: "multiclass", "binary" or "multilabel", for every loss in the sum; see `PixelLoss`.
 
     Returns:
-        The loss itself where there is one of weight 1, otherwise a `WeightedSum`.
+        The loss itself if there is only one, of weight 1; otherwise a `WeightedSum`.
 
     Raises:
-        UnknownNameError: a loss or an option that does not exist.
-        ConfigError: an empty specification, or a weight or an option's value that cannot be used.
+        UnknownNameError: an unknown loss or option.
+        ConfigError: an empty specification, or an invalid weight or option.
     """
     if not spec:
         raise ConfigError(f"The loss is empty; name at least one of: {', '.join(LOSSES)}.")

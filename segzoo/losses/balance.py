@@ -29,11 +29,11 @@ def class_weights(scheme: str, pixels: Sequence[int], shown_in: Sequence[int] | 
         shown_in: labelled pixels, of all classes, of the images that show each class; for median_frequency.
 
     Returns:
-        Weights with 0 for a class without a pixel, which no weight could bring back.
+        The weights, with 0 for a class without pixels.
 
     Raises:
         UnknownNameError: no such scheme.
-        ValueError: no pixels at all, or `shown_in` missing, of another length or below `pixels`.
+        ValueError: no pixels, or `shown_in` is missing, has another length or is below `pixels`.
     """
     if scheme not in SCHEMES:
         raise unknown_name("scheme of class weights", scheme, SCHEMES)

@@ -99,8 +99,7 @@ class PixelLoss(Loss):
         dtype: dtype of the computation; float32 by default, whatever the logits' dtype and Keras's `floatx` are.
 
     Raises:
-        ValueError: a mode in which the loss makes no sense, weights outside their range; on call, a number of weights
-            that is not C.
+        ValueError: an unsupported mode, weights out of range; on call, if the number of weights is not C.
     """
 
     modes: ClassVar[tuple[Mode, ...]] = MODES
@@ -176,7 +175,7 @@ class PixelLoss(Loss):
             sample_weight: None, a weight per image (B,) or (B, 1), or per pixel (B, H, W) or (B, H, W, 1).
 
         Raises:
-            ValueError: shapes other than these.
+            ValueError: other shapes.
         """
         targets = (y_true,) if sample_weight is None else (y_true, sample_weight)
         return super().__call__(targets, y_pred)
@@ -275,10 +274,10 @@ def split_extra(given: Any, extra: int, classes: int, mode: Mode, distances: boo
         distances: whether the further ones are signed distances, for the message.
 
     Returns:
-        The target's own channels and the others; None where there are none.
+        The target's own channels, and the extra channels or None.
 
     Raises:
-        ValueError: another number of channels.
+        ValueError: an unexpected number of channels.
     """
     if not extra:
         return given, None
@@ -305,10 +304,10 @@ def split_distances(given: Any, classes: int, mode: Mode) -> tuple[Any, Any]:
         mode: mode that the target's own channels follow.
 
     Returns:
-        The target's own channels, and the C channels of distances, NaN where the mark behind them is missing.
+        The target's own channels, and the C channels of distances, NaN if the marker channel after them is missing.
 
     Raises:
-        ValueError: another number of channels.
+        ValueError: an unexpected number of channels.
     """
     own, extra = split_extra(given, classes + 1, classes, mode, distances=True)
     return own, marked_distances(extra)

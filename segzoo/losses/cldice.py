@@ -34,7 +34,7 @@ class ClDice(PixelLoss):
         dtype: dtype of the computation, float32 by default.
 
     Raises:
-        ValueError: values outside these ranges.
+        ValueError: values out of range.
     """
 
     def __init__(

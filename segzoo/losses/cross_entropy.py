@@ -38,7 +38,7 @@ class CrossEntropy(PixelLoss):
         hardest: deprecated alias of `ohem_fraction`.
 
     Raises:
-        ValueError: a weight or a share outside these ranges; on call, a number of weights that is not C.
+        ValueError: a weight or fraction out of range; on call, if the number of weights is not C.
     """
 
     modes = ("multiclass",)
@@ -110,7 +110,7 @@ class BinaryCrossEntropy(PixelLoss):
         dtype: dtype of the computation, float32 by default.
 
     Raises:
-        ValueError: a weight that is not positive and finite; on call, a number of weights that is not C.
+        ValueError: a weight that is not positive and finite; on call, if the number of weights is not C.
     """
 
     modes = ("binary", "multilabel")

@@ -22,7 +22,7 @@ def signed_distances(mask: np.ndarray, classes: int, ignore_index: int | None = 
         ignore_index: label of ignored pixels, or None.
 
     Raises:
-        ValueError: a mask of shares, which has no outlines.
+        ValueError: a soft mask, which has no outlines.
     """
     if mask.dtype.kind not in "iub":
         raise ValueError(f"Distances are to outlines of integer masks; this one is {mask.dtype}.")

@@ -49,7 +49,7 @@ class SoftmaxFocal(_Focal):
         dtype: dtype of the computation, float32 by default.
 
     Raises:
-        ValueError: values outside these ranges; on call, a number of weights that is not C.
+        ValueError: values out of range; on call, if the number of weights is not C.
     """
 
     modes = ("multiclass",)
@@ -96,7 +96,7 @@ class SigmoidFocal(_Focal):
         dtype: dtype of the computation, float32 by default.
 
     Raises:
-        ValueError: values outside these ranges.
+        ValueError: values out of range.
     """
 
     def __init__(

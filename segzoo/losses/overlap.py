@@ -170,7 +170,7 @@ class Tversky(OverlapLoss):
         dtype: dtype of the computation, float32 by default.
 
     Raises:
-        ValueError: values outside these ranges.
+        ValueError: values out of range.
     """
 
     def __init__(

@@ -30,8 +30,8 @@ class WeightedSum(Loss):
         dtype: not used for computing, since each loss has its own; kept for Keras.
 
     Raises:
-        ValueError: no loss, a number of weights other than that of the losses, or losses with further channels that
-            are of several modes.
+        ValueError: no losses, a wrong number of weights, or losses with extra channels of
+            different modes.
     """
 
     def __init__(

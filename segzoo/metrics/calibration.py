@@ -29,7 +29,7 @@ class Calibration:
         confidences: float64 (bins,), sum of the pixels' confidences in each bin.
 
     Raises:
-        ValueError: fewer than 1 bin, or no such mode.
+        ValueError: fewer than 1 bin, or an unknown mode.
     """
 
     def __init__(self, bins: int = 15, ignore_index: int | None = None, mode: str = "multiclass"):
@@ -52,7 +52,7 @@ class Calibration:
             probabilities: (..., C), each row of which sums to 1; with sigmoids of any shape.
 
         Raises:
-            ValueError: shapes that do not belong together, or values outside 0..1, such as logits.
+            ValueError: incompatible shapes, or values outside 0..1, such as logits.
         """
         y_true, probabilities = np.asarray(y_true), np.asarray(probabilities)
         if self.mode != "multiclass":

@@ -52,7 +52,7 @@ def figures_by_class(counts: ClassCounts, entries: Sequence[Any]) -> dict[str, n
 
     Raises:
         UnknownNameError: no such metric, or no such option of it.
-        ConfigError: an entry of another form, a metric that fails, or that returns no figure per class.
+        ConfigError: an entry of another form, or a metric that fails or does not return one value per class.
     """
     return {heading(entry): _computed(counts, *parsed(entry)) for entry in entries}
 

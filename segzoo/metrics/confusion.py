@@ -112,7 +112,7 @@ class ClassCounts:
             Rows with the keys class, iou, dice, precision, recall, pixels (target pixels of the class).
 
         Raises:
-            ValueError: a number of names that is not the number of classes.
+            ValueError: the number of names differs from the number of classes.
         """
         names = [str(index) for index in range(self.classes)] if names is None else list(names)
         if len(names) != self.classes:
@@ -169,11 +169,11 @@ class ConfusionMatrix(ClassCounts):
             y_true: integer labels, any shape.
             y_pred: integer class map of the same shape.
 
-        Raises: DataError: a target label that is neither a class nor the ignore index, or a prediction at a
-            counted
-                pixel that is no class; nothing is counted then.
-            ValueError: shapes that differ, values that are not integers (logits, say), or one-hot maps (..., C), whose
-                channels would be counted as pixels.
+        Raises:
+            DataError: a target label that is neither a class nor the ignore index, or a prediction at a counted pixel
+                that is not a class; nothing is counted in that case.
+            ValueError: shapes that differ, values that are not integers, such as logits, or one-hot maps (..., C),
+                whose channels would be counted as pixels.
         """
         y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
         if y_true.shape != y_pred.shape:
@@ -310,7 +310,8 @@ class MultilabelCounts(ClassCounts):
             y_pred: (..., C), 0 or 1 (the places with a logit above 0, say), bool or integer.
 
         Raises:
-            DataError: a target or a prediction at a counted place that is neither 0 nor 1; nothing is counted then.
+            DataError: a target or a prediction at a counted place that is neither 0 nor 1; nothing is counted in that
+                case.
             ValueError: other shapes, or predictions that are not integers.
         """
         y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)

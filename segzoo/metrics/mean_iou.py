@@ -43,7 +43,7 @@ class MeanIoU(keras.metrics.Metric):
             `segzoo.data.with_distances` makes them; they are left alone. Pixels without its mark count as no class.
 
     Raises:
-        ValueError: a mode that does not exist, or a number of classes that it cannot have.
+        ValueError: an unknown mode, or a number of classes that it does not support.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class MeanIoU(keras.metrics.Metric):
             sample_weight: must be None; pixels are counted, and a count has no weight.
 
         Raises:
-            ValueError: shapes other than these, a class map that is not of integers, or a sample_weight.
+            ValueError: invalid shapes, a class map that is not of integer type, or a sample_weight.
         """
         if sample_weight is not None:
             raise ValueError("MeanIoU counts pixels and takes no sample_weight: use `metrics`, not `weighted_metrics`.")
@@ -166,7 +166,7 @@ class MeanIoU(keras.metrics.Metric):
         """Return the exact counts so far, for figures per class: a `ConfusionMatrix` in multiclass mode.
 
         Raises:
-            DataError: labels or predictions that are no class were seen.
+            DataError: invalid labels or predictions were seen.
         """
         low, high = (ops.convert_to_numpy(digits).astype(np.int64) for digits in (self.low, self.high))
         counts = high * _BASE + low

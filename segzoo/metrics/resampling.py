@@ -63,7 +63,7 @@ def bootstrap(
         seed: seed of the resampling; the same seed gives the same intervals.
 
     Raises:
-        ValueError: no images, or values outside these ranges.
+        ValueError: no images, or values out of range.
     """
     if not images or resamples < 1 or not 0 < confidence < 1:
         raise ValueError(

@@ -42,7 +42,7 @@ class SurfaceMetrics:
         unmatched: int64 (C,), images in which only target or only prediction holds the class.
 
     Raises:
-        ValueError: values outside these ranges.
+        ValueError: values out of range.
     """
 
     def __init__(

@@ -69,8 +69,8 @@ def build_model(
 
     Raises:
         UnknownNameError: no such decoder, backbone, taps or option.
-        SegzooError: values that the backbone or decoder cannot take.
-        WeightsError: weights that cannot be had or do not fit.
+        SegzooError: invalid options of the backbone or decoder.
+        WeightsError: weights that are unavailable or do not match.
 
     Example:
         >>> model = segzoo.build_model("unet", backbone="efficientnet_b3", classes=12)
@@ -144,7 +144,7 @@ def _unused(decoder: Decoder, options: Mapping[str, Any]) -> tuple[str, dict[str
     """Rename a decoder to "decoder" for a new model; return the name of its class and its options.
 
     Raises:
-        SegzooError: it is a layer of another model, or options are given beside it.
+        SegzooError: it is a layer of another model, or is combined with options.
     """
     kind = type(decoder).__name__
     if options:

@@ -153,7 +153,7 @@ def cuts(made: Sequence[int], last: Sequence[int], sizes: Sequence[float], calls
         calls: number of calls.
 
     Returns:
-        For each cut the number of the call that it comes before, in order.
+        The index of the call after each cut, in ascending order.
     """
     held_of = np.zeros((calls + 1, calls + 1))  # [cut, call]: size of what the call makes and a call past the cut reads
     total = np.zeros(calls + 1)

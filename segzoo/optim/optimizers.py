@@ -247,7 +247,7 @@ def create(
 
     Raises:
         UnknownNameError: no such optimizer.
-        ValueError: arguments that it does not take, or both kinds of clipping.
+        ValueError: unknown arguments, or both kinds of clipping.
         SegzooError: accumulation over several devices.
     """
     if accumulate > 1 and keras.backend.backend() == "tensorflow":

@@ -102,7 +102,7 @@ def overlay(
         uint8 (H, W, 3).
 
     Raises:
-        ValueError: sizes that differ, or a class without a colour.
+        ValueError: different sizes, or a class without a colour.
     """
     picture = _as_rgb(image)
     if picture.shape[:2] != class_map.shape[:2]:
@@ -162,7 +162,7 @@ def prediction_sheet(
         background: class that is not tinted, or None: every class is.
 
     Raises:
-        ValueError: no samples, sizes that differ within one, or a class without a colour.
+        ValueError: no samples, different sizes within a sample, or a class without a colour.
     """
     if not samples:
         raise ValueError("A sheet of predictions needs at least one sample.")

@@ -70,7 +70,7 @@ def check_packages(names: Iterable[str]) -> None:
     """Import the packages of these trackers.
 
     Raises:
-        ConfigError: one cannot be imported; it names the command that installs it.
+        ConfigError: a package cannot be imported; the message names the command that installs it.
         UnknownNameError: no such tracker.
     """
     for name in names:
@@ -98,7 +98,7 @@ class Tracking:
         warn: is given one sentence for each that fails.
 
     Raises:
-        RunError: a tracker cannot be started for a run that it does not know yet.
+        RunError: a tracker cannot be started for a new run.
     """
 
     def __init__(

@@ -20,8 +20,8 @@ class Availability:
     """Availability of the ImageNet weights of a backbone.
 
     Attributes:
-        found: whether training would begin with them.
-        where: a few words on where they are, or why they are not to be had.
+        found: whether training would start from them.
+        where: their location, or the reason why they are unavailable.
     """
 
     found: bool
@@ -29,13 +29,13 @@ class Availability:
 
 
 def imagenet(name: str) -> Availability:
-    """Look for the ImageNet weights of an EfficientNet: in an installed package, in Keras's cache, or to download.
+    """Locate the ImageNet weights of an EfficientNet: in an installed package, in Keras's cache, or for download.
 
     Args:
-        name: backbone of the families EfficientNet and EfficientNet-Lite.
+        name: backbone of the family EfficientNet or EfficientNet-Lite.
 
     Raises:
-        UnknownNameError: no such backbone.
+        UnknownNameError: an unknown backbone.
     """
     variant = BACKBONES[name]
     if variant.weights_extra:

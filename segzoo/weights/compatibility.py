@@ -70,7 +70,7 @@ def refuse_another_function(
     """Raise WeightsError if matching tensors would compute another function than in their original network.
 
     Returns:
-        what the report has to add where the network may be another one, or is one on purpose; else nothing.
+        A note for the report if the function may differ, or differs on purpose; otherwise "".
     """
     _refuse_another_decoder(model, path, theirs, report)
     caution = _check_padding_of_0_1_0(model, path, theirs, configured)
@@ -124,11 +124,11 @@ def _of_decoder(tensors: Iterable[str]) -> set[str]:
 def _check_padding_of_0_1_0(model: keras.Model, path: Path, theirs: Content, configured: bool) -> str:
     """Raise WeightsError if weights of segzoo 0.1.0 would go into a backbone that `compat: smp` pads differently.
 
-    Its files say nothing of the backbone's options, and are told by that. Nor do they say whether `imitate: smp` was
-    set, which is warned of where the network is built without.
+    Files of 0.1.0 are recognised by their lack of backbone options. They do not record whether `imitate: smp` was set
+    either, hence the warning if the network is built without it.
 
     Returns:
-        what the report has to add, or nothing.
+        A note for the report, or "".
     """
     backbone, compat = model_signature(model)["backbone"], _options(model).get("compat")
     if compat == SMP_0_1_0 or backbone not in BACKBONES or not BACKBONES[backbone].image_size or theirs.layers:

@@ -36,12 +36,12 @@ class Content(NamedTuple):
     """Content of a weights file: all shapes, the values of matching tensors, and the description of its network.
 
     Attributes:
-        shapes: of all tensors.
-        values: of those that fit.
-        signature: name, backbone, pixels and options; None where the file has none.
-        function: the decoder's options; None where it has none or they were not kept.
-        layers: digests of what layers compute.
-        described: the configuration of the decoder's layer, of a `.keras` file.
+        shapes: shapes of all tensors.
+        values: values of the matching tensors.
+        signature: name, backbone, pixels and options; None if the file has none.
+        function: options of the decoder; None if it has none or they were not stored.
+        layers: digests of the functions of layers.
+        described: configuration of the decoder layer in a `.keras` file.
     """
 
     shapes: dict[str, tuple[int, ...]]

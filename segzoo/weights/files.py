@@ -49,23 +49,23 @@ def load_file(
 ) -> WeightsReport:
     """Load matching tensors by name and shape from a `.weights.h5` or `.keras` file, and report the rest.
 
-    Of a `.keras` archive only the weights are read, and of the description of its graph what the pixels were divided
-    by: nothing of it is built or run.
+    Of a `.keras` archive only the weights are read, and the pixel normalisation from the description of its graph;
+    nothing in it is built or executed.
 
     Args:
         model: a backbone or a whole model.
-        path: of the file.
-        sha256: digest in hexadecimal that is checked before anything of the file is parsed.
-        keep: top-level layers, such as "head", that keep the weights they have.
-        configured: whether the model was built from the configuration that the weights were trained with, so that what
-            the file does not say of itself is known.
+        path: path of the file.
+        sha256: expected SHA-256 digest in hexadecimal, verified before the file is parsed.
+        keep: top-level layers, such as "head", whose weights are not replaced.
+        configured: whether the model was built from the configuration that the weights were trained with, which
+            supplies what the file does not record.
 
     Raises:
-        WeightsError: no such file, another digest, not a weights file, made for other pixels, another backbone, or
-            a backbone or decoder with options that compute something else, or nothing fits.
+        WeightsError: the file is missing, has another digest, is not a weights file, or was made for another pixel
+            normalisation, another backbone, or options that compute another function; or no tensor matches.
 
     Warns:
-        WeightsWarning: the backbone had another output stride there, or may have been padded otherwise.
+        WeightsWarning: the weights' backbone had another output stride, or may have had another padding.
     """
     if not path.is_file():
         raise WeightsError(f"Weights file {path} does not exist (weights: auto, imagenet, none or a file).")

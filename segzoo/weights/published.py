@@ -38,15 +38,15 @@ def apply_weights(model: keras.Model, weights: str, backbone: Variant | None = N
 
     Args:
         model: a backbone or a whole model.
-        weights: "none": keep the initial values. "imagenet": get them or fail. "auto": imagenet where they are cached
-            or can be reached, else keep the initial values and warn. "preset:NAME": weights that keras-cv or keras-hub
-            publishes under this name, or fail. Else the path of a `.weights.h5` file.
-        backbone: the variant whose ImageNet weights are meant; needed for "imagenet", "auto" and presets.
-        sha256: digest that the file must have, in hexadecimal.
+        weights: "none" keeps the initial values; "imagenet" loads ImageNet weights or fails; "auto" loads them if they
+            are cached or can be downloaded, and otherwise keeps the initial values and warns; "preset:NAME" loads a
+            preset of keras-cv or keras-hub or fails; any other value is the path of a `.weights.h5` file.
+        backbone: variant whose pretrained weights to load; required for "imagenet", "auto" and presets.
+        sha256: expected SHA-256 digest of the file, in hexadecimal.
 
     Raises:
         UnknownNameError: the backbone has no preset of this name.
-        WeightsError: ImageNet weights that cannot be had, a file that cannot be read or was made for another graph.
+        WeightsError: the ImageNet weights are unavailable, or a file cannot be read or was made for another network.
     """
     if weights == "none":
         model.weights_report = WeightsReport("none", note="random initial values, as asked for")
@@ -147,8 +147,8 @@ def _fit_first(kernel: np.ndarray, inputs: int, model: keras.Model) -> np.ndarra
 def fit_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
     """Adapt a first kernel `(h, w, C, D)` to another number of input channels: `(h, w, channels, D)`.
 
-    The mean of its channels for one, its channels in turn for more. Scaled by C / channels, so that an image whose
-    channels are all alike gives the response that it gave before.
+    One channel gets the mean of the kernel's channels; more get them cyclically. The result is scaled by C / channels,
+    so that the response to an image with equal channels is preserved.
     """
     given = kernel.shape[2]
     if channels == given:

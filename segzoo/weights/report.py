@@ -11,15 +11,15 @@ class WeightsWarning(UserWarning):
 
 @dataclass
 class WeightsReport:
-    """Report of loading weights; tensor names are layer paths with an index, shapes are appended where they matter.
+    """Report of loading weights; tensor names are layer paths with an index, followed by shapes where relevant.
 
     Attributes:
         source: "none", "imagenet", "preset:" and its name, or the file.
-        loaded: tensors taken over.
-        reshaped: those of them that were adapted to another shape, with both shapes.
-        skipped: tensors of the file that were not taken, each with the reason.
+        loaded: loaded tensors.
+        reshaped: loaded tensors that were adapted to another shape, with both shapes.
+        skipped: tensors of the file that were not loaded, each with the reason.
         missing: tensors of the model that keep their initial values.
-        note: a sentence for the log where something is to be said.
+        note: text that replaces the counts in `str(report)`, or "".
     """
 
     source: str
@@ -30,7 +30,7 @@ class WeightsReport:
     note: str = ""
 
     def __str__(self) -> str:
-        """Return one line of counts, then the note."""
+        """Return one line: the source, and the note or the counts."""
         kinds = ("loaded", "reshaped", "skipped", "missing")
         counts = ", ".join(f"{len(getattr(self, kind))} {kind}" for kind in kinds)
         return f"weights {self.source}: " + (self.note or counts)

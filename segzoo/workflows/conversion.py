@@ -56,8 +56,8 @@ def convert(checkpoint: str | Path, encoder: str | None = None, config: str | Pa
             their defaults, as in the original.
 
     Raises:
-        WeightsError: a file that cannot be read, a network or an option that segzoo has no counterpart of, or tensors
-            that are of another network than they are said to be.
+        WeightsError: a file that cannot be read, a network or an option without counterpart in segzoo, or tensors
+            that contradict the configuration.
     """
     path = Path(checkpoint)
     tensors, described = read(path)

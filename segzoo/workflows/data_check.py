@@ -58,7 +58,7 @@ def check_data(
         progress: called with the number of samples done so far and that of all, first with (0, all).
 
     Raises:
-        ConfigError: a configuration or override that cannot be used.
+        ConfigError: an invalid configuration or override.
         DataError: the data set cannot be listed, or `fix` cannot copy it. Unusable samples do not raise; they are
             listed in the problems.
         StorageError: the report or the copy cannot be written.

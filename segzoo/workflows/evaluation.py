@@ -90,10 +90,10 @@ def evaluate(
 
     Raises:
         UnknownNameError: no such split or weights.
-        RunError: not a run folder, or one without these weights yet.
-        WeightsError: weights that cannot be read or belong to another network.
-        DataError: no such split, or samples that cannot be used.
-        ConfigError: an override that cannot be used.
+        RunError: not a run folder, or a run that has no such weights yet.
+        WeightsError: weights that are unreadable or belong to another network.
+        DataError: the split does not exist, or samples are unusable.
+        ConfigError: an invalid override.
         StorageError: the report cannot be written.
 
     Example:

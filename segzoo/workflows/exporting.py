@@ -51,8 +51,8 @@ def export_model(
 
     Raises:
         UnknownNameError: no such format or output.
-        RunError: not a run folder, or one without these weights yet.
-        WeightsError: weights that cannot be read or belong to another network.
+        RunError: not a run folder, or a run that has no such weights yet.
+        WeightsError: weights that are unreadable or belong to another network.
         SegzooError: a package is missing, a size does not fit, or the exported model differs from the Keras model.
         StorageError: the export cannot be written.
 

@@ -38,14 +38,14 @@ def find_learning_rate(
         out: PNG to write; by default NAME.lr.png in the folder of all runs. False: none.
 
     Returns:
-        Rates and losses, with `suggested`, the rate at which the loss falls most steeply (None where it does not fall),
+        Rates and losses, with `suggested`, the rate at which the loss falls most steeply (None if it does not fall),
         and `figure`, the PNG.
 
     Raises:
-        ConfigError: a configuration or override that cannot be used.
-        RunError: values that make no ramp, or a loss that is not finite from the start.
-        DataError: samples that cannot be used.
-        WeightsError: weights that cannot be had.
+        ConfigError: an invalid configuration or override.
+        RunError: an invalid range of rates, or a loss that is not finite from the start.
+        DataError: unusable samples.
+        WeightsError: unavailable weights.
         StorageError: the plot cannot be written.
 
     Example:

@@ -46,7 +46,7 @@ def network_of(run: Run, weights: str | None, model: keras.Model | None, saved: 
         saved: load the run's model.keras instead.
 
     Raises:
-        RunError: no such weights or file yet, or a model that does not fit the run's classes or images.
+        RunError: the weights or file do not exist yet, or the model does not match the run's classes or images.
         WeightsError: a file that cannot be read, or weights of another network.
     """
     from segzoo.models.build import logits_only

@@ -44,9 +44,9 @@ def load(
         `.palette`, `.background`, `.mode` and `.reader` are those of the run.
 
     Raises:
-        RunError: not a run folder, or one without these weights yet.
-        WeightsError: weights that cannot be read or belong to another network.
-        ConfigError: an override that cannot be used.
+        RunError: not a run folder, or a run that has no such weights yet.
+        WeightsError: weights that are unreadable or belong to another network.
+        ConfigError: an invalid override.
 
     Example:
         >>> predictor = segzoo.load("runs/unet_b3")
@@ -103,8 +103,8 @@ def predict(
         progress: called with the number of images done so far, failed ones too, and that of all, first with (0, all).
 
     Raises:
-        RunError: not a run folder, or one without these weights yet.
-        WeightsError: weights that cannot be read or belong to another network.
+        RunError: not a run folder, or a run that has no such weights yet.
+        WeightsError: weights that are unreadable or belong to another network.
         DataError: no images, or two with the same result files.
         SegzooError: results that exist and `overwrite` is False.
         StorageError: the results cannot be written.

@@ -57,9 +57,9 @@ def init(
         overwrite: replace what is there.
 
     Raises:
-        ConfigError: masks that nothing is known to read, files that do not pair, or other names than classes.
+        ConfigError: masks of an unknown format, files that cannot be paired, or names that do not match the classes.
         DataError: no images or masks that can be read.
-        SegzooError: `out` is there already, has another ending, or a name that no configuration can have.
+        SegzooError: `out` exists, has another extension, or is not a valid name of a configuration.
         StorageError: `out` cannot be written.
 
     Example:

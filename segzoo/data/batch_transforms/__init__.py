@@ -35,7 +35,7 @@ class BatchTransforms:
         names: their names in messages.
 
     Raises:
-        ConfigError: one that takes hard masks stands behind one that makes them soft.
+        ConfigError: a transform that requires hard masks follows one that makes them soft.
     """
 
     def __init__(self, transforms: Sequence[BatchTransform], names: Sequence[str]):
@@ -69,7 +69,7 @@ class BatchTransforms:
             As `BatchTransform.__call__`.
 
         Raises:
-            DataError: a transform failed, or returned something else than it may.
+            DataError: a transform failed, or returned an invalid result.
         """
         for place, (transform, name) in enumerate(zip(self.transforms, self.names, strict=True)):
             rng = np.random.default_rng(np.random.SeedSequence(list(seed), spawn_key=(place,)))
@@ -99,8 +99,8 @@ def create_batch_transform(name: str, task: Task, **options: Any) -> BatchTransf
         **options: the transform's own, see its class.
 
     Raises:
-        UnknownNameError: no such transform, or no such option of it.
-        ConfigError: an option that is missing, or a value that it cannot have.
+        UnknownNameError: an unknown transform or option.
+        ConfigError: a missing option or an invalid value.
     """
     kind = BATCH_TRANSFORMS[name]
     for option in options:

@@ -23,8 +23,8 @@ def create_format(name: str, labels: Labels, **options: Any) -> MaskFormat:
             "background", an image that shows nothing, or "error".
 
     Raises:
-        UnknownNameError: no such format.
-        ConfigError: an option that the format has not, or cannot use; a mode that it has not.
+        UnknownNameError: an unknown format.
+        ConfigError: an unknown or invalid option, or an unsupported mode.
     """
     kind = MASK_FORMATS[name]
     settings = f"({name!r}, {labels.settings}, {sorted(options.items(), key=lambda option: str(option[0]))!r})"
@@ -55,8 +55,8 @@ def resolved(masks: Mapping[str, Any]) -> dict[str, Any]:
     So the configuration of a run stands by itself: a model is rebuilt where its data set is not.
 
     Raises:
-        UnknownNameError: no such format.
-        ConfigError: such a file cannot be read.
+        UnknownNameError: an unknown format.
+        ConfigError: the file cannot be read.
     """
     kind = MASK_FORMATS[str(masks["format"])]
     return {**masks, **(kind.resolved(masks) if hasattr(kind, "resolved") else {})}

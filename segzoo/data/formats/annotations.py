@@ -24,7 +24,7 @@ def read_json(path: Path, kind: str) -> dict[str, Any]:
         kind: expected kind of file, for messages: "LabelMe annotation".
 
     Raises:
-        DataError: missing, over 1 GiB, no JSON, or another value than an object.
+        DataError: a file that is missing, over 1 GiB or not JSON, or whose value is not an object.
     """
     try:
         if (size := path.stat().st_size) > _MOST_BYTES:
@@ -90,7 +90,7 @@ def coordinates(values: Any, size: tuple[int, int], where: str) -> list[float]:
         where: name of the list in messages: file, annotation and key.
 
     Raises:
-        DataError: no list of numbers; NaN, infinity and points many times the image's size away from it.
+        DataError: not a list of numbers; NaN, infinity, or points far outside the image.
     """
     if not isinstance(values, Sequence) or isinstance(values, str):
         raise DataError(f"{where} is {shown(values)}, not a list of numbers.")

@@ -70,7 +70,7 @@ def layered(mask: np.ndarray, high: int, labels: Labels, place: Path) -> np.ndar
     places. Where `high` is the ignore index, it says yes.
 
     Raises:
-        DataError: another number of channels than classes, or other values.
+        DataError: the number of channels differs from that of the classes, or other values occur.
     """
     if mask.ndim != 3 or mask.shape[2] != len(labels.classes):
         raise DataError(

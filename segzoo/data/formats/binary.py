@@ -69,7 +69,7 @@ def read_grey(path: Path, max_pixels: int, channel: Channel | None = None) -> np
         channel: as in `BinaryFormat`.
 
     Raises:
-        DataError: unreadable, truncated, coloured, fractions, transparency that could be the mask or could not, or more
+        DataError: an unreadable or truncated file, colours, fractions, transparency that might be the mask, or more
             than `max_pixels` pixels.
     """
     picture = load_picture(path, max_pixels)

@@ -105,8 +105,8 @@ class CocoFormat:
         """Return the JSON for each image that it lists, by stem; a place is `annotations.json/stem`.
 
         Raises:
-            ConfigError: pycocotools is missing, which only reading needs: a trained model predicts without it.
-            DataError: no such JSON, or one that cannot be used.
+            ConfigError: pycocotools is missing; only reading requires it, not prediction with a trained model.
+            DataError: the JSON file is missing or unusable.
         """
         try:
             import pycocotools.mask  # noqa: F401

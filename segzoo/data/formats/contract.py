@@ -95,7 +95,7 @@ class MaskFormat(Protocol):
             size: (height, width) of the image.
 
         Raises:
-            DataError: what is there cannot be used: file, values, pixels.
+            DataError: the file, its values or its size are unusable.
         """
         ...
 
@@ -128,7 +128,7 @@ class FindsMasks(Protocol):
             pattern: `data.mask_dir` itself, for messages.
 
         Raises:
-            DataError: there is none.
+            DataError: there is no such file.
         """
         ...
 
@@ -168,7 +168,7 @@ def two_values(array: np.ndarray, name: object, threshold: int | None, cure: str
         cure: the end of the message.
 
     Raises:
-        DataError: other values, with their number of pixels; nothing but 0 and 1 under a threshold above 1.
+        DataError: other values occur, which are counted, or only 0 and 1 with a threshold above 1.
     """
     high = int(array.max(initial=0))
     if threshold is not None:
@@ -235,8 +235,8 @@ def painted(
         holes: whether shapes of the background's class may be drawn, over what lies beneath them.
 
     Raises:
-        DataError: without `holes`, a shape of the background's class: then what is not covered could not be told from
-            it.
+        DataError: without `holes`, a shape of the background class, which could not be distinguished from uncovered
+            pixels.
     """
     if labels.multilabel:
         mask = np.zeros((*size, len(labels.classes)), labels.dtype)

@@ -54,7 +54,8 @@ class ValueTable:
         labels: the classes.
 
     Raises:
-        ConfigError: values that are no numbers of up to 32 bits, or stand for two classes; a class without a value.
+        ConfigError: values that are not whole numbers of up to 32 bits, or belong to two classes; a class without a
+            value.
     """
 
     def __init__(self, values: Mapping[str, int | Sequence[int]], labels: Labels, other: str):

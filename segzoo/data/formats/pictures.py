@@ -72,7 +72,7 @@ def read_indices(path: Path, max_pixels: int) -> np.ndarray:
     one. Of a GIF the grey of the palette counts, as programs that write it sort and drop the palette's entries.
 
     Returns:
-        (H, W), uint8, or uint16 for 16-bit files, or int32 or int64 where values need them.
+        (H, W), uint8, or uint16 for 16-bit files, or int32 or int64 if the values require it.
 
     Raises:
         DataError: the file is unreadable, truncated, has colours or transparency instead of indices, fractions, lossy
@@ -109,7 +109,7 @@ def load_picture(path: Path, max_pixels: int, lossless: bool = False) -> Picture
         lossless: refuse compression that changes values.
 
     Raises:
-        DataError: missing, unreadable, truncated, of several pages, or as the arguments say.
+        DataError: a missing, unreadable, truncated or multi-page file, or one that the arguments exclude.
     """
     with _decoding(path) as data:
         if not is_tiff(data):
@@ -124,7 +124,7 @@ def load_pages(path: Path, max_pixels: int, most: int) -> list[Picture]:
     """Read all pages of a mask's picture.
 
     Raises:
-        DataError: missing, unreadable, truncated, lossy, more than `most` pages, a page over `max_pixels`.
+        DataError: a missing, unreadable, truncated or lossy file, more than `most` pages, or a page over `max_pixels`.
     """
     with _decoding(path) as data:
         if not is_tiff(data):
@@ -139,7 +139,7 @@ def stored_numbers(picture: Picture, path: Path) -> np.ndarray:
     """Return the numbers (H, W) of a picture that `is_grey`, as the file stores them.
 
     Raises:
-        DataError: fractions, or numbers that are none.
+        DataError: fractions, NaN or infinity.
     """
     array = picture.array()
     if array.dtype == bool:
@@ -155,7 +155,7 @@ def whole_numbers(array: np.ndarray, name: object) -> np.ndarray:
     """Return whole numbers that are stored as floats as integers, and integers as they are.
 
     Raises:
-        DataError: fractions, NaN, infinity and numbers beyond 32 bits, with their number of pixels.
+        DataError: fractions, NaN, infinity or numbers beyond 32 bits; the message counts their pixels.
     """
     if array.dtype.kind != "f":
         return array

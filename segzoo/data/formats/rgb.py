@@ -109,7 +109,7 @@ def read_colors(path: Path) -> list[tuple[str, tuple[int, int, int]]]:
     """Read a table of class names and colours from a YAML file, or from lines `name, r, g, b` or `r g b name`.
 
     Raises:
-        ConfigError: the file is missing, or a line is no such entry.
+        ConfigError: the file is missing, or a line is malformed.
     """
     try:
         text = read_text(path, MAX_BYTES)

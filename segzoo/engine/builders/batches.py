@@ -106,7 +106,7 @@ def steps_per_epoch(config: Config, of_one_pass: int | None) -> int:
     As with a batch `accumulate` times as large, which drops the samples that are left over too.
 
     Raises:
-        DataError: neither says it.
+        DataError: neither determines it.
     """
     steps = config.training.steps_per_epoch or of_one_pass
     if steps is None:

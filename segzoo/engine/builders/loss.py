@@ -23,7 +23,7 @@ def class_weights(config: Config, counted: ClassPixels) -> dict[str, list[float]
     """Compute the class weights of `weight_schemes`: name of the loss to one weight per class.
 
     Raises:
-        DataError: no pixel of any class was counted.
+        DataError: no labelled pixels were counted.
     """
     schemes = weight_schemes(config)
     if schemes and not any(counted.pixels.values()):

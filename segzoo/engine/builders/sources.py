@@ -20,7 +20,7 @@ def build_source(config: Config, split: str, strict: bool = True) -> Source:
     With `training.overfit` "train" and "val" are the same few of the former.
 
     Raises:
-        DataError: samples that cannot be used, or no test split.
+        DataError: unusable samples, or no test split.
     """
     if config.training.overfit is not None and split != "test":
         return few(whole_source(config, "train", strict), config.training.overfit)
@@ -38,7 +38,7 @@ def whole_source(config: Config, split: str, strict: bool = True) -> Source:
     """Build the source of a split without `training.overfit`; `strict` as in `FolderSource`.
 
     Raises:
-        DataError: samples that cannot be used, or no test split.
+        DataError: unusable samples, or no test split.
     """
     section = config.data
     if section.split is None or (split == "test" and section.test_split is not None):

@@ -54,7 +54,7 @@ class Stages:
         warmup: updates in which the rate rises at the start of each but the first stage.
 
     Raises:
-        RunError: a backend that cannot update a part of the variables; a stage in which nothing is left to train.
+        RunError: the backend cannot update a part of the variables, or a stage has nothing to train.
         SegzooError: a level that the network does not read.
     """
 

@@ -33,7 +33,7 @@ def states_of(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str, np.nda
     these with text for keys.
 
     Raises:
-        RunError: a callback's state holds something else; the message names the callback and the place.
+        RunError: a callback's state contains another type; the message names the callback and the entry.
     """
     found: dict[str, np.ndarray] = {}
     for number, callback in enumerate(filter(is_stateful, callbacks)):
@@ -48,7 +48,7 @@ def set_states(callbacks: Sequence[keras.callbacks.Callback], stored: Mapping[st
     """Give the stateful callbacks what `states_of` returned for the same ones.
 
     Raises:
-        RunError: there is no state of one of them, or it cannot be read.
+        RunError: the state of a callback is missing or unreadable.
     """
     for number, callback in enumerate(filter(is_stateful, callbacks)):
         start = f"{PREFIX}{number:03d}/"

@@ -54,7 +54,7 @@ def write(path: Path, facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
     The sha256 of all bytes before it is the archive's comment.
 
     Raises:
-        StorageError: the file system refuses; both generations are as they were.
+        StorageError: the file system reports an error; both generations are unchanged.
     """
     text = json.dumps({"format": _FORMAT, **facts})
     with files.replacing(path, previous=previous_of(path)) as temporary:
@@ -78,10 +78,10 @@ def read(path: Path, *, mend: bool = False) -> Stored | None:
             write to the run folder sets it.
 
     Raises:
-        RunError: what there is cannot be read, or another version of segzoo wrote it.
+        RunError: the checkpoint is unreadable, or was written by another version of segzoo.
 
     Warns:
-        DamagedStateWarning: the newest is damaged and the one before it was read.
+        DamagedStateWarning: the newest checkpoint is damaged and the previous one was read.
     """
     previous = previous_of(path)
     trouble: list[str] = []

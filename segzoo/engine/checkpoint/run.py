@@ -29,7 +29,7 @@ class Run:
         overrides: "a.b=value" changes to its configuration, such as another data.root.
 
     Raises:
-        RunError: the folder is no run folder.
+        RunError: the folder is not a run folder.
     """
 
     def __init__(self, path: str | os.PathLike[str], overrides: Sequence[str] = ()):
@@ -187,7 +187,7 @@ def load_run(path: str | os.PathLike[str] | Run, overrides: Sequence[str] = ()) 
     An open `Run` is returned as it is, or anew with further overrides.
 
     Raises:
-        RunError: it is none.
+        RunError: the folder is not a run folder.
 
     Example:
         >>> model = segzoo.load_run("runs/unet_b3").model()

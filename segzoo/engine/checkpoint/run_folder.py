@@ -124,7 +124,7 @@ class RunFolder:
 
         Raises:
             RunError: another process has the lock; the folder is something else; there is nothing to resume.
-            StorageError: the folder cannot be made or written to.
+            StorageError: the folder cannot be created or written to.
         """
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"The run folder {self.path} is a file; choose another name with --set name=...")

@@ -165,7 +165,7 @@ def weights_file(name: str) -> tuple[Path, str]:
     """Return the path and sha256 of a variant's published weights; the package is found, but not imported.
 
     Raises:
-        MissingPackageError: it is not installed.
+        MissingPackageError: the backend is not installed.
         ValueError: no package has weights of this variant.
     """
     published = _SCALES[name].published
