@@ -41,7 +41,13 @@ CASES = [
 SCRIPT = """
 import os, sys
 os.dup2(1, 2)  # both in their order
+import tensorflow as tf
+from conftest import build_small_network
 from segzoo.cli import main
+from segzoo.engine import builders
+
+tf.config.run_functions_eagerly(True)
+builders.build_network = build_small_network
 for override in sys.argv[1:]:
     for command in (["check-data", "mine.yaml"], ["train", "--config", "mine.yaml"]):
         try:
@@ -54,7 +60,7 @@ for override in sys.argv[1:]:
 @pytest.fixture(scope="module")
 def printed(home: Path, forked) -> list[tuple[str, str]]:
     """Output and outcome of each command for each case, in one process."""
-    done = forked(SCRIPT, *(override for override, _ in CASES), folder=home)
+    done = forked(SCRIPT, *(override for override, _ in CASES), folder=home, path=(Path(__file__).parent,))
     *parts, rest = re.split(r"(?<=ended with \d)\n", done.stdout)
     assert len(parts) == 2 * len(CASES) and not rest, done.stdout
     return list(zip(parts[::2], parts[1::2], strict=True))

@@ -58,7 +58,9 @@ def test_the_whole_road(tmp_path, monkeypatch, quick, capsys):
     monkeypatch.chdir(tmp_path)
     write_data(tmp_path / "data")
     (tmp_path / "many.yaml").write_text(CONFIG)
-    run("train", "--config", "many.yaml", "--set", "training.epochs=12", "--set", "output.pictures=1")
+    changed = ("training.epochs=12", "training.evaluate_every=6", "output.pictures=1")
+    settings = [word for setting in changed for word in ("--set", setting)]
+    run("train", "--config", "many.yaml", *settings)
     folder = tmp_path / "runs" / "many"
     assert (folder / "figures" / "predictions.png").is_file()
     run("evaluate", str(folder))

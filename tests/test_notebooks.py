@@ -10,9 +10,24 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 # Steps and epochs that show nothing new; the networks are five convolutions.
 REDUCED = {
-    "quickstart": {"data.train_count=48": "data.train_count=8", "training.epochs=2": "training.epochs=1"},
-    "custom_masks": {'("train", 24), ("val", 6)': '("train", 4), ("val", 2)'},
-    "decoders_in_your_pipeline": {'"efficientnet_b0"': '"mobilenetv3_small"', "epochs=2": "epochs=1"},
+    "quickstart": {
+        "data.train_count=48": "data.train_count=4",
+        "data.val_count=8": "data.val_count=2",
+        "training.epochs=2": "training.epochs=1",
+    },
+    "custom_masks": {
+        '("train", 24), ("val", 6)': '("train", 4), ("val", 2)',
+        "training: {{epochs: 2,": "training: {{epochs: 1,",
+        '"name=finer",': '"name=finer", "training.epochs=2", "output.pictures=0",',
+    },
+    "decoders_in_your_pipeline": {
+        '"efficientnet_b0"': '"mobilenetv3_small"',
+        "(128, 64, 32, 16, 16)": "(16, 8, 8, 8, 8)",
+        "(channels=32)": "(channels=4)",
+        "count=4": "count=2",
+        "range(4)": "range(2)",
+        "epochs=2": "epochs=1",
+    },
 }
 
 

@@ -262,7 +262,7 @@ def test_other_folders_are_left_to_the_pixels(write):
 
 
 @pytest.mark.parametrize("change", [coloured, white])
-def test_init_check_data_train(write, tmp_path, monkeypatch, capsys, small_network, change):
+def test_init_check_data_train(write, tmp_path, monkeypatch, capsys, quick, change):
     monkeypatch.chdir(tmp_path)
     write(change)
     run(0, "init", "photos", "labels", "--out", "mine.yaml")

@@ -10,6 +10,7 @@ import pytest
 from segzoo.config import load_config
 from segzoo.config.memory import least_bytes, refuse_what_cannot_fit, sample_size
 from segzoo.errors import ConfigError
+from segzoo.metrics import METRICS
 
 MINIMAL = (Path(__file__).parent / "minimal.yaml").read_text()
 GIB = 2**30
@@ -80,14 +81,25 @@ def test_every_recipe_fits_into_a_small_machine():
         refuse_what_cannot_fit(load_config(path), memory=4 * GIB)
 
 
-def test_sixty_thousand_classes_load_in_seconds_and_are_refused_for_their_confusion_matrix(write):
+@pytest.fixture
+def balance():
+    """A metric that divides by each count of pixels in the target."""
+    METRICS.register(
+        "balance", lambda counts: [int(p) / int(a) for p, a in zip(counts.predicted, counts.actual, strict=True)]
+    )
+    yield "balance"
+    METRICS.unregister("balance")
+
+
+def test_sixty_thousand_classes_load_in_seconds_and_are_refused_for_their_confusion_matrix(write, balance):
+    """The trial of a metric neither divides by zero nor takes memory by the classes: all pairs would be 29 GB."""
     names = [f"c{n}" for n in range(60_000)]
     data = f"data:\n  source: folder\n  root: x\n  ignore_index: 65535\n  classes: [{', '.join(names)}]\n"
     path = write(MINIMAL.replace("data:\n  source: generated\n", data))
     start = time.process_time()
-    config = load_config(path)
+    config = load_config(path, [f"output.metrics=[{balance}]"])
     assert time.process_time() - start < 20  # a search for repeats among all names took a minute and a half
-    assert config.data.classes == names
+    assert config.data.classes == names and config.output.metrics == [balance]
     with pytest.raises(ConfigError, match=r"26.8 GiB for a confusion matrix of 60,000 classes"):
         refuse_what_cannot_fit(config, memory=16 * GIB)
 

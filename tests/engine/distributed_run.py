@@ -69,21 +69,6 @@ def keep(folder: Path, name: str, result: Any) -> None:
     np.savez(folder / f"{name}.npz", **{key: [row[key] for row in history] for key in history[0]}, **weights)
 
 
-def mirrored(folder: Path) -> None:
-    import tensorflow as tf
-
-    cpus = tf.config.list_physical_devices("CPU")
-    tf.config.set_logical_device_configuration(cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2)
-    builders.build_network = small(dropout=0.0)
-    loss = "loss={cross_entropy: {ohem_fraction: 0.5}}"  # tests/losses/test_replicas.py has every loss
-    for kind in ("none", "mirrored"):
-        tf.config.run_functions_eagerly(kind == "none")
-        settings = (f"name={kind}", f"training.distribution={kind}", "training.epochs=1", loss)
-        keep(folder, kind, run(folder, *settings))
-    loaded = keras.models.load_model(folder / "runs" / "mirrored" / "model.keras")
-    assert not any(getattr(layer, "synchronized", False) for layer in loaded._flatten_layers())
-
-
 JOINED = "training.distribution=multi_host"
 
 
@@ -127,4 +112,4 @@ def multi_host(folder: Path) -> None:
 
 if __name__ == "__main__":
     lighten(setattr)
-    {"mirrored": mirrored, "killed": killed, "multi_host": multi_host}[sys.argv[1]](Path(sys.argv[2]))
+    {"killed": killed, "multi_host": multi_host}[sys.argv[1]](Path(sys.argv[2]))

@@ -1,4 +1,4 @@
-"""Two devices, of one process or of two, train what one device trains on the whole batch."""
+"""Two devices, of one process or of two, compute what one does of the whole batch: losses, counts, updates, runs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -17,7 +18,8 @@ import pytest
 from segzoo.engine.distribution import Distribution, start_distribution
 from segzoo.errors import RunError
 
-SCRIPT = Path(__file__).with_name("distributed_run.py")
+HERE = Path(__file__).parent
+SCRIPT = HERE / "distributed_run.py"
 
 
 def begin(task: str, folder: Path, **variables: str) -> subprocess.Popen:
@@ -42,14 +44,48 @@ def compare(folder: Path, found: str, expected: str, figures: float, weights: fl
             np.testing.assert_allclose(left[name], right[name], **tolerance, err_msg=name)
 
 
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory: pytest.TempPathFactory, forked: Callable) -> Callable[[str], tuple[Path, dict]]:
+    """Run two_devices.py for an amount, once: its folder, and how each part failed, or None."""
+    found: dict[str, tuple[Path, dict]] = {}
+
+    def outcome(amount: str) -> tuple[Path, dict]:
+        if keras.backend.backend() != "tensorflow":
+            pytest.skip("tf.distribute")
+        if amount not in found:
+            folder = tmp_path_factory.mktemp("two_devices")
+            code = (HERE / "two_devices.py").read_text(encoding="utf-8")
+            done = forked(code, amount, folder, path=(HERE.parent, HERE))
+            found[amount] = folder, dict(json.loads(line) for line in done.stdout.splitlines() if line[:2] == '["')
+        return found[amount]
+
+    return outcome
+
+
+# Without graphs where two devices can do without, since tracing takes longer. By default every loss in one mode and
+# AdamW, and with the marker `nightly` all modes and SGD.
+AMOUNTS = pytest.mark.parametrize("amount", ["few", pytest.param("all", marks=pytest.mark.nightly)])
+
+
 @pytest.mark.slow
-def test_two_devices_of_one_process_train_as_one(tmp_path: Path, forked) -> None:
-    if keras.backend.backend() != "tensorflow":
-        pytest.skip("tf.distribute")
-    folder = tmp_path / "run"
-    folder.mkdir()
-    forked(SCRIPT.read_text(encoding="utf-8"), "mirrored", folder, path=(Path(__file__).parents[1],))
+def test_two_devices_of_one_process_train_as_one(outcome) -> None:
+    folder, failed = outcome("few")
+    assert failed["training"] is None
     compare(folder, "mirrored", "none", 1e-5, 1e-4)
+
+
+@AMOUNTS
+def test_losses_of_unequal_shares_are_those_of_the_whole_batch(outcome, amount: str) -> None:
+    assert outcome(amount)[1]["losses"] is None
+
+
+@AMOUNTS
+def test_updates_of_two_devices_are_those_of_one(outcome, amount: str) -> None:
+    assert outcome(amount)[1]["updates"] is None
+
+
+def test_two_replicas_count_what_one_would(outcome) -> None:
+    assert outcome("few")[1]["counts"] is None
 
 
 def together(task: str, folders: list[Path], status: int = 0) -> None:

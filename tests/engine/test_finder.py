@@ -51,8 +51,9 @@ training: {epochs: 1, accumulate: 2}
 def test_the_command_draws_and_suggests_and_leaves_no_run(tmp_path, monkeypatch, small_network, eager, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.yaml").write_text(RECIPE)
+    once = ("--set", "loss={cross_entropy: 1.0}", "--set", "training.accumulate=1")
     with pytest.raises(SystemExit) as ended:
-        cli.main(["find-lr", "tiny.yaml", "--updates", "30", "--end", "100", "--set", "loss={cross_entropy: 1.0}"])
+        cli.main(["find-lr", "tiny.yaml", "--updates", "12", "--end", "100", *once])
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     assert "learning_rate: " in shown and "tiny.lr.png" in shown

@@ -156,13 +156,12 @@ def test_a_folder_with_a_run_is_never_overwritten_silently(config, quick, consol
         with pytest.raises(RunError, match=r"training\.optimizer\.learning_rate was 0\.001 and is 0\.01"):
             train(config("training.epochs=1", "training.optimizer.learning_rate=0.01"), console=console, **how)
     assert (folder / "state.npz").read_bytes() == before
-    train(config("training.epochs=1", "output.keep_state=true"), overwrite=True, console=console)
-    train(config("training.epochs=2"), resume_anyway=True, console=console)
+    train(config("training.epochs=1", "seed=1", "output.keep_state=true"), overwrite=True, console=console)
+    assert load_run(folder).config.seed == 1
+    train(config("training.epochs=2", "seed=1"), resume_anyway=True, console=console)
     assert [row["epoch"] for row in rows(folder)] == ["1", "2"] and load_run(folder).config.training.epochs == 2
     console.file.flush()
     assert "training.epochs was 1 and is 2" in (tmp_path / "screen.txt").read_text()
-    train(config("training.epochs=1", "seed=1"), overwrite=True, console=console)
-    assert load_run(folder).config.seed == 1
 
 
 def content(folder):
@@ -227,10 +226,11 @@ def test_a_full_disk_is_told_with_what_there_is_to_go_on_from(from_save, said, c
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files, "fault", refuse)
+    short = config("training.epochs=2", "data.train_count=4", "data.val_count=4")
     with pytest.raises(RunError, match=rf"No space left on device\. Training stopped after step \d+\. .*{said}"):
-        train(config("training.epochs=2"), console=console)
+        train(short, console=console)
     monkeypatch.setattr(files, "fault", None)
-    assert train(config("training.epochs=2"), console=console).history[-1]["epoch"] == 2
+    assert train(short, console=console).history[-1]["epoch"] == 2
 
 
 def test_overwrite_leaves_a_folder_alone_that_is_no_run(config, quick, console, tmp_path):
@@ -288,7 +288,8 @@ def test_heads_for_the_training_alone_train_and_leave_a_plain_model(
         "model={decoder: unetplusplus, backbone: resnet18, weights: none, "
         "options: {depth: 3, deep_supervision: true}, auxiliary: {P2: 0.4}, classification: 0.2}"
     )
-    result = train(config(heads, "training.epochs=1"), console=console)
+    short = ("training.epochs=1", "data.train_count=4", "data.val_count=2")
+    result = train(config(heads, *short), console=console)
     row = rows(result.folder)[-1]
     assert float(row["auxiliary_loss"]) > 0
     images = np.random.default_rng(0).uniform(0, 255, (1, 33, 47, 3)).astype("float32")
@@ -298,4 +299,4 @@ def test_heads_for_the_training_alone_train_and_leave_a_plain_model(
     finished = loaded_elsewhere(result.folder / "model.keras", images)
     np.testing.assert_allclose(finished.output, logits, atol=1e-4)
     # The state holds the heads too: a run goes on as if it had not been stopped.
-    assert train(config(heads, "training.epochs=1"), resume=True, console=console).best_epoch == result.best_epoch
+    assert train(config(heads, *short), resume=True, console=console).best_epoch == result.best_epoch

@@ -58,9 +58,11 @@ def test_a_negative_ignore_index_trains_as_any_other(images, tmp_path, console, 
             Image.fromarray(np.where(mask == -9999, ignore_index, mask)).save(folder / f"{name}.tif")
         settings = (f"data.mask_dir={folder.name}", f"data.ignore_index={ignore_index}")
         crop = "data.crop={size: [36, 60], strategy: foreground, fraction: 0.5, background: [rest]}"  # pads
-        results[ignore_index] = train(config(tmp_path, f"run{-ignore_index}", *settings, crop), console=console)
+        results[ignore_index] = train(
+            config(tmp_path, f"run{-ignore_index}", *settings, crop, "training.epochs=1"), console=console
+        )
     plain, negative = (results[value].history for value in (255, -9999))
-    assert len(plain) == 2
+    assert len(plain) == 1
     for left, right in zip(plain, negative, strict=True):
         keys = [key for key in left if "loss" in key or "iou" in key or "accuracy" in key]
         assert "val_loss" in keys and "val_mean_iou" in keys

@@ -115,7 +115,7 @@ def test_128_samples_or_16_batches_of_an_epoch_at_most():
     assert [batches_for(*given) for given in ((4, 1000), (1, 1000), (32, 1000), (4, 7), (4, 0))] == [32, 128, 16, 7, 1]
 
 
-@pytest.mark.parametrize("ema", ["null", "0.5"])
+@pytest.mark.parametrize("ema", ["null", pytest.param("0.5", marks=pytest.mark.nightly)])
 def test_a_run_evaluates_and_saves_them(config, quick, console, ema):
     result = train(config(f"training.ema={ema}"), console=console)
     moving = train(
@@ -214,7 +214,7 @@ class Stops(keras.callbacks.Callback):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-@pytest.mark.parametrize("ema", ["null", "0.5"])
+@pytest.mark.parametrize("ema", ["0.5", pytest.param("null", marks=pytest.mark.nightly)])
 def test_a_run_stopped_within_an_evaluation_ends_with_the_same_bits(config, quick, console, ema):
     settings = (f"training.ema={ema}", "data.val_count=3", "data.eval_batch_size=1", "output.keep_state=true")
     whole = train(config("name=whole", *settings), callbacks=[Stops(False)], console=console)

@@ -26,7 +26,7 @@ RECIPE = """
 name: tiny
 model: {decoder: fpn, backbone: resnet18, weights: none}
 data: {source: generated, size: [32, 32], train_count: 8, val_count: 5, batch_size: 4, eval_batch_size: 4}
-training: {epochs: 4, schedule: {name: poly, warmup_steps: 1}}
+training: {epochs: 3, schedule: {name: poly, warmup_steps: 1}}
 output: {pictures: 3, pictures_every: 2}
 """
 
@@ -107,7 +107,7 @@ def events(finished):
 def test_tensorboard_has_scalars_sheets_of_every_second_epoch_and_of_better_ones_and_the_graph(finished, events):
     history = finished[0].history
     assert [event.step for event in events.Scalars("loss")] == [row["step"] for row in history]
-    assert [event.step for event in events.Images("predictions")] == [4, 8]
+    assert [event.step for event in events.Images("predictions")] == [4]
     scores = [row["val_mean_iou"] for row in history]
     better = [row["step"] for index, row in enumerate(history) if scores[index] > max(scores[:index], default=-1.0)]
     assert [event.step for event in events.Images("predictions_best")] == better
@@ -118,7 +118,7 @@ def test_tensorboard_has_scalars_sheets_of_every_second_epoch_and_of_better_ones
 
 def test_a_tracker_that_fails_is_warned_of_and_the_run_ends_well(finished):
     result, screen = finished
-    assert len(result.history) == 4
+    assert len(result.history) == 3
     assert "Warning: Tracker mlflow failed (TimeoutError: no answer)" in screen
     assert [entry for entry in Failing.told if entry[0] in ("finish", "close")] == []
     told = Noting.told

@@ -119,7 +119,9 @@ def batch(request):
     return request.param, target, logits
 
 
-@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "sample_weight"])
+@pytest.mark.parametrize(
+    "weighted", [pytest.param(False, marks=pytest.mark.nightly), True], ids=["plain", "sample_weight"]
+)
 def test_value_and_gradient_are_the_references(case, batch, weighted):
     cls, options, reference, reference_options = case
     mode, target, logits = batch
@@ -181,8 +183,15 @@ def test_the_perfect_prediction_is_best_and_its_opposite_worst(case, batch):
         assert worst == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@pytest.mark.parametrize("size", [512, 2048])
+@pytest.mark.parametrize(
+    ("dtype", "size"),
+    [
+        ("float16", 512),
+        ("bfloat16", 128),
+        pytest.param("float16", 2048, marks=pytest.mark.nightly),
+        pytest.param("bfloat16", 2048, marks=pytest.mark.nightly),
+    ],
+)
 def test_half_precision_sums_do_not_overflow(case, dtype, size):
     if size == 2048 and case[0] is LovaszHinge:
         pytest.skip("sorting 4 million errors takes seconds; its sums are those of 512x512")

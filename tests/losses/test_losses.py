@@ -261,7 +261,9 @@ def test_value_is_the_reference(case, batch, weighted):
     assert value == pytest.approx(reference(labels, logits, sample_weight=weight, **reference_options), rel=1e-5)
 
 
-@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "sample_weight"])
+@pytest.mark.parametrize(
+    "weighted", [pytest.param(False, marks=pytest.mark.nightly), True], ids=["plain", "sample_weight"]
+)
 def test_gradient_is_the_finite_difference_of_the_reference(case, batch, weighted):
     cls, options, reference, reference_options = case
     labels, logits = batch[0][:, :3, :4], batch[1][:, :3, :4]
@@ -290,7 +292,7 @@ def test_ignored_pixels_change_nothing(case, batch):
     np.testing.assert_allclose(found, gradient(loss, labels, logits.astype("float32")), atol=1e-7)
 
 
-@pytest.mark.parametrize("ignore_index", [255, -1, 4])
+@pytest.mark.parametrize("ignore_index", [-1, 4])
 def test_the_ignore_index_may_be_any_label_that_is_no_class(case, batch, ignore_index):
     cls, options, _, _ = case
     labels, logits = batch
@@ -326,7 +328,7 @@ def test_all_ignored_is_zero_with_a_zero_gradient(case):
     assert not gradient(loss, labels, logits).any()
 
 
-@pytest.mark.parametrize("scale", [1e2, 1e4])
+@pytest.mark.parametrize("scale", [pytest.param(1e2, marks=pytest.mark.nightly), 1e4])
 def test_saturated_logits_have_finite_gradients(case, batch, scale):
     cls, options, _, _ = case
     labels, logits = batch
@@ -335,18 +337,18 @@ def test_saturated_logits_have_finite_gradients(case, batch, scale):
     assert np.isfinite(gradient(loss, labels, (logits * scale).astype("float32"))).all()
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_half_precision_logits_are_computed_in_float32(case, dtype):
+@pytest.mark.parametrize(("dtype", "size"), [("bfloat16", 128), ("float16", 512)])
+def test_half_precision_logits_are_computed_in_float32(case, dtype, size):
     # 262144 pixels: sums in float16 overflow at 65504 (FACTS 24), sums in bfloat16 stall at 256.
     cls, options, reference, reference_options = case
-    rng = np.random.default_rng(3)
-    labels = rng.integers(0, 4, (1, 512, 512))
-    logits = ops.cast(rng.normal(size=(1, 512, 512, 4)).astype("float32"), dtype)
+    rng, every = np.random.default_rng(3), size // 64
+    labels = rng.integers(0, 4, (1, size, size))
+    logits = ops.cast(rng.normal(size=(1, size, size, 4)).astype("float32"), dtype)
     value = cls(ignore_index=IGNORE, **options)(labels, logits)
     assert keras.backend.standardize_dtype(value.dtype) == "float32"
-    exact = np.asarray(ops.convert_to_numpy(ops.cast(logits, "float32")), "float64")[:, ::8, ::8]
-    full = cls(ignore_index=IGNORE, **options)(labels[:, ::8, ::8], exact)
-    assert number(full) == pytest.approx(reference(labels[:, ::8, ::8], exact, **reference_options), rel=1e-5)
+    exact = np.asarray(ops.convert_to_numpy(ops.cast(logits, "float32")), "float64")[:, ::every, ::every]
+    full = cls(ignore_index=IGNORE, **options)(labels[:, ::every, ::every], exact)
+    assert number(full) == pytest.approx(reference(labels[:, ::every, ::every], exact, **reference_options), rel=1e-5)
     assert number(value) == pytest.approx(number(full), rel=0.05)
 
 
@@ -517,7 +519,7 @@ def test_every_registered_loss_takes_the_ignore_index():
         assert losses.create({name: 1.0}, ignore_index=IGNORE, mode=mode).ignore_index == IGNORE
 
 
-def test_a_plain_keras_model_compiles_fits_and_reloads_with_the_loss(tmp_path):
+def test_a_plain_keras_model_compiles_fits_and_reloads_with_the_loss(tmp_path, eager):
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
     images = rng.normal(size=(4, 16, 16, 1)).astype("float32")

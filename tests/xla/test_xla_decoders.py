@@ -25,9 +25,10 @@ VARIANTS = {
     "unetplusplus_supervised": ("unetplusplus", {"deep_supervision": True}),
     "fpn_bilinear": ("fpn", {"upsampling": "bilinear", "merge": "concat"}),
     "fpn_heads": ("fpn", {"auxiliary": ["P4"], "classification": True}),
+    "fpn_heads_of_three_levels": ("fpn", {"auxiliary": ["P2"], "classification": True, "depth": 3}),
     "pspnet_aligned": ("pspnet", {"align_corners": True}),
 }
-DEFAULT = {"deeplabv3plus": "logits", "fpn_heads": "steps"}
+DEFAULT = {"deeplabv3plus": "logits", "fpn_heads_of_three_levels": "steps"}
 
 
 def tried(names, what: str) -> list:
