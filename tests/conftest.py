@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import typer
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # With oneDNN TensorFlow keeps a copy of every kernel that a process ever ran: 19 GiB after a hundred networks.
@@ -63,6 +64,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return f"{file}::{test.partition('-')[0]}" if file.endswith("test_zoo.py") else file
 
     return ByFile(config, log)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def commands_once() -> Iterator[None]:
+    """Build the commands of an application once: typer reads the signature of each again at every call."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", functools.cache(typer.main.get_command))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 import traceback
+import types
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,12 @@ def connect(folder: Path) -> tuple[Connection, subprocess.Popen | None]:
 
 def serve(address: Path) -> None:
     """Fork a process for each client, until the standard input ends."""
+    # albumentations would import torch, and Keras scikit-learn, where they are installed: seconds of no use to a fork.
+    sys.modules["sklearn"] = sys.modules["matplotlib"] = None  # type: ignore[assignment]
+    sys.modules["albumentations.pytorch"] = types.ModuleType("albumentations.pytorch")
     import keras  # noqa: F401  (before segzoo: whoever needs the other order starts a process)
 
+    del sys.modules["sklearn"], sys.modules["matplotlib"]
     assert not [name for name in sys.modules if name.partition(".")[0] == "segzoo"]
     key = os.urandom(16)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no client's process is waited for

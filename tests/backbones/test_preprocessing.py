@@ -131,6 +131,21 @@ def test_imagenet_weights_and_pixels_equal_keras_applications(
     assert ours.weights_report.reshaped == []
 
 
+# Families whose networks begin with their preprocessing; the tests above and below compare them.
+INSIDE = ("efficientnet", "efficientnet_v2", "mobilenet_v3", "convnext")
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in BACKBONES if BACKBONES[name].published and not BACKBONES[name].package]
+)
+def test_pixels_are_those_of_the_family_s_own_function(name: str, pixels) -> None:
+    images, variant = pixels(3, 5), BACKBONES[name]
+    own = variant.pixels
+    expected = images if variant.family in INSIDE else (images * own.scale - own.mean) / own.std
+    expected = expected[..., ::-1] if own.bgr else expected
+    np.testing.assert_allclose(reference.preprocess(variant, images.copy()), expected, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["efficientnet_b0", pytest.param("efficientnetv2_b0", marks=pytest.mark.nightly)])
 def test_prepared_pixels_equal_keras_applications_to_1e5(name: str, published, download, pixels) -> None:
     download(published(name, ("P1", "P2")))

@@ -1,10 +1,8 @@
 """Fixtures for tests of whole runs: one recipe, one console, and runs that leave out what other tests check."""
 
-import functools
 from collections.abc import Callable, Iterator
 
 import pytest
-import typer
 from rich.console import Console
 
 from segzoo.config import Config, load_config
@@ -16,14 +14,6 @@ data: {source: generated, size: [32, 32], train_count: 4, val_count: 2, batch_si
 training: {epochs: 1, schedule: {name: constant, warmup_steps: 0}}
 output: {pictures: 0}
 """
-
-
-@pytest.fixture(scope="session", autouse=True)
-def commands_once() -> Iterator[None]:
-    """Build the commands of an application once: typer reads the signature of each again at every call."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(typer.main, "get_command", functools.cache(typer.main.get_command))
-        yield
 
 
 @pytest.fixture

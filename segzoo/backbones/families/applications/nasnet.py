@@ -44,6 +44,13 @@ def mobile(**arguments: Any) -> Any:
     )
 
 
+def preprocess_input(pixels: Any) -> Any:
+    """Normalise pixels 0..255 to -1..1, as in the training of the published weights."""
+    import keras
+
+    return keras.applications.nasnet.preprocess_input(pixels)
+
+
 VARIANTS = {
     name: Variant(
         name,
