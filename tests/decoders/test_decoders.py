@@ -122,11 +122,22 @@ def test_logits_have_the_size_of_the_image(name: str, output_stride: int, featur
         assert np.asarray(logits).std() > 0
 
 
+IN_A_GRAPH = ("unet", "fpn", "pspnet")
+
+
 @pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=() if name in ("unet", "fpn", "pspnet") else pytest.mark.nightly) for name in NAMES],
+    ("name", "sizes"),
+    [
+        *(
+            pytest.param(
+                name, SIZES[:2], id=name, marks=() if name in ("unet", "fpn", "pspnet") else pytest.mark.nightly
+            )
+            for name in NAMES
+        ),
+        *(pytest.param(name, SIZES[2:], id=f"{name}-larger", marks=pytest.mark.nightly) for name in NAMES),
+    ],
 )
-def test_one_graph_of_unknown_sizes_equals_the_eager_result(name: str, features, inputs, built) -> None:
+def test_one_graph_of_unknown_sizes_equals_the_eager_result(name: str, sizes, features, inputs, built) -> None:
     """Static sizes take shortcuts (doubling, no resize): they must not change the result.
 
     (tests/export compares such a graph of every decoder, as ONNX.)
@@ -136,7 +147,7 @@ def test_one_graph_of_unknown_sizes_equals_the_eager_result(name: str, features,
     symbolic = inputs(widths)
     model = keras.Model(symbolic, decoder(symbolic))
     model.compile(jit_compile=False)  # tests/xla compiles every decoder
-    for size in SIZES[:2]:
+    for size in sizes:
         arrays = features(*size, used(name))
         np.testing.assert_allclose(model.predict_on_batch(arrays), decoder(arrays), atol=1e-4)
 
@@ -424,17 +435,25 @@ def test_deep_supervision_returns_the_shallower_networks(features) -> None:
     assert changed == {"decoded": True, "supervised1": False, "supervised2": False, "supervised3": True}
 
 
-def test_the_atrous_rates_follow_the_output_stride(features) -> None:
+@pytest.mark.parametrize(
+    ("name", "strides"),
+    [
+        ("deeplabv3", (32, 16, 8)),
+        ("deeplabv3plus", (8,)),
+        pytest.param("deeplabv3plus", (32, 16), marks=pytest.mark.nightly),
+    ],
+    ids=str,
+)
+def test_the_atrous_rates_follow_the_output_stride(name: str, strides: tuple[int, ...], features) -> None:
     """(6, 12, 18) at output stride 16 and doubled at 8 (Chen et al., 2017); the field of view in pixels is the same."""
     expected = {32: (3, 6, 9), 16: (6, 12, 18), 8: (12, 24, 36)}
-    for name, strides in {"deeplabv3": (32, 16, 8), "deeplabv3plus": (8,)}.items():
-        for stride in strides:
-            decoder = make(name)
-            decoder(features(64, 64, used(name, stride)))
-            assert decoder.aspp.rates == expected[stride]
-        decoder = make(name, rates=(1, 2))
-        decoder(features(64, 64, used(name, 16)))
-        assert decoder.aspp.rates == (1, 2)
+    for stride in strides:
+        decoder = make(name)
+        decoder(features(64, 64, used(name, stride)))
+        assert decoder.aspp.rates == expected[stride]
+    decoder = make(name, rates=(1, 2))
+    decoder(features(64, 64, used(name, 16)))
+    assert decoder.aspp.rates == (1, 2)
 
 
 def test_the_pooled_branch_sees_the_whole_map(features) -> None:

@@ -281,6 +281,16 @@ def test_mixed_precision_trains_with_float32_weights(config, light, five_convolu
     assert keras.config.dtype_policy().name == "float32"  # the caller's policy is as it was
 
 
+@pytest.mark.nightly
+def test_heads_for_the_training_alone_train_in_a_graph_too(config, light, console):
+    heads = (
+        "model={decoder: fpn, backbone: resnet18, weights: none, options: {depth: 3}, auxiliary: {P2: 0.4}, "
+        "classification: 0.2}"
+    )
+    result = train(config(heads, "training.epochs=2", "data.train_count=4", "data.val_count=2"), console=console)
+    assert all(float(row["auxiliary_loss"]) > 0 for row in rows(result.folder))
+
+
 def test_heads_for_the_training_alone_train_and_leave_a_plain_model(
     config, light, five_convolutions, console, loaded_elsewhere
 ):

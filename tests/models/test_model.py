@@ -122,6 +122,13 @@ def test_output_stride_and_options_reach_their_parts(pixels) -> None:
     assert model.weights_report.source == "none"
 
 
+@pytest.mark.nightly
+@pytest.mark.parametrize("decoder", NAMES)
+def test_names_are_equal_in_every_build(decoder: str, model_of) -> None:
+    again = segzoo.build_model(decoder, "resnet18", 3, weights="none")
+    assert [weight.path for weight in again.weights] == [weight.path for weight in model_of(decoder).weights]
+
+
 @pytest.mark.usefixtures("zero_weights")
 @pytest.mark.parametrize(("decoder", "used"), [("unet", ["P1", "P2"]), ("pspnet", ["P2"]), ("fpn", ["P2"])])
 def test_a_depth_of_two_ends_the_backbone_at_p2(decoder: str, used: list[str], pixels) -> None:

@@ -166,10 +166,14 @@ def test_an_overflow_in_float16_halves_the_scale_and_leaves_the_weights(dtype_po
     assert any(variable is model.optimizer.dynamic_scale for variable in model.optimizer.variables)
 
 
-def test_parts_and_levels_of_a_network(model_of):
+NETWORKS = ["resnet18", pytest.param("efficientnet_b0", marks=pytest.mark.nightly)]
+
+
+@pytest.mark.parametrize("backbone", NETWORKS)
+def test_parts_and_levels_of_a_network(backbone, model_of):
     from segzoo.models.build import build_model
 
-    model = model_of("fpn", "resnet18")
+    model = model_of("fpn", backbone)
     found = parts(model)
     assert [layer.name for layer in found["decoder"]] == ["decoder"]
     assert [layer.name for layer in found["head"]] == ["head"]
@@ -180,13 +184,14 @@ def test_parts_and_levels_of_a_network(model_of):
         layer.name for layer in found["backbone"]
     )
     # A level is what `trainable: LEVEL` freezes, less what the finer ones need.
-    frozen = build_model("fpn", "resnet18", 3, weights="none", drop_path=0.0, trainable="P3")
+    frozen = build_model("fpn", backbone, 3, weights="none", drop_path=0.0, trainable="P3")
     expected = {layer.name for layer in frozen.layers if layer.weights and not layer.trainable}
     assert {layer.name for level in ("P2", "P3") for layer in by_level[level] if layer.weights} == expected
 
 
-def test_layer_decay_falls_from_level_to_level(model_of):
-    model = model_of("fpn", "resnet18")
+@pytest.mark.parametrize("backbone", NETWORKS)
+def test_layer_decay_falls_from_level_to_level(backbone, model_of):
+    model = model_of("fpn", backbone)
     factors = {id(variable): factor for variable, factor in rate_factors(model, {"P3": 2.0}, 0.5)}
 
     def of(layers):
