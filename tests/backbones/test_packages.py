@@ -306,7 +306,7 @@ def test_the_listed_figures_of_a_mit_hold_at_another_size(installed) -> None:
 
 
 def test_what_a_mit_cannot_do() -> None:
-    with pytest.raises(SegzooError, match="hub_mit_b0 has output stride 32 only, not 16: every pixel"):
+    with pytest.raises(SegzooError, match="hub_mit_b0 has output stride 32 only, not 16: every position attends"):
         backbones.create("hub_mit_b0", output_stride=16, weights="none")
     with pytest.raises(UnknownNameError, match=r"level of hub_mit_b0.*P2, P3, P4, P5"):
         backbones.create("hub_mit_b0", levels=("P1",), weights="none")

@@ -10,9 +10,9 @@ import keras
 import numpy as np
 import pytest
 
-from segzoo.engine import builders, train
+from segzoo.engine import builders, epochs, train
 from segzoo.engine.evaluation import evaluate
-from segzoo.engine.population import COMPARED, Comparison, PopulationStatistics, batches_for
+from segzoo.engine.population import COMPARED, COMPARED_FROM, Comparison, PopulationStatistics, batches_for
 from segzoo.errors import RunError, RunInterruptedError
 from segzoo.layers import BatchNormalization
 from segzoo.reporting.page import figure_text
@@ -162,9 +162,14 @@ def test_the_last_epoch_is_evaluated_with_both_kinds(config, quick, console):
     assert "| batch-normalisation statistics | moving averages |" in (moving.folder / "summary.md").read_text()
 
 
-def test_after_500_steps_moving_averages_are_compared_and_kept(config, small_network, light, console):
+@pytest.mark.parametrize("steps", [4, pytest.param(COMPARED_FROM, marks=pytest.mark.nightly)])
+def test_after_500_steps_moving_averages_are_compared_and_kept(steps, config, quick, console, monkeypatch):
+    monkeypatch.setattr(epochs, "COMPARED_FROM", steps)  # 500 in a run
     settings = config(
-        "training.batchnorm_statistics=auto", "training.epochs=1", "training.steps_per_epoch=500", "data.batch_size=1"
+        "training.batchnorm_statistics=auto",
+        "training.epochs=1",
+        f"training.steps_per_epoch={steps}",
+        "data.batch_size=1",
     )
     result = train(settings, console=console)
     found = compared(result.folder)
@@ -173,7 +178,7 @@ def test_after_500_steps_moving_averages_are_compared_and_kept(config, small_net
     load_file(last, result.folder / "last.weights.h5")
     assert evaluated(settings, last) == pytest.approx(found["moving"], abs=1e-6)
     batches = builders.train_batches(settings, builders.build_source(settings, "train"))
-    assert PopulationStatistics(last, batches.batches, batches_for(1, 500)).estimate() == 1
+    assert PopulationStatistics(last, batches.batches, batches_for(1, steps)).estimate() == 1
     assert evaluated(settings, last) == pytest.approx(found["population"], abs=1e-6)
 
 
