@@ -37,7 +37,8 @@ class BackboneOptions:
             too; and EfficientNet's strided convolutions pad as they must for the variant's own image size, whatever the
             image, so that features of other sizes than multiples of 32 are rounded down. Its EfficientNet-B0 ends
             stride 16 two blocks early, and so does this one. "smp-0.1.0" does what segzoo 0.1.0 did instead, which
-            chose no taps and rounded up.
+            chose no taps and rounded up. "torchvision" and "timm" pad and normalise as that library's network of the
+            name does, for weights converted from it; taps and dilation stay segzoo's. docs/checkpoints.md lists them.
 
     Raises:
         SegzooError: a value outside of what is said above; an output stride is checked against the network.

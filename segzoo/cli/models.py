@@ -84,9 +84,20 @@ def export(
 def convert_weights(
     checkpoint: Annotated[Path, typer.Argument(help="Folder of save_pretrained, safetensors file, or state dict.")],
     out: Annotated[Path, options.out("a weights file, with the ending .weights.h5")],
+    network: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            help="Of a backbone's checkpoint, the network that it is of, as LIBRARY/NAME or NAME, such as "
+            "timm/tf_efficientnet_b0; needed where the tensors leave a choice.",
+        ),
+    ] = None,
     encoder: Annotated[
         str | None,
-        typer.Option(help="The original's encoder, such as resnet34; not needed if a configuration states it."),
+        typer.Option(
+            help="Of a whole network of segmentation_models.pytorch, its encoder, such as resnet34; not needed if a "
+            "configuration states it."
+        ),
     ] = None,
     checkpoint_config: Annotated[
         Path | None, typer.Option(help="The original's config.json, for a checkpoint that is a single file.")
@@ -94,7 +105,11 @@ def convert_weights(
     config: Annotated[Path | None, typer.Option(hidden=True, help="Old name of --checkpoint-config.")] = None,
     overwrite: options.OverwriteOption = False,
 ) -> None:
-    """Convert a checkpoint of segmentation_models.pytorch, any decoder on a ResNet or EfficientNet, see docs/smp.md."""
+    """Convert a PyTorch checkpoint to a weights file, and print the model section for it.
+
+    Classifiers and encoders of torchvision, timm and segmentation_models.pytorch become backbones, see
+    docs/checkpoints.md; of the latter, whole networks on a ResNet or EfficientNet become models, see docs/smp.md.
+    """
     console = new_console()
     if config is not None:
         if checkpoint_config is not None:
@@ -106,15 +121,23 @@ def convert_weights(
     check_file(out)
     if out.exists() and not overwrite:
         raise SegzooError(f"{out} is there already; replace it with --overwrite.")
+    if network is not None and (encoder is not None or checkpoint_config is not None):
+        raise SegzooError(
+            "--as names the network of a backbone's checkpoint, --encoder and --checkpoint-config describe a whole "
+            "network of segmentation_models.pytorch; leave one of them out."
+        )
     backend.start_backend()
     from segzoo.weights import save_file
+    from segzoo.workflows.backbone_conversion import convert_backbone
     from segzoo.workflows.conversion import convert
 
-    found = convert(checkpoint, encoder, checkpoint_config)
+    found = (
+        convert(checkpoint, encoder, checkpoint_config) if network is None else convert_backbone(checkpoint, network)
+    )
     save_file(found.model, out)
     text = f"{out}: {len(found.model.weights)} tensors"
     if found.unused:
-        text += f"; {len(found.unused)} more of the checkpoint are not used there either"
+        text += f"; {len(found.unused)} more of the checkpoint are not used"
     if found.assumed:
         defaults = ", ".join(f"{key} {json.dumps(value)}" for key, value in found.assumed.items())
         text += (

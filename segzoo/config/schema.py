@@ -77,11 +77,11 @@ class ModelConfig(Section):
         default=BackboneOptions.batch_norm,
         description="frozen keeps the statistics and parameters of the backbone's batch normalisation.",
     )
-    compat: Literal["smp", "smp-0.1.0"] | None = Field(
+    compat: Literal["smp", "smp-0.1.0", "torchvision", "timm"] | None = Field(
         default=None,
         description="smp: the network of segmentation_models.pytorch, decoder and backbone, for weights made there; "
         "options, taps and output_stride of this section override its own. smp-0.1.0: what imitate: smp of segzoo "
-        "0.1.0 did, to the backbone alone.",
+        "0.1.0 did, to the backbone alone. torchvision, timm: that library's backbone, for weights converted from it.",
     )
     imitate: Literal["smp"] | None = Field(
         default=None, exclude=True, description="Deprecated: the name of compat in segzoo 0.1.0."
