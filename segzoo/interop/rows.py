@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     import keras
 
 # Kind of layer: names of its tensors after the last dot to those of its weights in Keras; a layer here may have fewer.
+_EPSILON = 1e-5  # PyTorch's default
 _PARTS = {
     "conv": {"weight": "kernel", "bias": "bias"},
     "depthwise": {"weight": "kernel", "bias": "bias"},
     "linear": {"weight": "kernel", "bias": "bias"},
     "excite": {"weight": "kernel", "bias": "bias"},
+    "scale": {"": "gamma"},
     "norm": {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"},
 }
 
@@ -38,6 +40,8 @@ class Row:
         inputs: for each group of input channels here, in turn, the first and the end of it there; empty: in the same
             order.
         shift: of a normalisation, the tensor that is a bias of the convolution before it, which has none here.
+        folded: of a convolution, the name before the last dot of the batch normalisation behind it, of epsilon 1e-5,
+            which becomes a part of its kernel and bias.
     """
 
     theirs: str
@@ -45,11 +49,22 @@ class Row:
     kind: str = "conv"
     inputs: tuple[tuple[int, int], ...] = ()
     shift: str = ""
+    folded: str = ""
+
+    def name(self, part: str) -> str:
+        """Return the name of a tensor; a scale is one itself."""
+        return f"{self.theirs}.{part}" if part else self.theirs
 
     @property
-    def tensor(self) -> str:
-        """Name of the tensor that the layer has in any case."""
-        return f"{self.theirs}.{next(iter(_PARTS[self.kind]))}"
+    def tensors(self) -> tuple[str, ...]:
+        """Names of tensors that tell whether a state dict has the layer: one for each layer there."""
+        first = self.name(next(iter(_PARTS[self.kind])))
+        return (first, f"{self.folded}.weight") if self.folded else (first,)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names before the last dot of its tensors, or of the one that is a scale."""
+        return (self.theirs, self.folded) if self.folded else (self.theirs,)
 
 
 def table(*lines: str, **places: Any) -> list[Row]:
@@ -78,11 +93,12 @@ def assign(model: keras.Model, rows: Sequence[Row], tensors: Tensors, origin: st
     missing, used = dict(variables), set()
     for row in rows:
         for part, own in _PARTS[row.kind].items():
-            variable, name = variables.get(f"{row.ours}/{own}"), f"{row.theirs}.{part}"
+            variable, name = variables.get(f"{row.ours}/{own}"), row.name(part)
             if variable is None:
                 continue
-            if name not in tensors:
-                raise WeightsError(f"{origin} lacks the tensor {name}, which {row.ours} of {model.name} needs.")
+            needed = [name, *_normalization(row)]
+            if lacking := [one for one in needed if one not in tensors]:
+                raise WeightsError(f"{origin} lacks the tensor {lacking[0]}, which {row.ours} of {model.name} needs.")
             value = _value(row, name, tensors, len(variable.shape))
             if value.shape != tuple(variable.shape):
                 shape = tuple(tensors[name].shape)
@@ -94,12 +110,26 @@ def assign(model: keras.Model, rows: Sequence[Row], tensors: Tensors, origin: st
                 # The norm subtracts the bias of the convolution again, so it may as well never be added.
                 value = value - tensors[row.shift]
                 used.add(row.shift)
+            if row.folded:
+                value = _fold(row, value, part, tensors)
             variable.assign(value)
-            used.add(name)
+            used.update(needed)
             del missing[variable.path]
     if missing:
         raise WeightsError(f"{origin} holds nothing for {len(missing)} weights, first {next(iter(missing))}.")
     return [name for name in tensors if name not in used and not name.endswith("num_batches_tracked")]
+
+
+def _normalization(row: Row) -> list[str]:
+    """Return the names of the tensors of a batch normalisation that is folded into a convolution; none without."""
+    return [f"{row.folded}.{part}" for part in _PARTS["norm"]] if row.folded else []
+
+
+def _fold(row: Row, value: np.ndarray, part: str, tensors: Tensors) -> np.ndarray:
+    """Return the kernel `(h, w, C, D)` or bias `(D,)` of a convolution with its batch normalisation folded into it."""
+    gamma, beta, mean, variance = (tensors[name].astype("float64") for name in _normalization(row))
+    factor = gamma / np.sqrt(variance + _EPSILON)
+    return value * factor if part == "weight" else (value - mean) * factor + beta
 
 
 def _value(row: Row, name: str, tensors: Tensors, axes: int) -> np.ndarray:
@@ -111,6 +141,8 @@ def _value(row: Row, name: str, tensors: Tensors, axes: int) -> np.ndarray:
         value = np.concatenate([value[first:end] for first, end in row.inputs]) if row.inputs else value
     elif row.inputs and value.ndim == 4:
         value = np.concatenate([value[:, first:end] for first, end in row.inputs], axis=1)
+    if row.kind == "scale":
+        return value.reshape(-1)
     if value.ndim != 4:
         return value
     return value.transpose(2, 3, 0, 1) if row.kind == "depthwise" else value.transpose(2, 3, 1, 0)

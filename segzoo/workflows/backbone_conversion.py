@@ -73,7 +73,7 @@ def convert_backbone_tensors(
 def _refuse_parts(left: Sequence[str], rows: Sequence[Row], model: keras.Model, origin: str) -> None:
     """Raise WeightsError for an unused tensor of a layer that the backbone has, such as a bias."""
     present = {layer.name for layer in model.layers}
-    own = {row.theirs for row in rows if row.ours.partition("/")[0] in present}
+    own = {layer for row in rows for layer in row.layers if row.ours.partition("/")[0] in present}
     wrong = [name for name in left if name.rpartition(".")[0] in own]
     if wrong:
         raise WeightsError(
@@ -89,7 +89,7 @@ def _settings(source: Source, tensors: Tensors) -> dict[str, Any]:
         settings["taps"] = source.taps_without_top
     if source.compat is not None:
         settings["compat"] = source.compat
-    channels = int(tensors[source.rows[0].tensor].shape[1])
+    channels = int(tensors[source.rows[0].tensors[0]].shape[1])
     if channels != 3:
         settings["input_channels"] = channels
     for key, values in (("mean", source.mean), ("std", source.std)):

@@ -188,7 +188,7 @@ def _source(name: str, backbone: str, naming: _Naming, stages: list[_Stage], end
     second = backbone.startswith("efficientnetv2")
     rows = tuple(_rows(naming, stages, "dwconv2" if second else "dwconv"))
     first_of_last = f"block{len(stages)}a_project_conv"
-    sign = next(row.tensor for row in rows if row.ours == first_of_last)
+    sign = next(row.tensors[0] for row in rows if row.ours == first_of_last)
     entering, leaving = end
     return Source(
         name=name,

@@ -52,20 +52,22 @@ class Source:
 
     def has_top(self, tensors: Tensors) -> bool:
         """Return True if a state dict has the layers behind the last block, or the network has none."""
-        return all(row.tensor in tensors for row in self.top)
+        return all(name in tensors for row in self.top for name in row.tensors)
 
     def lacking(self, tensors: Tensors) -> list[str]:
         """Return the names of tensors of the network that a state dict lacks."""
-        top = [row for row in self.top if any(other.tensor in tensors for other in self.top)]
-        return [row.tensor for row in (*self.rows, *top) if row.tensor not in tensors]
+        top = self.top if any(name in tensors for row in self.top for name in row.tensors) else ()
+        return [name for row in (*self.rows, *top) for name in row.tensors if name not in tensors]
 
     def foreign(self, tensors: Tensors) -> list[str]:
         """Return the names in a state dict that are not of the network."""
-        own = {row.theirs for row in (*self.rows, *self.top)}
+        own = {layer for row in (*self.rows, *self.top) for layer in row.layers}
         return [
             name
             for name in tensors
-            if name.rpartition(".")[0] not in own and not name.startswith(self.left) and not name.endswith(_COUNTERS)
+            if not (name in own or name.rpartition(".")[0] in own)
+            and not name.startswith(self.left)
+            and not name.endswith(_COUNTERS)
         ]
 
     def unlike(self, tensors: Tensors) -> list[str]:

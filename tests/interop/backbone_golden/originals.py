@@ -9,6 +9,7 @@ file holds shapes and features alone, every third row and fifth column of them, 
 from __future__ import annotations
 
 import json
+import math
 import sys
 import zlib
 from collections.abc import Mapping
@@ -29,13 +30,29 @@ _TIMM_EFFICIENTNET = {"P1": "blocks.1.0.bn1", "P2": "blocks.2.0.bn1", "P3": "blo
 _V2 = {"P1": "features.1", "P2": "features.2.0.block.0", "P3": "features.4.0.block.0", "P4": "features.6.0.block.0"}
 _TIMM_V2 = {"P1": "blocks.0", "P2": "blocks.1.0.bn1", "P3": "blocks.3.0.bn1", "P4": "blocks.5.0.bn1", "P5": "bn2"}
 _TIMM_LITE = {"P1": "blocks.0", "P2": "blocks.1", "P3": "blocks.2", "P4": "blocks.4", "P5": "blocks.6"}
+_MOBILE_V2 = {"P1": "features.1", "P2": "features.3", "P3": "features.6", "P4": "features.13", "P5": "features.17"}
+_TIMM_V2_MOBILE = {"P1": "blocks.0", "P2": "blocks.1", "P3": "blocks.2", "P4": "blocks.4", "P5": "blocks.6"}
+_SMALL = {"P1": "features.0", "P2": "features.1", "P3": "features.3", "P4": "features.8", "P5": "features.11"}
+_TIMM_SMALL = {"P1": "bn1", "P2": "blocks.0", "P3": "blocks.1", "P4": "blocks.3", "P5": "blocks.4"}
+_LARGE = {"P1": "features.1", "P2": "features.3", "P3": "features.6", "P4": "features.12", "P5": "features.15"}
+_TIMM_LARGE = {"P1": "blocks.0", "P2": "blocks.1", "P3": "blocks.2", "P4": "blocks.4", "P5": "blocks.5"}
+_VGG16 = {"P1": "features.8", "P2": "features.15", "P3": "features.22", "P4": "features.29", "P5": "features.30"}
+_VGG16_BN = {"P1": "features.12", "P2": "features.22", "P3": "features.32", "P4": "features.42", "P5": "features.43"}
+_VGG19 = {"P1": "features.8", "P2": "features.17", "P3": "features.26", "P4": "features.35", "P5": "features.36"}
+_VGG19_BN = {"P1": "features.12", "P2": "features.25", "P3": "features.38", "P4": "features.51", "P5": "features.52"}
+_DENSENET = {"P1": "features.relu0", **{f"P{n + 1}": f"features.transition{n}.relu" for n in (1, 2, 3)}}
+_TIMM_DENSENET = {"P1": "features.norm0", **{f"P{n + 1}": f"features.transition{n}.norm" for n in (1, 2, 3)},
+                  "P5": "features.norm5"}  # fmt: skip
+_CONVNEXT = {"P2": "features.1", "P3": "features.3", "P4": "features.5", "P5": "features.7 > classifier.0"}
+_TIMM_CONVNEXT = {"P2": "stages.0", "P3": "stages.1", "P4": "stages.2", "P5": "stages.3 > head.norm"}
 
 
 class Case(NamedTuple):
     """Network of a library.
 
     Attributes:
-        features: level to the module whose output it is; empty for an encoder of SMP, which returns them.
+        features: level to the module whose output it is, " > " and a module to apply to that; empty for an encoder of
+            SMP, which returns them.
         pixels: mean and standard deviation that it is given.
         sizes: of images.
         options: of its constructor.
@@ -59,6 +76,16 @@ CASES = {
     "timm/tf_efficientnet_lite0": Case(_TIMM_LITE, HALVES, named=True),
     "timm/efficientnet_lite0": Case(_TIMM_LITE, named=True),
     "timm/tf_efficientnetv2_b0": Case(_TIMM_V2),
+    "torchvision/mobilenet_v2": Case(_MOBILE_V2),
+    "timm/mobilenetv2_100": Case(_TIMM_V2_MOBILE),
+    "torchvision/mobilenet_v3_small": Case(_SMALL),
+    "timm/mobilenetv3_small_100": Case(_TIMM_SMALL, named=True),
+    "timm/tf_mobilenetv3_small_100": Case(_TIMM_SMALL, HALVES, named=True),
+    "torchvision/vgg16": Case(_VGG16),
+    "torchvision/vgg16_bn": Case(_VGG16_BN),
+    "timm/densenet121": Case(_TIMM_DENSENET),
+    "torchvision/convnext_tiny": Case(_CONVNEXT),
+    "timm/convnext_tiny": Case(_TIMM_CONVNEXT),
 }
 # Compared where the originals are installed.
 OTHERS = {
@@ -89,6 +116,19 @@ OTHERS = {
     "torchvision/efficientnet_v2_s": Case({**_V2, "P5": "features.7"}),
     "torchvision/efficientnet_v2_m": Case({**_V2, "P5": "features.8"}),
     "torchvision/efficientnet_v2_l": Case({**_V2, "P5": "features.8"}, HALVES),
+    "torchvision/mobilenet_v3_large": Case(_LARGE),
+    "timm/mobilenetv3_large_100": Case(_TIMM_LARGE, named=True),
+    "timm/tf_mobilenetv3_large_100": Case(_TIMM_LARGE, HALVES, named=True),
+    "timm/vgg16": Case(_VGG16),
+    "timm/vgg16_bn": Case(_VGG16_BN),
+    "torchvision/vgg19": Case(_VGG19),
+    "torchvision/vgg19_bn": Case(_VGG19_BN),
+    "torchvision/densenet121": Case(_DENSENET),
+    "torchvision/densenet169": Case(_DENSENET),
+    "timm/densenet201": Case(_TIMM_DENSENET),
+    "torchvision/convnext_small": Case(_CONVNEXT),
+    "timm/convnext_base": Case(_TIMM_CONVNEXT),
+    "torchvision/convnext_large": Case(_CONVNEXT),
 }
 
 
@@ -112,7 +152,11 @@ def values(name: str, shape: tuple[int, ...], normalized: bool) -> np.ndarray:
 def generated(shapes: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """A state dict of these shapes."""
     normalized = any(name.endswith("running_var") for name in shapes)
-    return {name: values(name, tuple(shape), normalized) for name, shape in shapes.items()}
+    return {
+        # Only a classifier has so many weights; nobody looks at them.
+        name: np.zeros(shape, "float32") if math.prod(shape) > 3_000_000 else values(name, tuple(shape), normalized)
+        for name, shape in shapes.items()
+    }
 
 
 def images(size: tuple[int, int]) -> np.ndarray:
@@ -177,13 +221,18 @@ def features(network: Any, case: Case, size: tuple[int, int]) -> dict[str, np.nd
     found: dict[str, Any] = {}
     modules = dict(network.named_modules())
     hooks = [
-        modules[module].register_forward_hook(lambda *call, level=level: found.setdefault(level, call[2].clone()))
+        modules[module.partition(" > ")[0]].register_forward_hook(
+            lambda *call, level=level: found.setdefault(level, call[2].clone())
+        )
         for level, module in case.features.items()
     ]
     with torch.no_grad():
         returned = network(x)
     for hook in hooks:
         hook.remove()
+    for level, module in case.features.items():
+        if applied := module.partition(" > ")[2]:
+            found[level] = modules[applied](found[level]).detach()
     if not case.features:
         found = {f"P{number}": one for number, one in enumerate(returned) if number and one.shape[1]}
     return {level: one.numpy().transpose(0, 2, 3, 1) for level, one in found.items()}
