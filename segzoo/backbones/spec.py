@@ -64,10 +64,14 @@ class Convention:
         pads_both_sides: strided kernels pad both sides by half their size, kernels of an even size nothing, so that
             sizes are rounded down where these stride; what PyTorch does unless it is told otherwise.
         epsilon: of batch normalisation; None: as here.
+        layer_epsilons: beginning of the name of a layer normalisation to its epsilon.
+        exact_gelu: GELU is the exact one where it is the approximation by tanh here.
     """
 
     pads_both_sides: bool = False
     epsilon: float | None = None
+    layer_epsilons: Mapping[str, float] = field(default_factory=dict)
+    exact_gelu: bool = False
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from segzoo.layers import (
     DilatedPooling2D,
     LayerScale,
     PixelNormalization,
+    tanh_gelu,
 )
 from segzoo.weights import apply_weights, as_text
 
@@ -198,6 +199,17 @@ class _Copy:
         config["epsilon"] = self.convention.epsilon or config["epsilon"]
         return self._new(layer, config)(x)
 
+    def _normalize_pixels(self, layer: Any, x: Any, **kwargs: Any) -> Any:
+        """Normalise each pixel over its channels, with the epsilon of another library where `compat` says so."""
+        epsilons, name = self.convention.layer_epsilons, self.names[id(layer)]
+        epsilon = next((value for begin, value in epsilons.items() if name.startswith(begin)), layer.epsilon)
+        return self._new(layer, {**layer.get_config(), "epsilon": epsilon})(x)
+
+    def _activate(self, layer: Any, x: Any, **kwargs: Any) -> Any:
+        if self.convention.exact_gelu and layer.activation is tanh_gelu:
+            return self._new(layer, {**layer.get_config(), "activation": "gelu"})(x)
+        return self._as_it_is(layer, x, **kwargs)
+
     def _drop(self, layer: Any, x: Any, **kwargs: Any) -> Any:
         rate, name = layer.rate * self.drop_path / _REFERENCE_DROP_PATH, self.names[id(layer)]
         return self._drop_path(layer, x, rate, layer.get_config()["noise_shape"], name)
@@ -331,6 +343,8 @@ _HANDLERS: dict[type | str, Callable[..., Any]] = {
     keras.layers.DepthwiseConv2D: _Copy._convolve,
     keras.layers.SeparableConv2D: _Copy._convolve,
     keras.layers.BatchNormalization: _Copy._normalize,
+    keras.layers.LayerNormalization: _Copy._normalize_pixels,
+    keras.layers.Activation: _Copy._activate,
     keras.layers.Dropout: _Copy._drop,
     "LayerScale": _Copy._scale,
     "CustomScaleLayer": _Copy._scale_and_add,

@@ -18,11 +18,15 @@ if TYPE_CHECKING:
     import keras
 
 # Kind of layer: names of its tensors after the last dot to those of its weights in Keras; a layer here may have fewer.
+_HALVES = {"keys": 0, "values": 1}
 _EPSILON = 1e-5  # PyTorch's default
 _PARTS = {
     "conv": {"weight": "kernel", "bias": "bias"},
     "depthwise": {"weight": "kernel", "bias": "bias"},
     "linear": {"weight": "kernel", "bias": "bias"},
+    # A linear layer there makes keys and values together: the first and the second half of its outputs.
+    "keys": {"weight": "kernel", "bias": "bias"},
+    "values": {"weight": "kernel", "bias": "bias"},
     "excite": {"weight": "kernel", "bias": "bias"},
     "scale": {"": "gamma"},
     "norm": {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"},
@@ -135,7 +139,9 @@ def _fold(row: Row, value: np.ndarray, part: str, tensors: Tensors) -> np.ndarra
 def _value(row: Row, name: str, tensors: Tensors, axes: int) -> np.ndarray:
     """Transpose a tensor to Keras's order of axes, of which there are `axes`, and segzoo's order of input channels."""
     value = tensors[name]
-    if row.kind == "linear" and value.ndim == 2:
+    if row.kind in _HALVES:
+        value = np.split(value, 2)[_HALVES[row.kind]]
+    if row.kind in ("linear", *_HALVES) and value.ndim == 2:
         return value.T[None, None] if axes == 4 else value.T
     if row.kind == "excite":  # its outputs are the channels that its map has as inputs
         value = np.concatenate([value[first:end] for first, end in row.inputs]) if row.inputs else value

@@ -53,6 +53,7 @@ QUICK = (
     "torchvision/vgg16_bn",
     "timm/densenet121",
     "timm/convnext_tiny",
+    "smp/mit_b0",
 )
 
 
@@ -71,6 +72,8 @@ def assert_features_are_the_originals(name: str, levels: tuple[str, ...]) -> Non
     tensors, stored = originals.read(name)
     known = next(iter(stored.values()))
     levels = tuple(level for level in levels if level in known)
+    if name.startswith("smp/mit"):
+        pytest.importorskip("keras_hub", reason="needs the extra keras-hub")
     named = name if originals.CASES[name].named else None
     model = convert_backbone_tensors(tensors, named, levels=levels).model
     for size, expected in stored.items():
@@ -136,7 +139,8 @@ def test_names_of_all_networks_are_distinct_and_their_backbones_exist() -> None:
             assert variant.tap_table(kind)
         layers = [row.ours for row in (*source.rows, *source.top)]
         tensors = [tensor for row in (*source.rows, *source.top) for tensor in row.tensors]
-        assert len(layers) == len(set(layers)) and len(tensors) == len(set(tensors)), source.name
+        alone = [tensor for tensor in tensors if ".kv." not in tensor]  # which holds keys and values
+        assert len(layers) == len(set(layers)) and len(alone) == len(set(alone)), source.name
 
 
 def test_a_choice_is_asked_for(resnet18) -> None:

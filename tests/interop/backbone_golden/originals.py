@@ -45,6 +45,7 @@ _TIMM_DENSENET = {"P1": "features.norm0", **{f"P{n + 1}": f"features.transition{
                   "P5": "features.norm5"}  # fmt: skip
 _CONVNEXT = {"P2": "features.1", "P3": "features.3", "P4": "features.5", "P5": "features.7 > classifier.0"}
 _TIMM_CONVNEXT = {"P2": "stages.0", "P3": "stages.1", "P4": "stages.2", "P5": "stages.3 > head.norm"}
+_WHOLE = ((64, 96), (128, 64))  # sizes of networks that want multiples of 32
 
 
 class Case(NamedTuple):
@@ -86,6 +87,7 @@ CASES = {
     "timm/densenet121": Case(_TIMM_DENSENET),
     "torchvision/convnext_tiny": Case(_CONVNEXT),
     "timm/convnext_tiny": Case(_TIMM_CONVNEXT),
+    "smp/mit_b0": Case({}, sizes=_WHOLE),
 }
 # Compared where the originals are installed.
 OTHERS = {
@@ -129,6 +131,9 @@ OTHERS = {
     "torchvision/convnext_small": Case(_CONVNEXT),
     "timm/convnext_base": Case(_TIMM_CONVNEXT),
     "torchvision/convnext_large": Case(_CONVNEXT),
+    "smp/mit_b1": Case({}, sizes=_WHOLE),
+    "smp/mit_b2": Case({}, sizes=_WHOLE),
+    "smp/mit_b5": Case({}, sizes=_WHOLE),
 }
 
 
