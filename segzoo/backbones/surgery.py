@@ -18,6 +18,7 @@ from segzoo.layers import (
     AtrousConv2D,
     AveragePooling2D,
     BatchNormalization,
+    CentredMaxPooling2D,
     DepthwiseConv2D,
     DilatedPooling2D,
     LayerScale,
@@ -302,11 +303,20 @@ class _Copy:
         strides, rate = self._dilated(layer, x)
         if size == 1 and strides == 1:
             return x
+        if self._is_centred_maximum(layer, x, size, strides):
+            return self._new(layer, {"pool_size": size, "strides": strides}, CentredMaxPooling2D)(x)
         x, padding = self._padding(layer, x, size, strides)
         if rate > 1 and size > 1:
             average = isinstance(layer, keras.layers.AveragePooling2D)
             return self._new(layer, {"pool_size": size, "dilation_rate": rate, "average": average}, DilatedPooling2D)(x)
         return self._new(layer, {**layer.get_config(), "strides": strides, "padding": padding})(x)
+
+    def _is_centred_maximum(self, layer: Any, x: Any, size: int, strides: int) -> bool:
+        """Return True for a maximum over odd windows that are padded at both sides, which must not be with zeros."""
+        maximum = isinstance(layer, keras.layers.MaxPooling2D)
+        return bool(
+            maximum and self.convention.pads_both_sides and strides > 1 and size % 2 and id(x) not in self.padded
+        )
 
     def _convolve(self, layer: Any, x: Any, **kwargs: Any) -> Any:
         size = max(layer.kernel_size)

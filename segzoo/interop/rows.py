@@ -23,6 +23,9 @@ _EPSILON = 1e-5  # PyTorch's default
 _PARTS = {
     "conv": {"weight": "kernel", "bias": "bias"},
     "depthwise": {"weight": "kernel", "bias": "bias"},
+    # The two convolutions of a separable one, which is one layer here.
+    "spread": {"weight": "depthwise_kernel"},
+    "mix": {"weight": "pointwise_kernel"},
     "linear": {"weight": "kernel", "bias": "bias"},
     # A linear layer there makes keys and values together: the first and the second half of its outputs.
     "keys": {"weight": "kernel", "bias": "bias"},
@@ -151,4 +154,4 @@ def _value(row: Row, name: str, tensors: Tensors, axes: int) -> np.ndarray:
         return value.reshape(-1)
     if value.ndim != 4:
         return value
-    return value.transpose(2, 3, 0, 1) if row.kind == "depthwise" else value.transpose(2, 3, 1, 0)
+    return value.transpose(2, 3, 0, 1) if row.kind in ("depthwise", "spread") else value.transpose(2, 3, 1, 0)

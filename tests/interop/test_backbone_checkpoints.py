@@ -54,6 +54,7 @@ QUICK = (
     "timm/densenet121",
     "timm/convnext_tiny",
     "smp/mit_b0",
+    "smp/xception",
 )
 
 
@@ -137,7 +138,7 @@ def test_names_of_all_networks_are_distinct_and_their_backbones_exist() -> None:
         variant.convention(source.compat)
         for kind in filter(None, [source.taps_without_top]):
             assert variant.tap_table(kind)
-        layers = [row.ours for row in (*source.rows, *source.top)]
+        layers = [(row.ours, row.kind) for row in (*source.rows, *source.top)]
         tensors = [tensor for row in (*source.rows, *source.top) for tensor in row.tensors]
         alone = [tensor for tensor in tensors if ".kv." not in tensor]  # which holds keys and values
         assert len(layers) == len(set(layers)) and len(alone) == len(set(alone)), source.name

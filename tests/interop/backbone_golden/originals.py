@@ -88,6 +88,7 @@ CASES = {
     "torchvision/convnext_tiny": Case(_CONVNEXT),
     "timm/convnext_tiny": Case(_TIMM_CONVNEXT),
     "smp/mit_b0": Case({}, sizes=_WHOLE),
+    "smp/xception": Case({}, HALVES, sizes=_WHOLE, named=True),
 }
 # Compared where the originals are installed.
 OTHERS = {
