@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,7 +12,7 @@ import typer
 from segzoo import backend, workflows
 from segzoo.cli import options
 from segzoo.cli.display import progress_bar
-from segzoo.errors import SegzooError
+from segzoo.errors import SegzooError, shortened
 from segzoo.files import check_file
 from segzoo.terminal import new_console, say, warn
 
@@ -92,6 +93,16 @@ def convert_weights(
             "timm/tf_efficientnet_b0; needed where the tensors leave a choice.",
         ),
     ] = None,
+    mean: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a backbone's checkpoint, the mean of each channel that its weights want, in pixel values, such as "
+            "127.5,127.5,127.5; by default that of the library's weights."
+        ),
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option(help="Standard deviation of each channel, in pixel values; given with --mean.")
+    ] = None,
     encoder: Annotated[
         str | None,
         typer.Option(
@@ -121,19 +132,22 @@ def convert_weights(
     check_file(out)
     if out.exists() and not overwrite:
         raise SegzooError(f"{out} is there already; replace it with --overwrite.")
-    if network is not None and (encoder is not None or checkpoint_config is not None):
+    of_backbone = any(value is not None for value in (network, mean, std))
+    if of_backbone and (encoder is not None or checkpoint_config is not None):
         raise SegzooError(
-            "--as names the network of a backbone's checkpoint, --encoder and --checkpoint-config describe a whole "
-            "network of segmentation_models.pytorch; leave one of them out."
+            "--as, --mean and --std are of a backbone's checkpoint, --encoder and --checkpoint-config of a whole "
+            "network of segmentation_models.pytorch; leave those of the other kind out."
         )
+    means, deviations = (_numbers(option, value) for option, value in (("--mean", mean), ("--std", std)))
     backend.start_backend()
     from segzoo.weights import save_file
     from segzoo.workflows.backbone_conversion import convert_backbone
     from segzoo.workflows.conversion import convert
 
-    found = (
-        convert(checkpoint, encoder, checkpoint_config) if network is None else convert_backbone(checkpoint, network)
-    )
+    if of_backbone:
+        found = convert_backbone(checkpoint, network, means, deviations)
+    else:
+        found = convert(checkpoint, encoder, checkpoint_config)
     save_file(found.model, out)
     text = f"{out}: {len(found.model.weights)} tensors"
     if found.unused:
@@ -147,3 +161,18 @@ def convert_weights(
         text += f". {found.note}"
     say(console, text + ". For the configuration:")
     say(console, "model: " + json.dumps({**found.settings, "weights": str(out)}))
+
+
+def _numbers(option: str, text: str | None) -> list[float] | None:
+    """Parse finite numbers between commas; SegzooError for other text."""
+    if text is None:
+        return None
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        found = [math.nan]
+    if not all(map(math.isfinite, found)):
+        raise SegzooError(
+            f"{option} must be a number for each channel, such as 127.5,127.5,127.5, got {shortened(text)}."
+        )
+    return found

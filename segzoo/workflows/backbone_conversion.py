@@ -18,7 +18,12 @@ if TYPE_CHECKING:
     import keras
 
 
-def convert_backbone(checkpoint: str | Path, name: str | None = None) -> Conversion:
+def convert_backbone(
+    checkpoint: str | Path,
+    name: str | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Conversion:
     """Build the backbone of a classifier's or feature extractor's checkpoint, with its weights.
 
     Features agree with the original's. Pixels are 0..255 here, and normalised inside as the original's weights want
@@ -28,6 +33,9 @@ def convert_backbone(checkpoint: str | Path, name: str | None = None) -> Convers
         checkpoint: a folder with `model.safetensors`, a `.safetensors` file, or a state dict saved by `torch.save`.
         name: "library/name" or the name alone, such as "timm/tf_efficientnet_b0", where the tensors leave a choice; by
             default the `architecture` of the folder's `config.json`, as timm writes it, or what the tensors are of.
+        mean: of each channel that the weights want, in pixel values 0..255; by default what timm's `config.json` says,
+            or those of the library's weights.
+        std: standard deviation of each channel, given with `mean`.
 
     Raises:
         UnknownNameError: no network of this name is known.
@@ -36,7 +44,8 @@ def convert_backbone(checkpoint: str | Path, name: str | None = None) -> Convers
     """
     path = Path(checkpoint)
     tensors, config = read(path)
-    return convert_backbone_tensors(tensors, name or named_by(config), str(path))
+    pixels = pixels_by(config) if mean is None and std is None else {"mean": mean, "std": std}
+    return convert_backbone_tensors(tensors, name or named_by(config), str(path), pixels=pixels)
 
 
 def named_by(config: Mapping[str, Any] | None) -> str | None:
@@ -45,8 +54,25 @@ def named_by(config: Mapping[str, Any] | None) -> str | None:
     return f"timm/{described}" if isinstance(described, str) else None
 
 
+def pixels_by(config: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return mean and std, in pixel values, by the configuration of timm beside its weights; none by any other."""
+    described = (config or {}).get("pretrained_cfg")
+    found = {key: described.get(key) for key in ("mean", "std")} if isinstance(described, dict) else {}
+    if not found or not all(isinstance(values, list) and all(map(_is_number, values)) for values in found.values()):
+        return {}
+    return {key: [round(255 * value, 3) for value in values] for key, values in found.items()}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def convert_backbone_tensors(
-    tensors: Tensors, name: str | None = None, origin: str = "The checkpoint", levels: Sequence[str] | None = None
+    tensors: Tensors,
+    name: str | None = None,
+    origin: str = "The checkpoint",
+    levels: Sequence[str] | None = None,
+    pixels: Mapping[str, Any] | None = None,
 ) -> Conversion:
     """Build the backbone of a checkpoint that has been read already, see `convert_backbone`.
 
@@ -55,19 +81,20 @@ def convert_backbone_tensors(
         name: "library/name" or the name alone, or None.
         origin: name of the checkpoint, for messages.
         levels: of the backbone, which is cut at the deepest; by default all.
+        pixels: `mean` and `std` that the weights want, in pixel values; by default those of the library's weights.
 
     Raises:
         UnknownNameError, WeightsError: as `convert_backbone`.
     """
     tensors = without_prefix(tensors)
     source = recognize(tensors, name, origin)
-    settings = _settings(source, tensors)
+    settings = _settings(source, tensors, pixels or {})
     options = {key: value for key, value in settings.items() if key != "backbone"}
     model = create(source.backbone, weights="none", levels=levels, **options)
     rows = (*source.rows, *source.top)
     left = assign(model, rows, tensors, origin)
     _refuse_parts(left, rows, model, origin)
-    return Conversion(model, settings, left, note=_note(source, tensors, settings))
+    return Conversion(model, settings, left, note=_note(source, tensors, settings, bool(pixels)))
 
 
 def _refuse_parts(left: Sequence[str], rows: Sequence[Row], model: keras.Model, origin: str) -> None:
@@ -82,7 +109,7 @@ def _refuse_parts(left: Sequence[str], rows: Sequence[Row], model: keras.Model, 
         )
 
 
-def _settings(source: Source, tensors: Tensors) -> dict[str, Any]:
+def _settings(source: Source, tensors: Tensors, pixels: Mapping[str, Any]) -> dict[str, Any]:
     """Return the `model` section of a configuration, as far as the backbone goes."""
     settings: dict[str, Any] = {"backbone": source.backbone}
     if not source.has_top(tensors) and source.taps_without_top:
@@ -93,20 +120,22 @@ def _settings(source: Source, tensors: Tensors) -> dict[str, Any]:
     if channels != 3:
         settings["input_channels"] = channels
     for key, values in (("mean", source.mean), ("std", source.std)):
-        if values is not None:
+        if pixels.get(key) is not None:
+            settings[key] = list(pixels[key])
+        elif not pixels and values is not None:
             settings[key] = [values[channel % 3] for channel in range(channels)]
     return settings
 
 
-def _note(source: Source, tensors: Tensors, settings: dict[str, Any]) -> str:
+def _note(source: Source, tensors: Tensors, settings: dict[str, Any], given: bool) -> str:
     """Return what was recognised, left out and assumed, in sentences without the last full stop."""
     said = [f"It is {' or '.join(source.names)} by its tensors"]
     classifier = [name for name in tensors if name.startswith(source.left) and tensors[name].ndim == 2]
     if classifier:
         classes = tensors[classifier[-1]].shape[0]
         said.append(f"Its classifier of {classes:,} classes is left out")
-    if "input_channels" in settings:
-        said.append("Set model.mean and model.std to those of its channels if they are not ImageNet's in turn")
+    if "input_channels" in settings and not given:
+        said.append("Its channels are normalised as red, green and blue in turn, unless --mean and --std say otherwise")
     if source.note:
         said.append(source.note)
     return ". ".join(said)

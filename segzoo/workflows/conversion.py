@@ -14,7 +14,7 @@ from segzoo.errors import WeightsError
 from segzoo.interop import smp_options, smp_tensors
 from segzoo.interop.checkpoint import Tensors, read, read_config
 from segzoo.interop.smp_tensors import ENCODERS
-from segzoo.workflows.backbone_conversion import convert_backbone_tensors, named_by
+from segzoo.workflows.backbone_conversion import convert_backbone_tensors, named_by, pixels_by
 from segzoo.workflows.converted import Conversion
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def convert(checkpoint: str | Path, encoder: str | None = None, config: str | Pa
     if config is not None:
         described = read_config(Path(config))
     if encoder is None and "encoder_name" not in (described or {}) and not is_whole(tensors):
-        return convert_backbone_tensors(tensors, named_by(described), str(path))
+        return convert_backbone_tensors(tensors, named_by(described), str(path), pixels=pixels_by(described))
     return convert_tensors(tensors, described, encoder, str(path))
 
 

@@ -18,7 +18,7 @@ from segzoo.errors import SegzooError, WeightsError
 from segzoo.interop.backbones.recognition import recognize, without_prefix
 from segzoo.interop.backbones.table import SOURCES
 from segzoo.weights import save_file
-from segzoo.workflows.backbone_conversion import convert_backbone_tensors, named_by
+from segzoo.workflows.backbone_conversion import convert_backbone_tensors, named_by, pixels_by
 
 sys.path.insert(0, str(Path(__file__).parent / "backbone_golden"))
 
@@ -191,6 +191,12 @@ def test_a_file_that_lacks_tensors_or_has_others_is_refused(resnet18) -> None:
             (32, 3, 3, 3),
             "three convolutions in its stem .*nearest .* is hub_resnet50_vd",
         ),
+        ("Mixed_5b.branch1x1.conv.weight", (64, 192, 1, 1), "is of InceptionV3 .* cannot be converted: its reductions"),
+        (
+            "layers.2.blocks.11.attn.relative_position_bias_table",
+            (169, 12),
+            "a Swin .*nearest .* hub_mit_b2",
+        ),
         ("layers.0.blocks.0.attn.qkv.weight", (288, 96), "f.pth holds 1 tensors.*of no network that is a backbone"),
     ],
 )
@@ -211,13 +217,15 @@ def test_a_classifier_of_21k_classes_in_half_precision_becomes_a_weights_file(tm
     (tmp_path / "r18.pth").write_bytes(torch_files.archive(*torch_files.pickled(tensors)))
     out = tmp_path / "r18.weights.h5"
     with pytest.raises(SystemExit) as stop:
-        main(["weights", "convert", str(tmp_path / "r18.pth"), "--out", str(out)])
+        pixels = ["--mean", "120,121,122", "--std", "60,61,62.5"]
+        main(["weights", "convert", str(tmp_path / "r18.pth"), "--out", str(out), *pixels])
     assert stop.value.code == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "Its classifier of 21,843 classes is left out" in printed
     assert "It is torchvision/resnet18 or timm/resnet18 or smp/resnet18 by its tensors" in printed
     section = json.loads(printed[printed.index("model: ") + 7 :])
     assert section.pop("backbone") == "resnet18"
+    assert (section["mean"], section["std"]) == ([120, 121, 122], [60, 61, 62.5])
     model = segzoo.build_model("fpn", "resnet18", 2, **section)
     kernel = np.asarray(model.get_layer("stage4_block2_conv2").kernel)
     np.testing.assert_array_equal(kernel, resnet18["layer4.1.conv2.weight"].astype("float16").transpose(2, 3, 1, 0))
@@ -230,7 +238,8 @@ def test_a_classifier_of_21k_classes_in_half_precision_becomes_a_weights_file(tm
         (b"PK\3\4 cut", (), "is no whole file of torch.save"),
         (None, ("--as", "resnet99"), "Unknown network that is a backbone here 'resnet99'"),
         (None, ("--as", "resnet50"), "is not torchvision/resnet50: it lacks"),
-        (None, ("--as", "resnet18", "--encoder", "resnet18"), "leave one of them out"),
+        (None, ("--as", "resnet18", "--encoder", "resnet18"), "leave those of the other kind out"),
+        (None, ("--mean", "a,b"), "--mean must be a number for each channel"),
     ],
 )
 def test_the_command_writes_nothing_where_it_refuses(tmp_path, capsys, resnet18, data, arguments, words) -> None:
@@ -257,6 +266,18 @@ def test_a_folder_of_timm_says_which_network_it_is(tmp_path) -> None:
     assert named_by({"architecture": "tf_efficientnet_b0", "num_classes": 10}) == "timm/tf_efficientnet_b0"
     assert named_by({"encoder_name": "resnet18"}) is None
     assert named_by(None) is None
+    described = {"pretrained_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.25, 0.5]}}
+    assert pixels_by(described) == {"mean": [127.5] * 3, "std": [127.5, 63.75, 127.5]}
+    assert pixels_by({"pretrained_cfg": {"mean": "half", "std": [1.0]}}) == pixels_by(None) == {}
+
+
+def test_pixels_that_are_given_are_those_of_the_backbone(resnet18) -> None:
+    pixels = {"mean": [1.0, 2.0, 3.0], "std": [4.0, 5.0, 6.0]}
+    found = convert_backbone_tensors(resnet18, levels=("P1",), pixels=pixels)
+    assert found.settings == {"backbone": "resnet18", **pixels}
+    assert found.model.get_layer("preprocessing").get_config()["std"] == [4.0, 5.0, 6.0]
+    with pytest.raises(SegzooError, match="mean and std are given together"):
+        convert_backbone_tensors(resnet18, levels=("P1",), pixels={"mean": [1.0, 2.0, 3.0], "std": None})
 
 
 def test_features_alone_and_other_channels_are_taken() -> None:
@@ -271,5 +292,5 @@ def test_features_alone_and_other_channels_are_taken() -> None:
         "mean": [127.5] * 4,
         "std": [127.5] * 4,
     }
-    assert "Set model.mean and model.std" in found.note
+    assert "normalised as red, green and blue in turn" in found.note
     assert found.model.input.shape[-1] == 4

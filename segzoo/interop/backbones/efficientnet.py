@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from segzoo.interop.backbones.pixels import HALVES, IMAGENET
 from segzoo.interop.backbones.source import Source, Stranger
@@ -184,7 +184,9 @@ def _second(size: str) -> list[_Stage]:
     ]
 
 
-def _source(name: str, backbone: str, naming: _Naming, stages: list[_Stage], end: tuple[int, int], **more) -> Source:
+def _source(
+    name: str, backbone: str, naming: _Naming, stages: list[_Stage], end: tuple[int, int], **more: Any
+) -> Source:
     second = backbone.startswith("efficientnetv2")
     rows = tuple(_rows(naming, stages, "dwconv2" if second else "dwconv"))
     first_of_last = f"block{len(stages)}a_project_conv"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from segzoo.interop.backbones.source import Source
+from segzoo.interop.backbones.source import Source, Stranger
 from segzoo.interop.rows import Row, table
 
 # Blocks of the stages, and channels of the first.
@@ -59,4 +59,4 @@ SOURCES = [
     )
     for size, (blocks, channels) in _SIZES.items()
 ]
-STRANGERS = []
+STRANGERS: list[Stranger] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from segzoo.interop.backbones.pixels import IMAGENET
-from segzoo.interop.backbones.source import Source
+from segzoo.interop.backbones.source import Source, Stranger
 from segzoo.interop.rows import Row, table
 
 # Blocks of timm's stages. Torchvision numbers all blocks in turn.
@@ -149,4 +149,4 @@ def _sources() -> Iterator[Source]:
 
 
 SOURCES = list(_sources())
-STRANGERS = []
+STRANGERS: list[Stranger] = []

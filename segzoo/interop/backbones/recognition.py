@@ -68,8 +68,8 @@ def _misfit(tensors: Tensors, candidates: Sequence[Source], named: str | None, o
     stranger = next((one for one in STRANGERS if _is_of(tensors, one)), None)
     if stranger is not None:
         return WeightsError(
-            f"{origin} is of {stranger.name} by its tensors, which segzoo does not have; the nearest backbone here is "
-            f"{stranger.nearest}, for which it has no weights."
+            f"{origin} is of {stranger.name} by its tensors, and cannot be converted: {stranger.reason}. The nearest "
+            f"backbone here is {stranger.nearest}, for which a file of its own network is needed."
         )
     nearest = min(candidates, key=lambda source: _distance(source, tensors))
     lacking, foreign, unlike = nearest.lacking(tensors), nearest.foreign(tensors), nearest.unlike(tensors)

@@ -88,9 +88,11 @@ class Stranger:
         sign: name of a tensor that tells it from all in the table, with `#` for any number.
         shape: sizes of that tensor, None for any; empty: any shape.
         nearest: backbone of segzoo that is most like it.
+        reason: what keeps its weights from any backbone here.
     """
 
     name: str
     sign: str
     shape: tuple[int | None, ...] = ()
     nearest: str
+    reason: str = "segzoo does not have that network"

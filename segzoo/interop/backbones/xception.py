@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from segzoo.interop.backbones.source import Source
+from segzoo.interop.backbones.source import Source, Stranger
 from segzoo.interop.rows import Row, table
 
 _SEPARABLE = (
@@ -58,4 +58,4 @@ SOURCES = [
         "a pixel, as in segmentation_models.pytorch, and features differ by that",
     ),
 ]
-STRANGERS = []
+STRANGERS: list[Stranger] = []
