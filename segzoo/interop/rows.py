@@ -118,7 +118,12 @@ def assign(model: keras.Model, rows: Sequence[Row], tensors: Tensors, origin: st
                 value = value - tensors[row.shift]
                 used.add(row.shift)
             if row.folded:
-                value = _fold(row, value, part, tensors)
+                value = _fold(row, value, part, tensors, origin)
+            if not np.isfinite(value).all():
+                raise WeightsError(
+                    f"{origin}: {name} holds infinite numbers or NaN, or so do the statistics folded into it; "
+                    "the training that wrote it diverged, or half precision was too narrow. Take an earlier checkpoint."
+                )
             variable.assign(value)
             used.update(needed)
             del missing[variable.path]
@@ -132,9 +137,16 @@ def _normalization(row: Row) -> list[str]:
     return [f"{row.folded}.{part}" for part in _PARTS["norm"]] if row.folded else []
 
 
-def _fold(row: Row, value: np.ndarray, part: str, tensors: Tensors) -> np.ndarray:
+def _fold(row: Row, value: np.ndarray, part: str, tensors: Tensors, origin: str) -> np.ndarray:
     """Return the kernel `(h, w, C, D)` or bias `(D,)` of a convolution with its batch normalisation folded into it."""
-    gamma, beta, mean, variance = (tensors[name].astype("float64") for name in _normalization(row))
+    names = _normalization(row)
+    for name in names:
+        if tensors[name].shape != value.shape[-1:]:
+            shape = tensors[name].shape
+            raise WeightsError(f"{origin}: {name} has shape {shape}, {row.ours} needs {value.shape[-1:]}.")
+    gamma, beta, mean, variance = (tensors[name].astype("float64") for name in names)
+    if (variance < 0).any():
+        raise WeightsError(f"{origin}: {names[-1]} holds variances below 0; it is no state of a trained network.")
     factor = gamma / np.sqrt(variance + _EPSILON)
     return value * factor if part == "weight" else (value - mean) * factor + beta
 
@@ -142,8 +154,9 @@ def _fold(row: Row, value: np.ndarray, part: str, tensors: Tensors) -> np.ndarra
 def _value(row: Row, name: str, tensors: Tensors, axes: int) -> np.ndarray:
     """Transpose a tensor to Keras's order of axes, of which there are `axes`, and segzoo's order of input channels."""
     value = tensors[name]
-    if row.kind in _HALVES:
-        value = np.split(value, 2)[_HALVES[row.kind]]
+    if row.kind in _HALVES and value.ndim:
+        half = len(value) // 2
+        value = value[half:] if _HALVES[row.kind] else value[:half]
     if row.kind in ("linear", *_HALVES) and value.ndim == 2:
         return value.T[None, None] if axes == 4 else value.T
     if row.kind == "excite":  # its outputs are the channels that its map has as inputs

@@ -88,7 +88,7 @@ def convert_backbone_tensors(
     """
     tensors = without_prefix(tensors)
     source = recognize(tensors, name, origin)
-    settings = _settings(source, tensors, pixels or {})
+    settings = _settings(source, tensors, pixels or {}, origin)
     options = {key: value for key, value in settings.items() if key != "backbone"}
     model = create(source.backbone, weights="none", levels=levels, **options)
     rows = (*source.rows, *source.top)
@@ -109,14 +109,17 @@ def _refuse_parts(left: Sequence[str], rows: Sequence[Row], model: keras.Model, 
         )
 
 
-def _settings(source: Source, tensors: Tensors, pixels: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(source: Source, tensors: Tensors, pixels: Mapping[str, Any], origin: str) -> dict[str, Any]:
     """Return the `model` section of a configuration, as far as the backbone goes."""
     settings: dict[str, Any] = {"backbone": source.backbone}
     if not source.has_top(tensors) and source.taps_without_top:
         settings["taps"] = source.taps_without_top
     if source.compat is not None:
         settings["compat"] = source.compat
-    channels = int(tensors[source.rows[0].tensors[0]].shape[1])
+    first = source.rows[0].tensors[0]
+    if tensors[first].ndim != 4 or not tensors[first].shape[1]:
+        raise WeightsError(f"{origin}: {first} has shape {tensors[first].shape}, which no convolution of images has.")
+    channels = int(tensors[first].shape[1])
     if channels != 3:
         settings["input_channels"] = channels
     for key, values in (("mean", source.mean), ("std", source.std)):

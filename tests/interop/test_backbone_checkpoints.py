@@ -19,6 +19,7 @@ from segzoo.interop.backbones.recognition import recognize, without_prefix
 from segzoo.interop.backbones.table import SOURCES
 from segzoo.weights import save_file
 from segzoo.workflows.backbone_conversion import convert_backbone_tensors, named_by, pixels_by
+from segzoo.workflows.conversion import convert
 
 sys.path.insert(0, str(Path(__file__).parent / "backbone_golden"))
 
@@ -177,6 +178,31 @@ def test_a_file_that_lacks_tensors_or_has_others_is_refused(resnet18) -> None:
         convert_backbone_tensors(wrong)
 
 
+def test_numbers_that_no_network_has_are_refused(resnet18) -> None:
+    for name, value, words in (
+        ("layer2.0.bn1.bias", np.full(128, np.nan, "float32"), "infinite numbers or NaN.*Take an earlier checkpoint"),
+        ("conv1.weight", np.zeros(64, "float32"), r"has shape \(64,\), which no convolution of images has"),
+        ("conv1.weight", np.zeros((64, 0, 7, 7), "float32"), "which no convolution of images has"),
+    ):
+        with pytest.raises(WeightsError, match=words):
+            convert_backbone_tensors({**resnet18, name: value})
+    tensors = originals.read("torchvision/vgg16_bn")[0]
+    for value, words in (
+        (np.full(64, -1, "float32"), "features.1.running_var holds variances below 0"),
+        (np.ones(1, "float32"), r"features.1.running_var has shape \(1,\), block1_conv1 needs \(64,\)"),
+    ):
+        with pytest.raises(WeightsError, match=words):
+            convert_backbone_tensors({**tensors, "features.1.running_var": value}, levels=("P1",))
+
+
+def test_published_densenets_have_older_names() -> None:
+    tensors = originals.read("timm/densenet121")[0]
+    older = {re.sub(r"(denselayer\d+\.(?:norm|conv))(\d)", r"\1.\2", name): value for name, value in tensors.items()}
+    assert "features.denseblock1.denselayer2.norm.1.weight" in older
+    rows = {row.ours: row.theirs for row in recognize(older, None, "f.pth").rows}
+    assert rows["conv2_block2_0_bn"] == "features.denseblock1.denselayer2.norm.1"
+
+
 @pytest.mark.parametrize(
     ("tensor", "shape", "words"),
     [
@@ -269,6 +295,22 @@ def test_a_folder_of_timm_says_which_network_it_is(tmp_path) -> None:
     described = {"pretrained_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.25, 0.5]}}
     assert pixels_by(described) == {"mean": [127.5] * 3, "std": [127.5, 63.75, 127.5]}
     assert pixels_by({"pretrained_cfg": {"mean": "half", "std": [1.0]}}) == pixels_by(None) == {}
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("kind", ["float32", "float16", "bfloat16"])
+def test_a_folder_of_safetensors_is_read(tmp_path, kind) -> None:
+    torch = pytest.importorskip("torch")
+    save = pytest.importorskip("safetensors.torch").save_file
+    tensors = originals.read("timm/tf_efficientnet_lite0")[0]
+    halves = {name: torch.from_numpy(value).to(getattr(torch, kind)) for name, value in tensors.items()}
+    save(halves, tmp_path / "model.safetensors")
+    described = {"architecture": "tf_efficientnet_lite0", "pretrained_cfg": {"mean": [0.5, 0.5, 0.5], "std": [1, 1, 1]}}
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    found = convert(tmp_path)
+    assert found.settings == {"backbone": "efficientnet_lite0", "mean": [127.5] * 3, "std": [255] * 3}
+    kernel = halves["conv_stem.weight"].float().numpy().transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(found.model.get_layer("stem_conv").kernel, kernel)
 
 
 def test_pixels_that_are_given_are_those_of_the_backbone(resnet18) -> None:
