@@ -57,10 +57,11 @@ def named_by(config: Mapping[str, Any] | None) -> str | None:
 def pixels_by(config: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return mean and std, in pixel values, by the configuration of timm beside its weights; none by any other."""
     described = (config or {}).get("pretrained_cfg")
-    found = {key: described.get(key) for key in ("mean", "std")} if isinstance(described, dict) else {}
-    if not found or not all(isinstance(values, list) and all(map(_is_number, values)) for values in found.values()):
+    given = described if isinstance(described, dict) else {}
+    mean, std = given.get("mean"), given.get("std")
+    if not all(isinstance(values, list) and all(map(_is_number, values)) for values in (mean, std)):
         return {}
-    return {key: [round(255 * value, 3) for value in values] for key, values in found.items()}
+    return {"mean": [round(255 * value, 3) for value in mean], "std": [round(255 * value, 3) for value in std]}
 
 
 def _is_number(value: Any) -> bool:
