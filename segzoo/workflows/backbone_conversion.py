@@ -58,14 +58,15 @@ def pixels_by(config: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return mean and std, in pixel values, by the configuration of timm beside its weights; none by any other."""
     described = (config or {}).get("pretrained_cfg")
     given = described if isinstance(described, dict) else {}
-    mean, std = given.get("mean"), given.get("std")
-    if not all(isinstance(values, list) and all(map(_is_number, values)) for values in (mean, std)):
-        return {}
-    return {"mean": [round(255 * value, 3) for value in mean], "std": [round(255 * value, 3) for value in std]}
+    mean, std = _in_pixels(given.get("mean")), _in_pixels(given.get("std"))
+    return {} if mean is None or std is None else {"mean": mean, "std": std}
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _in_pixels(values: Any) -> list[float] | None:
+    """Return numbers of 0..1 in pixel values 0..255; None for anything but a list of numbers."""
+    if not isinstance(values, list) or not all(type(value) in (int, float) for value in values):
+        return None
+    return [round(255 * value, 3) for value in values]
 
 
 def convert_backbone_tensors(
