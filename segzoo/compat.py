@@ -10,7 +10,10 @@ from segzoo.errors import SegzooError
 SMP = "smp"
 # What `imitate: smp` of segzoo 0.1.0 did, to the backbone alone: for runs that were trained with it.
 SMP_0_1_0 = "smp-0.1.0"
-NAMES = (SMP, SMP_0_1_0)
+# Libraries of classifiers, whose backbones compute what theirs do, so that weights converted from them can be used.
+TORCHVISION, TIMM = "torchvision", "timm"
+LIBRARIES = (TORCHVISION, TIMM)
+NAMES = (SMP, SMP_0_1_0, *LIBRARIES)
 # Of weights that segzoo 0.1.0 wrote, and a network that is built with `compat: smp`.
 OF_0_1_0_CURE = (
     f"Build the model with compat: {SMP_0_1_0} where it was built with imitate: smp there, and without compat where it "

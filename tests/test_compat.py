@@ -29,8 +29,8 @@ def test_imitate_is_compat_with_a_warning() -> None:
         assert resolve(None, "smp") == "smp"
     with pytest.warns(DeprecationWarning), pytest.raises(SegzooError, match="give compat alone"):
         resolve("smp-0.1.0", "smp")
-    with pytest.raises(SegzooError, match=r"compat must be 'smp' or 'smp-0\.1\.0' or None, got 'timm'"):
-        segzoo.build_model("unet", "resnet18", 2, weights="none", compat="timm")
+    with pytest.raises(SegzooError, match=r"compat must be 'smp' or 'smp-0\.1\.0' or .* or None, got 'caffe'"):
+        segzoo.build_model("unet", "resnet18", 2, weights="none", compat="caffe")
     with pytest.warns(DeprecationWarning):
         model = segzoo.build_model("pspnet", "resnet18", 2, weights="none", imitate="smp")
     assert model.get_layer("decoder").get_config()["depth"] == 3

@@ -168,7 +168,7 @@ def test_tensors_of_another_encoder_are_refused() -> None:
     for encoder, words in (
         ("resnet34", "does not hold the encoder resnet34: its blocks are those of resnet18"),
         ("resnet50", "does not hold the encoder resnet50: its blocks are those of resnet18"),
-        ("efficientnet-b0", "does not hold the encoder efficientnet-b0: its blocks are those of no other"),
+        ("efficientnet-b0", "does not hold the encoder efficientnet-b0: its blocks are those of resnet18"),
     ):
         with pytest.raises(WeightsError, match=words):
             convert_tensors(tensors, {**config, "encoder_name": encoder})

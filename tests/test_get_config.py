@@ -49,6 +49,7 @@ ARGUMENTS: dict[Callable[..., Any], dict[str, Any]] = {
     layers.AtrousConv2D: {"filters": 4, "kernel_size": 3, "dilation_rate": 2, "padding": "same"},
     layers.AveragePooling2D: {"pool_size": 3, "strides": 2, "padding": "same"},
     layers.BatchNormalization: {"axis": -1, "momentum": 0.8, "epsilon": 0.01},
+    layers.CentredMaxPooling2D: {"pool_size": 3, "strides": 2},
     layers.ConvBlock: {"channels": 4, "kernel_size": 5, "dilation_rate": 2, **BLOCKS},
     layers.DepthwiseConv2D: {"kernel_size": 5, "strides": 2, "padding": "same"},
     layers.DilatedPooling2D: {"pool_size": 3, "dilation_rate": 2, "average": True},

@@ -35,7 +35,9 @@ class BackboneOptions:
             if there are several kinds; a convolution whose stride is removed is itself dilated; and the strided
             convolutions of EfficientNet are padded for the variant's nominal image size, whatever the actual size, so
             that feature sizes are rounded down if sides are not multiples of 32. EfficientNet-B0 ends stride 16 two
-            blocks early. "smp-0.1.0" reproduces segzoo 0.1.0, which did not select taps and rounded up.
+            blocks early. "smp-0.1.0" reproduces segzoo 0.1.0, which did not select taps and rounded up. "torchvision"
+            and "timm" pad and normalise as the network of that library does, for weights converted from it; taps and
+            dilation remain segzoo's (docs/checkpoints.md).
 
     Raises:
         SegzooError: an invalid value. Whether the network supports an output stride is checked when it is built.

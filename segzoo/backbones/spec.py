@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from segzoo.compat import LIBRARIES
 from segzoo.errors import SegzooError, unknown_name
 from segzoo.levels import levels_at
 from segzoo.registry import find
@@ -56,6 +57,24 @@ MEAN_SUBTRACTED = Pixels(1.0, (123.68, 116.779, 103.939), (1.0, 1.0, 1.0), bgr=T
 
 
 @dataclass(frozen=True)
+class Convention:
+    """Differences of another library's network of the same weights, which a word of `compat` stands for.
+
+    Attributes:
+        pads_both_sides: strided kernels pad both sides by half their size, kernels of an even size nothing, so that
+            sizes are rounded down where these stride; what PyTorch does unless it is told otherwise.
+        epsilon: of batch normalisation; None: as here.
+        layer_epsilons: beginning of the name of a layer normalisation to its epsilon.
+        exact_gelu: GELU is the exact one where it is the approximation by tanh here.
+    """
+
+    pads_both_sides: bool = False
+    epsilon: float | None = None
+    layer_epsilons: Mapping[str, float] = field(default_factory=dict)
+    exact_gelu: bool = False
+
+
+@dataclass(frozen=True)
 class Variant:
     """Backbone variant.
 
@@ -77,6 +96,8 @@ class Variant:
         pads_nothing: whether the reference network has unpadded layers, so that its feature maps are a few rows and
             columns smaller than the image divided by the stride; the backbone has "same" padding instead.
         first_stride: stride of the finest features: 2, or 4 if the stem has stride 4 and there is no P1.
+        conventions: values of `compat` and what they change. Other values change no layer; the name of a library for
+            which no such network is known is refused.
         quirk: remark on peculiarities of the features, in prose; empty if there are none.
     """
 
@@ -95,11 +116,22 @@ class Variant:
     presets: tuple[str, ...] = ()
     pads_nothing: bool = False
     first_stride: int = 2
+    conventions: Mapping[str, Convention] = field(default_factory=dict)
     quirk: str = ""
 
     def beside(self, name: str) -> Any:
         """Return what segzoo's own family of this variant, the module of `constructor`, defines under a name."""
         return find(f"{self.constructor.partition(':')[0]}:{name}")
+
+    def convention(self, compat: str | None) -> Convention:
+        """Return what a word of `compat` changes; SegzooError for a library without such a network."""
+        if compat in LIBRARIES and compat not in self.conventions:
+            known = ", ".join(word for word in LIBRARIES if word in self.conventions) or "no library's"
+            raise SegzooError(
+                f"compat: {compat} is not known of {self.name}, {known} is. Leave it out, or take another backbone: "
+                "docs/checkpoints.md lists what each library has."
+            )
+        return self.conventions.get(compat or "", Convention())
 
     def tap_table(self, kind: str | None = None) -> tuple[Tap, ...]:
         """Return the table of the given kind, or of the default kind; UnknownNameError lists the kinds."""

@@ -18,10 +18,12 @@ from segzoo.layers import (
     AtrousConv2D,
     AveragePooling2D,
     BatchNormalization,
+    CentredMaxPooling2D,
     DepthwiseConv2D,
     DilatedPooling2D,
     LayerScale,
     PixelNormalization,
+    tanh_gelu,
 )
 from segzoo.weights import apply_weights, as_text
 
@@ -62,7 +64,7 @@ def create(
     shown = variant.levels(taps, output_stride)
     available = {**shown, **variant.inner_levels(taps, output_stride)}
     fourth = "P4" if output_stride == 32 else "C4"
-    if compat and variant.smp_fourth and fourth in available:
+    if compat in (SMP, SMP_0_1_0) and variant.smp_fourth and fourth in available:
         available[fourth] = dataclasses.replace(available[fourth], layer=variant.smp_fourth)
     levels = tuple(levels or shown)
     for level in levels:
@@ -151,7 +153,8 @@ class _Copy:
         self.drop_path = options.drop_path
         self.frozen = frozen
         self.freeze_statistics = options.batch_norm == "frozen"
-        self.compat = options.compat
+        self.smp = options.compat if options.compat in (SMP, SMP_0_1_0) else None
+        self.convention = variant.convention(options.compat)
         self.past_fourth = False
         self.scaled_blocks = 0
         self.all_scaled_blocks = 0
@@ -167,7 +170,7 @@ class _Copy:
         if args and args[0] is self.images:
             args = (self.pixels, *args[1:])
         outputs = _handler(layer)(self, layer, *args, **kwargs)
-        self.past_fourth |= bool(self.compat) and self.names[id(layer)] == self.variant.smp_fourth
+        self.past_fourth |= bool(self.smp) and self.names[id(layer)] == self.variant.smp_fourth
         inputs = [self.strides[id(tensor)][1] for tensor in keras.tree.flatten(args) if id(tensor) in self.strides]
         for output in keras.tree.flatten(outputs):
             if id(output) not in self.strides:
@@ -194,7 +197,19 @@ class _Copy:
 
     def _normalize(self, layer: Any, x: Any, **kwargs: Any) -> Any:
         config = {key: layer.get_config()[key] for key in ("axis", "epsilon", "center", "scale")}
+        config["epsilon"] = self.convention.epsilon or config["epsilon"]
         return self._new(layer, config)(x)
+
+    def _normalize_pixels(self, layer: Any, x: Any, **kwargs: Any) -> Any:
+        """Normalise each pixel over its channels, with the epsilon of another library where `compat` says so."""
+        epsilons, name = self.convention.layer_epsilons, self.names[id(layer)]
+        epsilon = next((value for begin, value in epsilons.items() if name.startswith(begin)), layer.epsilon)
+        return self._new(layer, {**layer.get_config(), "epsilon": epsilon})(x)
+
+    def _activate(self, layer: Any, x: Any, **kwargs: Any) -> Any:
+        if self.convention.exact_gelu and layer.activation is tanh_gelu:
+            return self._new(layer, {**layer.get_config(), "activation": "gelu"})(x)
+        return self._as_it_is(layer, x, **kwargs)
 
     def _drop(self, layer: Any, x: Any, **kwargs: Any) -> Any:
         rate, name = layer.rate * self.drop_path / _REFERENCE_DROP_PATH, self.names[id(layer)]
@@ -235,10 +250,13 @@ class _Copy:
             return x
         return keras.layers.Dropout(rate, noise_shape=noise_shape, name=name)(x)
 
-    def _padding(self, x: Any, size: int, strides: int) -> tuple[Any, str]:
+    def _padding(self, layer: Any, x: Any, size: int, strides: int) -> tuple[Any, str]:
         """Return the input of a convolution or pooling kernel, and its padding."""
         if size == 1:
             return x, "valid"
+        if self.convention.pads_both_sides and strides > 1 and not (self.variant.centred_strides and size % 2):
+            bare = self.padded[id(x)][1] if id(x) in self.padded else x
+            return self._both_sides(layer, bare, size // 2 if size % 2 else 0), "valid"
         if id(x) not in self.padded:
             return x, "same"
         padded, bare = self.padded[id(x)]
@@ -246,13 +264,17 @@ class _Copy:
         # explicit padding is right for even sizes only; "same" is equal to it there, and right for odd sizes too.
         return (padded, "valid") if self.variant.centred_strides and strides > 1 else (bare, "same")
 
+    def _both_sides(self, layer: Any, x: Any, rows: int) -> Any:
+        """Pad a map by `rows` at all sides."""
+        return keras.layers.ZeroPadding2D(rows, name=f"{self.names[id(layer)]}_pad")(x) if rows else x
+
     def _dilated(self, layer: Any, x: Any) -> tuple[int, int]:
         """Return the remaining strides of a layer, and the dilation of its input."""
         steps = max(_pair(layer.strides))
         stride = self.strides[id(x)][1]
         if stride * steps <= self.output_stride and not (self.past_fourth and self.output_stride < 32):
             return steps, 1
-        reached = stride * steps if self.compat else stride
+        reached = stride * steps if self.smp else stride
         reached = max(reached, 32) if self.past_fourth else reached
         return max(1, self.output_stride // stride), max(1, reached // self.output_stride)
 
@@ -268,10 +290,10 @@ class _Copy:
 
         Zeros where the padding is left to "same": of all networks but those of segmentation_models.pytorch.
         """
-        if not (self.compat and self.variant.image_size and strides > 1):
+        if not (self.smp and self.variant.image_size and strides > 1):
             return 0, 0
         odd = self._own_size(x) % 2
-        if self.compat == SMP_0_1_0 and not odd:
+        if self.smp == SMP_0_1_0 and not odd:
             return 0, 0
         rows = size - 1 if odd else size - strides
         return rows // 2, rows - rows // 2
@@ -281,17 +303,26 @@ class _Copy:
         strides, rate = self._dilated(layer, x)
         if size == 1 and strides == 1:
             return x
-        x, padding = self._padding(x, size, strides)
+        if self._is_centred_maximum(layer, x, size, strides):
+            return self._new(layer, {"pool_size": size, "strides": strides}, CentredMaxPooling2D)(x)
+        x, padding = self._padding(layer, x, size, strides)
         if rate > 1 and size > 1:
             average = isinstance(layer, keras.layers.AveragePooling2D)
             return self._new(layer, {"pool_size": size, "dilation_rate": rate, "average": average}, DilatedPooling2D)(x)
         return self._new(layer, {**layer.get_config(), "strides": strides, "padding": padding})(x)
 
+    def _is_centred_maximum(self, layer: Any, x: Any, size: int, strides: int) -> bool:
+        """Return True for a maximum over odd windows that are padded at both sides, which must not be with zeros."""
+        maximum = isinstance(layer, keras.layers.MaxPooling2D)
+        return bool(
+            maximum and self.convention.pads_both_sides and strides > 1 and size % 2 and id(x) not in self.padded
+        )
+
     def _convolve(self, layer: Any, x: Any, **kwargs: Any) -> Any:
         size = max(layer.kernel_size)
         strides, rate = self._dilated(layer, x)
         rate = rate if size > 1 else 1
-        x, padding = self._padding(x, size, strides)
+        x, padding = self._padding(layer, x, size, strides)
         before, after = self._own_padding(x, size, strides)
         if rate > 1 and size % 2 == 0:
             # "Same" would shift an even kernel by half its width, which dilation makes whole pixels.
@@ -322,6 +353,8 @@ _HANDLERS: dict[type | str, Callable[..., Any]] = {
     keras.layers.DepthwiseConv2D: _Copy._convolve,
     keras.layers.SeparableConv2D: _Copy._convolve,
     keras.layers.BatchNormalization: _Copy._normalize,
+    keras.layers.LayerNormalization: _Copy._normalize_pixels,
+    keras.layers.Activation: _Copy._activate,
     keras.layers.Dropout: _Copy._drop,
     "LayerScale": _Copy._scale,
     "CustomScaleLayer": _Copy._scale_and_add,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,7 +12,7 @@ import typer
 from segzoo import backend, workflows
 from segzoo.cli import options
 from segzoo.cli.display import progress_bar
-from segzoo.errors import SegzooError
+from segzoo.errors import SegzooError, shortened
 from segzoo.files import check_file
 from segzoo.terminal import new_console, say, warn
 
@@ -84,9 +85,30 @@ def export(
 def convert_weights(
     checkpoint: Annotated[Path, typer.Argument(help="Folder of save_pretrained, safetensors file, or state dict.")],
     out: Annotated[Path, options.out("a weights file, with the ending .weights.h5")],
+    network: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            help="Of a backbone's checkpoint, the network that it is of, as LIBRARY/NAME or NAME, such as "
+            "timm/tf_efficientnet_b0; needed where the tensors leave a choice.",
+        ),
+    ] = None,
+    mean: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a backbone's checkpoint, the mean of each channel that its weights want, in pixel values, such as "
+            "127.5,127.5,127.5; by default that of the library's weights."
+        ),
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option(help="Standard deviation of each channel, in pixel values; given with --mean.")
+    ] = None,
     encoder: Annotated[
         str | None,
-        typer.Option(help="The original's encoder, such as resnet34; not needed if a configuration states it."),
+        typer.Option(
+            help="Of a whole network of segmentation_models.pytorch, its encoder, such as resnet34; not needed if a "
+            "configuration states it."
+        ),
     ] = None,
     checkpoint_config: Annotated[
         Path | None, typer.Option(help="The original's config.json, for a checkpoint that is a single file.")
@@ -94,7 +116,11 @@ def convert_weights(
     config: Annotated[Path | None, typer.Option(hidden=True, help="Old name of --checkpoint-config.")] = None,
     overwrite: options.OverwriteOption = False,
 ) -> None:
-    """Convert a checkpoint of segmentation_models.pytorch, any decoder on a ResNet or EfficientNet, see docs/smp.md."""
+    """Convert a PyTorch checkpoint to a weights file, and print the model section for it.
+
+    Classifiers and encoders of torchvision, timm and segmentation_models.pytorch become backbones, see
+    docs/checkpoints.md; of the latter, whole networks on a ResNet or EfficientNet become models, see docs/smp.md.
+    """
     console = new_console()
     if config is not None:
         if checkpoint_config is not None:
@@ -106,15 +132,26 @@ def convert_weights(
     check_file(out)
     if out.exists() and not overwrite:
         raise SegzooError(f"{out} is there already; replace it with --overwrite.")
+    of_backbone = any(value is not None for value in (network, mean, std))
+    if of_backbone and (encoder is not None or checkpoint_config is not None):
+        raise SegzooError(
+            "--as, --mean and --std are of a backbone's checkpoint, --encoder and --checkpoint-config of a whole "
+            "network of segmentation_models.pytorch; leave those of the other kind out."
+        )
+    means, deviations = (_numbers(option, value) for option, value in (("--mean", mean), ("--std", std)))
     backend.start_backend()
     from segzoo.weights import save_file
+    from segzoo.workflows.backbone_conversion import convert_backbone
     from segzoo.workflows.conversion import convert
 
-    found = convert(checkpoint, encoder, checkpoint_config)
+    if of_backbone:
+        found = convert_backbone(checkpoint, network, means, deviations)
+    else:
+        found = convert(checkpoint, encoder, checkpoint_config)
     save_file(found.model, out)
     text = f"{out}: {len(found.model.weights)} tensors"
     if found.unused:
-        text += f"; {len(found.unused)} more of the checkpoint are not used there either"
+        text += f"; {len(found.unused)} more of the checkpoint are not used"
     if found.assumed:
         defaults = ", ".join(f"{key} {json.dumps(value)}" for key, value in found.assumed.items())
         text += (
@@ -124,3 +161,18 @@ def convert_weights(
         text += f". {found.note}"
     say(console, text + ". For the configuration:")
     say(console, "model: " + json.dumps({**found.settings, "weights": str(out)}))
+
+
+def _numbers(option: str, text: str | None) -> list[float] | None:
+    """Parse finite numbers between commas; SegzooError for other text."""
+    if text is None:
+        return None
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        found = [math.nan]
+    if not all(map(math.isfinite, found)):
+        raise SegzooError(
+            f"{option} must be a number for each channel, such as 127.5,127.5,127.5, got {shortened(text)}."
+        )
+    return found

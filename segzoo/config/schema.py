@@ -83,11 +83,12 @@ class ModelConfig(Section):
         description="train; or frozen, which keeps the statistics and parameters of the backbone's batch "
         "normalisation fixed.",
     )
-    compat: Literal["smp", "smp-0.1.0"] | None = Field(
+    compat: Literal["smp", "smp-0.1.0", "torchvision", "timm"] | None = Field(
         default=None,
         description="smp: build decoder and backbone as segmentation_models.pytorch does, for weights trained there; "
         "options, taps and output_stride in this section take precedence. smp-0.1.0: the behaviour of imitate: smp "
-        "in segzoo 0.1.0, which affected the backbone only.",
+        "in segzoo 0.1.0, which affected the backbone only. torchvision, timm: the backbone of that library, for "
+        "weights converted from it (docs/checkpoints.md).",
     )
     imitate: Literal["smp"] | None = Field(
         default=None, exclude=True, description="Deprecated alias of compat, from segzoo 0.1.0."

@@ -4,127 +4,45 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from segzoo.errors import WeightsError
+from segzoo.interop import rows as by_rows
+from segzoo.interop.backbones.source import Source
+from segzoo.interop.backbones.table import SOURCES
 from segzoo.interop.checkpoint import Tensors
+from segzoo.interop.rows import Row, under
 from segzoo.interop.smp_architectures import Architecture
 from segzoo.interop.smp_keys import numbered
 
 if TYPE_CHECKING:
     import keras
 
+_LIBRARY, _PREFIX = "smp/", "encoder."
+# Their encoders that whole networks are converted with, by name.
+_SOURCES: Mapping[str, Source] = {
+    name.removeprefix(_LIBRARY): source
+    for source in SOURCES
+    for name in source.names
+    if re.fullmatch(r"smp/(resnet\d+|efficientnet-b\d)", name)
+}
 # Their names of encoders to ours.
-ENCODERS = {
-    "resnet18": "resnet18",
-    "resnet34": "resnet34",
-    "resnet50": "resnet50_v1b",
-    "resnet101": "resnet101_v1b",
-    "resnet152": "resnet152_v1b",
-    **{f"efficientnet-b{size}": f"efficientnet_b{size}" for size in range(8)},
-}
-# Blocks of each stage of a ResNet, whether they are bottlenecks, and of a whole EfficientNet.
-_RESNETS = {
-    "resnet18": ((2, 2, 2, 2), False),
-    "resnet34": ((3, 4, 6, 3), False),
-    "resnet50": ((3, 4, 6, 3), True),
-    "resnet101": ((3, 4, 23, 3), True),
-    "resnet152": ((3, 8, 36, 3), True),
-}
-_EFFICIENTNETS = dict(zip(range(8), (16, 23, 23, 26, 32, 39, 45, 55), strict=True))
-# Of a whole encoder, what lies behind its last feature.
-_BEHIND = re.compile(r"encoder\.(_conv_head|_bn1|_fc|fc)\.")
-_PARTS = {
-    "conv": {"weight": "kernel", "bias": "bias"},
-    "depthwise": {"weight": "kernel"},
-    "linear": {"weight": "kernel", "bias": "bias"},
-    "norm": {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"},
-}
-
-
-@dataclass(frozen=True)
-class Row:
-    """Pair of an SMP layer and the corresponding segzoo layer.
-
-    Attributes:
-        theirs: the name before the last dot of its tensors.
-        ours: path of the layer.
-        kind: key of `_PARTS`.
-        inputs: for each group of input channels here, in turn, the first and the end of it there; empty: in the same
-            order.
-        shift: of a normalisation, the tensor that is a bias of the convolution before it, which has none here.
-    """
-
-    theirs: str
-    ours: str
-    kind: str = "conv"
-    inputs: tuple[tuple[int, int], ...] = ()
-    shift: str = ""
+ENCODERS = {name: source.backbone for name, source in _SOURCES.items()}
 
 
 def check_encoder(encoder: str, tensors: Tensors, origin: str) -> None:
-    """Raise WeightsError unless the number and the kind of blocks are those of this encoder."""
-    if encoder.startswith("resnet"):
-        found = _resnet_layout(tensors)
-        fitting = [name for name, layout in _RESNETS.items() if layout == found]
-        fits = found == _RESNETS[encoder]
-    else:
-        blocks = len({match[1] for name in tensors if (match := re.match(r"encoder\._blocks\.(\d+)\.", name))})
-        fitting = [f"efficientnet-b{size}" for size, count in _EFFICIENTNETS.items() if count == blocks]
-        fits = encoder in fitting
-    if not fits:
+    """Raise WeightsError unless the layers are those of this encoder."""
+    own = {name.removeprefix(_PREFIX): value for name, value in tensors.items() if name.startswith(_PREFIX)}
+    fitting = [name for name, source in _SOURCES.items() if source.fits(own)]
+    if encoder not in fitting:
         others = " or ".join(fitting) or "no other"
         raise WeightsError(f"{origin} does not hold the encoder {encoder}: its blocks are those of {others}.")
 
 
-def _resnet_layout(tensors: Tensors) -> tuple[tuple[int, ...], bool]:
-    """Return the number of blocks of each stage, and whether they are bottlenecks."""
-    blocks = {match.groups() for name in tensors if (match := re.match(r"encoder\.layer(\d+)\.(\d+)\.conv1\.", name))}
-    counts = tuple(sum(stage == str(number) for stage, _ in blocks) for number in range(1, 5))
-    return counts, "encoder.layer1.0.conv3.weight" in tensors
-
-
-def encoder_rows(model: keras.Model, encoder: str, tensors: Tensors) -> list[Row]:
+def encoder_rows(model: keras.Model, encoder: str) -> list[Row]:
     """Return the rows of the layers that the model's backbone has."""
     names = {layer.name for layer in model.layers}
-    rows = _resnet_rows(tensors) if encoder.startswith("resnet") else _efficientnet_rows(names)
-    return [row for row in rows if row.ours in names]
-
-
-def _resnet_rows(tensors: Tensors) -> Iterator[Row]:
-    yield Row("encoder.conv1", "stem_conv")
-    yield Row("encoder.bn1", "stem_bn", "norm")
-    for name in tensors:
-        found = re.fullmatch(r"encoder\.layer(\d)\.(\d+)\.(conv(\d)|downsample\.0)\.weight", name)
-        if found:
-            stage, block, part, number = found[1], int(found[2]) + 1, found[3], found[4]
-            theirs, ours = f"encoder.layer{stage}.{found[2]}", f"stage{stage}_block{block}"
-            norm = f"bn{number}" if number else "downsample.1"
-            yield Row(f"{theirs}.{part}", f"{ours}_conv{number or '_shortcut'}")
-            yield Row(f"{theirs}.{norm}", f"{ours}_bn{number or '_shortcut'}", "norm")
-
-
-def _efficientnet_blocks(names: set[str]) -> list[str]:
-    return sorted({match[1] for name in names if (match := re.match(r"(block\d+[a-z])_", name))})
-
-
-def _efficientnet_rows(names: set[str]) -> Iterator[Row]:
-    yield Row("encoder._conv_stem", "stem_conv")
-    yield Row("encoder._bn0", "stem_bn", "norm")
-    for number, block in enumerate(_efficientnet_blocks(names)):
-        theirs = f"encoder._blocks.{number}"
-        yield Row(f"{theirs}._expand_conv", f"{block}_expand_conv")
-        # The first block has no expansion, and names its norms as the others do theirs.
-        yield Row(f"{theirs}._bn0", f"{block}_expand_bn", "norm")
-        yield Row(f"{theirs}._depthwise_conv", f"{block}_dwconv", "depthwise")
-        yield Row(f"{theirs}._bn1", f"{block}_bn", "norm")
-        yield Row(f"{theirs}._se_reduce", f"{block}_se_reduce")
-        yield Row(f"{theirs}._se_expand", f"{block}_se_expand")
-        yield Row(f"{theirs}._project_conv", f"{block}_project_conv")
-        yield Row(f"{theirs}._bn2", f"{block}_project_bn", "norm")
+    return under(_PREFIX, [row for row in _SOURCES[encoder].rows if row.ours in names])
 
 
 def _block(theirs: str, ours: str, norm: str = "1", inputs: tuple[tuple[int, int], ...] = ()) -> list[Row]:
@@ -323,69 +241,31 @@ def decoder_rows(architecture: Architecture, settings: Mapping[str, Any], tensor
     return [*rows, Row("segmentation_head.0", "head/conv", inputs=inputs)]
 
 
-def assign(model: keras.Model, rows: Sequence[Row], tensors: Tensors, origin: str) -> list[str]:
+def assign(model: keras.Model, encoder: str, rows: Sequence[Row], tensors: Tensors, origin: str) -> list[str]:
     """Assign a tensor to every weight of the model; returns the unused tensors.
 
     Raises:
         WeightsError: a tensor that is missing or has another shape, or one left over that belongs to the network.
     """
-    variables = {weight.path: weight for weight in model.weights if "seed_generator" not in weight.path}
-    missing, used = dict(variables), set()
-    for row in rows:
-        for part, own in _PARTS["conv" if row.kind == "excite" else row.kind].items():
-            variable, name = variables.get(f"{row.ours}/{own}"), f"{row.theirs}.{part}"
-            if variable is None:
-                continue
-            if name not in tensors:
-                raise WeightsError(f"{origin} lacks the tensor {name}, which {row.ours} needs.")
-            value = _value(row, name, tensors)
-            if value.shape != tuple(variable.shape):
-                shape = tuple(tensors[name].shape)
-                raise WeightsError(f"{origin}: {name} has shape {shape}, {row.ours} needs {tuple(variable.shape)}.")
-            if part == "running_mean" and row.shift in tensors:
-                # The norm subtracts the bias of the convolution again, so it may as well never be added.
-                value = value - tensors[row.shift]
-                used.add(row.shift)
-            variable.assign(value)
-            used.add(name)
-            del missing[variable.path]
-    if missing:
-        raise WeightsError(f"{origin} holds nothing for {len(missing)} weights, first {next(iter(missing))}.")
-    left = [name for name in tensors if name not in used and not name.endswith("num_batches_tracked")]
-    _refuse_what_is_used_there(model, left, origin)
+    left = by_rows.assign(model, rows, tensors, origin)
+    _refuse_what_is_used_there(model, left, encoder, origin)
     return left
 
 
-def _value(row: Row, name: str, tensors: Tensors) -> np.ndarray:
-    """Transpose a tensor to Keras's order of axes and segzoo's order of input channels."""
-    value = tensors[name]
-    if row.kind == "linear" and value.ndim == 2:
-        return value.T[None, None]
-    if row.kind == "excite":  # its outputs are the channels that its map has as inputs
-        value = np.concatenate([value[first:end] for first, end in row.inputs]) if row.inputs else value
-    elif row.inputs and value.ndim == 4:
-        value = np.concatenate([value[:, first:end] for first, end in row.inputs], axis=1)
-    if value.ndim != 4:
-        return value
-    return value.transpose(2, 3, 0, 1) if row.kind == "depthwise" else value.transpose(2, 3, 1, 0)
-
-
-def _refuse_what_is_used_there(model: keras.Model, left: Sequence[str], origin: str) -> None:
+def _refuse_what_is_used_there(model: keras.Model, left: Sequence[str], encoder: str, origin: str) -> None:
     """Raise WeightsError for an unused tensor unless it lies behind the last feature or in unused attention."""
     names = {layer.name for layer in model.layers}
-    stages = {int(match[1]) for name in names if (match := re.match(r"stage(\d)_", name))}
-    blocks = len(_efficientnet_blocks(names))
-
-    def unused(name: str) -> bool:
-        if stage := re.match(r"encoder\.layer(\d)\.", name):
-            return int(stage[1]) > max(stages, default=0)
-        if block := re.match(r"encoder\._blocks\.(\d+)\.", name):
-            return int(block[1]) >= blocks
-        # The last block of U-Net and of U-Net++ has no skip, and so no use of its first attention.
-        last = re.match(r"decoder\.blocks\.(\d+|x_0_\d+)\.attention1\.", name)
-        return bool(last or _BEHIND.match(name))
-
-    wrong = [name for name in left if not unused(name)]
+    source = _SOURCES[encoder]
+    layers = under(_PREFIX, (*source.rows, *source.top))
+    behind = {row.theirs for row in layers if row.ours not in names}
+    classifier = tuple(f"{_PREFIX}{begin}" for begin in source.left)
+    # The last block of U-Net and of U-Net++ has no skip, and so no use of its first attention.
+    unused = re.compile(r"decoder\.blocks\.(\d+|x_0_\d+)\.attention1\.")
+    wrong = [
+        name
+        for name in left
+        if not (name.rpartition(".")[0] in behind or name.startswith(classifier) or unused.match(name))
+    ]
     if wrong:
         raise WeightsError(
             f"{origin} holds {len(wrong)} tensors that belong to no layer of {model.name}, first {wrong[0]}: it is of "

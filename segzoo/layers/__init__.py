@@ -4,7 +4,7 @@ from segzoo.layers.aspp import ASPP
 from segzoo.layers.attention import PositionAttention, ScSE, SpatialReductionAttention, SqueezeExcitation, tanh_gelu
 from segzoo.layers.convolution import AtrousConv2D, ConvBlock, DepthwiseConv2D, SeparableConvBlock
 from segzoo.layers.normalization import BatchNormalization, PixelNormalization
-from segzoo.layers.pooling import AveragePooling2D, DilatedPooling2D, PyramidPooling
+from segzoo.layers.pooling import AveragePooling2D, CentredMaxPooling2D, DilatedPooling2D, PyramidPooling
 from segzoo.layers.resize import ResizeTo, ResizeToStride, SpaceToDepth, Upsample
 from segzoo.layers.scale import LayerScale
 
@@ -13,6 +13,7 @@ __all__ = [
     "AtrousConv2D",
     "AveragePooling2D",
     "BatchNormalization",
+    "CentredMaxPooling2D",
     "ConvBlock",
     "DepthwiseConv2D",
     "DilatedPooling2D",

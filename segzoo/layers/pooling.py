@@ -13,6 +13,8 @@ from segzoo.layers.base import Layer
 from segzoo.layers.convolution import ConvBlock
 from segzoo.layers.resize import ResizeTo
 
+_LEAST = -65504.0  # that float16 holds
+
 
 def adaptive_average(x: Any, bins: int) -> Any:
     """Adaptive average pooling of `(B, H, W, C)` to `(B, bins, bins, C)`, in float32.
@@ -137,6 +139,35 @@ class AveragePooling2D(keras.layers.AveragePooling2D):
 
 
 @keras.saving.register_keras_serializable("segzoo")
+class CentredMaxPooling2D(Layer):
+    """Maximum over windows of an odd size that lie around every second (third, ...) pixel: `(B, H, W, C)` to smaller.
+
+    PyTorch's `MaxPool2d` with a padding of half the window, where "same" padding begins at another pixel if H or W is
+    even.
+
+    Args:
+        pool_size: height and width of the window, odd.
+        strides: pixels from one window to the next.
+    """
+
+    def __init__(self, pool_size: int, strides: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.pool_size = pool_size
+        self.strides = strides
+
+    def call(self, x: Any) -> Any:
+        """Pool."""
+        sides = (self.pool_size // 2, self.pool_size // 2)
+        x = ops.pad(x, ((0, 0), sides, sides, (0, 0)), constant_values=_LEAST)
+        return ops.max_pool(x, self.pool_size, self.strides, "valid")
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        """Shape `(B, ceil(H / strides), ceil(W / strides), C)`."""
+        batch, *sizes, channels = input_shape
+        return (batch, *(None if size is None else -(-size // self.strides) for size in sizes), channels)
+
+
+@keras.saving.register_keras_serializable("segzoo")
 class DilatedPooling2D(Layer):
     """Maximum or average over a dilated window, at stride 1: `(B, H, W, C)` to the same shape.
 
@@ -160,7 +191,7 @@ class DilatedPooling2D(Layer):
         if self.average:
             inside = ops.ones_like(x[:1, :, :, :1])
             return self._sum(x) / self._sum(inside)
-        windows = self._windows(x, -65504.0)  # the least that float16 holds
+        windows = self._windows(x, _LEAST)
         return functools.reduce(ops.maximum, windows)
 
     def _sum(self, x: Any) -> Any:

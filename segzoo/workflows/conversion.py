@@ -1,12 +1,11 @@
-"""Checkpoints of segmentation_models.pytorch as weights of segzoo models.
+"""Checkpoints of other libraries as weights: whole networks of segmentation_models.pytorch, and backbones.
 
-All of its architectures that segzoo has, on ResNet and EfficientNet encoders.
+Of the former, all architectures that segzoo has, on ResNet and EfficientNet encoders.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,38 +14,20 @@ from segzoo.errors import WeightsError
 from segzoo.interop import smp_options, smp_tensors
 from segzoo.interop.checkpoint import Tensors, read, read_config
 from segzoo.interop.smp_tensors import ENCODERS
+from segzoo.workflows.backbone_conversion import convert_backbone_tensors, named_by, pixels_by
+from segzoo.workflows.converted import Conversion
 
 if TYPE_CHECKING:
     import keras
 
 
-@dataclass
-class Conversion:
-    """A converted checkpoint.
-
-    Attributes:
-        model: the model with the checkpoint's weights.
-        settings: the `model` section of a configuration that builds it.
-        unused: tensors of the checkpoint that no layer takes: those behind the last feature in use, and attention that
-            the original does not use either.
-        assumed: keys of the original's configuration that neither it nor the tensors say, to the original's defaults,
-            which were taken. Empty for a checkpoint with a configuration.
-        note: further assumptions for the user to check, or empty.
-    """
-
-    model: keras.Model
-    settings: dict[str, Any]
-    unused: list[str] = field(default_factory=list)
-    assumed: dict[str, Any] = field(default_factory=dict)
-    note: str = ""
-
-
 def convert(checkpoint: str | Path, encoder: str | None = None, config: str | Path | None = None) -> Conversion:
-    """Build the segzoo model of a checkpoint of segmentation_models.pytorch, with its weights.
+    """Build the segzoo model of a checkpoint, with its weights.
 
-    Logits agree with the original's at every size that the original takes. Pixels are 0..255 here, and normalised
-    inside as the original's encoders want them: by ImageNet's mean and standard deviation, or to -1..1 where an
-    EfficientNet was started from "advprop".
+    A checkpoint without decoder and head, of which nothing is said, is a backbone's, see `convert_backbone`. Logits of
+    a whole network of segmentation_models.pytorch agree with the original's at every size that it takes. Pixels
+    are 0..255 here, and normalised inside as the original's encoders want them: by ImageNet's mean and standard
+    deviation, or to -1..1 where an EfficientNet was started from "advprop".
 
     Args:
         checkpoint: a folder as `save_pretrained` writes it, a `.safetensors` file, or a state dict saved by
@@ -63,7 +44,14 @@ def convert(checkpoint: str | Path, encoder: str | None = None, config: str | Pa
     tensors, described = read(path)
     if config is not None:
         described = read_config(Path(config))
+    if encoder is None and "encoder_name" not in (described or {}) and not is_whole(tensors):
+        return convert_backbone_tensors(tensors, named_by(described), str(path), pixels=pixels_by(described))
     return convert_tensors(tensors, described, encoder, str(path))
+
+
+def is_whole(tensors: Tensors) -> bool:
+    """Return True if a state dict is of a segmentation network, with a decoder or a head for its masks."""
+    return any(name.startswith(("decoder.", "segmentation_head.")) for name in tensors)
 
 
 def convert_tensors(
@@ -93,9 +81,11 @@ def convert_tensors(
     pixels, more, note = smp_options.pixels_of(encoder, config, channels, origin)
     settings: dict[str, Any] = {**names, "taps": "output", "compat": SMP, **pixels, **placed}
     model = _build(settings, tensors, channels)
-    rows = smp_tensors.encoder_rows(model, encoder, tensors)
+    rows = smp_tensors.encoder_rows(model, encoder)
     rows += smp_tensors.decoder_rows(architecture, settings, tensors)
-    return Conversion(model, settings, smp_tensors.assign(model, rows, tensors, origin), {**assumed, **more}, note)
+    return Conversion(
+        model, settings, smp_tensors.assign(model, encoder, rows, tensors, origin), {**assumed, **more}, note
+    )
 
 
 def _encoder(named: str | None, config: Mapping[str, Any] | None, origin: str) -> str:

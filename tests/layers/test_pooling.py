@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from segzoo.layers import AveragePooling2D, PyramidPooling
+from segzoo.layers import AveragePooling2D, CentredMaxPooling2D, PyramidPooling
 from segzoo.layers.pooling import adaptive_average
 
 
@@ -62,3 +62,18 @@ def test_an_average_leaves_out_what_is_outside_of_the_map(size: tuple[int, int],
 def test_bins_are_positive() -> None:
     with pytest.raises(ValueError, match="bins must be numbers from 1 on"):
         PyramidPooling(2, bins=(0, 1))
+
+
+@pytest.mark.parametrize(("window", "stride"), [(3, 2), (5, 2), (3, 3)])
+@pytest.mark.parametrize("size", [(6, 9), (5, 4), (1, 2)])
+def test_centred_maxima_are_of_windows_around_every_second_pixel(size, window, stride) -> None:
+    """Values are negative, so that padding with zeros would show."""
+    x = np.random.default_rng(2).uniform(-9, -1, size=(2, *size, 3)).astype("float32")
+    layer, half = CentredMaxPooling2D(window, stride), window // 2
+    found = keras.ops.convert_to_numpy(layer(x))
+    assert found.shape == layer.compute_output_shape(x.shape)
+    for row in range(found.shape[1]):
+        for column in range(found.shape[2]):
+            top, left = row * stride, column * stride
+            part = x[:, max(0, top - half) : top + half + 1, max(0, left - half) : left + half + 1]
+            np.testing.assert_array_equal(found[:, row, column], part.max((1, 2)))

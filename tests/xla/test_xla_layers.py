@@ -11,6 +11,7 @@ from segzoo.layers import (
     AtrousConv2D,
     AveragePooling2D,
     BatchNormalization,
+    CentredMaxPooling2D,
     DilatedPooling2D,
     PositionAttention,
     PyramidPooling,
@@ -98,6 +99,7 @@ def test_outside_of_xla_the_kernel_stays() -> None:
 LAYERS = {
     "atrous": lambda: AtrousConv2D(4, 3, dilation_rate=2, padding="same"),
     "average_pooling": lambda: AveragePooling2D(3, strides=2, padding="same"),
+    "centred_pooling": lambda: CentredMaxPooling2D(3, 2),
     "dilated_pooling": lambda: DilatedPooling2D(3, 2),
     "dilated_average": lambda: DilatedPooling2D(3, 2, average=True),
     "position_attention": lambda: PositionAttention(2),

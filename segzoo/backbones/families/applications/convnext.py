@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 
-from segzoo.backbones.spec import STANDARDIZED, Variant, tap_table
+from segzoo.backbones.spec import STANDARDIZED, Convention, Variant, tap_table
 from segzoo.backbones.table import BACKBONES
+from segzoo.compat import LIBRARIES
 
 # Size to constructor, blocks per stage and channels per stage.
 _SIZES = {
@@ -34,6 +35,8 @@ def _variant(size: str) -> Variant:
         STANDARDIZED,
         {"output": taps},
         first_stride=4,
+        # PyTorch's strided convolutions of 4x4 and 2x2 round sizes down.
+        conventions={library: Convention(pads_both_sides=True) for library in LIBRARIES},
         quirk="The stem has stride 4, so the levels begin at P2.",
     )
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from segzoo.backbones.spec import STANDARDIZED, Variant, tap_table
+from segzoo.backbones.spec import STANDARDIZED, Convention, Variant, tap_table
 from segzoo.backbones.table import BACKBONES
+from segzoo.compat import LIBRARIES, SMP
 
 # Layers of a network to the channels of its dense blocks 3 and 4.
 _CHANNELS = {121: (1024, 1024), 169: (1280, 1664), 201: (1792, 1920)}
+
+# PyTorch's transitions round sizes down.
+_CONVENTIONS = {word: Convention(pads_both_sides=True, epsilon=1e-5) for word in (*LIBRARIES, SMP)}
 
 
 def _variant(layers: int) -> Variant:
@@ -25,6 +29,7 @@ def _variant(layers: int) -> Variant:
         STANDARDIZED,
         {"output": taps},
         centred_strides=True,
+        conventions=_CONVENTIONS,
         quirk="Transitions pool 2x2; at odd sizes the last row or column is pooled by itself.",
     )
 

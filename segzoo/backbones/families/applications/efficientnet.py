@@ -8,8 +8,9 @@ convolution, V1's blocks after it, so layers of the same name lie at different s
 
 from __future__ import annotations
 
-from segzoo.backbones.spec import STANDARDIZED, Pixels, Tap, Variant
+from segzoo.backbones.spec import STANDARDIZED, Convention, Pixels, Tap, Variant
 from segzoo.backbones.table import BACKBONES
+from segzoo.compat import TIMM, TORCHVISION
 from segzoo.levels import LEVELS
 
 # keras.applications reaches STANDARDIZED for V1 through a Normalization layer whose pretrained "variance" is the
@@ -39,6 +40,11 @@ _V2_EXPANSION = (
     ("block7a_expand_activation", 32, None, _EXPANDED.format(7)),
     ("top_activation", 32, "P5", "top 1x1 convolution"),
 )
+
+# timm's without "tf_" and torchvision's networks, whose B5 to B7 and V2 kept the original's epsilon.
+_PYTORCH = Convention(pads_both_sides=True, epsilon=1e-5)
+_PADDED = Convention(pads_both_sides=True)
+_LARGE = ("b5", "b6", "b7")
 
 # variant: channels of the expansion taps; (layer, channels) of the output taps at strides 2, 4, 8, 16, 32.
 _V1 = {
@@ -153,6 +159,7 @@ def _variants() -> dict[str, Variant]:
             tables,
             image_size=_V1_IMAGE_SIZES[size],
             smp_fourth="block5a_project_bn" if size == "b0" else "",
+            conventions={TORCHVISION: _PADDED if size in _LARGE else _PYTORCH, TIMM: _PYTORCH},
         )
     for size, (first, channels, outputs) in _V2.items():
         layer, width = first.split()
@@ -160,7 +167,10 @@ def _variants() -> dict[str, Variant]:
         tables = {"expansion": expansion, "output": _output(outputs)}
         name = f"efficientnetv2_{size}"
         pixels = STANDARDIZED if size.startswith("b") else _V2_CENTERED
-        variants[name] = Variant(name, f"EfficientNetV2{size.upper()}", "efficientnet_v2", pixels, tables)
+        # timm has the B variants with TensorFlow's padding only, which is the network here.
+        conventions = {} if size.startswith("b") else {TORCHVISION: _PADDED, TIMM: _PYTORCH}
+        constructor = f"EfficientNetV2{size.upper()}"
+        variants[name] = Variant(name, constructor, "efficientnet_v2", pixels, tables, conventions=conventions)
     return variants
 
 

@@ -5,8 +5,9 @@ The taps are the last block's outputs at each stride, without the top convolutio
 
 from __future__ import annotations
 
-from segzoo.backbones.spec import CENTERED, Variant, tap_table
+from segzoo.backbones.spec import CENTERED, Convention, Variant, tap_table
 from segzoo.backbones.table import BACKBONES
+from segzoo.compat import LIBRARIES, SMP, TIMM, TORCHVISION
 
 _V1 = tap_table(
     "P1 conv_pw_1_relu 64 block 1",
@@ -36,14 +37,33 @@ _V3_LARGE = tap_table(
     "P4 expanded_conv_11_add 112 block 11",
     "P5 expanded_conv_14_add 160 block 14",
 )
+# Of torchvision's networks, those of V3 kept the original's epsilon.
+_PYTORCH = Convention(pads_both_sides=True, epsilon=1e-5)
+_SECOND = dict.fromkeys((*LIBRARIES, SMP), _PYTORCH)
+_THIRD = {TORCHVISION: Convention(pads_both_sides=True), TIMM: _PYTORCH}
 
 VARIANTS = {
     variant.name: variant
     for variant in (
         Variant("mobilenet", "MobileNet", "mobilenet", CENTERED, {"output": _V1}),
-        Variant("mobilenetv2", "MobileNetV2", "mobilenet_v2", CENTERED, {"output": _V2}),
-        Variant("mobilenetv3_small", "MobileNetV3Small", "mobilenet_v3", CENTERED, {"output": _V3_SMALL}),
-        Variant("mobilenetv3_large", "MobileNetV3Large", "mobilenet_v3", CENTERED, {"output": _V3_LARGE}),
+        Variant("mobilenetv2", "MobileNetV2", "mobilenet_v2", CENTERED, {"output": _V2}, conventions=_SECOND),
+        *(
+            Variant(
+                f"mobilenetv3_{size}",
+                f"MobileNetV3{size.capitalize()}",
+                "mobilenet_v3",
+                CENTERED,
+                {"output": table},
+                conventions=_THIRD,
+            )
+            for size, table in (("small", _V3_SMALL), ("large", _V3_LARGE))
+        ),
+        Variant(
+            "mobilenetv3_small", "MobileNetV3Small", "mobilenet_v3", CENTERED, {"output": _V3_SMALL}, conventions=_THIRD
+        ),
+        Variant(
+            "mobilenetv3_large", "MobileNetV3Large", "mobilenet_v3", CENTERED, {"output": _V3_LARGE}, conventions=_THIRD
+        ),
     )
 }
 BACKBONES.register_all(VARIANTS)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from segzoo.backbones.spec import MEAN_SUBTRACTED, Variant, tap_table
+from segzoo.backbones.spec import MEAN_SUBTRACTED, Convention, Variant, tap_table
 from segzoo.backbones.table import BACKBONES
+from segzoo.compat import LIBRARIES, SMP
+
+# PyTorch's pooling rounds sizes down.
+_CONVENTIONS = {word: Convention(pads_both_sides=True) for word in (*LIBRARIES, SMP)}
 
 
 def _variant(layers: int) -> Variant:
@@ -17,7 +21,9 @@ def _variant(layers: int) -> Variant:
         "P5 block5_pool 512 pooled output of block 5",
     )
     quirk = "The first block works at the image size, which is not a level, and there is no convolution at stride 32."
-    return Variant(f"vgg{layers}", f"VGG{layers}", "vgg", MEAN_SUBTRACTED, {"output": taps}, quirk=quirk)
+    return Variant(
+        f"vgg{layers}", f"VGG{layers}", "vgg", MEAN_SUBTRACTED, {"output": taps}, conventions=_CONVENTIONS, quirk=quirk
+    )
 
 
 VARIANTS = {f"vgg{layers}": _variant(layers) for layers in (16, 19)}

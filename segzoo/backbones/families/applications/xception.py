@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from segzoo.backbones.spec import CENTERED, Variant, tap_table
+from segzoo.backbones.spec import CENTERED, Convention, Variant, tap_table
 from segzoo.backbones.table import BACKBONES
+from segzoo.compat import SMP, TIMM
 
-_TAPS = tap_table(
+_BLOCKS = (
     "P1 block1_conv2_act 64 stem",
     "P2 add 128 output of block 2",
     "P3 add_1 256 output of block 3",
     "P4 add_10 728 output of block 12, the last of the middle flow",
-    "P5 block14_sepconv2_act 2048 exit flow",
 )
+_TAPS = {
+    "output": tap_table(*_BLOCKS, "P5 block14_sepconv2_act 2048 exit flow"),
+    "smp": tap_table(*_BLOCKS, "P5 block14_sepconv2_bn 2048 exit flow, not activated"),
+}
 
 VARIANTS = {
     "xception": Variant(
@@ -19,8 +23,10 @@ VARIANTS = {
         "Xception",
         "xception",
         CENTERED,
-        {"output": _TAPS},
+        _TAPS,
         pads_nothing=True,
+        # timm's stem pads nothing, as the original's; with its word it is padded as that of SMP.
+        conventions={word: Convention(pads_both_sides=True, epsilon=1e-5) for word in (SMP, TIMM)},
         quirk='The original stem is unpadded, which removes three rows and columns; here it has "same" padding.',
     )
 }

@@ -10,8 +10,9 @@ from functools import partial
 from typing import Any
 
 from segzoo.backbones.packages import Network, twin
-from segzoo.backbones.spec import RESCALED, STANDARDIZED, Variant, tap_table
+from segzoo.backbones.spec import RESCALED, STANDARDIZED, Convention, Variant, tap_table
 from segzoo.backbones.table import BACKBONES
+from segzoo.compat import SMP
 
 # Size to the channels and blocks of the four stages.
 _STAGES = {
@@ -26,6 +27,9 @@ _HEADS = (1, 2, 5, 8)
 _REDUCTIONS = (8, 4, 2, 1)
 _PATCHES = (7, 3, 3, 3)
 _STRIDES = (4, 2, 2, 2)
+
+# The authors' code, which segmentation_models.pytorch has.
+_PAPER = Convention(exact_gelu=True, layer_epsilons={"output_level": 1e-6})
 
 _BEGINS = "The first convolution has stride 4, so the levels begin at P2. "
 _UNDILATED = (
@@ -153,6 +157,7 @@ def _variant(name: str) -> Variant:
         package="keras-hub" if of_hub else "keras-cv",
         presets=presets,
         first_stride=4,
+        conventions={SMP: _PAPER} if of_hub else {},
         quirk=quirk,
     )
 

