@@ -163,7 +163,7 @@ def train_peer(kind: str, batch: int, seed: int) -> list[float]:
 
     torch.manual_seed(seed)
     model = smp.Unet("tu-tf_efficientnet_lite0", encoder_weights=None, classes=CLASSES)
-    published = [value for name, value in read_state_dict(*weights_file("efficientnet_lite0")).items()]
+    published = read_state_dict(*weights_file("efficientnet_lite0")).values()
     with torch.no_grad():  # both list the same layers in the same order, this one without head and classifier
         for (name, own), value in zip(model.encoder.state_dict().items(), published, strict=False):
             assert own.shape == tuple(value.shape), name

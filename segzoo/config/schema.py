@@ -347,6 +347,11 @@ class TrainingConfig(Section):
         "only; auto: moving (docs/training.md).",
     )
 
+    @property
+    def uses_population_statistics(self) -> bool:
+        """Return True if evaluations use population statistics of batch normalisation, which `auto` does not select."""
+        return self.batchnorm_statistics == "population"
+
     @model_validator(mode="after")
     def _settings_fit_each_other(self) -> TrainingConfig:
         checks.remat_on_one_device(self.remat, self.distribution)

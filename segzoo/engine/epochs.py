@@ -112,7 +112,6 @@ class Epochs:
         self.callbacks = list(callbacks)
         self.may_vary = may_vary
         self.statistics = statistics
-        self.uses_population = self.settings.batchnorm_statistics == "population"
         self.is_stopped = False  # by a callback
         self.artifacts = Artifacts(config, folder, trained, self.distribution, console)
         self._predictor = self.distribution.predictor(self.artifacts.predicting)
@@ -337,21 +336,21 @@ class Epochs:
 
     def _evaluate(self, progress: Progress, calls: RunCallbacks) -> Evaluation:
         """Evaluate with the statistics of batch normalisation that the run uses."""
-        if self.statistics is not None and self.uses_population:
+        if self.statistics is not None and self.settings.uses_population_statistics:
             self.statistics.estimate()
         return self.evaluate(progress, calls)
 
     def _evaluate_last(self, progress: Progress, calls: RunCallbacks) -> Evaluation:
         """Evaluate the last epoch, and the same weights with the other kind of statistics."""
         statistics = self.statistics
-        if statistics is None or (not self.uses_population and progress.step < COMPARED_FROM):
+        if statistics is None or (not self.settings.uses_population_statistics and progress.step < COMPARED_FROM):
             return self._evaluate(progress, calls)
 
         def mean_iou() -> float:
             batches = self._until_asked_to_stop(self.val_batches, progress)
             return evaluate(self._predictor(), batches, self.config.task).confusion.mean_iou()
 
-        if self.uses_population:
+        if self.settings.uses_population_statistics:
             # Noted first: a state that is saved from here on holds the population's statistics.
             moving = moving_at(progress.events, progress.step)
             if moving is None:

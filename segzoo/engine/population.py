@@ -120,7 +120,7 @@ class PopulationStatistics:
         if self._forward is None or self._forward[0] != layers:  # a stage may have frozen some
             self._forward = layers, _statistics_of(self.network, layers, bool(self._trained.jit_compile))
         sync_variables(self.network)
-        before = [tuple(map(keras.ops.convert_to_numpy, _variables(layer))) for layer in layers]
+        before = list(map(_values, layers))
         sums = [np.zeros((2, *mean.shape)) for mean, _ in before]
         taken = 0
         try:
@@ -129,11 +129,10 @@ class PopulationStatistics:
                     total += mean.astype("float64"), variance.astype("float64") + mean.astype("float64") ** 2
                 taken += 1
         except BaseException:
-            for layer, values in zip(layers, before, strict=True):
-                _assign(layer, *values)
+            _assign_all(layers, before)
             raise
-        for layer, (mean, square) in zip(layers, (total / taken for total in sums), strict=True):
-            _assign(layer, mean, np.maximum(square - mean**2, 0.0))
+        means = [total / taken for total in sums]
+        _assign_all(layers, [(mean, np.maximum(square - mean**2, 0.0)) for mean, square in means])
         return len(layers)
 
     @contextmanager
@@ -141,12 +140,11 @@ class PopulationStatistics:
         """Estimate the statistics for a while, and give the layers their own back; yields the number of layers."""
         layers = [layer for layer in all_layers(self.network) if isinstance(layer, _Normalization)]
         sync_variables(self.network)
-        before = [tuple(map(keras.ops.convert_to_numpy, _variables(layer))) for layer in layers]
+        before = list(map(_values, layers))
         try:
             yield self.estimate()
         finally:
-            for layer, values in zip(layers, before, strict=True):
-                _assign(layer, *values)
+            _assign_all(layers, before)
 
     def _images(self) -> Iterator[np.ndarray]:
         """Yield the images, and keep them where they are few."""
@@ -175,9 +173,15 @@ def _variables(layer: Any) -> tuple[Any, Any]:
     return layer.moving_mean, layer.moving_variance
 
 
-def _assign(layer: Any, mean: np.ndarray, variance: np.ndarray) -> None:
-    layer.moving_mean.assign(mean.astype(layer.moving_mean.dtype))
-    layer.moving_variance.assign(variance.astype(layer.moving_variance.dtype))
+def _values(layer: Any) -> tuple[np.ndarray, np.ndarray]:
+    mean, variance = map(keras.ops.convert_to_numpy, _variables(layer))
+    return mean, variance
+
+
+def _assign_all(layers: Sequence[Any], values: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+    for layer, given in zip(layers, values, strict=True):
+        for variable, value in zip(_variables(layer), given, strict=True):
+            variable.assign(value.astype(variable.dtype))
 
 
 def _statistics_of(network: keras.Model, layers: Sequence[Any], xla: bool) -> _Forward:

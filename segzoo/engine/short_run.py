@@ -23,8 +23,8 @@ def short_run_notes(config: Config, network: keras.Model, steps: int) -> list[st
         network: untrained network, with the momentum of the run.
         steps: number of steps per epoch.
     """
-    is_moving = config.training.batchnorm_statistics != "population"
-    stale = _stale_notes(network, steps * config.training.epochs) if is_moving else []
+    settings = config.training
+    stale = [] if settings.uses_population_statistics else _stale_notes(network, steps * settings.epochs)
     return [*_warmup_notes(config, steps), *stale]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from segzoo.config import Config
 from segzoo.engine.callbacks.progress_display import duration
 from segzoo.engine.checkpoint.run_folder import RunFolder
+from segzoo.engine.monitor import Monitor
 from segzoo.engine.population import Comparison
 from segzoo.escaping import fenced, for_markdown
 from segzoo.files import replacing
@@ -67,7 +68,9 @@ def write_summary(
     title = f"{folder.path.resolve().name}: {config.model.decoder} on {config.model.backbone}"
     table = confusion.table(names)
     classes = class_cells(confusion, names, config.output.metrics)
-    remark = f"Validation split at epoch {best_epoch} of {len(history)}, the best by {_monitor(config)}. {na(table)}"
+    remark = (
+        f"Validation split at epoch {best_epoch} of {len(history)}, the best by {Monitor.of(config).label}. {na(table)}"
+    )
     if compared is not None and compared.note:
         remark = f"{remark} {compared.note}"
     figures = [*_figures(confusion, history, best_epoch), *_statistics(config, compared)]
@@ -103,11 +106,6 @@ def write_summary(
             temporary.write_text(text, encoding="utf-8")
 
 
-def _monitor(config: Config) -> str:
-    """Return the monitored metric as shown in text."""
-    return config.training.monitor.replace("mean_iou", "mean IoU").replace("_", " ")
-
-
 def _figures(
     confusion: ConfusionMatrix | MultilabelCounts, history: Sequence[Mapping[str, Any]], best_epoch: int
 ) -> list[tuple[str, str]]:
@@ -134,12 +132,12 @@ def _figures(
 
 def _statistics(config: Config, compared: Comparison | None) -> list[tuple[str, str]]:
     """Return which statistics of batch normalisation the run uses, and what the other kind would give."""
-    used = "population" if config.training.batchnorm_statistics == "population" else "moving averages"
-    rows = [("batch-normalisation statistics", used)]
+    is_population = config.training.uses_population_statistics
+    rows = [("batch-normalisation statistics", "population" if is_population else "moving averages")]
     if compared is not None:
-        other, value = ("moving averages", compared.moving)
-        if compared.in_use == "moving":
-            other, value = ("population statistics", compared.population)
+        other, value = "population statistics", compared.population
+        if is_population:
+            other, value = "moving averages", compared.moving
         rows.append((f"mean IoU of the last epoch with {other}", figure_text(value)))
     return rows
 

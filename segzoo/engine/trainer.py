@@ -307,7 +307,7 @@ class _Training:
         Raises:
             RunError: training.batchnorm_statistics is population, and this run cannot have it.
         """
-        is_used = self.config.training.batchnorm_statistics == "population"
+        is_used = self.config.training.uses_population_statistics
         why = ""
         if self.distribution.devices > 1 or self.distribution.processes > 1:
             why = "several devices"

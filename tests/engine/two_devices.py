@@ -10,14 +10,12 @@ import json
 import os
 import sys
 import traceback
-import types
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-sys.modules["albumentations.pytorch"] = types.ModuleType("torch, which nobody needs here, takes three seconds")
 # TensorFlow splits the processor into devices only before its first use.
 CPU = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfiguration()] * 2)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 from scipy import ndimage
-from test_losses import IGNORE, gradient, number, softmax
+from test_losses import HALF_PRECISION, IGNORE, gradient, number, softmax
 
 from segzoo import losses
 from segzoo.data import signed_distances, with_distances
@@ -103,15 +103,7 @@ def test_saturated_logits_have_finite_gradients(batch, scale):
     assert np.isfinite(gradient(Boundary(IGNORE), packed(labels), (scale * logits).astype("float32"))).all()
 
 
-@pytest.mark.parametrize(
-    ("dtype", "size"),
-    [
-        ("float16", 512),
-        ("bfloat16", 128),
-        pytest.param("float16", 2048, marks=pytest.mark.nightly),
-        pytest.param("bfloat16", 2048, marks=pytest.mark.nightly),
-    ],
-)
+@HALF_PRECISION
 def test_half_precision_sums_do_not_overflow(dtype, size):
     disc = (np.hypot(*np.mgrid[:size, :size]) < size / 2).astype(int)[None]
     logits = np.random.default_rng(0).normal(size=(1, size, size, 1)).astype("float32")

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from test_losses import IGNORE, gradient, number
+from test_losses import HALF_PRECISION, IGNORE, gradient, number
 
 from segzoo import losses
 from segzoo.losses import (
@@ -183,15 +183,7 @@ def test_the_perfect_prediction_is_best_and_its_opposite_worst(case, batch):
         assert worst == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("dtype", "size"),
-    [
-        ("float16", 512),
-        ("bfloat16", 128),
-        pytest.param("float16", 2048, marks=pytest.mark.nightly),
-        pytest.param("bfloat16", 2048, marks=pytest.mark.nightly),
-    ],
-)
+@HALF_PRECISION
 def test_half_precision_sums_do_not_overflow(case, dtype, size):
     if size == 2048 and case[0] is LovaszHinge:
         pytest.skip("sorting 4 million errors takes seconds; its sums are those of 512x512")

@@ -59,7 +59,7 @@ def test_figures_are_those_of_a_count_pixel_by_pixel(maps):
 
 
 def test_the_batch_size_changes_nothing(maps):
-    # IoU averaged over batches does change (FACTS 25), here by more than two points.
+    # IoU averaged over batches does change, here by more than two points.
     target, predicted = maps[0].copy(), maps[1].copy()
     target[3:][target[3:] == 2] = 1
     predicted[:2] = np.where(target[:2] == IGNORE, 0, target[:2])
@@ -78,7 +78,7 @@ def test_the_batch_size_changes_nothing(maps):
 
 
 def test_absent_classes_are_not_averaged():
-    # SMP's macro IoU is 0.5 here: everything is wrong and 2 of 4 classes are absent (FACTS 24).
+    # SMP's macro IoU is 0.5 here: everything is wrong and 2 of 4 classes are absent.
     matrix = ConfusionMatrix(4)
     matrix.update(np.array([0, 0, 1, 1]), np.array([1, 1, 0, 0]))
     assert matrix.mean_iou() == 0

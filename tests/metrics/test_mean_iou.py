@@ -78,7 +78,7 @@ def test_nothing_counted_is_nan():
 
 @pytest.mark.parametrize("label", [3, -1, 254])
 def test_a_label_that_is_no_class_shows(label):
-    # keras.metrics.MeanIoU takes it without a word (FACTS 9).
+    # keras.metrics.MeanIoU takes it without a word.
     metric = MeanIoU(3, IGNORE)
     metric.update_state(np.array([[[0, 1, label, IGNORE]]]), np.array([[[0, 1, 2, 2]]]))
     assert np.isnan(number(metric.result()))
