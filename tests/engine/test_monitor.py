@@ -79,6 +79,7 @@ def test_a_class_that_never_occurs_leaves_the_first_epoch_the_best(config, quick
     result = train(settings, model=model, train_data=[batch], val_data=[batch], console=console)
     assert [row["val_iou/cross"] for row in result.history] == [None] * 2
     assert result.best_epoch == 1
+    assert "epoch 1 of 2, the best by val_iou/cross." in (result.folder / "summary.md").read_text().replace("\\", "")
 
 
 def test_unknown_figures_are_refused(config) -> None:
