@@ -1,12 +1,15 @@
 """Features of a run that meet: several outputs and resuming, stages and plateau, a start and its own folder."""
 
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
+from moments import at_moment
 
 from segzoo.data import Sample, check_splits, presence
-from segzoo.engine import epochs, train
+from segzoo.engine import train
 from segzoo.engine.checkpoint.provenance import differences
 from segzoo.errors import DataError, RunError, RunInterruptedError
 
@@ -18,20 +21,12 @@ def run(config, console):
     return lambda *overrides, **options: train(config(*overrides), console=console, **options)
 
 
-def test_losses_of_several_outputs_go_on_within_an_epoch(run, light, five_convolutions, monkeypatch):
+def test_losses_of_several_outputs_go_on_within_an_epoch(run, light, five_convolutions, signals_arrive):
     auxiliary = "model.auxiliary={P2: 0.4}"
     whole = run("name=whole", auxiliary)
-    after_step = epochs.Epochs.after_step
-
-    def stop(self, progress):
-        if progress.step == 1:
-            self.interrupts.requested = "SIGTERM"
-        return after_step(self, progress)
-
-    monkeypatch.setattr(epochs.Epochs, "after_step", stop)
+    stopping = at_moment("step 1", lambda: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(RunInterruptedError):
-        run("name=broken", auxiliary)
-    monkeypatch.setattr(epochs.Epochs, "after_step", after_step)
+        run("name=broken", auxiliary, callbacks=[stopping])
     resumed = run("name=broken", auxiliary)
     for left, right in zip(whole.history, resumed.history, strict=True):
         assert "auxiliary_loss" in left

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from moments import Moments, at_moment, die
 from rich.console import Console
 
 from segzoo import files
@@ -143,22 +144,15 @@ def watched(quick, run, tmp_path, monkeypatch):
 
     def watched(save_every, *overrides):
         snapshots = Snapshots(tmp_path / "watched" / "tiny", tmp_path / "copies")
-        after_step, batches = course.Epochs.after_step, course.Epochs._until_asked_to_stop
+
+        def copy(moment, number):
+            if moment in ("step", "validation"):
+                snapshots(moment, Path(str(number)))
+
         with monkeypatch.context() as patch:
-
-            def step(self, progress):
-                snapshots("step", Path(str(progress.step)))
-                return after_step(self, progress)
-
-            def validation(self, *arguments):
-                for batch in batches(self, *arguments):
-                    snapshots("validation", Path("batch"))
-                    yield batch
-
-            patch.setattr(course.Epochs, "after_step", step)
-            patch.setattr(course.Epochs, "_until_asked_to_stop", validation)
             patch.setattr(files, "fault", snapshots)
-            folder = run(tmp_path / "watched", f"training.save_every={save_every}", *overrides)
+            settings = f"training.save_every={save_every}"
+            folder = run(tmp_path / "watched", settings, *overrides, callbacks=[Moments(copy)])
         return folder, snapshots
 
     return watched
@@ -289,18 +283,13 @@ def test_a_disk_that_refuses_any_operation_stops_the_run_and_loses_nothing(
     ],
     ids=lambda signals: ", ".join(at for _, at in signals),
 )
-def test_a_signal_saves_and_stops_and_the_same_command_goes_on(
-    whole, run, tmp_path, monkeypatch, signals_arrive, signals
-):
+def test_a_signal_saves_and_stops_and_the_same_command_goes_on(whole, run, tmp_path, signals_arrive, signals):
     did, resumable = [], False
     for number, at in signals:
         before = signal.getsignal(number)
-        with monkeypatch.context() as patch:
-            patch.setattr(course.Epochs, *sending(number, at))
-            with pytest.raises(
-                RunInterruptedError, match=rf"{signal.Signals(number).name}: stopped after step \d of 6"
-            ):
-                run(tmp_path, "training.save_every=1e9")
+        sending = at_moment(at, lambda number=number: os.kill(os.getpid(), number))
+        with pytest.raises(RunInterruptedError, match=rf"{signal.Signals(number).name}: stopped after step \d of 6"):
+            run(tmp_path, "training.save_every=1e9", callbacks=[sending])
         assert signal.getsignal(number) == before
         step = {"start": 0, "step 2": 2, "step 3": 3, "validation 1": 3, "validation 4": 6}[at]
         assert resumes_at(tmp_path / "tiny") == step
@@ -312,57 +301,22 @@ def test_a_signal_saves_and_stops_and_the_same_command_goes_on(
     assert sessions == [*did, "resume" if resumable else "start", "finish"]
 
 
-def sending(number, at):
-    """Return a method of `Epochs` and what stands in for it: it sends the signal at its n-th call or batch."""
-    when, _, count = at.partition(" ")
-    left = iter([*range(int(count or 1) - 1, -1, -1), *[-1] * 99])
+def test_a_second_process_is_refused_while_the_first_trains(whole, run, tmp_path):
+    refused = []
 
-    def send():
-        if next(left) == 0:
-            os.kill(os.getpid(), number)
+    def second():
+        for options in ({}, {"resume": True}, {"overwrite": True}, {"resume_anyway": True}):
+            with pytest.raises(RunError, match=rf"Another process is training in .*process {os.getpid()} on"):
+                run(tmp_path, **options)
+            refused.append(options)
 
-    after_step, batches, restore = course.Epochs.after_step, course.Epochs._until_asked_to_stop, course.Epochs.run
-
-    def validation(self, *arguments):
-        for batch in batches(self, *arguments):
-            send()
-            yield batch
-
-    return {
-        "step": ("after_step", lambda self, *arguments: (send(), after_step(self, *arguments))[1]),
-        "validation": ("_until_asked_to_stop", validation),
-        "start": ("run", lambda self, *arguments: (send(), restore(self, *arguments))[1]),
-    }[when]
-
-
-def test_a_second_process_is_refused_while_the_first_trains(whole, run, tmp_path, monkeypatch):
-    after_step, refused = course.Epochs.after_step, []
-
-    def second(self, progress):
-        if progress.step == 2:
-            for options in ({}, {"resume": True}, {"overwrite": True}, {"resume_anyway": True}):
-                with pytest.raises(RunError, match=rf"Another process is training in .*process {os.getpid()} on"):
-                    run(tmp_path, **options)
-                refused.append(options)
-        return after_step(self, progress)
-
-    monkeypatch.setattr(course.Epochs, "after_step", second)
-    assert_equal(run(tmp_path), whole)
+    assert_equal(run(tmp_path, callbacks=[at_moment("step 2", second)]), whole)
     assert len(refused) == 4
 
 
-def test_a_damaged_state_costs_steps_but_no_bit(whole, run, tmp_path, monkeypatch):
-    after_step = course.Epochs.after_step
-
-    def die(self, progress):
-        more = after_step(self, progress)
-        if progress.step == 5:
-            raise KeyboardInterrupt
-        return more
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(course.Epochs, "after_step", die)
-        run(tmp_path / "runs")
+def test_a_damaged_state_costs_steps_but_no_bit(whole, run, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "runs", callbacks=[at_moment("step 6 begins", die)])
     state = tmp_path / "runs" / "tiny" / "state.npz"
     assert [checkpoint_file.read(path).facts["step"] for path in (state, checkpoint_file.previous_of(state))] == [5, 4]
     state.write_bytes(state.read_bytes()[:-1000])
@@ -371,15 +325,8 @@ def test_a_damaged_state_costs_steps_but_no_bit(whole, run, tmp_path, monkeypatc
 
 
 def test_what_changed_is_said_and_what_may_change_is_free(whole, run, tmp_path, monkeypatch):
-    after_step = course.Epochs.after_step
-
-    def die(self, progress):
-        after_step(self, progress)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(course.Epochs, "after_step", die)
-        run(tmp_path / "before")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "before", callbacks=[at_moment("step 2 begins", die)])
     shutil.move(tmp_path / "before", tmp_path / "after")  # a run folder may move
     before = (tmp_path / "after" / "tiny" / "state.npz").read_bytes()
     for change, text in (
