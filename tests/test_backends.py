@@ -202,7 +202,9 @@ def test_logits_are_the_same_on_every_backend(results) -> None:
         largest = np.abs(expected[name]).max()
         assert expected[name].std() > 0, name
         difference = np.abs(found[name] - expected[name]).max()
-        if not difference <= min(1e-4 * max(1.0, largest), 1e-2 * largest):
+        # A batch of two has two pooled values per channel; where they are close, normalising them magnifies rounding.
+        relative = 1e-3 if name.endswith("trained on 2") else 1e-4
+        if not difference <= min(relative * max(1.0, largest), 1e-2 * largest):
             apart[name] = (difference, largest)
     assert not apart
 
