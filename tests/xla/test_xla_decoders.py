@@ -81,10 +81,11 @@ def test_two_steps_under_xla(variant: str, built, two_steps) -> None:
         found[compiled] = two_steps(model, start, compiled, **compiling)
     np.testing.assert_allclose(found[True][0], found[False][0], rtol=1e-4)
     assert np.isfinite(found[True][0]).all()
-    # Batch normalisation of maps of a few pixels magnifies rounding: within 2 % of the farthest that a weight went.
+    # Batch normalisation of maps of a few pixels magnifies rounding (a millionth of the initial kernels moves MANet's by
+    # a fifth of the farthest that a weight went): within a twentieth of that.
     farthest = max(np.abs(kernels - before).max() for kernels, before in zip(found[False][1], start, strict=True))
     moved = 0
     for weight, xla, kernels, before in zip(model.weights, found[True][1], found[False][1], start, strict=True):
-        np.testing.assert_allclose(xla, kernels, rtol=0, atol=0.02 * farthest, err_msg=weight.path)
+        np.testing.assert_allclose(xla, kernels, rtol=0, atol=0.05 * farthest, err_msg=weight.path)
         moved += not np.array_equal(xla, before)
     assert moved > 0.9 * len(start)

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.xla
 SMALLEST = {
     "mobilenet": "mobilenetv2",
     "resnet_v1b": "resnet18",
+    "efficientnet_lite": "efficientnet_lite0",
     "resnet": "resnet50",
     "vgg": "vgg16",
     "efficientnet": "efficientnet_b0",
