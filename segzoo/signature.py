@@ -52,11 +52,18 @@ def digests(config: Mapping[str, Any], weighted: Collection[str]) -> dict[str, s
             # A decoder's options are kept beside its weights and compared by itself, which knows those of 0.1.0.
             given = {} if name == DECODER else layer["config"]
             options = {key: _plain(value) for key, value in given.items() if key in OPTIONS}
-            digest = _digest([kind, options, inputs])
+            digest = _digest([_as_before(kind, options), options, inputs])
             references[name] = name if name in weighted else digest
             if name in weighted:
                 found[name] = digest
     return found
+
+
+def _as_before(kind: str, options: Mapping[str, Any]) -> str:
+    """Return the class that layers of `kind` had when the first weights were signed; it computed the same."""
+    if kind != "GroupedConv2D":
+        return kind
+    return "Conv2D" if set(options["dilation_rate"]) == {1} else "AtrousConv2D"
 
 
 def _resolved(value: Any, references: Mapping[str, Any]) -> Any:

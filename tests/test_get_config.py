@@ -53,6 +53,7 @@ ARGUMENTS: dict[Callable[..., Any], dict[str, Any]] = {
     layers.ConvBlock: {"channels": 4, "kernel_size": 5, "dilation_rate": 2, **BLOCKS},
     layers.DepthwiseConv2D: {"kernel_size": 5, "strides": 2, "padding": "same"},
     layers.DilatedPooling2D: {"pool_size": 3, "dilation_rate": 2, "average": True},
+    layers.GroupedConv2D: {"filters": 4, "kernel_size": 3, "groups": 2, "padding": "same"},
     layers.LayerScale: {"initial": 0.5},
     layers.PixelNormalization: {"scale": 1, "mean": (1, 2, 3.5), "std": (4, 5, 6)},
     layers.PositionAttention: {"channels": 4, "softmax": "pairs", "interleaved": True},

@@ -21,6 +21,7 @@ from segzoo.layers import (
     CentredMaxPooling2D,
     DepthwiseConv2D,
     DilatedPooling2D,
+    GroupedConv2D,
     LayerScale,
     PixelNormalization,
     tanh_gelu,
@@ -336,7 +337,9 @@ class _Copy:
             # A convolution in as many groups as channels has no gradient on TensorFlow's CPU; this is the same.
             same = ("kernel_size", "strides", "padding", "dilation_rate", "activation", "use_bias")
             return self._new(layer, {key: config[key] for key in same}, DepthwiseConv2D)(x)
-        return self._new(layer, config, AtrousConv2D if type(layer) is keras.layers.Conv2D and rate > 1 else None)(x)
+        plain = type(layer) is keras.layers.Conv2D
+        kind = GroupedConv2D if plain and layer.groups > 1 else AtrousConv2D if plain and rate > 1 else None
+        return self._new(layer, config, kind)(x)
 
 
 # Reference layer to what is called in its place, for subclasses too; all others are called as they are. A name stands

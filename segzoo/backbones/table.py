@@ -17,6 +17,8 @@ BACKBONES = Registry(
         "applications.efficientnet",
         "applications.resnet",
         "own.resnet_v1b",
+        "own.resnext",
+        "own.se_resnet",
         "own.efficientnet_lite",
         "applications.vgg",
         "applications.densenet",

@@ -2,7 +2,7 @@
 
 from segzoo.layers.aspp import ASPP
 from segzoo.layers.attention import PositionAttention, ScSE, SpatialReductionAttention, SqueezeExcitation, tanh_gelu
-from segzoo.layers.convolution import AtrousConv2D, ConvBlock, DepthwiseConv2D, SeparableConvBlock
+from segzoo.layers.convolution import AtrousConv2D, ConvBlock, DepthwiseConv2D, GroupedConv2D, SeparableConvBlock
 from segzoo.layers.normalization import BatchNormalization, PixelNormalization
 from segzoo.layers.pooling import AveragePooling2D, CentredMaxPooling2D, DilatedPooling2D, PyramidPooling
 from segzoo.layers.resize import ResizeTo, ResizeToStride, SpaceToDepth, Upsample
@@ -17,6 +17,7 @@ __all__ = [
     "ConvBlock",
     "DepthwiseConv2D",
     "DilatedPooling2D",
+    "GroupedConv2D",
     "LayerScale",
     "PixelNormalization",
     "PositionAttention",

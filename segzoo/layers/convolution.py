@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from segzoo.layers.base import Layer
@@ -54,7 +55,7 @@ class AtrousConv2D(keras.layers.Conv2D):
         fits = (
             max(self.dilation_rate) > 1
             and self.padding == "same"
-            and self.groups == 1
+            and inputs.shape[-1] == kernel.shape[2]
             and self.data_format == "channels_last"
             and set(self.strides) == {1}
             and all(size % 2 for size in self.kernel_size)
@@ -64,6 +65,40 @@ class AtrousConv2D(keras.layers.Conv2D):
         from segzoo.layers.atrous import atrous_convolution
 
         return atrous_convolution(inputs, kernel, tuple(self.dilation_rate))
+
+
+@keras.saving.register_keras_serializable("segzoo")
+class GroupedConv2D(AtrousConv2D):
+    """keras.layers.Conv2D for `groups` above 1 (Krizhevsky et al., 2012), with an efficient gradient on a CPU.
+
+    TensorFlow's CPU kernel has no gradient for groups, so Keras takes one of another kernel (forward and backward of
+    3x3x128 in 32 groups at 2 x 64x64: 17 s on two cores), and graphs in which a normalisation follows fail. Here up to
+    four neighbouring groups are one convolution, whose kernel is zero between them: 11 ms; with one convolution for
+    each group 33 ms, with one for all of them 36 ms.
+
+    "channels_first" is left to Keras, as are all other backends and devices.
+    """
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        """Convolve `(B, H, W, C)`."""
+        if self.groups == 1 or self.data_format != "channels_last" or not _computes_on_tensorflow_cpu():
+            return super().convolution_op(inputs, kernel)
+        joined = next(number for number in (4, 3, 2, 1) if self.groups % number == 0)
+        parts = self.groups // joined
+        pairs = zip(ops.split(inputs, parts, axis=-1), ops.split(kernel, parts, axis=-1), strict=True)
+        convolve = super().convolution_op
+        return ops.concatenate([convolve(part, _joined(each, joined)) for part, each in pairs], axis=-1)
+
+
+def _joined(kernel: Any, groups: int) -> Any:
+    """Return the kernel `(h, w, groups * C, D)` of one convolution that computes what `(h, w, C, D)` does in groups."""
+    height, width, channels, filters = kernel.shape
+    apart = ops.reshape(kernel, (height, width, 1, channels, groups, filters // groups))
+    # Of NumPy, so that it is a constant in the graph: OpenVINO does not convert the operation that makes a diagonal.
+    diagonal = np.eye(groups).reshape(1, 1, groups, 1, groups, 1)
+    return ops.reshape(
+        apart * ops.convert_to_tensor(diagonal, kernel.dtype), (height, width, groups * channels, filters)
+    )
 
 
 def _computes_on_tensorflow_cpu() -> bool:

@@ -208,10 +208,12 @@ def test_published_densenets_have_older_names() -> None:
     [
         (
             "layer1.0.conv2.weight",
-            (128, 4, 3, 3),
-            "a ResNeXt of 32 groups of 4 .*nearest .* is resnet50_v1b",
+            (1024, 32, 3, 3),
+            "a ResNeXt of 32 groups of 32 .*nearest .* is resnext101_32x16d",
         ),
         ("layer1.0.conv2.weight", (128, 128, 3, 3), "a wide ResNet"),
+        ("layer3.11.se.fc1.weight", (64, 1024, 1, 1), "timm's own form .*nearest .* is se_resnet50"),
+        ("layer3.5.se_module.fc1.weight", (16, 256, 1, 1), "an SE-ResNet of 18 or 34 layers"),
         (
             "conv1.0.weight",
             (32, 3, 3, 3),

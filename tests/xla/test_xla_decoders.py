@@ -81,8 +81,8 @@ def test_two_steps_under_xla(variant: str, built, two_steps) -> None:
         found[compiled] = two_steps(model, start, compiled, **compiling)
     np.testing.assert_allclose(found[True][0], found[False][0], rtol=1e-4)
     assert np.isfinite(found[True][0]).all()
-    # Batch normalisation of maps of a few pixels magnifies rounding (a millionth of the initial kernels moves MANet's by
-    # a fifth of the farthest that a weight went): within a twentieth of that.
+    # Batch normalisation of maps of a few pixels magnifies rounding: with a millionth of the initial kernels added,
+    # MANet's move by a fifth of the farthest that a weight went. So within a twentieth of that.
     farthest = max(np.abs(kernels - before).max() for kernels, before in zip(found[False][1], start, strict=True))
     moved = 0
     for weight, xla, kernels, before in zip(model.weights, found[True][1], found[False][1], start, strict=True):

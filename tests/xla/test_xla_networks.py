@@ -24,6 +24,8 @@ pytestmark = pytest.mark.xla
 SMALLEST = {
     "mobilenet": "mobilenetv2",
     "resnet_v1b": "resnet18",
+    "resnext": "resnext50_32x4d",
+    "se_resnet": "se_resnet50",
     "efficientnet_lite": "efficientnet_lite0",
     "resnet": "resnet50",
     "vgg": "vgg16",

@@ -1,24 +1,57 @@
-"""ResNet of torchvision, timm and segmentation_models.pytorch, which all name its tensors alike."""
+"""ResNet, ResNeXt and SE-ResNet of torchvision, timm and SMP, which all name the tensors of each alike."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from segzoo.interop.backbones.source import Source, Stranger
 from segzoo.interop.rows import Row, table
 
-# Their name to ours, the blocks of each stage, and the convolutions of a block.
-_LAYOUTS = {
-    "resnet18": ("resnet18", (2, 2, 2, 2), 2),
-    "resnet34": ("resnet34", (3, 4, 6, 3), 2),
-    "resnet50": ("resnet50_v1b", (3, 4, 6, 3), 3),
-    "resnet101": ("resnet101_v1b", (3, 4, 23, 3), 3),
-    "resnet152": ("resnet152_v1b", (3, 8, 36, 3), 3),
+
+class _Network(NamedTuple):
+    """Network: our name, its blocks, and the shape of its first 3x3 kernel, which tells groups and widths."""
+
+    ours: str
+    blocks: tuple[int, ...]
+    kernel: tuple[int, ...] = (64, 64, 3, 3)
+
+
+_50, _101, _152 = (3, 4, 6, 3), (3, 4, 23, 3), (3, 8, 36, 3)
+# By their names.
+_RESNETS = {
+    "resnet18": _Network("resnet18", (2, 2, 2, 2)),
+    "resnet34": _Network("resnet34", (3, 4, 6, 3)),
+    "resnet50": _Network("resnet50_v1b", _50),
+    "resnet101": _Network("resnet101_v1b", _101),
+    "resnet152": _Network("resnet152_v1b", _152),
 }
-_STEM = ("conv conv1 stem_conv", "norm bn1 stem_bn")
+_RESNEXTS = {
+    ("torchvision", "timm", "smp"): (
+        _Network("resnext50_32x4d", _50, (128, 4, 3, 3)),
+        _Network("resnext101_32x8d", _101, (256, 8, 3, 3)),
+    ),
+    ("timm", "smp"): (
+        _Network("resnext101_32x4d", _101, (128, 4, 3, 3)),
+        _Network("resnext101_32x16d", _101, (512, 16, 3, 3)),
+    ),
+    ("torchvision", "timm"): (_Network("resnext101_64x4d", _101, (256, 4, 3, 3)),),
+}
+_SQUEEZED = (
+    _Network("se_resnet50", _50),
+    _Network("se_resnet101", _101),
+    _Network("se_resnet152", _152),
+    _Network("se_resnext50_32x4d", _50, (128, 4, 3, 3)),
+    _Network("se_resnext101_32x4d", _101, (128, 4, 3, 3)),
+)
+_STEM = ("conv {stem}conv1 stem_conv", "norm {stem}bn1 stem_bn")
 _CONVOLUTION = (
     "conv layer{stage}.{there}.conv{number} stage{stage}_block{here}_conv{number}",
     "norm layer{stage}.{there}.bn{number} stage{stage}_block{here}_bn{number}",
+)
+_SQUEEZE = (
+    "conv layer{stage}.{there}.se_module.fc1 stage{stage}_block{here}_se_reduce",
+    "conv layer{stage}.{there}.se_module.fc2 stage{stage}_block{here}_se_expand",
 )
 _SHORTCUT = (
     "conv layer{stage}.{there}.downsample.0 stage{stage}_block{here}_conv_shortcut",
@@ -26,37 +59,62 @@ _SHORTCUT = (
 )
 
 
-def _rows(blocks: tuple[int, ...], convolutions: int) -> Iterator[Row]:
-    yield from table(*_STEM)
-    for stage, count in enumerate(blocks, 1):
+def _rows(network: _Network, stem: str = "", squeezed: bool = False) -> Iterator[Row]:
+    yield from table(*_STEM, stem=stem)
+    bottleneck = network.ours not in ("resnet18", "resnet34")
+    for stage, count in enumerate(network.blocks, 1):
         for there in range(count):
             place = {"stage": stage, "there": there, "here": there + 1}
-            for number in range(1, convolutions + 1):
+            for number in range(1, 4 if bottleneck else 3):
                 yield from table(*_CONVOLUTION, **place, number=number)
-            if there == 0 and (stage > 1 or convolutions == 3):
+            if squeezed:
+                yield from table(*_SQUEEZE, **place)
+            if there == 0 and (stage > 1 or bottleneck):
                 yield from table(*_SHORTCUT, **place)
 
 
-SOURCES = [
-    Source(
-        name=f"torchvision/{theirs}",
-        same=(f"timm/{theirs}", f"smp/{theirs}"),
-        backbone=ours,
-        rows=tuple(_rows(blocks, convolutions)),
-        left=("fc.",),
-        # Those of ResNeXt are grouped, those of wide ResNets twice as wide.
-        shapes={"layer1.0.conv2.weight": (64, 64, 3, 3)},
+def _source(name: str, same: tuple[str, ...], network: _Network, stem: str = "", squeezed: bool = False) -> Source:
+    return Source(
+        name=name,
+        same=same,
+        backbone=network.ours,
+        rows=tuple(_rows(network, stem, squeezed)),
+        left=("fc.", "last_linear."),
+        shapes={"layer1.0.conv2.weight": network.kernel},
     )
-    for theirs, (ours, blocks, convolutions) in _LAYOUTS.items()
+
+
+SOURCES = [
+    *(
+        _source(f"torchvision/{theirs}", (f"timm/{theirs}", f"smp/{theirs}"), network)
+        for theirs, network in _RESNETS.items()
+    ),
+    *(
+        _source(f"{first}/{network.ours}", tuple(f"{library}/{network.ours}" for library in others), network)
+        for (first, *others), networks in _RESNEXTS.items()
+        for network in networks
+    ),
+    *(
+        _source(
+            f"smp/{network.ours}",
+            (f"timm/legacy_{network.ours.replace('_', '', 1)}",),
+            network,
+            stem="layer0.",
+            squeezed=True,
+        )
+        for network in _SQUEEZED
+    ),
 ]
 STRANGERS = [
-    Stranger(name="a ResNeXt of 32 groups of 4", sign="layer1.0.conv2.weight", shape=(128, 4, 3, 3),
-             nearest="resnet50_v1b"),
-    Stranger(name="a ResNeXt of 32 groups of 8", sign="layer1.0.conv2.weight", shape=(256, 8, 3, 3),
-             nearest="resnet101_v1b"),
+    Stranger(name="a ResNeXt of 32 groups of 32", sign="layer1.0.conv2.weight", shape=(1024, 32, 3, 3),
+             nearest="resnext101_32x16d"),
+    Stranger(name="a ResNeXt of 32 groups of 48", sign="layer1.0.conv2.weight", shape=(1536, 48, 3, 3),
+             nearest="resnext101_32x16d"),
     Stranger(name="a wide ResNet", sign="layer1.0.conv2.weight", shape=(128, 128, 3, 3), nearest="resnet50_v1b"),
     Stranger(name="a ResNet with three convolutions in its stem (timm's resnet50d and the like)", sign="conv1.0.weight",
              nearest="hub_resnet50_vd"),
-    Stranger(name="an SE-ResNet", sign="layer#.#.se_module.fc1.weight", nearest="resnet50_v1b"),
-    Stranger(name="an SE-ResNet", sign="layer#.#.se.fc1.weight", nearest="resnet50_v1b"),
+    Stranger(name="an SENet of 154 layers", sign="layer0.conv3.weight", nearest="se_resnext101_32x4d"),
+    Stranger(name="an SE-ResNet or SE-ResNeXt of timm's own form (`seresnet50`, not `legacy_seresnet50`)",
+             sign="layer#.#.se.fc1.weight", nearest="se_resnet50",
+             reason="its squeeze-and-excitation stands behind PyTorch's stem and strides, which no backbone here has"),
 ]  # fmt: skip

@@ -45,6 +45,8 @@ _TIMM_DENSENET = {"P1": "features.norm0", **{f"P{n + 1}": f"features.transition{
                   "P5": "features.norm5"}  # fmt: skip
 _CONVNEXT = {"P2": "features.1", "P3": "features.3", "P4": "features.5", "P5": "features.7 > classifier.0"}
 _TIMM_CONVNEXT = {"P2": "stages.0", "P3": "stages.1", "P4": "stages.2", "P5": "stages.3 > head.norm"}
+_EVEN = ((64, 96), (44, 68))  # of networks whose stem pools the first pixel first; it has an odd row less of odd maps
+_LEGACY = {"P1": "layer0", **{f"P{stage + 1}": f"layer{stage}" for stage in (1, 2, 3, 4)}}
 _WHOLE = ((64, 96), (128, 64))  # sizes of networks that want multiples of 32
 
 
@@ -70,6 +72,8 @@ class Case(NamedTuple):
 # In golden.npz, by "library/name".
 CASES = {
     "torchvision/resnet18": Case(_RESNET),
+    "timm/resnext50_32x4d": Case(_TIMM_RESNET),
+    "smp/se_resnet50": Case({}, sizes=_EVEN),
     "torchvision/efficientnet_b0": Case(_EFFICIENTNET),
     "timm/efficientnet_b0": Case(_TIMM_EFFICIENTNET, named=True),
     "timm/tf_efficientnet_b0": Case(_TIMM_EFFICIENTNET, named=True),
@@ -98,6 +102,18 @@ OTHERS = {
     "timm/resnet101": Case(_TIMM_RESNET),
     "torchvision/resnet152": Case(_RESNET),
     "smp/resnet34": Case({}),
+    "torchvision/resnext50_32x4d": Case(_RESNET),
+    "smp/resnext50_32x4d": Case({}),
+    "smp/resnext101_32x4d": Case({}),
+    "torchvision/resnext101_32x8d": Case(_RESNET),
+    "smp/resnext101_32x16d": Case({}),
+    "torchvision/resnext101_64x4d": Case(_RESNET),
+    "smp/se_resnet101": Case({}, sizes=_EVEN),
+    "smp/se_resnet152": Case({}, sizes=_EVEN),
+    "smp/se_resnext50_32x4d": Case({}, sizes=_EVEN),
+    "smp/se_resnext101_32x4d": Case({}, sizes=_EVEN),
+    "timm/legacy_seresnet50": Case(_LEGACY, sizes=_EVEN),
+    "timm/legacy_seresnext50_32x4d": Case(_LEGACY, sizes=_EVEN),
     "torchvision/efficientnet_b1": Case(_EFFICIENTNET),
     "torchvision/efficientnet_b3": Case(_EFFICIENTNET),
     "torchvision/efficientnet_b4": Case(_EFFICIENTNET),
@@ -158,9 +174,12 @@ def values(name: str, shape: tuple[int, ...], normalized: bool) -> np.ndarray:
 def generated(shapes: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """A state dict of these shapes."""
     normalized = any(name.endswith("running_var") for name in shapes)
+
+    def is_unread(shape: tuple[int, ...]) -> bool:  # only a classifier has so many weights
+        return len(shape) == 2 and math.prod(shape) > 3_000_000
+
     return {
-        # Only a classifier has so many weights; nobody looks at them.
-        name: np.zeros(shape, "float32") if math.prod(shape) > 3_000_000 else values(name, tuple(shape), normalized)
+        name: np.zeros(shape, "float32") if is_unread(shape) else values(name, tuple(shape), normalized)
         for name, shape in shapes.items()
     }
 

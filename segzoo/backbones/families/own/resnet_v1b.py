@@ -3,11 +3,14 @@
 keras.applications has neither. A stage of ResNet-50 and deeper strides in its first 3x3 convolution, where Keras's
 strides in the 1x1 before it and drops three quarters of its input; GluonCV calls this form "v1b", NVIDIA "v1.5". No
 convolution has a bias. `segzoo weights convert` brings the weights of PyTorch models.
+
+ResNeXt and SE-ResNet, in files of their own, are built from the same blocks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,18 +18,48 @@ from segzoo.backbones.spec import STANDARDIZED, Convention, Variant, tap_table
 from segzoo.backbones.table import BACKBONES
 from segzoo.compat import LIBRARIES
 
-# Blocks of each stage, and whether they are bottlenecks.
-_LAYOUTS = {
-    "resnet18": ((2, 2, 2, 2), False),
-    "resnet34": ((3, 4, 6, 3), False),
-    "resnet50_v1b": ((3, 4, 6, 3), True),
-    "resnet101_v1b": ((3, 4, 23, 3), True),
-    "resnet152_v1b": ((3, 8, 36, 3), True),
-}
 _WIDTHS = (64, 128, 256, 512)
+_NO_WEIGHTS = "No ImageNet weights are published for Keras; `segzoo weights convert` converts those of PyTorch models."
 
 
-def build(name: str, include_top: bool = False, weights: None = None, input_shape: tuple = (256, 256, 3)) -> Any:
+@dataclass(frozen=True)
+class Layout:
+    """Form of a residual network of four stages.
+
+    Attributes:
+        blocks: number of blocks of each stage.
+        bottleneck: whether a block is 1x1, 3x3 and 1x1 to four times the width, else 3x3 twice.
+        groups: groups of the 3x3 convolution of a bottleneck.
+        group_width: channels of a group in the first stage, twice as many in each further stage.
+        squeeze: channels per channel of the bottleneck of squeeze-and-excitation at a block's end; 0 without.
+        strided_first: whether a stage strides in the first convolution of its first block, else in the first 3x3.
+        pads_pooling: whether the stem's pooling is padded at both sides, as PyTorch's; else as TensorFlow's "same".
+    """
+
+    blocks: tuple[int, ...]
+    bottleneck: bool = True
+    groups: int = 1
+    group_width: int = 64
+    squeeze: int = 0
+    strided_first: bool = False
+    pads_pooling: bool = True
+
+    @property
+    def factor(self) -> int:
+        """Channels of a block's output per channel of the stage's width."""
+        return 4 if self.bottleneck else 1
+
+    def convolutions(self, width: int) -> list[tuple[int, int, int]]:
+        """Return kernel size, channels and groups of the convolutions of a block; width 64, 128, 256 or 512."""
+        inner = width * self.group_width // 64 * self.groups
+        if not self.bottleneck:
+            return [(3, width, 1), (3, width, 1)]
+        return [(1, inner, 1), (3, inner, self.groups), (1, self.factor * width, 1)]
+
+
+def build(
+    layout: Layout, name: str, include_top: bool = False, weights: None = None, input_shape: tuple = (256, 256, 3)
+) -> Any:
     """Build a network as the constructors of keras.applications do: normalised images to the last stage's output.
 
     Raises:
@@ -36,61 +69,77 @@ def build(name: str, include_top: bool = False, weights: None = None, input_shap
 
     if include_top or weights is not None:
         raise ValueError(f"no ImageNet weights of {name} are published for Keras; convert a PyTorch checkpoint")
-    blocks, bottleneck = _LAYOUTS[name]
 
-    def convolve(x: Any, width: int, size: int, stride: int, place: str, number: str) -> Any:
+    def convolve(x: Any, width: int, size: int, stride: int, place: str, number: str, groups: int = 1) -> Any:
         if size > 1:
             x = keras.layers.ZeroPadding2D(size // 2, name=f"{place}_pad{number}")(x)
-        x = keras.layers.Conv2D(width, size, stride, use_bias=False, name=f"{place}_conv{number}")(x)
+        options = {"groups": groups, "use_bias": False, "name": f"{place}_conv{number}"}
+        x = keras.layers.Conv2D(width, size, stride, **options)(x)
         return keras.layers.BatchNormalization(epsilon=1e-5, name=f"{place}_bn{number}")(x)
 
     def activate(x: Any, layer: str) -> Any:
         return keras.layers.Activation("relu", name=layer)(x)
 
+    def excite(x: Any, place: str) -> Any:
+        """Weigh the channels (Hu et al., 2018)."""
+        weight = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{place}_se_squeeze")(x)
+        inner = x.shape[-1] // layout.squeeze
+        weight = keras.layers.Conv2D(inner, 1, activation="relu", name=f"{place}_se_reduce")(weight)
+        weight = keras.layers.Conv2D(x.shape[-1], 1, activation="sigmoid", name=f"{place}_se_expand")(weight)
+        return keras.layers.Multiply(name=f"{place}_se_excite")([x, weight])
+
     images = keras.Input(input_shape)
     x = activate(convolve(images, 64, 7, 2, "stem", ""), "stem_relu")
-    x = keras.layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
-    x = keras.layers.MaxPooling2D(3, 2, name="stem_pool")(x)
-    for stage, (count, width) in enumerate(zip(blocks, _WIDTHS, strict=True), 1):
-        kernels = (1, 3, 1) if bottleneck else (3, 3)
-        widths = (width, width, 4 * width) if bottleneck else (width, width)
+    if layout.pads_pooling:
+        x = keras.layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
+    x = keras.layers.MaxPooling2D(3, 2, padding="valid" if layout.pads_pooling else "same", name="stem_pool")(x)
+    for stage, (count, width) in enumerate(zip(layout.blocks, _WIDTHS, strict=True), 1):
+        convolutions = layout.convolutions(width)
+        strided = 0 if layout.strided_first else [size for size, _, _ in convolutions].index(3)
         for block in range(1, count + 1):
             place = f"stage{stage}_block{block}"
             stride = 2 if stage > 1 and block == 1 else 1
             shortcut = x
-            if stride > 1 or shortcut.shape[-1] != widths[-1]:
-                shortcut = convolve(x, widths[-1], 1, stride, place, "_shortcut")
-            for number, (kernel, channels) in enumerate(zip(kernels, widths, strict=True), 1):
-                strides = stride if kernel == 3 and number == kernels.index(3) + 1 else 1
-                x = convolve(x, channels, kernel, strides, place, str(number))
-                x = activate(x, f"{place}_relu{number}") if number < len(kernels) else x
+            if stride > 1 or shortcut.shape[-1] != layout.factor * width:
+                shortcut = convolve(x, layout.factor * width, 1, stride, place, "_shortcut")
+            for index, (size, channels, groups) in enumerate(convolutions):
+                number, steps = str(index + 1), stride if index == strided else 1
+                x = convolve(x, channels, size, steps, place, number, groups)
+                x = activate(x, f"{place}_relu{number}") if index + 1 < len(convolutions) else x
+            x = excite(x, place) if layout.squeeze else x
             x = activate(keras.layers.Add(name=f"{place}_add")([shortcut, x]), f"{place}_out")
     return keras.Model(images, x, name=name)
 
 
-def _variant(name: str) -> Variant:
-    blocks, bottleneck = _LAYOUTS[name]
-    factor = 4 if bottleneck else 1
+def variant(name: str, layout: Layout, module: str) -> Variant:
+    """Return the variant of a layout that the table `NETWORKS` of a module of this package has under `name`."""
     table = tap_table(
         "P1 stem_relu 64 stem",
         *(
-            f"P{stage + 1} stage{stage}_block{count}_out {factor * width} output of stage {stage}"
-            for stage, (count, width) in enumerate(zip(blocks, _WIDTHS, strict=True), 1)
+            f"P{stage + 1} stage{stage}_block{count}_out {layout.factor * width} output of stage {stage}"
+            for stage, (count, width) in enumerate(zip(layout.blocks, _WIDTHS, strict=True), 1)
         ),
     )
     return Variant(
         name,
-        f"segzoo.backbones.families.own.resnet_v1b:NETWORKS[{name}]",
-        "resnet_v1b",
+        f"segzoo.backbones.families.own.{module}:NETWORKS[{name}]",
+        module,
         STANDARDIZED,
         {"output": table},
         centred_strides=True,
         published=False,
         conventions={library: Convention() for library in LIBRARIES},  # the network here is PyTorch's
-        quirk="No ImageNet weights are published for Keras; `segzoo weights convert` converts those of PyTorch models.",
+        quirk=_NO_WEIGHTS,
     )
 
 
-NETWORKS: dict[str, Callable[..., Any]] = {name: partial(build, name) for name in _LAYOUTS}
-VARIANTS = {name: _variant(name) for name in _LAYOUTS}
+LAYOUTS = {
+    "resnet18": Layout((2, 2, 2, 2), bottleneck=False),
+    "resnet34": Layout((3, 4, 6, 3), bottleneck=False),
+    "resnet50_v1b": Layout((3, 4, 6, 3)),
+    "resnet101_v1b": Layout((3, 4, 23, 3)),
+    "resnet152_v1b": Layout((3, 8, 36, 3)),
+}
+NETWORKS: dict[str, Callable[..., Any]] = {name: partial(build, layout, name) for name, layout in LAYOUTS.items()}
+VARIANTS = {name: variant(name, layout, "resnet_v1b") for name, layout in LAYOUTS.items()}
 BACKBONES.register_all(VARIANTS)
