@@ -42,7 +42,7 @@ def test_equals_a_convolution_for_each_group(groups: int, options: dict) -> None
 
 
 def test_trains_in_a_graph_with_a_normalization_behind_it_and_under_xla() -> None:
-    """Where TensorFlow fuses both, its kernel refuses groups."""
+    """TensorFlow fuses both in a graph, by a kernel that refuses groups."""
     losses = {}
     for compiled in (False, True):
         keras.utils.set_random_seed(0)
