@@ -6,8 +6,10 @@ import json
 from collections.abc import Iterator
 
 import huggingface_server
+import kaggle_server
 import numpy as np
 import pytest
+from stand_in import running
 
 from segzoo.hub import Manifest
 
@@ -32,8 +34,14 @@ def pushed_files(tmp_path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[huggingface_server.Hub]:
-    with huggingface_server.running() as hub:
+    with running(huggingface_server.Hub()) as hub:
         yield hub
+
+
+@pytest.fixture(scope="session")
+def kaggle_servers() -> Iterator[kaggle_server.Kaggle]:
+    with running(kaggle_server.Kaggle()) as kaggle:
+        yield kaggle
 
 
 @pytest.fixture
@@ -44,8 +52,7 @@ def hub(servers, tmp_path, monkeypatch) -> Iterator[huggingface_server.Hub]:
 
     from segzoo.hub import retrying
 
-    for kept in (servers.repositories, servers.blobs, servers.tokens, servers.requests, servers.breaks):
-        kept.clear()
+    servers.clear()
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -80,3 +87,35 @@ def log_in(hub, tmp_path):
         return token
 
     return log_in
+
+
+@pytest.fixture
+def kaggle(kaggle_servers, tmp_path, monkeypatch) -> kaggle_server.Kaggle:
+    """Empty Kaggle Models, of which kagglehub knows no token and has nothing in its cache."""
+    pytest.importorskip("kagglehub")
+    from kagglehub import clients
+    from kagglesdk import kaggle_env
+
+    from segzoo.hub import retrying
+
+    kaggle_servers.clear()
+    for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    # The endpoint is chosen by the name of an environment, from a table without a free port.
+    monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
+    monkeypatch.setitem(kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.LOCAL, kaggle_servers.url)
+    monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "kagglehub"))
+    monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path / "kaggle"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(clients, "CHUNK_SIZE", 10_000)  # bytes; what is less than a chunk is fetched again
+    monkeypatch.setattr(retrying, "_SECONDS", 0.01)
+    return kaggle_servers
+
+
+@pytest.fixture
+def console_of():
+    """Make a console that writes to screen.txt in a folder."""
+    from rich.console import Console
+
+    return lambda folder: Console(file=(folder / "screen.txt").open("a"), width=120)

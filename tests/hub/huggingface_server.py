@@ -1,7 +1,7 @@
 """Stand-in for the Hugging Face Hub over HTTP: the requests that `huggingface_hub` makes for what segzoo does.
 
-Large files lie on a second server, as on the hub's CDN: behind a redirect to a signed address, without a login. Both
-count what they are asked, and can break connections. Shapes of requests and answers: the source of huggingface_hub.
+Large files lie on a second server, as on the hub's CDN: behind a redirect to a signed address, without a login. Shapes
+of requests and answers: the source of huggingface_hub.
 """
 
 from __future__ import annotations
@@ -10,19 +10,15 @@ import base64
 import hashlib
 import json
 import re
-import socket
-import struct
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
+
+from stand_in import Answer, StandIn, part_of
 
 SIGNATURE = "X-Amz-Signature=secret-of-the-cdn"
-Answer = tuple[int, dict[str, str], bytes]
 
 
 @dataclass
@@ -48,29 +44,14 @@ class Repository:
         return revision if revision in self.commits else self.branches.get(revision)
 
 
-@dataclass(frozen=True)
-class Request:
-    """One request that arrived: server "hub" or "cdn"."""
-
-    server: str
-    method: str
-    path: str
-    headers: dict[str, str]
-    sent: int = 0
-
-
-class Hub:
+class Hub(StandIn):
     """State of both servers."""
 
-    def __init__(self) -> None:
+    def clear(self) -> None:
+        super().clear()
         self.repositories: dict[str, Repository] = {}
         self.blobs: dict[str, bytes] = {}
         self.tokens: dict[str, set[str]] = {}  # token to "read" and "write"
-        self.requests: list[Request] = []
-        self.breaks: list[
-            tuple[str, int]
-        ] = []  # of the next answers with a large file: "close" or "reset", after bytes
-        self.url = self.cdn = ""
 
     def login(self, *rights: str) -> str:
         """Return a token with these rights."""
@@ -78,15 +59,14 @@ class Hub:
         self.tokens[token] = set(rights)
         return token
 
-    def asked(self, server: str, method: str = "GET") -> list[Request]:
-        return [request for request in self.requests if (request.server, request.method) == (server, method)]
-
     def rights(self, headers: dict[str, str]) -> set[str] | None:
         """Return the rights of who asks; None for a token that nobody has."""
         token = headers.get("authorization", "").removeprefix("Bearer ")
         return set() if not token else self.tokens.get(token)
 
-    def answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
+    def answer(self, server: str, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
+        if server == "files":
+            return self.stored(method, path, headers, body)
         rights = self.rights(headers)
         if rights is None:
             return refusal(401, "Invalid credentials in Authorization header")
@@ -120,7 +100,7 @@ class Hub:
             digest = hashlib.sha256(content).hexdigest()
             self.blobs.setdefault(digest, content)
             linked = {"X-Linked-Etag": f'"{digest}"', "X-Linked-Size": str(len(content)), "X-Repo-Commit": commit}
-            return 302, {**linked, "Location": f"{self.cdn}/{digest}?{SIGNATURE}"}, b""
+            return 302, {**linked, "Location": f"{self.files}/{digest}?{SIGNATURE}"}, b""
         return 200, {"X-Repo-Commit": commit, "ETag": f'"{hashlib.sha1(content).hexdigest()}"'}, content
 
     def create(self, rights: set[str], body: bytes) -> Answer:
@@ -175,7 +155,7 @@ class Hub:
     def batch(self, rights: set[str], body: bytes, name: str) -> Answer:
         objects = []
         for item in json.loads(body)["objects"]:
-            upload = {"href": f"{self.cdn}/{item['oid']}?{SIGNATURE}", "header": {}}
+            upload = {"href": f"{self.files}/{item['oid']}?{SIGNATURE}", "header": {}}
             new = item["oid"] not in self.blobs
             objects.append({**item, "authenticated": True, **({"actions": {"upload": upload}} if new else {})})
         return found({"transfer": "basic", "objects": objects})
@@ -195,20 +175,14 @@ class Hub:
         return found({"commitUrl": f"{self.url}/{name}/commit/{made}", "commitOid": made})
 
     def stored(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
-        """Answer of the CDN."""
+        """Answer of the second server."""
         digest = path.strip("/")
         if method == "PUT":
             if hashlib.sha256(body).hexdigest() != digest:
                 return 400, {}, b""
             self.blobs[digest] = body
             return 200, {}, b""
-        content = self.blobs[digest]
-        ranged = re.fullmatch(r"bytes=(\d+)-", headers.get("range", ""))
-        if ranged is None:
-            return 200, {"Accept-Ranges": "bytes"}, content
-        start = int(ranged[1])
-        span = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        return 206, {"Accept-Ranges": "bytes", "Content-Range": span}, content[start:]
+        return part_of(self.blobs[digest], headers)
 
 
 _NAME = r"([\w.-]+/[\w.-]+)"
@@ -244,73 +218,3 @@ def cached(folder: Path) -> list[str]:
     left_out = (".locks", ".no_exist")
     files = [path for path in folder.rglob("*") if path.is_file() and not set(left_out) & set(path.parts)]
     return sorted(path.name for path in files if path.suffix != ".lock" and path.name != "CACHEDIR.TAG")
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    hub: Hub
-    server_name: str
-
-    def _serve(self) -> None:
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        body = self._body(headers)
-        path = urlsplit(self.path).path
-        answer = self.hub.answer if self.server_name == "hub" else self.hub.stored
-        status, more, content = answer(self.command, path, headers, body)
-        self.hub.requests.append(Request(self.server_name, self.command, self.path, headers, len(content)))
-        self.send_response(status)
-        for name, value in {**more, "Content-Length": str(len(content))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command == "HEAD":
-            return
-        if self.server_name == "cdn" and self.command == "GET" and self.hub.breaks:
-            self._break(content, *self.hub.breaks.pop(0))
-        else:
-            self.wfile.write(content)
-
-    def _body(self, headers: dict[str, str]) -> bytes:
-        if headers.get("transfer-encoding") != "chunked":
-            return self.rfile.read(int(headers.get("content-length", 0)))
-        body = b""
-        while size := int(self.rfile.readline(), 16):
-            body += self.rfile.read(size)
-            self.rfile.readline()
-        self.rfile.readline()
-        return body
-
-    def _break(self, content: bytes, kind: str, count: int) -> None:
-        """Send the first bytes, and then hang up, or reset the connection."""
-        self.wfile.write(content[:count])
-        self.wfile.flush()
-        if kind == "reset":
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.connection.close()
-        self.close_connection = True
-
-    do_GET = do_HEAD = do_POST = do_PUT = _serve
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Be quiet."""
-
-    def finish(self) -> None:
-        with suppress(OSError):  # the connection was reset on purpose
-            super().finish()
-
-
-@contextmanager
-def running() -> Iterator[Hub]:
-    """Run both servers on ports of their own."""
-    hub, servers = Hub(), []
-    for name in ("hub", "cdn"):
-        handler = type(name, (_Handler,), {"hub": hub, "server_name": name})
-        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        server.daemon_threads = True
-        server.handle_error = lambda *_: None  # type: ignore[method-assign]
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        servers.append(server)
-    hub.url, hub.cdn = (f"http://127.0.0.1:{server.server_port}" for server in servers)
-    yield hub
-    for server in servers:
-        server.shutdown()
-        server.server_close()

@@ -96,9 +96,9 @@ def test_a_connection_that_breaks_in_the_middle_is_taken_up_again(hub, pushed, p
     hub.breaks += [(kind, 100_000), (kind, 50_000)]
     found = fetch_run(RUN)
     assert (found.folder / "best.weights.h5").read_bytes() == pushed_files["best.weights.h5"]
-    assert len(hub.asked("cdn")) == 3 and not hub.breaks
+    assert len(hub.asked("files")) == 3 and not hub.breaks
     if kind == "close":  # which huggingface_hub itself goes on after; after a reset segzoo begins anew
-        assert [request.headers.get("range") for request in hub.asked("cdn")] == [
+        assert [request.headers.get("range") for request in hub.asked("files")] == [
             None,
             "bytes=100000-",
             "bytes=150000-",
@@ -155,7 +155,7 @@ def test_a_private_run_is_read_with_the_login_of_the_hub_alone(hub, pushed, log_
     token = log_in("read")
     assert fetch_run(RUN).origin.endswith(pushed)
     assert {request.headers.get("authorization") for request in hub.asked("hub", "HEAD")} >= {f"Bearer {token}"}
-    assert not [request for request in hub.asked("cdn") if "authorization" in request.headers]
+    assert not [request for request in hub.asked("files") if "authorization" in request.headers]
     assert token not in caplog.text
 
 
@@ -238,7 +238,7 @@ def test_a_push_is_one_commit_that_is_fetched_alike(hub, folder, log_in, pushed_
     found = fetch_run(RUN)
     assert found.origin == f"{RUN}@{made}"
     assert (found.folder / "best.weights.h5").read_bytes() == pushed_files["best.weights.h5"]
-    assert not [request for request in hub.requests if request.server == "cdn" and token in str(request.headers)]
+    assert not [request for request in hub.requests if request.server == "files" and token in str(request.headers)]
 
 
 def test_a_push_to_a_branch_leaves_the_others(hub, folder, log_in, pushed) -> None:
@@ -287,7 +287,7 @@ def test_no_message_and_no_log_shows_a_signed_address(hub, pushed, caplog) -> No
     hub.breaks += [("close", 10), *[("reset", 10)] * 4]
     with pytest.raises(HubError) as caught:
         fetch_run(RUN)
-    assert SIGNATURE not in f"{caught.value}{caplog.text}" and f"downloading from {hub.cdn}" in caplog.text
+    assert SIGNATURE not in f"{caught.value}{caplog.text}" and f"downloading from {hub.files}" in caplog.text
 
 
 def test_without_the_library_the_message_says_how_to_install_it(monkeypatch) -> None:
