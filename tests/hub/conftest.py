@@ -48,6 +48,7 @@ def kaggle_servers() -> Iterator[kaggle_server.Kaggle]:
 def hub(servers, tmp_path, monkeypatch) -> Iterator[huggingface_server.Hub]:
     """An empty Hugging Face Hub, of which huggingface_hub knows no token and has nothing in its cache."""
     constants = pytest.importorskip("huggingface_hub.constants")
+    from huggingface_hub import file_download
     from huggingface_hub.utils import _http
 
     from segzoo.hub import retrying
@@ -71,6 +72,7 @@ def hub(servers, tmp_path, monkeypatch) -> Iterator[huggingface_server.Hub]:
     }.items():
         monkeypatch.setattr(constants, name, value)
     monkeypatch.setattr(retrying, "_SECONDS", 0.01)
+    monkeypatch.setattr(file_download.time, "sleep", lambda seconds: None)
     _http.close_session()
     yield servers
     _http.close_session()

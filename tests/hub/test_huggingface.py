@@ -147,6 +147,18 @@ def test_offline_the_cache_is_all_there_is(hub, pushed, pushed_files, monkeypatc
     assert fetch_run(RUN) == online and online.origin.endswith(pushed) and not hub.requests
 
 
+def test_without_a_connection_the_cache_is_used_too(hub, pushed, monkeypatch) -> None:
+    found = fetch_run(RUN)
+    for name, value in {
+        "ENDPOINT": "http://127.0.0.1:9",
+        "HUGGINGFACE_CO_URL_TEMPLATE": "http://127.0.0.1:9/x",
+    }.items():
+        monkeypatch.setattr(huggingface_hub.constants, name, value)
+    assert fetch_run(RUN) == found
+    with pytest.raises(HubError, match=r"the connection to http://127.0.0.1:9 failed .ConnectError.*HF_ENDPOINT"):
+        fetch_run("hf://user/other")
+
+
 def test_a_private_run_is_read_with_the_login_of_the_hub_alone(hub, pushed, log_in, caplog, tmp_path) -> None:
     hub.repositories["user/name"].private = True
     with pytest.raises(HubError, match=r"There is no repository user/name.*or it is private.*hf auth login"):

@@ -102,9 +102,7 @@ def test_training_starts_from_a_hub_and_records_the_commit(hub, pushed, tiny_run
     train_run(config.model_copy(update={"training": config.training}), resume=True, console=console_of(tmp_path))
 
 
-def test_a_resumed_run_asks_no_hub_for_the_weights_that_it_began_with(
-    tiny_run, tmp_path, monkeypatch, console_of, quick
-):
+def test_a_resumed_run_asks_no_hub_for_its_first_weights(tiny_run, tmp_path, monkeypatch, console_of, quick):
     asked = []
 
     def build(config, weights=None):
