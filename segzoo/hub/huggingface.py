@@ -121,9 +121,9 @@ def _page(address: Address) -> str:
 
 def _gated(error: Any, address: Address, purpose: str) -> str:
     return (
-        f"{address} is gated: its owner lets in who has accepted the conditions. Accept them on {_page(address)}, wait "
-        f"where the owner has to agree, log in by {_LOGIN} with a token that may read gated repositories, and give the "
-        "same command again."
+        f"{address.of(None)} is gated: its owner lets in who has accepted the conditions. Accept them on "
+        f"{_page(address)}, wait where the owner has to agree, log in by {_LOGIN} with a token that may read gated "
+        "repositories, and give the same command again."
     )
 
 

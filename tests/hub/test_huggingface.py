@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 
-import huggingface_hub
 import pytest
 from huggingface_server import SIGNATURE, Repository, cached
 
@@ -15,6 +14,7 @@ from segzoo.hub import fetch_file, fetch_run
 from segzoo.hub.address import parse
 from segzoo.hub.services import PushOptions, of
 
+huggingface_hub = pytest.importorskip("huggingface_hub")
 RUN = "hf://user/name"
 
 

@@ -198,6 +198,22 @@ def test_the_card_tells_what_the_run_is(hub, tiny_run, tmp_path, log_in) -> None
     assert "without intervals" in card
 
 
+def test_last_weights_and_pixel_counts_go_along_where_they_are_asked_for_or_needed(tiny_run, tmp_path) -> None:
+    run = tmp_path / "tiny"
+    shutil.copytree(tiny_run, run)
+    (run / "class_pixels.json").write_text("{}")
+    done = segzoo.push(run, tmp_path / "out", weights="last")
+    assert done.files.keys() == {"config.yaml", "environment.json", "class_pixels.json", "last.weights.h5"}
+    assert manifest.sha256_of(run / "last.weights.h5") == done.files["last.weights.h5"]
+    expected = segzoo.load_run(run).model("last").weights
+    for found, wanted in zip(segzoo.load(tmp_path / "out", "last").model.weights, expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    with pytest.raises(RunError, match=r"was pushed with its last weights alone: take these"):
+        segzoo.load(tmp_path / "out")
+    config = load_config(tiny_run / "config.yaml", [f"training.init_from={tmp_path / 'out'}"])
+    assert Start.of(config).origin == f"{tmp_path / 'out'}/last.weights.h5"
+
+
 def test_nothing_of_this_machine_is_pushed(tiny_run, tmp_path) -> None:
     run = tmp_path / "tiny"
     shutil.copytree(tiny_run, run)
