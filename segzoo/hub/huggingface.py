@@ -106,8 +106,8 @@ def _without_signatures() -> Iterator[None]:
 
 def _explained(error: Exception, address: Address, purpose: str) -> HubError:
     """Return the error for a user, with the cure."""
-    # The library wraps the answer that kept it from fetching what its cache lacks, or from uploading a file.
-    if isinstance(error.__cause__, errors.HfHubHTTPError):
+    # The library wraps what kept it from fetching what its cache lacks, or from uploading a file.
+    if not isinstance(error, errors.HTTPError) and isinstance(error.__cause__, errors.HTTPError):
         error = error.__cause__
     for kind, explain in _EXPLANATIONS:
         if isinstance(error, kind):
@@ -185,10 +185,9 @@ def _malformed(error: Any, address: Address, purpose: str) -> str:
 
 def _broken(error: Exception, address: Address, purpose: str) -> str:
     attempts = f" after {ATTEMPTS} attempts" if purpose == "read" else ""
-    cause = error.__cause__ or error
     return (
         f"{address} could not be {'pushed' if purpose == 'write' else 'fetched'}{attempts}: the connection to "
-        f"{huggingface_hub.constants.ENDPOINT} failed ({type(cause).__name__}). Nothing half was kept. Give the same "
+        f"{huggingface_hub.constants.ENDPOINT} failed ({type(error).__name__}). Nothing half was kept. Give the same "
         "command again; behind a proxy or at a mirror, set HTTPS_PROXY or HF_ENDPOINT."
     )
 

@@ -35,6 +35,7 @@ class StandIn:
         files: address of the store of files.
         requests: all that arrived.
         breaks: how the next answers with files break: "close" or "reset" after so many bytes.
+        drops: how many uploads of files are hung up on.
     """
 
     url = files = ""
@@ -46,6 +47,7 @@ class StandIn:
         """Forget all that happened."""
         self.requests: list[Request] = []
         self.breaks: list[tuple[str, int]] = []
+        self.drops = 0
 
     def asked(self, server: str, method: str = "GET") -> list[Request]:
         return [request for request in self.requests if (request.server, request.method) == (server, method)]
@@ -70,6 +72,10 @@ class _Handler(BaseHTTPRequestHandler):
     server_name: str
 
     def _serve(self) -> None:
+        if self.command == "PUT" and self.stand_in.drops:
+            self.stand_in.drops -= 1
+            self.close_connection = True
+            return
         headers = {name.lower(): value for name, value in self.headers.items()}
         body = self._body(headers)
         path = urlsplit(self.path).path

@@ -253,6 +253,20 @@ def test_a_push_is_one_commit_that_is_fetched_alike(hub, folder, log_in, pushed_
     assert not [request for request in hub.requests if request.server == "files" and token in str(request.headers)]
 
 
+def test_an_upload_that_breaks_is_tried_again_and_without_it_there_is_no_commit(hub, folder, log_in) -> None:
+    log_in("read", "write")
+    address = parse(RUN)
+    hub.drops = 1000
+    with pytest.raises(
+        HubError, match=r"^hf://user/name could not be pushed: the connection to http.* failed"
+    ) as caught:
+        of(address).push(address, folder, PushOptions())
+    assert len(hub.repositories["user/name"].commits) == 1 and not hub.blobs and SIGNATURE not in str(caught.value)
+    hub.drops = 2
+    made = of(address).push(address, folder, PushOptions())
+    assert hub.drops == 0 and fetch_run(RUN).origin == f"{RUN}@{made}"
+
+
 def test_a_push_to_a_branch_leaves_the_others(hub, folder, log_in, pushed) -> None:
     log_in("read", "write")
     address = parse(RUN)
