@@ -36,7 +36,7 @@ _PLACES = (
     ("model", "weights"),
     ("training", "init_from"),
 )
-_ABSOLUTE = re.compile(r"(?<![^\s\"'(])(?:/|[A-Za-z]:[\\/])(?:[^\s/\\:]+[\\/])*")  # the folders of a path within a text
+_ABSOLUTE = re.compile(r"(?<![^\s\"'(])(?:/|[A-Za-z]:[\\/])(?:[^/\\:]+[\\/])*")  # the folders of a path within a text
 
 
 @dataclass(frozen=True)

@@ -218,7 +218,7 @@ def test_nothing_of_this_machine_is_pushed(tiny_run, tmp_path) -> None:
     run = tmp_path / "tiny"
     shutil.copytree(tiny_run, run)
     environment = json.loads((run / "environment.json").read_text())
-    environment["weights"] = f"weights {tmp_path}/others/best.weights.h5: 3 tensors loaded"
+    environment["weights"] = f"weights {tmp_path}/my others/best.weights.h5: 3 tensors loaded"
     (run / "environment.json").write_text(json.dumps(environment))
     config = (
         (run / "config.yaml").read_text().replace("init_from: null", f"init_from: {tmp_path}/others/best.weights.h5")

@@ -64,8 +64,8 @@ class Run:
 
     @property
     def _address(self) -> Address | None:
-        is_of_hub = self.pushed is not None and is_address(self.pushed.origin)
-        return parse(self.pushed.origin) if self.pushed is not None and is_of_hub else None
+        """Address of a run of a hub, at its revision; None for one in a folder."""
+        return parse(self.pushed.origin) if self.pushed is not None and is_address(self.pushed.origin) else None
 
     @cached_property
     def config(self) -> Config:
