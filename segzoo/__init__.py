@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from segzoo import decoders as decoders
     from segzoo import engine as engine
     from segzoo import export as export
+    from segzoo import hub as hub
     from segzoo import inference as inference
     from segzoo import layers as layers
     from segzoo import losses as losses
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from segzoo.workflows import init as init
     from segzoo.workflows import load as load
     from segzoo.workflows import predict as predict
+    from segzoo.workflows import push as push
 
 __version__ = "0.2.0"
 
@@ -49,6 +51,7 @@ _SUBPACKAGES = (
     "decoders",
     "engine",
     "export",
+    "hub",
     "inference",
     "layers",
     "losses",
@@ -68,6 +71,7 @@ _OBJECTS = {
     "load": "segzoo.workflows",
     "logits_only": "segzoo.models.build",
     "predict": "segzoo.workflows",
+    "push": "segzoo.workflows",
     "load_config": "segzoo.config",
     "load_run": "segzoo.engine.checkpoint.run",
     "train": "segzoo.engine",
@@ -88,6 +92,7 @@ __all__ = [
     "export",
     "export_model",
     "find_learning_rate",
+    "hub",
     "inference",
     "init",
     "layers",
@@ -100,6 +105,7 @@ __all__ = [
     "models",
     "plugins",
     "predict",
+    "push",
     "reporting",
     "train",
     "workflows",

@@ -33,6 +33,14 @@ class WeightsError(SegzooError):
     """Weights that are missing, unreadable or made for another network."""
 
 
+class HubError(SegzooError):
+    """A repository of a hub that cannot be found, reached, read or written to, or holds something else than it says."""
+
+
+class AddressError(HubError, ValueError):
+    """An address of a hub that is malformed, or names no hub that segzoo knows."""
+
+
 class MissingPackageError(SegzooError, ImportError):
     """A package that segzoo does not install by itself, and that something asked for needs."""
 

@@ -44,7 +44,9 @@ PluginOption = Annotated[
         help="Your own Python module that registers decoders, losses and the like. May be repeated.",
     ),
 ]
-RunArgument = Annotated[Path, typer.Argument(help="A run folder, as printed by train.")]
+RunArgument = Annotated[
+    str, typer.Argument(help="A run folder, as printed by train, or an address such as hf://user/name.", metavar="RUN")
+]
 WeightsOption = Annotated[Literal["best", "last"], typer.Option("--weights", help="Weights of the run to use.")]
 SavedOption = Annotated[
     bool,

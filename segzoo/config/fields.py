@@ -18,6 +18,8 @@ LONGEST_LINE = 1000
 Line = Annotated[str, Field(max_length=LONGEST_LINE), AfterValidator(text_checks.one_line)]
 Text = Annotated[Line, Field(min_length=1)]
 Place = Annotated[Text, AfterValidator(text_checks.path)]
+# A path, or an address on a hub such as hf://user/name.
+Source = Annotated[Place, AfterValidator(text_checks.address)]
 
 
 class Section(BaseModel):

@@ -17,7 +17,7 @@ from pydantic import (
 from segzoo.backbones.options import BackboneOptions
 from segzoo.config import checks, data_checks
 from segzoo.config.data_schema import FolderData, GeneratedData
-from segzoo.config.fields import Count, Fraction, Line, Place, Positive, Section, Text, Weight
+from segzoo.config.fields import Count, Fraction, Line, Place, Positive, Section, Source, Text, Weight
 from segzoo.task import Mode, Task
 
 # Excludes characters that Windows, macOS or Linux refuse in a folder name, and a leading dot, which hides it.
@@ -48,10 +48,10 @@ class ModelConfig(Section):
         default=None,
         description="Input pixels per pixel of the deepest feature map, 8, 16 or 32; null: the decoder's default.",
     )
-    weights: Place = Field(
+    weights: Source = Field(
         default="auto",
         description="Pretrained weights: auto (ImageNet if available, otherwise random), imagenet, none, preset:NAME "
-        "of keras-cv or keras-hub, or the path of a weights file.",
+        "of keras-cv or keras-hub, the path of a weights file, or an address of a hub such as hf://user/name.",
     )
     weights_sha256: Text | None = Field(
         default=None,
@@ -269,10 +269,10 @@ class TrainingConfig(Section):
     )
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="Optimizer and its settings.")
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig, description="Learning-rate schedule over the run.")
-    init_from: Place | None = Field(
+    init_from: Source | None = Field(
         default=None,
-        description="Initial weights, which replace model.weights: a run folder, or a .keras or .weights.h5 file, of "
-        "the same network; the classes may differ. null: model.weights.",
+        description="Initial weights, which replace model.weights: a run folder, a .keras or .weights.h5 file, or an "
+        "address of a hub such as hf://user/name, of the same network; the classes may differ. null: model.weights.",
     )
     stages: list[StageConfig] = Field(
         default_factory=list,

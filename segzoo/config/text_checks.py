@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 
+from segzoo import hub
 from segzoo.files import expanded, unnameable
 
 _NAME_BYTES = 255  # of a file name, on every common file system
@@ -18,6 +19,13 @@ def one_line(text: str) -> str:
             raise ValueError(
                 f"the character {character!r} at position {place} has no place in a name or path; leave it out"
             )
+    return text
+
+
+def address(text: str) -> str:
+    """Return `text`; raise AddressError, a ValueError, if it is a malformed address of a hub rather than a path."""
+    if hub.is_address(text):
+        hub.parse(text)
     return text
 
 

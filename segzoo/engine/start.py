@@ -8,8 +8,9 @@ from pathlib import Path
 import keras
 
 from segzoo.config import Config
-from segzoo.engine.checkpoint.run import Run
-from segzoo.errors import RunError, WeightsError
+from segzoo.engine.checkpoint.run import load_run
+from segzoo.errors import HubError, RunError, WeightsError
+from segzoo.hub import fetch_file, is_address, parse
 from segzoo.optim.param_groups import HEAD, parts
 from segzoo.weights import WeightsReport, load_file
 
@@ -21,12 +22,14 @@ class Start:
     Attributes:
         given: value given in the configuration.
         path: the weights file.
+        origin: where it is from, for the report: the file, or its address on a hub at the revision that was fetched.
         classes: names of the classes there; None where nothing says them.
         own_classes: names of the classes here.
     """
 
     given: str
     path: Path
+    origin: str
     classes: list[str] | None
     own_classes: list[str]
 
@@ -36,23 +39,39 @@ class Start:
 
         Raises:
             RunError: no such run or file, or a run that has no weights yet.
+            HubError: an address of a hub from which they cannot be fetched.
+            MissingPackageError: the hub's library is not installed.
         """
         given = config.training.init_from
         if given is None:
             return None
-        place, own_classes = Path(given), list(config.task.classes)
-        if place.is_dir():
-            run = Run(place)
-            path = next((path for path in (run.folder.best, run.folder.last) if path.is_file()), None)
-            if path is None:
-                raise RunError(f"training.init_from: the run {place} has no weights yet: no epoch was evaluated there.")
-            return cls(given, path, run.classes, own_classes)
+        own_classes = list(config.task.classes)
+        try:
+            if is_address(given) and parse(given).file is not None:
+                file = fetch_file(given)
+                return cls(given, file.path, file.origin, None, own_classes)
+            place = Path(given)
+            if is_address(given) or place.is_dir():
+                return cls._of_run(given, own_classes)
+        except HubError as error:
+            raise HubError(f"training.init_from: {error}") from error
         if not place.is_file():
             raise RunError(
                 f"training.init_from: there is no run folder or file {place}. It takes a run folder, a .keras file or "
-                "a .weights.h5 file; a relative path starts at the working directory."
+                "a .weights.h5 file, or an address such as hf://user/name; a relative path starts at the working "
+                "directory."
             )
-        return cls(given, place, None, own_classes)
+        return cls(given, place, given, None, own_classes)
+
+    @classmethod
+    def _of_run(cls, given: str, own_classes: list[str]) -> Start:
+        """Return the weights of a run, the best where there are any; RunError if it has none yet."""
+        run = load_run(given)
+        path = next((path for path in (run.folder.best, run.folder.last) if path.is_file()), None)
+        if path is None:
+            raise RunError(f"training.init_from: the run {given} has no weights yet: no epoch was evaluated there.")
+        origin = str(path) if run.pushed is None else run.pushed.weights.origin
+        return cls(given, path, origin, run.classes, own_classes)
 
     def check_outlives(self, folder: Path) -> None:
         """Raise RunError if the file lies in `folder`, which is about to be removed."""
@@ -76,6 +95,7 @@ class Start:
             report = load_file(network, self.path, keep=heads if others else ())
         except WeightsError as error:
             raise WeightsError(f"training.init_from: {error}") from error
+        report.source = self.origin
         network.weights_report = report
         report.note = self._note(report, heads)
 

@@ -46,6 +46,7 @@ from segzoo.engine.population import PopulationStatistics, batches_for
 from segzoo.engine.short_run import short_run_notes
 from segzoo.engine.start import Start
 from segzoo.errors import DataError, RunError, StorageError
+from segzoo.hub import is_address
 from segzoo.keras_compat import build_losses
 from segzoo.optim.plateau import PlateauFactor
 from segzoo.terminal import LogConsole, say, warn
@@ -255,7 +256,7 @@ class _Training:
     ) -> tuple[TrainingBundle, Progress]:
         """Build and compile the network, with the variables of the state where there is one."""
         with self.distribution.building():
-            trained = self._compiled(loss, steps, start if facts is None else None)
+            trained = self._compiled(loss, steps, start if facts is None else None, resumed=facts is not None)
         network = trained.network
         if facts is None:
             return trained, Progress(origin=origin)
@@ -267,13 +268,17 @@ class _Training:
             restore(self.stored, network, self.folder.state, trained.extra)
         return trained, progress
 
-    def _compiled(self, loss: Callable[[Any, Any], Any], steps: int, start: Start | None) -> TrainingBundle:
+    def _compiled(
+        self, loss: Callable[[Any, Any], Any], steps: int, start: Start | None, resumed: bool
+    ) -> TrainingBundle:
         """Build and compile the network, from `start` if there is one, and the state that changes with it."""
         config, network = self.config, self.given.model
         if network is None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", WeightsWarning)  # the report is printed and logged
-                network = builders.build_network(config)
+                # A run that has begun has its weights in its state, and needs no hub, which may have others by now.
+                is_elsewhere = resumed and is_address(config.model.weights)
+                network = builders.build_network(config, weights="none" if is_elsewhere else None)
         else:
             network.weights_report = WeightsReport("none", note="weights as the given model had them")
         if start is not None:

@@ -16,6 +16,7 @@ from segzoo.backbones import reference
 from segzoo.backbones.spec import Variant
 from segzoo.errors import WeightsError, unknown_name
 from segzoo.extras import install_command
+from segzoo.hub import fetch_file, is_address
 from segzoo.weights.files import load_file
 from segzoo.weights.report import WeightsReport, WeightsWarning
 
@@ -40,16 +41,25 @@ def apply_weights(model: keras.Model, weights: str, backbone: Variant | None = N
         model: a backbone or a whole model.
         weights: "none" keeps the initial values; "imagenet" loads ImageNet weights or fails; "auto" loads them if they
             are cached or can be downloaded, and otherwise keeps the initial values and warns; "preset:NAME" loads a
-            preset of keras-cv or keras-hub or fails; any other value is the path of a `.weights.h5` file.
+            preset of keras-cv or keras-hub or fails; any other value is the path of a `.weights.h5` file, or the
+            address of one on a hub, or of a run there, such as "hf://user/name".
         backbone: variant whose pretrained weights to load; required for "imagenet", "auto" and presets.
         sha256: expected SHA-256 digest of the file, in hexadecimal.
 
     Raises:
         UnknownNameError: the backbone has no preset of this name.
         WeightsError: the ImageNet weights are unavailable, or a file cannot be read or was made for another network.
+        HubError: a file that cannot be fetched from its hub.
+        MissingPackageError: the hub's library is not installed.
     """
     if weights == "none":
         model.weights_report = WeightsReport("none", note="random initial values, as asked for")
+    elif is_address(weights):
+        fetched = fetch_file(weights, sha256)
+        # Only a digest that the user states vouches for the file; that of the hub comes from whoever pushed it.
+        report = load_file(model, fetched.path, sha256)
+        report.source = fetched.origin
+        model.weights_report = report
     elif is_path(weights):
         model.weights_report = load_file(model, Path(weights), sha256)
     elif backbone is None:

@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from segzoo.workflows.prediction import predict as predict
     from segzoo.workflows.proposal import Proposal as Proposal
     from segzoo.workflows.proposal import init as init
+    from segzoo.workflows.pushing import Pushed as Pushed
+    from segzoo.workflows.pushing import push as push
 
 _OBJECTS = {
     "DataCheck": "segzoo.workflows.data_check",
+    "Pushed": "segzoo.workflows.pushing",
     "Proposal": "segzoo.workflows.proposal",
     "RunEvaluation": "segzoo.workflows.evaluation",
     "check_data": "segzoo.workflows.data_check",
@@ -33,6 +36,7 @@ _OBJECTS = {
     "init": "segzoo.workflows.proposal",
     "load": "segzoo.workflows.prediction",
     "predict": "segzoo.workflows.prediction",
+    "push": "segzoo.workflows.pushing",
 }
 
 __all__ = list(_OBJECTS)

@@ -28,7 +28,7 @@ class RunEvaluation:
     """Figures of a run's model on a split.
 
     Attributes:
-        run: name of the run folder.
+        run: name of the run folder, or the address of a run of a hub with its revision.
         split: "train", "val" or "test".
         network: "best weights", "last weights", "model.keras" or "given model".
         class_names: names of the classes, in the order of their labels.
@@ -78,19 +78,21 @@ def evaluate(
     """Evaluate a run's model on a split, and write a report with pictures.
 
     Args:
-        run: a run folder, or what `load_run` returns.
+        run: a run folder, an address such as "hf://user/name" (docs/hub.md), or what `load_run` returns.
         split: "train", "val" or "test".
         weights: "best" or "last" weights of the run; None: those that `model` has.
         overrides: changes to the run's configuration, such as "data.root=elsewhere".
         model: takes the place of the network that the configuration describes, as for a run that `train` was given a
             model for; gets the run's weights, in place, unless `weights` is None.
         saved: take the run's model.keras instead, which holds the best weights.
-        report: folder for the report; by default evaluation_SPLIT_WEIGHTS in the run folder. False: no report.
+        report: folder for the report; by default evaluation_SPLIT_WEIGHTS in the run folder, of a
+            hub's run below runs/. False: no report.
         progress: called with the number of samples done so far and that of all, first with (0, all).
 
     Raises:
         UnknownNameError: no such split or weights.
         RunError: not a run folder, or a run that has no such weights yet.
+        HubError: a run of a hub that cannot be fetched.
         WeightsError: weights that are unreadable or belong to another network.
         DataError: the split does not exist, or samples are unusable.
         ConfigError: an invalid override.
@@ -107,7 +109,7 @@ def evaluate(
         raise unknown_name("split", split, _SPLITS)
     opened = load_run(run, overrides)
     origin = "saved" if saved else "given" if weights is None else weights
-    place = opened.folder.path / f"evaluation_{split}_{origin}" if report in (None, False) else Path(str(report))
+    place = opened.results / f"evaluation_{split}_{origin}" if report in (None, False) else Path(str(report))
     if report is not False:
         check_folder(place)
     backend.start_backend()
@@ -141,7 +143,7 @@ def evaluate(
         progress=None if progress is None else lambda done: progress(done, len(source)),
     )
     result = RunEvaluation(
-        opened.folder.path.name,
+        opened.name,
         split,
         network_name,
         opened.classes,

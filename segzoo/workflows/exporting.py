@@ -36,9 +36,10 @@ def export_model(
     Nothing is left behind unless the two agree. For a Keras model without a run see `segzoo.export.export_model`.
 
     Args:
-        run: a run folder, or what `load_run` returns.
+        run: a run folder, an address such as "hf://user/name" (docs/hub.md), or what `load_run` returns.
         format: "onnx", "litert", "saved_model", "openvino" or a registered one.
-        out: a folder, or the file itself with the format's ending; by default export/ in the run folder. An earlier
+        out: a folder, or the file itself with the format's ending; by default export/ in the run folder, of a hub's run
+            below runs/. An earlier
             export there is replaced.
         output: "logits", float32 `(B, H, W, classes)`, or "classes", int32 `(B, H, W)`, in multilabel
             `(B, H, W, classes)` of 0 and 1.
@@ -52,6 +53,7 @@ def export_model(
     Raises:
         UnknownNameError: no such format or output.
         RunError: not a run folder, or a run that has no such weights yet.
+        HubError: a run of a hub that cannot be fetched.
         WeightsError: weights that are unreadable or belong to another network.
         SegzooError: a package is missing, a size does not fit, or the exported model differs from the Keras model.
         StorageError: the export cannot be written.
@@ -71,7 +73,7 @@ def export_model(
     FORMATS.check(format)
     description(weights, model, saved)
     opened = load_run(run, overrides)
-    place = opened.folder.path / "export" if out is None else Path(out)
+    place = opened.results / "export" if out is None else Path(out)
     check_folder(place.parent if place.suffix and not place.is_dir() else place)  # a file by its ending
     backend.start_backend()
     from segzoo.export import export_model as write

@@ -31,7 +31,7 @@ def load(
     """Load the model of a run, ready to predict images.
 
     Args:
-        run: a run folder, or what `load_run` returns.
+        run: a run folder, an address such as "hf://user/name" (docs/hub.md), or what `load_run` returns.
         weights: "best" or "last" weights of the run; None: those that `model` has.
         overrides: changes to the run's configuration.
         model: takes the place of the network that the configuration describes, as for a run that `train` was given a
@@ -45,6 +45,7 @@ def load(
 
     Raises:
         RunError: not a run folder, or a run that has no such weights yet.
+        HubError: a run of a hub that cannot be fetched.
         WeightsError: weights that are unreadable or belong to another network.
         ConfigError: an invalid override.
 
@@ -90,7 +91,7 @@ def predict(
     images as arrays see `load`.
 
     Args:
-        run: a run folder, or what `load_run` returns.
+        run: a run folder, an address such as "hf://user/name" (docs/hub.md), or what `load_run` returns.
         images: an image, a folder of images, whose sub-folders are kept among the results, or paths of images.
         out: folder for the class maps and overlays.
         weights: "best" or "last" weights of the run; None: those that `model` has.
@@ -104,6 +105,7 @@ def predict(
 
     Raises:
         RunError: not a run folder, or a run that has no such weights yet.
+        HubError: a run of a hub that cannot be fetched.
         WeightsError: weights that are unreadable or belong to another network.
         DataError: no images, or two with the same result files.
         SegzooError: results that exist and `overwrite` is False.

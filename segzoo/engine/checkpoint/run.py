@@ -15,10 +15,16 @@ from segzoo.decoders import legacy_options
 from segzoo.engine.checkpoint.provenance import LEGACY
 from segzoo.engine.checkpoint.run_folder import RunFolder
 from segzoo.errors import RunError, WeightsError, unknown_name
+from segzoo.hub import Address, FetchedRun, fetch_run, is_address, open_folder, parse
 
 if TYPE_CHECKING:
     import keras
     import numpy as np
+
+
+# Results of runs of hubs, whose folder is a cache of their library's.
+_RESULTS = Path("runs")
+_SHOWN_DIGITS = 12  # of a commit, in the name of a folder
 
 
 class Run:
@@ -27,13 +33,15 @@ class Run:
     Args:
         path: the run folder.
         overrides: "a.b=value" changes to its configuration, such as another data.root.
+        pushed: the run as `segzoo push` pushed it, whose files were verified, if `path` is its folder.
 
     Raises:
         RunError: the folder is not a run folder.
     """
 
-    def __init__(self, path: str | os.PathLike[str], overrides: Sequence[str] = ()):
+    def __init__(self, path: str | os.PathLike[str], overrides: Sequence[str] = (), pushed: FetchedRun | None = None):
         self.overrides = tuple(overrides)
+        self.pushed = pushed
         self.folder = RunFolder(Path(path))
         if not self.folder.config.is_file():
             hint = "" if self.folder.path.is_dir() else " (there is no such folder)"
@@ -41,10 +49,28 @@ class Run:
                 f"{path} is not a run folder{hint}: it should hold config.yaml and weights, as train writes."
             )
 
+    @property
+    def name(self) -> str:
+        """Name of the run folder; of a run of a hub its address, with the revision."""
+        return str(self._address or self.folder.path.name)
+
+    @property
+    def results(self) -> Path:
+        """Folder for what is made of the run: its own; of a run of a hub one below runs/, by hub, name and revision."""
+        address = self._address
+        if address is None:
+            return self.folder.path
+        return _RESULTS.joinpath(address.scheme, *address.repository.split("/"), str(address.revision)[:_SHOWN_DIGITS])
+
+    @property
+    def _address(self) -> Address | None:
+        """Address of a run of a hub, at its revision; None for one in a folder."""
+        return parse(self.pushed.origin) if self.pushed is not None and is_address(self.pushed.origin) else None
+
     @cached_property
     def config(self) -> Config:
         """Resolved configuration; that of segzoo 0.1.0 is completed by the options that it did not write."""
-        found = load_config(self.folder.config, self.overrides, import_plugins=False)
+        found = load_config(self.folder.config, self._overrides, import_plugins=False)
         if self.version != LEGACY:
             return found
         written = found.model.options
@@ -52,7 +78,12 @@ class Run:
         own = [f"model.options.{name}={value}" for name, value in then if name not in written]
         if found.model.compat == SMP:  # its name was imitate, and it left the decoder alone
             own += ["model.imitate=null", f"model.compat={SMP_0_1_0}"]
-        return load_config(self.folder.config, [*own, *self.overrides], import_plugins=False)
+        return load_config(self.folder.config, [*own, *self._overrides], import_plugins=False)
+
+    @property
+    def _overrides(self) -> Sequence[str]:
+        # A configuration from elsewhere does not choose where this machine writes.
+        return self.overrides if self._address is None else ["data.disk_cache=null", *self.overrides]
 
     @cached_property
     def version(self) -> str | None:
@@ -120,7 +151,7 @@ class Run:
         from segzoo.engine.builders import build_network
         from segzoo.models.build import logits_only
 
-        path = self._weights_file(weights)
+        path = self.weights_file(weights)
         model = build_network(self.config, weights="none")
         _load_all(model, path)
         return logits_only(model)
@@ -132,7 +163,7 @@ class Run:
             RunError: no such weights yet, or they lack tensors that the model has.
             WeightsError: a weights file that cannot be read or was made for another network.
         """
-        _load_all(model, self._weights_file(weights))
+        _load_all(model, self.weights_file(weights))
 
     def saved_model(self) -> keras.Model:
         """Load model.keras, the finished model with the best weights, as Keras saved it.
@@ -141,7 +172,7 @@ class Run:
         file names are not imported and pickled code is not run.
 
         Raises:
-            RunError: training has not come to its end, where the file is written.
+            RunError: training has not come to its end, where the file is written, or the run was pushed without it.
             WeightsError: a file that cannot be read, or with classes that nobody registered here.
         """
         import keras
@@ -149,6 +180,11 @@ class Run:
         from segzoo.models.build import logits_only
 
         path = self.folder.model
+        if self.pushed is not None:
+            raise RunError(
+                f"{self.name} was pushed by segzoo push. Of such a run only configuration and weights are read, not "
+                f"{path.name}, which describes layers that Keras would build: leave --saved-model (saved=True) out."
+            )
         if not path.is_file():
             raise RunError(f"{self.folder.path} holds no {path.name} yet: it is written when training has ended.")
         try:
@@ -162,11 +198,20 @@ class Run:
             ) from error
         return logits_only(model)
 
-    def _weights_file(self, weights: str) -> Path:
+    def weights_file(self, weights: str) -> Path:
+        """Return the file of the run's "best" or "last" weights.
+
+        Raises:
+            UnknownNameError: other weights.
+            RunError: no such weights yet, or the run was pushed with the others alone.
+        """
         files_of = {"best": self.folder.best, "last": self.folder.last}
         if weights not in files_of:
             raise unknown_name("weights of a run", weights, files_of)
         path = files_of[weights]
+        if not path.is_file() and self.pushed is not None:
+            there = " and ".join(name for name, file in files_of.items() if file.is_file())
+            raise RunError(f"{self.name} was pushed with its {there} weights alone: take these, by weights {there}.")
         if not path.is_file():
             raise RunError(f"{self.folder.path} holds no {path.name} yet: no epoch was evaluated there.")
         return path
@@ -182,18 +227,26 @@ def _load_all(model: keras.Model, path: Path) -> None:
 
 
 def load_run(path: str | os.PathLike[str] | Run, overrides: Sequence[str] = ()) -> Run:
-    """Open a run folder; `overrides` ("a.b=value") change its configuration, such as another data.root.
+    """Open a run folder, or a run of a hub; `overrides` ("a.b=value") change its configuration, as another data.root.
 
     An open `Run` is returned as it is, or anew with further overrides.
 
+    Args:
+        path: a run folder, a folder that `segzoo push` wrote, or an address such as "hf://user/name" (docs/hub.md).
+        overrides: changes to the configuration.
+
     Raises:
         RunError: the folder is not a run folder.
+        HubError: a run of a hub that cannot be fetched, or a pushed one whose files are not those that were pushed.
+        MissingPackageError: the hub's library is not installed.
 
     Example:
         >>> model = segzoo.load_run("runs/unet_b3").model()
     """
     if isinstance(path, Run):
-        return Run(path.folder.path, [*path.overrides, *overrides]) if overrides else path
+        return Run(path.folder.path, [*path.overrides, *overrides], path.pushed) if overrides else path
     if not isinstance(path, str | os.PathLike):
         raise RunError(f"A run is a run folder or what segzoo.load_run returns, not {path!r:.60}.")
-    return Run(path, overrides)
+    text = os.fspath(path)
+    pushed = fetch_run(text) if is_address(text) else open_folder(Path(text))
+    return Run(path if pushed is None else pushed.folder, overrides, pushed)

@@ -180,7 +180,7 @@ class RunFolder:
             self._remove()
         stored = checkpoint_file.read(self.state, mend=True)
         if stored is None:
-            if self.last.exists():
+            if self.last.exists() or self.best.exists():
                 raise RunError(
                     f"{self.path} holds weights but no run state ({self.state.name}), so training cannot go on there. "
                     "Choose another folder with --set name=..., or replace the run by --overwrite."

@@ -1,0 +1,51 @@
+"""Pushing to a folder of this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from segzoo.errors import HubError
+from segzoo.files import check_folder, make_folder, operation, remove
+from segzoo.hub import manifest
+
+
+def refuse_taken(folder: Path, overwrite: bool) -> None:
+    """Raise HubError if a push to `folder` would lose something, StorageError if nothing can be written there."""
+    check_folder(folder)
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if not (folder / manifest.NAME).is_file():
+        raise HubError(f"{folder} is not empty and holds no pushed run, so it is left alone; name another one.")
+    if not overwrite:
+        raise HubError(f"{folder} holds a pushed run already; replace it with --overwrite, or name another one.")
+
+
+def push_to_folder(source: Path, folder: Path) -> None:
+    """Copy the files of `source` into `folder` in one step: whoever looks sees the old ones, none, or all new ones.
+
+    Raises:
+        StorageError: the disk is full, the folder cannot be written, or the like; the old files are left.
+    """
+    make_folder(folder.parent)
+    made, old = (folder.with_name(f".{os.getpid()}-{kind}-{folder.name}") for kind in ("new", "old"))
+    try:
+        with operation("write", folder):
+            shutil.copytree(source, made)
+            for path in made.iterdir():
+                with path.open("rb") as stream:
+                    os.fsync(stream.fileno())
+        if folder.exists():
+            with operation("keep", folder):
+                folder.rename(old)
+        try:
+            with operation("replace", folder):
+                made.rename(folder)
+        except BaseException:
+            if old.exists():
+                old.rename(folder)
+            raise
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    remove(old)
