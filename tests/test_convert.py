@@ -199,7 +199,11 @@ def test_what_cannot_be_converted_is_said(tmp_path: Path) -> None:
         convert(tmp_path / "checkpoint.pth", "resnet18")
     with pytest.raises(WeightsError, match="does not say which encoder"):
         convert_tensors(tensors)
-    with pytest.raises(WeightsError, match="Encoder 'vgg16' has no counterpart"):
+    with pytest.raises(WeightsError, match=r"Encoder 'vgg11' has no counterpart here\. Known: resnet18, "):
+        convert_tensors(tensors, encoder="vgg11")
+    with pytest.raises(WeightsError, match="'tu-efficientnet_b0' has no counterpart here: it is padded as timm"):
+        convert_tensors(tensors, encoder="tu-efficientnet_b0")
+    with pytest.raises(WeightsError, match="does not hold the encoder vgg16: its blocks are those of resnet18"):
         convert_tensors(tensors, encoder="vgg16")
     with pytest.raises(WeightsError, match="is of the encoder 'resnet18' by its configuration, but 'resnet34'"):
         convert_tensors(tensors, config, encoder="resnet34")

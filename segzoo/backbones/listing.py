@@ -8,7 +8,7 @@ from segzoo.backbones import BACKBONES, names
 from segzoo.backbones.figures import SIZE, figures, is_measured
 from segzoo.backbones.spec import Variant
 from segzoo.extras import index_command, install_command
-from segzoo.interop.smp_tensors import ENCODERS
+from segzoo.interop.backbones.table import SOURCES
 from segzoo.levels import LEVELS
 
 OVERVIEW = ("backbone", "params", "GFLOPs", *LEVELS, "strides", "weights")
@@ -53,7 +53,7 @@ def _weights(variant: Variant) -> str:
         return "pip"
     if variant.published:
         return "imagenet"
-    return "convert" if variant.name in ENCODERS.values() else ""
+    return "convert" if any(source.backbone == variant.name for source in SOURCES) else ""
 
 
 def taps(name: str) -> dict[str, list[list[str]]]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from segzoo.compat import LIBRARIES
+from segzoo.compat import LIBRARIES, SMP
 from segzoo.errors import SegzooError, unknown_name
 from segzoo.levels import levels_at
 from segzoo.registry import find
@@ -132,6 +132,10 @@ class Variant:
                 "docs/checkpoints.md lists what each library has."
             )
         return self.conventions.get(compat or "", Convention())
+
+    def default_taps(self, compat: str | None) -> str | None:
+        """Return the default kind of taps: segmentation_models.pytorch's with "smp", else the family's (None)."""
+        return next((kind for kind in ("smp", "output") if kind in self.tables), None) if compat == SMP else None
 
     def tap_table(self, kind: str | None = None) -> tuple[Tap, ...]:
         """Return the table of the given kind, or of the default kind; UnknownNameError lists the kinds."""

@@ -60,7 +60,7 @@ def create(
     variant: Variant = BACKBONES[name]
     options = (options or BackboneOptions()).changed(given)
     compat, trainable = options.compat, options.trainable
-    taps = default_taps(variant, compat) if options.taps is None else options.taps
+    taps = variant.default_taps(compat) if options.taps is None else options.taps
     output_stride = 32 if options.output_stride is None else options.output_stride
     shown = variant.levels(taps, output_stride)
     available = {**shown, **variant.inner_levels(taps, output_stride)}
@@ -97,11 +97,6 @@ def create(
     model.built_with = {"taps": taps, "output_stride": output_stride, "compat": compat}
     apply_weights(model, as_text(options.weights), backbone=variant)
     return model
-
-
-def default_taps(variant: Variant, compat: str | None) -> str | None:
-    """Return the default kind of taps: segmentation_models.pytorch's with "smp", else the family's (None)."""
-    return next((kind for kind in ("smp", "output") if kind in variant.tables), None) if compat == SMP else None
 
 
 def pixel_normalization(

@@ -81,7 +81,14 @@ def table(*lines: str, **places: Any) -> list[Row]:
 
 def under(prefix: str, rows: Iterable[Row]) -> list[Row]:
     """Return rows whose tensors have a prefix."""
-    return [replace(row, theirs=f"{prefix}{row.theirs}") for row in rows]
+
+    def prefixed(name: str) -> str:
+        return f"{prefix}{name}" if name else ""
+
+    return [
+        replace(row, theirs=prefixed(row.theirs), shift=prefixed(row.shift), folded=prefixed(row.folded))
+        for row in rows
+    ]
 
 
 def assign(model: keras.Model, rows: Sequence[Row], tensors: Tensors, origin: str) -> list[str]:

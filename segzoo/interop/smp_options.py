@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from segzoo.errors import WeightsError
+from segzoo.interop.backbones.source import Source
+from segzoo.interop.backbones.table import SOURCES
 from segzoo.interop.checkpoint import Tensors
 from segzoo.interop.smp_architectures import ARCHITECTURES, Architecture
 from segzoo.interop.smp_keys import Options, Refused, as_json, shape_of
@@ -18,6 +20,9 @@ from segzoo.interop.smp_keys import Options, Refused, as_json, shape_of
 _ADVPROP = "advprop"
 
 _AS_IMAGENET = (None, "imagenet", "ssl", "swsl", "instagram", "noisy-student")
+
+# First convolutions of encoders, by their whole names.
+_STEMS = tuple(dict.fromkeys(f"encoder.{at}{source.rows[0].tensors[0]}" for source in SOURCES for at in ("", "model.")))
 
 # Former names of keys, which their constructors still take.
 _FORMER = {
@@ -112,19 +117,20 @@ def settings_of(
 
 
 def pixels_of(
-    encoder: str, config: Mapping[str, Any] | None, channels: int, origin: str
+    encoder: str, source: Source, config: Mapping[str, Any] | None, channels: int, origin: str
 ) -> tuple[dict[str, Any], dict[str, Any], str]:
     """Derive the pixel normalisation of an encoder from the pretrained weights that its training started from.
 
     Args:
         encoder: their `encoder_name`.
+        source: the network of the encoder.
         config: configuration of the checkpoint, or None.
         channels: number of channels of the checkpoint's images.
         origin: name of the checkpoint, for messages.
 
     Returns:
-        The mean and std of the `model` section, empty for ImageNet's; assumed keys with their defaults; and a sentence
-        about unknown weights, or "".
+        The mean and std of the `model` section, empty for the backbone's own; assumed keys with their defaults; and a
+        sentence about unknown weights, or "".
 
     Raises:
         WeightsError: an encoder family without such weights.
@@ -144,7 +150,12 @@ def pixels_of(
             f"encoder_weights {_text(given)} are not known here; their pixels are taken to be normalised as ImageNet's "
             "(else set model.mean and model.std)"
         )
-    return {}, {"encoder_weights": given} if config is None and scaled else {}, note
+    own = {
+        key: [values[channel % 3] for channel in range(channels)]
+        for key, values in (("mean", source.mean), ("std", source.std))
+        if values is not None
+    }
+    return own, {"encoder_weights": given} if config is None and scaled else {}, note
 
 
 def _under_present_names(config: Mapping[str, Any], origin: str) -> dict[str, Any]:
@@ -165,7 +176,7 @@ def _check_shared(given: Mapping[str, Any], tensors: Tensors, origin: str) -> No
             "aux_params, load the checkpoint into it with strict=False, and save that."
         )
     shapes = {"classes": shape_of(tensors, "segmentation_head.0.weight")[0], "in_channels": None}
-    for first in ("encoder.conv1.weight", "encoder._conv_stem.weight"):
+    for first in _STEMS:
         if first in tensors:
             shapes["in_channels"] = shape_of(tensors, first)[1]
     for key, found in shapes.items():

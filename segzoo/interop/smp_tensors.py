@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from segzoo.errors import WeightsError
 from segzoo.interop import rows as by_rows
+from segzoo.interop.backbones import resnet
 from segzoo.interop.backbones.source import Source
 from segzoo.interop.backbones.table import SOURCES
 from segzoo.interop.checkpoint import Tensors
@@ -18,31 +20,90 @@ from segzoo.interop.smp_keys import numbered
 if TYPE_CHECKING:
     import keras
 
-_LIBRARY, _PREFIX = "smp/", "encoder."
-# Their encoders that whole networks are converted with, by name.
-_SOURCES: Mapping[str, Source] = {
-    name.removeprefix(_LIBRARY): source
-    for source in SOURCES
-    for name in source.names
-    if re.fullmatch(r"smp/(resnet\d+|efficientnet-b\d)", name)
+
+class Encoder(NamedTuple):
+    """Encoder of SMP: what the names of its tensors begin with, and the networks that it may be, by their names."""
+
+    prefix: str
+    sources: Sequence[Source]
+
+
+def _named(library: str, prefix: str, begin: str, sources: Sequence[Source]) -> dict[str, Encoder]:
+    """Return the encoders that are a library's networks: `begin` and its name to the encoder."""
+    return {
+        begin + name.removeprefix(library): Encoder(prefix, [other for other in sources if name in other.names])
+        for source in sources
+        for name in source.names
+        if name.startswith(library)
+    }
+
+
+# Those that whole networks are converted with: SMP's own, and of timm's, which it has under `tu-` with a wrapper around
+# them, the ResNets. Its others pad as timm does, which `compat: smp` does not say.
+ENCODERS: Mapping[str, Encoder] = {
+    name: encoder
+    for name, encoder in (
+        *_named("smp/", "encoder.", "", SOURCES).items(),
+        *_named("timm/", "encoder.model.", "tu-", resnet.SOURCES).items(),
+    )
+    if not name.startswith("timm-")
 }
-# Their names of encoders to ours.
-ENCODERS = {name: source.backbone for name, source in _SOURCES.items()}
+# Architecture and beginning of the names of encoders to what SMP puts between the two.
+_BETWEEN = {
+    ("Unet", "vgg"): "SMP's U-Net has two more convolutions (`center`) behind VGG, which segzoo's has not",
+    ("UnetPlusPlus", "vgg"): "SMP's U-Net++ has two more convolutions (`center`) behind VGG, which segzoo's has not",
+}
 
 
-def check_encoder(encoder: str, tensors: Tensors, origin: str) -> None:
-    """Raise WeightsError unless the layers are those of this encoder."""
-    own = {name.removeprefix(_PREFIX): value for name, value in tensors.items() if name.startswith(_PREFIX)}
-    fitting = [name for name, source in _SOURCES.items() if source.fits(own)]
-    if encoder not in fitting:
+def source_of(encoder: str, architecture: str, tensors: Tensors, origin: str) -> Source:
+    """Return the network of an encoder with its tensors' names in the whole network.
+
+    Args:
+        encoder: their name of it.
+        architecture: their name of the class.
+        tensors: state dict of the whole network.
+        origin: name of the checkpoint, for messages.
+
+    Raises:
+        WeightsError: the tensors are of another encoder, or the architecture is another one with it.
+    """
+    prefix = ENCODERS[encoder].prefix
+    found = next((source for source in ENCODERS[encoder].sources if source.fits(_under(prefix, tensors))), None)
+    if found is None:
+        fitting = [
+            name
+            for name, other in ENCODERS.items()
+            if any(source.fits(_under(other.prefix, tensors)) for source in other.sources)
+        ]
         others = " or ".join(fitting) or "no other"
         raise WeightsError(f"{origin} does not hold the encoder {encoder}: its blocks are those of {others}.")
+    for (name, begin), reason in _BETWEEN.items():
+        if name == architecture and encoder.startswith(begin):
+            raise WeightsError(f"{origin}: {reason}. Convert the encoder alone, or another architecture.")
+    return replace(
+        found,
+        rows=tuple(under(prefix, found.rows)),
+        top=tuple(under(prefix, found.top)),
+        left=tuple(f"{prefix}{begin}" for begin in found.left),
+    )
 
 
-def encoder_rows(model: keras.Model, encoder: str) -> list[Row]:
+def _under(prefix: str, tensors: Tensors) -> Tensors:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def input_channels(source: Source, tensors: Tensors, origin: str) -> int:
+    """Return the channels of the images, which the first convolution shows; WeightsError for no such kernel."""
+    first = source.rows[0].tensors[0]
+    if tensors[first].ndim != 4 or not tensors[first].shape[1]:
+        raise WeightsError(f"{origin}: {first} has shape {tensors[first].shape}, which no convolution of images has.")
+    return int(tensors[first].shape[1])
+
+
+def encoder_rows(model: keras.Model, source: Source) -> list[Row]:
     """Return the rows of the layers that the model's backbone has."""
     names = {layer.name for layer in model.layers}
-    return under(_PREFIX, [row for row in _SOURCES[encoder].rows if row.ours in names])
+    return [row for row in (*source.rows, *source.top) if row.ours.partition("/")[0] in names]
 
 
 def _block(theirs: str, ours: str, norm: str = "1", inputs: tuple[tuple[int, int], ...] = ()) -> list[Row]:
@@ -241,30 +302,28 @@ def decoder_rows(architecture: Architecture, settings: Mapping[str, Any], tensor
     return [*rows, Row("segmentation_head.0", "head/conv", inputs=inputs)]
 
 
-def assign(model: keras.Model, encoder: str, rows: Sequence[Row], tensors: Tensors, origin: str) -> list[str]:
+def assign(model: keras.Model, source: Source, rows: Sequence[Row], tensors: Tensors, origin: str) -> list[str]:
     """Assign a tensor to every weight of the model; returns the unused tensors.
 
     Raises:
         WeightsError: a tensor that is missing or has another shape, or one left over that belongs to the network.
     """
     left = by_rows.assign(model, rows, tensors, origin)
-    _refuse_what_is_used_there(model, left, encoder, origin)
+    _refuse_what_is_used_there(model, left, source, origin)
     return left
 
 
-def _refuse_what_is_used_there(model: keras.Model, left: Sequence[str], encoder: str, origin: str) -> None:
+def _refuse_what_is_used_there(model: keras.Model, left: Sequence[str], source: Source, origin: str) -> None:
     """Raise WeightsError for an unused tensor unless it lies behind the last feature or in unused attention."""
     names = {layer.name for layer in model.layers}
-    source = _SOURCES[encoder]
-    layers = under(_PREFIX, (*source.rows, *source.top))
-    behind = {row.theirs for row in layers if row.ours not in names}
-    classifier = tuple(f"{_PREFIX}{begin}" for begin in source.left)
+    layers = (*source.rows, *source.top)
+    behind = {layer for row in layers if row.ours.partition("/")[0] not in names for layer in row.layers}
     # The last block of U-Net and of U-Net++ has no skip, and so no use of its first attention.
     unused = re.compile(r"decoder\.blocks\.(\d+|x_0_\d+)\.attention1\.")
     wrong = [
         name
         for name in left
-        if not (name.rpartition(".")[0] in behind or name.startswith(classifier) or unused.match(name))
+        if not (name.rpartition(".")[0] in behind or name.startswith(source.left) or unused.match(name))
     ]
     if wrong:
         raise WeightsError(

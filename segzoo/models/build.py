@@ -11,7 +11,6 @@ import keras
 from segzoo import backbones
 from segzoo.backbones import BACKBONES
 from segzoo.backbones.options import BackboneOptions
-from segzoo.backbones.surgery import default_taps
 from segzoo.decoders import DECODERS, Decoder, SegmentationHead
 from segzoo.decoders.base import AuxiliaryHead, ClassificationHead, number
 from segzoo.errors import SegzooError, unknown_name
@@ -94,7 +93,7 @@ def build_model(
         raise SegzooError(f"classes must be at least 1, got {classes}.")
     if isinstance(backbone, str):
         variant = BACKBONES[backbone]
-        taps = default_taps(variant, of_backbone.compat) if of_backbone.taps is None else of_backbone.taps
+        taps = variant.default_taps(of_backbone.compat) if of_backbone.taps is None else of_backbone.taps
         stride = of_backbone.output_stride
         if stride is None:
             stride = 32 if variant.undilated else default_stride

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segzoo.backbones.table import BACKBONES
 from segzoo.compat import SMP
 from segzoo.errors import WeightsError
 from segzoo.interop import smp_options, smp_tensors
@@ -74,18 +75,25 @@ def convert_tensors(
     tensors = _under_present_names(tensors)
     encoder = _encoder(encoder, config, origin)
     architecture = smp_options.architecture_of(tensors, config, origin)
-    smp_tensors.check_encoder(encoder, tensors, origin)
+    source = smp_tensors.source_of(encoder, architecture.name, tensors, origin)
     placed, assumed = smp_options.settings_of(architecture, tensors, config, origin)
-    names = {"decoder": architecture.decoder, "backbone": ENCODERS[encoder]}
-    channels = _input_channels(tensors)
-    pixels, more, note = smp_options.pixels_of(encoder, config, channels, origin)
-    settings: dict[str, Any] = {**names, "taps": "output", "compat": SMP, **pixels, **placed}
+    names = {"decoder": architecture.decoder, "backbone": source.backbone}
+    channels = smp_tensors.input_channels(source, tensors, origin)
+    pixels, more, note = smp_options.pixels_of(encoder, source, config, channels, origin)
+    taps = BACKBONES[source.backbone].default_taps(SMP)
+    settings: dict[str, Any] = {**names, "taps": taps, "compat": SMP, **pixels, **placed}
     model = _build(settings, tensors, channels)
-    rows = smp_tensors.encoder_rows(model, encoder)
+    rows = smp_tensors.encoder_rows(model, source)
     rows += smp_tensors.decoder_rows(architecture, settings, tensors)
     return Conversion(
-        model, settings, smp_tensors.assign(model, encoder, rows, tensors, origin), {**assumed, **more}, note
+        model, settings, smp_tensors.assign(model, source, rows, tensors, origin), {**assumed, **more}, note
     )
+
+
+_AS_TIMM = (
+    ": it is padded as timm does, and its decoder is as `compat: smp` says, which are one option here; the encoder "
+    "alone can be converted if it is one of docs/checkpoints.md"
+)
 
 
 def _encoder(named: str | None, config: Mapping[str, Any] | None, origin: str) -> str:
@@ -97,7 +105,8 @@ def _encoder(named: str | None, config: Mapping[str, Any] | None, origin: str) -
     if encoder is None:
         raise WeightsError(f"{origin} does not say which encoder it is for; name it by --encoder, such as resnet34.")
     if not isinstance(encoder, str) or encoder not in ENCODERS:
-        raise WeightsError(f"Encoder {encoder!r} has no counterpart here. Known: {', '.join(ENCODERS)}.")
+        reason = _AS_TIMM if str(encoder).startswith(("timm-", "tu-")) else ""
+        raise WeightsError(f"Encoder {encoder!r} has no counterpart here{reason}. Known: {', '.join(ENCODERS)}.")
     return encoder
 
 
@@ -110,13 +119,6 @@ def _under_present_names(tensors: Tensors) -> Tensors:
         next((new + name.removeprefix(old) for old, new in present.items() if name.startswith(old)), name): value
         for name, value in tensors.items()
     }
-
-
-def _input_channels(tensors: Tensors) -> int:
-    first = "encoder.conv1.weight" if "encoder.conv1.weight" in tensors else "encoder._conv_stem.weight"
-    if first not in tensors:
-        raise WeightsError("The checkpoint holds no encoder of a kind that is known here.")
-    return int(tensors[first].shape[1])
 
 
 def _build(settings: dict[str, Any], tensors: Tensors, channels: int) -> keras.Model:

@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 
 from segzoo.errors import WeightsError
+from segzoo.interop.backbones.table import source_of
 from segzoo.interop.smp_architectures import ARCHITECTURES
 from segzoo.interop.smp_options import architecture_of, pixels_of, settings_of
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "smp_golden"))
 
 import golden
+
+RESNET18, B0, B4, VGG16 = map(source_of, ("smp/resnet18", "smp/efficientnet-b0", "smp/efficientnet-b4", "smp/vgg16"))
 
 
 def settings(case: str, without: tuple[str, ...] = (), **changes: Any) -> dict[str, Any]:
@@ -151,14 +154,14 @@ def test_what_has_no_counterpart_is_refused_by_name(case: str, changes: dict, wo
 @pytest.mark.parametrize("weights", [None, "imagenet", "ssl", "swsl", "instagram", "noisy-student"])
 @pytest.mark.parametrize("encoder", ["resnet18", "efficientnet-b0"])
 def test_weights_for_pixels_as_imagenets_say_nothing(encoder: str, weights: str | None) -> None:
-    assert pixels_of(encoder, {"encoder_weights": weights}, 3, "x") == ({}, {}, "")
-    assert pixels_of(encoder, {}, 3, "x") == ({}, {}, "")
+    assert pixels_of(encoder, source_of(f"smp/{encoder}"), {"encoder_weights": weights}, 3, "x") == ({}, {}, "")
+    assert pixels_of(encoder, source_of(f"smp/{encoder}"), {}, 3, "x") == ({}, {}, "")
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_advprop_is_for_pixels_from_minus_one_to_one(channels: int) -> None:
     middle = [127.5] * channels
-    assert pixels_of("efficientnet-b4", {"encoder_weights": "advprop"}, channels, "x") == (
+    assert pixels_of("efficientnet-b4", B4, {"encoder_weights": "advprop"}, channels, "x") == (
         {"mean": middle, "std": middle},
         {},
         "",
@@ -166,13 +169,15 @@ def test_advprop_is_for_pixels_from_minus_one_to_one(channels: int) -> None:
 
 
 def test_weights_that_are_not_known_are_said_and_those_of_other_networks_refused() -> None:
-    section, assumed, note = pixels_of("resnet18", {"encoder_weights": "mine"}, 3, "x")
+    section, assumed, note = pixels_of("resnet18", RESNET18, {"encoder_weights": "mine"}, 3, "x")
     assert (section, assumed) == ({}, {}) and "encoder_weights mine are not known here" in note
-    assert pixels_of("efficientnet-b0", None, 3, "x") == ({}, {"encoder_weights": "imagenet"}, "")
-    assert pixels_of("resnet18", None, 3, "x") == ({}, {}, "")
+    assert pixels_of("efficientnet-b0", B0, None, 3, "x") == ({}, {"encoder_weights": "imagenet"}, "")
+    assert pixels_of("resnet18", RESNET18, None, 3, "x") == ({}, {}, "")
+    section, *_ = pixels_of("vgg16", VGG16, None, 4, "x")  # whose backbone has the pixels of Keras's weights
+    assert section == {"mean": [123.675, 116.28, 103.53, 123.675], "std": [58.395, 57.12, 57.375, 58.395]}
     for encoder, weights in (("resnet18", "advprop"), ("efficientnet-b0", 3), ("resnet18", True), ("resnet18", [])):
         with pytest.raises(WeightsError, match=r"^x: encoder_weights .* has no counterpart here for the encoder"):
-            pixels_of(encoder, {"encoder_weights": weights}, 3, "x")
+            pixels_of(encoder, source_of(f"smp/{encoder}"), {"encoder_weights": weights}, 3, "x")
 
 
 @pytest.mark.parametrize("case", golden.CASES)

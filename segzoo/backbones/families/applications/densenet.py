@@ -27,7 +27,7 @@ def _variant(layers: int) -> Variant:
         f"DenseNet{layers}",
         "densenet",
         STANDARDIZED,
-        {"output": taps},
+        {"output": taps, "smp": (*taps[:4], *tap_table(f"P5 bn {fourth} normalised output of dense block 4"))},
         centred_strides=True,
         conventions=_CONVENTIONS,
         quirk="Transitions pool 2x2; at odd sizes the last row or column is pooled by itself.",

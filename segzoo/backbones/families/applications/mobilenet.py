@@ -23,6 +23,7 @@ _V2 = tap_table(
     "P4 block_12_add 96 block 12",
     "P5 block_16_project_BN 320 block 16",
 )
+_V2_OF_SMP = (*_V2[:4], *tap_table("P5 out_relu 1280 top 1x1 convolution"))
 _V3_SMALL = tap_table(
     "P1 activation 16 stem",
     "P2 expanded_conv_project_bn 16 block 0",
@@ -46,7 +47,14 @@ VARIANTS = {
     variant.name: variant
     for variant in (
         Variant("mobilenet", "MobileNet", "mobilenet", CENTERED, {"output": _V1}),
-        Variant("mobilenetv2", "MobileNetV2", "mobilenet_v2", CENTERED, {"output": _V2}, conventions=_SECOND),
+        Variant(
+            "mobilenetv2",
+            "MobileNetV2",
+            "mobilenet_v2",
+            CENTERED,
+            {"output": _V2, "smp": _V2_OF_SMP},
+            conventions=_SECOND,
+        ),
         *(
             Variant(
                 f"mobilenetv3_{size}",
