@@ -37,6 +37,19 @@ ARCHITECTURES = (
     "Segformer",
 )
 ENCODERS = ("resnet18", "resnet50", "efficientnet-b0", "efficientnet-b4")
+OTHER_ENCODERS = (
+    "resnext50_32x4d",
+    "se_resnet50",
+    "se_resnext50_32x4d",
+    "vgg16",
+    "vgg16_bn",
+    "densenet121",
+    "mobilenet_v2",
+    "mit_b0",
+    "tu-resnet18",
+    "tu-resnext50_32x4d",
+    "tu-legacy_seresnet50",
+)
 # Sizes of images; U-Net takes any, PAN halves its last map three times, the others want multiples of their stride.
 SIZES = {"Unet": [(96, 128), (45, 67), (97, 130)], "PAN": [(128, 160), (144, 192)], "DeepLabV3": [(72, 104)]}
 OPTIONS = [
@@ -88,6 +101,19 @@ def test_logits_agree(architecture: str, encoder: str, tmp_path: Path) -> None:
     assert found.assumed == {}
     for size in SIZES.get(architecture, [(96, 128), (160, 64)]):
         assert_logits_agree(found.model, original, size, 1e-4 if encoder == "resnet18" else 1e-3)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("encoder", OTHER_ENCODERS)
+@pytest.mark.parametrize("architecture", ["Unet", "Linknet", "FPN", "UPerNet"])
+def test_logits_of_other_encoders_agree(architecture: str, encoder: str, tmp_path: Path) -> None:
+    if (architecture, encoder[:3]) == ("Unet", "vgg"):
+        pytest.skip("refused, see test_what_cannot_be_converted_is_said")
+    original = golden.original(configuration(architecture, encoder))
+    original.save_pretrained(tmp_path / "saved")
+    found = convert(tmp_path / "saved")
+    for size in ((96, 128), (160, 64)):
+        assert_logits_agree(found.model, original, size, 1e-3)
 
 
 @pytest.mark.peers
@@ -205,6 +231,14 @@ def test_what_cannot_be_converted_is_said(tmp_path: Path) -> None:
         convert_tensors(tensors, encoder="tu-efficientnet_b0")
     with pytest.raises(WeightsError, match="does not hold the encoder vgg16: its blocks are those of resnet18"):
         convert_tensors(tensors, encoder="vgg16")
+    tensors, config = golden.shapes("fpn_vgg16_bn"), golden.configuration("fpn_vgg16_bn")
+    centre = {"decoder.center.0.0.weight": np.zeros((16, 512, 3, 3), "float32")}
+    unet = {name: value for name, value in golden.shapes("unet").items() if name.startswith("decoder.")}
+    encoder = {name: value for name, value in tensors.items() if name.startswith("encoder.")}
+    head = {"segmentation_head.0.weight": np.zeros((3, 16, 3, 3), "float32")}
+    with pytest.raises(WeightsError, match=r"SMP's U-Net has two more convolutions \(`center`\) behind VGG"):
+        convert_tensors({**encoder, **unet, **centre, **head}, {**config, "_model_class": "Unet"})
+    tensors, config, _ = golden.read("linknet")
     with pytest.raises(WeightsError, match="is of the encoder 'resnet18' by its configuration, but 'resnet34'"):
         convert_tensors(tensors, config, encoder="resnet34")
     with pytest.raises(WeightsError, match="its configuration is of a Unet, but its tensors are of a Linknet"):

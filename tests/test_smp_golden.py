@@ -19,12 +19,15 @@ import golden
 pytestmark = pytest.mark.usefixtures("one_structure", "zero_weights")
 
 # Of the deviation of the logits.
-ALLOWED = {"resnet18": 1e-4, "efficientnet-b0": 1e-3}
+ALLOWED = {"resnet18": 1e-4, "vgg16_bn": 1e-4}
 
 
 def cases() -> list:
-    """Every decoder; other options are behind `zoo`, and EfficientNet, which the test of advprop compares."""
-    left_out = [case for case in golden.CASES if case.endswith(("_options", "_depth_4", "_b0"))]
+    """Every decoder; other options are behind `zoo`, and EfficientNet, which the test of advprop compares.
+
+    Of other encoders VGG, which is the quickest.
+    """
+    left_out = [case for case in golden.CASES if case.endswith(("_options", "_depth_4", "_b0", "_v2"))]
     return [pytest.param(case, marks=pytest.mark.zoo if case in left_out else ()) for case in golden.CASES]
 
 
@@ -36,7 +39,7 @@ def test_logits_are_the_originals(case: str) -> None:
         returned = golden.part(np.asarray(found.model(golden.images(size, 1, 9), training=False)))
         assert expected.std() > 0.1
         difference = np.abs(returned - expected).max() / expected.std()
-        assert difference < ALLOWED[config["encoder_name"]], (size, difference)
+        assert difference < ALLOWED.get(config["encoder_name"], 1e-3), (size, difference)
 
 
 @pytest.mark.zoo

@@ -1,7 +1,8 @@
 """Small networks of segmentation_models.pytorch, and what they return: the cases of test_smp_golden.py.
 
 Run with the original installed (torch, torchvision, timm, segmentation_models.pytorch 0.6), this writes golden.npz
-beside itself: `python tests/smp_golden/golden.py`. Weights are not stored: their names decide them (`values`). The
+beside itself: `python tests/smp_golden/golden.py [CASE ...]`; cases that are named are replaced, the others kept.
+Weights are not stored: their names decide them (`values`). The
 statistics of batch normalisation are those of activations, gathered in training mode from images as `images` draws
 them, and stored in half precision, which is what the original then computes with. Stored logits are every third row and
 fifth column, in float32.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -83,6 +85,14 @@ CASES: dict[str, tuple[str, dict[str, Any], list[tuple[int, int]]]] = {
         {"encoder_name": "efficientnet-b0", "decoder_channels": 24},
         [(64, 96), (80, 48)],
     ),
+    # Of encoders whose normalisation is folded, whose last level has its own layer, that have no first level.
+    "fpn_vgg16_bn": (
+        "FPN",
+        {"encoder_name": "vgg16_bn", "decoder_pyramid_channels": 32, "decoder_segmentation_channels": 32},
+        [(64, 96)],
+    ),
+    "unet_mobilenet_v2": ("Unet", {"encoder_name": "mobilenet_v2", "decoder_channels": WIDTHS}, [(64, 96)]),
+    "unet_mit_b0": ("Unet", {"encoder_name": "mit_b0", "decoder_channels": WIDTHS}, [(64, 96)]),
 }
 
 
@@ -178,12 +188,13 @@ def prepared(pixels: np.ndarray) -> Any:
     return torch.from_numpy(((pixels / 255 - MEAN) / STD).transpose(0, 3, 1, 2).astype("float32"))
 
 
-def main() -> None:
+def main(names: list[str]) -> None:
     """Write golden.npz."""
     import torch
 
-    found: dict[str, np.ndarray] = {}
-    for case, (_, _, sizes) in CASES.items():
+    found: dict[str, np.ndarray] = dict(np.load(FILE)) if names else {}
+    for case in names or CASES:
+        sizes = CASES[case][2]
         network = original(configuration(case))
         kept, shapes = {}, {}
         for name, value in network.state_dict().items():
@@ -208,4 +219,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
