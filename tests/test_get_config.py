@@ -55,8 +55,10 @@ ARGUMENTS: dict[Callable[..., Any], dict[str, Any]] = {
     layers.DilatedPooling2D: {"pool_size": 3, "dilation_rate": 2, "average": True},
     layers.GroupedConv2D: {"filters": 4, "kernel_size": 3, "groups": 2, "padding": "same"},
     layers.LayerScale: {"initial": 0.5},
+    layers.PatchPadding: {"patch": 14},
     layers.PixelNormalization: {"scale": 1, "mean": (1, 2, 3.5), "std": (4, 5, 6)},
     layers.PositionAttention: {"channels": 4, "softmax": "pairs", "interleaved": True},
+    layers.PrefixTokens: {"prefix": 5},
     layers.PyramidPooling: {
         "channels": 4, "bins": (1, 4), "normalize_single": False, "interpolation": "aligned", **BLOCKS
     },
@@ -64,9 +66,16 @@ ARGUMENTS: dict[Callable[..., Any], dict[str, Any]] = {
     layers.ResizeToStride: {"stride": 4},
     layers.ScSE: {"reduction": 4, "activation": "swish"},
     layers.SeparableConvBlock: {"channels": 4, "kernel_size": 5, "dilation_rate": 2, **BLOCKS},
+    layers.SimplePyramid: {"patch": 14, "levels": ("P2", "P5"), "channels": 8},
     layers.SpaceToDepth: {},
     layers.SpatialReductionAttention: {"heads": 2, "reduction": 4, "interleaved": True},
     layers.SqueezeExcitation: {"reduction": 4, "activation": "swish"},
+    layers.TokenEmbedding: {"grid": 3, "registers": 4, "antialias": True},
+    layers.TokenMap: {"prefix": 5},
+    layers.TransformerBlock: {
+        "heads": 2, "hidden": 8, "scale": 1e-5, "drop_path": 0.1, "epsilon": 1e-5, "rotary": 100.0, "prefix": 5,
+        "key_bias": False,
+    },
     layers.Upsample: {"kind": "transposed", "channels": 4},
     decoders.SegmentationHead: {"classes": 3, "kernel_size": 3, "interpolation": "aligned"},
     decoders.AuxiliaryHead: {"classes": 3, "dropout": 0.3, "kernel_size": 3, "interpolation": "aligned"},

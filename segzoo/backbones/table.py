@@ -31,6 +31,8 @@ BACKBONES = Registry(
         "hub.resnet",
         "hub.cspnet",
         "hub.mit",
+        "hub.vit",
+        "hub.dinov2",
         "kcv.resnet",
         "kcv.densenet",
         "kcv.mobilenet",

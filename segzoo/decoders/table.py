@@ -8,5 +8,17 @@ DECODERS = Registry(
     "decoder",
     base="segzoo.decoders.base:Decoder",
     package="segzoo.decoders",
-    order=("unet", "unetplusplus", "manet", "linknet", "fpn", "pspnet", "pan", "deeplab", "upernet", "segformer"),
+    order=(
+        "unet",
+        "unetplusplus",
+        "manet",
+        "linknet",
+        "fpn",
+        "pspnet",
+        "pan",
+        "deeplab",
+        "upernet",
+        "segformer",
+        "dpt",
+    ),
 )

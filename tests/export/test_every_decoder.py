@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from networks import NARROW, small_backbone
+from networks import NARROW, small_for
 
 from segzoo.decoders import DECODERS
 from segzoo.export import FORMATS
@@ -38,7 +38,7 @@ def zoo(request, shake):
     """A model with logits of ordinary size, and its graph, traced once for all formats."""
     decoder, backbone = request.param
     options = {"drop_path": 0.0} if backbone else OPTIONS[decoder]
-    model = shake(build_model(decoder, backbone or small_backbone(), 3, weights="none", **options))
+    model = shake(build_model(decoder, backbone or small_for(decoder), 3, weights="none", **options))
     with traced(model, "logits", None) as graph:
         yield model, graph
 
