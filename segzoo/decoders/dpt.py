@@ -128,7 +128,7 @@ class DPT(Decoder):
             for layer in self.reassembled[number]:
                 x = layer(x)
             maps.append(x)
-        fused = None
+        fused: Any = None
         for number in reversed(range(len(maps))):
             fused = self.fusions[number](maps[number], fused, training=training)
             reference = maps[number - 1] if number else _at_twice_the_size(fused)
