@@ -73,7 +73,7 @@ class TokenEmbedding(Layer):
 
         self.class_token = tokens(1, "class_token")
         self.register_tokens = tokens(self.registers, "register_tokens") if self.registers else None
-        self.positions = tokens(1 + self.grid**2, "positions") if self.grid else None
+        self.positions = tokens(1 + self.grid**2, "position_embedding") if self.grid else None
         self.built = True
 
     def call(self, patches: Any) -> Any:

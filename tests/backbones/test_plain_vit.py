@@ -17,10 +17,13 @@ from networks import NARROW, small_vit
 import segzoo
 from segzoo import backbones
 from segzoo.backbones import BACKBONES, reference
+from segzoo.config.schema import Config
 from segzoo.errors import SegzooError, UnknownNameError, WeightsError
 from segzoo.layers import PatchPadding, SimplePyramid, TokenEmbedding, TransformerBlock, at_stride
 from segzoo.layers.tokens import cubic_shares
 from segzoo.levels import MADE, TOKENS, prefix_of
+from segzoo.optim.optimizers import is_decayed
+from segzoo.optim.param_groups import frozen_layers, rate_factors
 from segzoo.registry import find
 
 VITS = [name for name in BACKBONES if BACKBONES[name].patch]
@@ -336,3 +339,44 @@ def test_half_precision_keeps_positions_and_attention_in_float32(pixels, dtype_p
         found = np.asarray(keras.ops.cast(half(images, training=False)[level], "float32"))
         assert np.corrcoef(found.ravel(), np.ravel(expected))[0, 1] > 0.99, level
     assert PatchPadding(16).compute_output_shape((2, 33, None, 3)) == (2, 48, None, 3)
+
+
+@pytest.mark.parametrize("decoder", ["dpt", "fpn"])
+def test_layer_decay_falls_from_block_to_block(decoder: str, small) -> None:
+    """The last block has the factor itself, and what embeds patches comes after the first; the pyramid has 1."""
+    model = segzoo.build_model(decoder, small("hub_vit_base_16"), 3, weights="none", **NARROW[decoder])
+    factors = {id(variable): factor for variable, factor in rate_factors(model, {"T4": 3.0}, 0.5)}
+    found = {layer.name: {factors[id(variable)] for variable in layer.variables} for layer in model.layers}
+    # T4 has the last block alone where the others are read, too, and otherwise all.
+    before = 1.0 if decoder == "dpt" else 3.0
+    assert found["block_4"] == {3 * 0.5}
+    assert [found[f"block_{number}"] for number in (1, 2, 3)] == [
+        {before * 0.5**4},
+        {before * 0.5**3},
+        {before * 0.5**2},
+    ]
+    assert found["patch_embedding"] == found["token_embedding"] == {before * 0.5**5}
+    assert found["decoder"] == found["head"] == {1.0} == found.get("simple_pyramid", {1.0})
+
+
+def test_parts_of_a_plain_vit_are_frozen(small) -> None:
+    model = segzoo.build_model("dpt", small("hub_dinov2_small"), 3, weights="none", **NARROW["dpt"])
+    frozen = {layer.name for layer in frozen_layers(model, ["T2"]) if layer.weights}
+    assert frozen == {"patch_embedding", "token_embedding", "block_1", "block_2"}
+    with pytest.raises(SegzooError, match="reads no level P3, only T1, T2, T3, T4"):
+        frozen_layers(model, ["P3"])
+
+
+def test_tokens_and_positions_are_not_decayed() -> None:
+    decayed = {weight.path for weight in small_vit(registers=2).trainable_weights if is_decayed(weight)}
+    assert decayed and all(path.endswith("kernel") for path in decayed)
+
+
+def test_a_configuration_says_what_does_not_fit() -> None:
+    common = {"data": {"format": "shapes"}}
+    with pytest.raises(ValueError, match=r"dpt reads the tokens .*, and resnet18 makes a pyramid"):
+        Config.model_validate({**common, "model": {"decoder": "dpt", "backbone": "resnet18"}})
+    with pytest.raises(ValueError, match="dpt reads tokens, which have no levels for auxiliary heads"):
+        Config.model_validate(
+            {**common, "model": {"decoder": "dpt", "backbone": "hub_vit_base_16", "auxiliary": {"P4": 0.4}}}
+        )
