@@ -204,8 +204,8 @@ class _Fusion(Layer):
 
 def _at_twice_the_size(x: Any) -> Any:
     """Return any map of twice the height and width of `x`, as a reference for its size."""
-    height, width = ops.shape(x)[1:3]
-    return ops.pad(x[..., :1], ((0, 0), (0, height), (0, width), (0, 0)))
+    rows = ops.concatenate([x[..., :1]] * 2, axis=1)
+    return ops.concatenate([rows] * 2, axis=2)
 
 
 def _check_tokens(available: Sequence[str]) -> None:

@@ -30,8 +30,10 @@ class PatchPadding(Layer):
 
     def call(self, x: Any) -> Any:
         """Pad."""
-        rows, columns = (up_to_whole(size, self.patch) * self.patch - size for size in ops.shape(x)[1:3])
-        return ops.pad(x, ((0, 0), (0, rows), (0, columns), (0, 0)))
+        # First by a fixed number of pixels, of which some are cut: a graph knows the channels of the result then.
+        height, width = (up_to_whole(size, self.patch) * self.patch for size in ops.shape(x)[1:3])
+        most = (0, self.patch - 1)
+        return ops.pad(x, ((0, 0), most, most, (0, 0)))[:, :height, :width]
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         """Shape with height and width rounded up."""
@@ -88,7 +90,7 @@ class TokenEmbedding(Layer):
             rest = rest + ops.einsum("iy,yxc,jx->ijc", rows, square, columns)
         prefix = [first] if self.register_tokens is None else [first, ops.convert_to_tensor(self.register_tokens)]
         prefix = [ops.broadcast_to(tokens, (batch, tokens.shape[1], channels)) for tokens in prefix]
-        tokens = ops.concatenate([*prefix, ops.reshape(rest, (batch, height * width, channels))], axis=1)
+        tokens = ops.concatenate([*prefix, ops.reshape(rest, (batch, -1, channels))], axis=1)
         return ops.cast(tokens, self.compute_dtype)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:

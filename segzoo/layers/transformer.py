@@ -97,7 +97,7 @@ class TransformerBlock(Layer):
         return tokens + self.drop2(x, training=training)
 
     def _attend(self, x: Any, patches: Any) -> Any:
-        batch, count, channels = ops.shape(x)
+        batch, _, channels = ops.shape(x)
         query, key, value = (self._split(layer(x)) for layer in (self.query, self.key, self.value))
         if self.rotary is not None:
             angles = self._angles(patches)
@@ -105,12 +105,12 @@ class TransformerBlock(Layer):
         query = ops.cast(query * (channels // self.heads) ** -0.5, "float32")
         likeness = ops.matmul(query, ops.cast(ops.transpose(key, (0, 1, 3, 2)), "float32"))
         attended = ops.matmul(ops.cast(ops.softmax(likeness, axis=-1), self.compute_dtype), value)
-        return self.project(ops.reshape(ops.transpose(attended, (0, 2, 1, 3)), (batch, count, channels)))
+        return self.project(ops.reshape(ops.transpose(attended, (0, 2, 1, 3)), (batch, -1, channels)))
 
     def _split(self, x: Any) -> Any:
         """`(B, N, C)` to `(B, heads, N, C / heads)`."""
-        batch, count, channels = ops.shape(x)
-        return ops.transpose(ops.reshape(x, (batch, count, self.heads, channels // self.heads)), (0, 2, 1, 3))
+        batch, _, channels = ops.shape(x)
+        return ops.transpose(ops.reshape(x, (batch, -1, self.heads, channels // self.heads)), (0, 2, 1, 3))
 
     def _angles(self, patches: Any) -> Any:
         """Return the angles `(h w, C / heads / 2)` of the patches' centres: rows first, then columns."""
