@@ -14,16 +14,16 @@ from segzoo.levels import LEVELS
 OVERVIEW = ("backbone", "params", "GFLOPs", *LEVELS, "strides", "weights")
 # The contract of features without a pyramid.
 _PLAIN = (
-    "A plain vision transformer (`hub_vit`, `hub_dinov2`) has no pyramid, and no channels in the table: all its",
-    "features have the stride of its patches, 14, 16 or 32. They are the tokens after four of its blocks, evenly",
-    "spread: the maps T1 to T4, (B, ceil(H / patch), ceil(W / patch), channels), and the class token and registers,",
-    "T1_prefix to T4_prefix, (B, 1 + registers, channels). The decoder `dpt` (Ranftl et al., 2021) reads them as they",
-    "are. For all other decoders the layer `simple_pyramid` (Li et al., ViTDet, 2022) makes P2 to P5 of T4, of 256",
-    "channels each and of the sizes that every backbone's levels have; parameters and GFLOPs above are without it.",
-    "The same line of YAML does for both. Images of any size from 32x32: they are padded with the mean colour below",
-    "and on the right to whole patches, position embeddings are interpolated in the graph to the patches' grid, and",
-    "what lies beyond the image is cut off again. `model.trainable` and learning rates go by T1 to T4,",
-    "`optimizer.layer_decay` by block.",
+    "A plain vision transformer (`hub_vit`, `hub_dinov2`, `hub_dinov3`) has no pyramid, and no channels in the table:",
+    "all its features have the stride of its patches, 14, 16 or 32. They are the tokens after four of its blocks,",
+    "evenly spread: the maps T1 to T4, (B, ceil(H / patch), ceil(W / patch), channels), and the class token and",
+    "registers, T1_prefix to T4_prefix, (B, 1 + registers, channels). The decoder `dpt` (Ranftl et al., 2021) reads",
+    "them as they are. For all other decoders the layer `simple_pyramid` (Li et al., ViTDet, 2022) makes P2 to P5 of",
+    "T4, of 256 channels each and of the sizes that every backbone's levels have; parameters and GFLOPs above are",
+    "without it. The same line of YAML does for both. Images of any size from 32x32: they are padded with the mean",
+    "colour below and on the right to whole patches, position embeddings are interpolated in the graph to the",
+    "patches' grid, and what lies beyond the image is cut off again. `model.trainable` and learning rates go by T1 to",
+    "T4, `optimizer.layer_decay` by block.",
 )
 TAPS = ("level", "stride", "channels", "layer", "description")
 

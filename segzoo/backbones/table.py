@@ -33,6 +33,7 @@ BACKBONES = Registry(
         "hub.mit",
         "hub.vit",
         "hub.dinov2",
+        "hub.dinov3",
         "kcv.resnet",
         "kcv.densenet",
         "kcv.mobilenet",

@@ -77,7 +77,7 @@ class ModelConfig(Section):
         default=BackboneOptions.trainable,
         description="true trains the whole backbone, false freezes it; a level, such as P2, freezes the layers that "
         "this level depends on and trains the others; T1 to T4 are quarters of the blocks of a plain vision "
-        "transformer (hub_vit, hub_dinov2). The pyramid made of its tokens is never frozen.",
+        "transformer (hub_vit, hub_dinov2, hub_dinov3). The pyramid made of its tokens is never frozen.",
     )
     batch_norm: Literal["train", "frozen"] = Field(
         default=BackboneOptions.batch_norm,

@@ -56,6 +56,16 @@ FORMS = {
             "num_register_tokens": 4,
         },
     ),
+    "hub_dinov3_small": (
+        {},
+        {
+            **COMMON,
+            "image_shape": (48, 80, 3),
+            "patch_size": 16,
+            "intermediate_dim": 4 * WIDTH,
+            "use_key_bias": False,
+        },
+    ),
 }
 
 
@@ -102,12 +112,12 @@ def outputs_of(name: str, images: np.ndarray) -> list[np.ndarray]:
 @pytest.mark.parametrize("name", FORMS)
 def test_tokens_are_keras_hubs(name: str, small, pixels) -> None:
     """At the size that its positions are for; at others the interpolation is compared with PyTorch's."""
-    side = FORMS[name][1]["image_shape"][0]
+    height, width, _ = FORMS[name][1]["image_shape"]
     theirs = packaged(name)
     network = find(BACKBONES[small(name)].constructor)
     ours = network(input_shape=(None, None, 3))
     network.load(ours, theirs)
-    images = (pixels(side, side, batch=2) / 100 - 1).astype("float32")
+    images = (pixels(height, width, batch=2) / 100 - 1).astype("float32")
     features = ours(images, training=False)
     *blocks, last = outputs_of(name, images)
 
@@ -247,7 +257,10 @@ def test_the_pyramid_has_the_layers_of_the_paper() -> None:
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="gradients by tf.GradientTape")
-@pytest.mark.parametrize(("decoder", "name"), [("dpt", "hub_dinov2_registers_small"), ("linknet", "hub_dinov2_small")])
+@pytest.mark.parametrize(
+    ("decoder", "name"),
+    [("dpt", "hub_dinov2_registers_small"), ("linknet", "hub_dinov2_small"), ("dpt", "hub_dinov3_small")],
+)
 def test_a_model_of_a_plain_vit(decoder: str, name: str, small, pixels, tmp_path: Path, loaded_elsewhere) -> None:
     """The same line for either: tokens for DPT, and P2 to P5 for the others, which only the decoder decides."""
     keras.utils.set_random_seed(0)
