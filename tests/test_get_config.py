@@ -77,6 +77,7 @@ ARGUMENTS: dict[Callable[..., Any], dict[str, Any]] = {
         "key_bias": False,
     },
     layers.Upsample: {"kind": "transposed", "channels": 4},
+    layers.WindowBlock: {"heads": 2, "window": 3, "shift": 1, "ratio": 2, "drop_path": 0.1},
     decoders.SegmentationHead: {"classes": 3, "kernel_size": 3, "interpolation": "aligned"},
     decoders.AuxiliaryHead: {"classes": 3, "dropout": 0.3, "kernel_size": 3, "interpolation": "aligned"},
     decoders.ClassificationHead: {"classes": 3, "dropout": 0.3},

