@@ -103,10 +103,7 @@ class WindowBlock(Layer):
         )
         likeness = likeness + self._positions()
         if self.shift:
-            regions = ops.cast(ops.zeros_like(padded[..., :1]), "int32") + self._regions(tall, wide, shift)
-            regions = self._split(regions)[..., 0]
-            apart = ops.cast(regions[:, :, None] != regions[:, None, :], "float32")
-            likeness = likeness + _APART * apart[:, None]
+            likeness = likeness + _APART * self._apart(ops.shape(x)[0], tall, wide, shift)
         weights = ops.cast(ops.softmax(likeness, axis=-1), self.compute_dtype)
         attended = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
         attended = self.project(ops.reshape(attended, (-1, self.window**2, x.shape[-1])))
@@ -115,15 +112,19 @@ class WindowBlock(Layer):
             joined = _rolled(joined, tall - shift, wide - shift)
         return joined[:, :height, :width]
 
-    def _regions(self, height: Any, width: Any, shift: Any) -> Any:
-        """Return the number `(1, H, W, 1)` of the region of each pixel of a shifted map, whose borders once met."""
+    def _apart(self, batch: Any, height: Any, width: Any, shift: Any) -> Any:
+        """Return 1 for pixels of a window `(windows, 1, N, N)` that a shifted map's old borders lie between, else 0."""
 
         def parts(size: Any) -> Any:
             places = ops.arange(size)
-            first = ops.cast(places >= size - self.window, "int32")
-            return first + ops.cast(places >= size - shift, "int32")
+            first, second = (ops.cast(places >= size - begin, "float32") for begin in (self.window, shift))
+            return ops.reshape(first + second, (-1, self.window))
 
-        return (3 * parts(height)[:, None] + parts(width)[None, :])[None, :, :, None]
+        rows = ops.expand_dims(parts(height), (1, 3))
+        columns = ops.expand_dims(parts(width), (0, 2))
+        regions = ops.reshape(3 * rows + columns, (-1, self.window**2))
+        apart = ops.cast(ops.not_equal(ops.expand_dims(regions, 2), ops.expand_dims(regions, 1)), "float32")
+        return ops.expand_dims(ops.tile(apart, (batch, 1, 1)), 1)
 
     def _positions(self) -> Any:
         """Return the learnt likeness `(heads, N, N)` of pixels of a window by their relative place."""

@@ -83,7 +83,7 @@ def build(
 def assign(network: Any, packaged: Any) -> None:
     """Set the weights of a network to those of keras-hub's SwinTransformerBackbone; ValueError where it is another."""
     pairs = {"patch_embedding": packaged.patch_embedding.proj, "patch_norm": packaged.patch_embedding.norm}
-    blocks = {}
+    blocks: dict[str, Any] = {}
     for stage, theirs in enumerate(packaged.stages):
         blocks |= {f"stage{stage}_block{number}": block for number, block in enumerate(theirs.blocks)}
         if theirs.downsample is not None:
