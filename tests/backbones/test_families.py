@@ -14,8 +14,9 @@ from segzoo.backbones.figures import figures
 
 BY_SIZE = sorted(BACKBONES, key=lambda name: figures(name).parameters, reverse=True)
 SMALLEST = {BACKBONES[name].family: name for name in BY_SIZE}
-# Whose reference takes ten seconds to build, and whose blocks are those of `hub_mit`.
-SLOW = ("kcv_mit_b0",)
+# Whose reference takes ten seconds to build, and whose blocks are those of `hub_mit`; and the large transformers, narrow
+# ones of which test_plain_vit.py and test_swin.py have.
+SLOW = ("kcv_mit_b0", "hub_vit_base_16", "hub_dinov2_small", "hub_dinov3_small", "hub_swin_tiny")
 
 
 # Those that another process loads, one of each origin and with the most layers of our own; `tests/zoo` loads all.

@@ -53,7 +53,7 @@ def test_the_file_is_what_the_installed_original_returns(tmp_path: Path) -> None
 
 
 def test_parameters_with_default_options(inputs) -> None:
-    """Of decoder and head for one class, on a ViT of 768 channels."""
+    """Decoder and head for one class, on a ViT of 768 channels."""
     levels = [level for level in DPT.levels(32) if level != "P0"]
     found = count("dpt", inputs({"P0": 3, **dict.fromkeys(levels, 768)}))
     assert found == GOLDEN["default parameters"] == 35_210_497
