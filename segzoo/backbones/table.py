@@ -35,6 +35,7 @@ BACKBONES = Registry(
         "hub.dinov2",
         "hub.dinov3",
         "hub.swin",
+        "hub.efficientnet",
         "kcv.resnet",
         "kcv.densenet",
         "kcv.mobilenet",

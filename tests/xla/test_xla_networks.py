@@ -40,6 +40,7 @@ SMALLEST = {
     "dinov2": "hub_dinov2_small",
     "dinov3": "hub_dinov3_small",
     "swin": "hub_swin_tiny",
+    "hub_efficientnet": "hub_efficientnet_b0",
     "xception": "xception",
     "convnext": "convnext_tiny",
     "densenet": "densenet121",
