@@ -71,16 +71,16 @@ FORMS = {
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
-    """Replace a variant by a small network of its form; returns its name."""
+    """Register a small network of a variant's form; returns its name."""
 
     def small(name: str) -> str:
         module = importlib.import_module(BACKBONES[name].constructor.partition(":")[0])
         network = dataclasses.replace(module.NETWORKS[name], width=WIDTH, depth=DEPTH, heads=HEADS, **FORMS[name][0])
         monkeypatch.setitem(module.NETWORKS, name, network)
-        monkeypatch.setitem(
-            BACKBONES._entries, name, dataclasses.replace(BACKBONES[name], tables={"blocks": network.taps()})
-        )
-        return name
+        # By a name of its own, since other tests have the structure of the large one by its name.
+        own = dataclasses.replace(BACKBONES[name], name=f"small_{name}", tables={"blocks": network.taps()})
+        monkeypatch.setitem(BACKBONES._entries, own.name, own)
+        return own.name
 
     return small
 
@@ -89,12 +89,13 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
 def packaged(name: str) -> keras.Model:
     """keras-hub's network of the size of `small`, with random weights, once for all tests."""
     hub = pytest.importorskip("keras_hub", reason="compares with keras-hub's networks")
+    name = name.removeprefix("small_")
     network = getattr(hub.models, find(BACKBONES[name].constructor).backbone)(**FORMS[name][1])
     rng = np.random.default_rng(0)
     for weight in network.weights:
         scale = np.sqrt(np.prod(weight.shape[:-1])) if len(weight.shape) > 1 and "embedding" not in weight.path else 1
         weight.assign(rng.normal(1.0 if weight.name == "gamma" else 0.0, 0.5 / scale, weight.shape))
-    if name.startswith("hub_dinov2"):
+    if "dinov2" in name:
         network.embeddings.interpolated_position_embeddings.assign(network.embeddings.position_embeddings)
     return network
 
@@ -330,11 +331,11 @@ def test_what_a_plain_vit_cannot_do(small) -> None:
     name = small("hub_vit_base_16")
     with pytest.raises(SegzooError, match="output stride 32 only, not 16: all maps of a plain vision transformer"):
         backbones.create(name, weights="none", output_stride=16)
-    with pytest.raises(UnknownNameError, match=r"level of hub_vit_base_16.*'P1'.*P2.*T1"):
+    with pytest.raises(UnknownNameError, match=r"level of small_hub_vit_base_16.*'P1'.*P2.*T1"):
         backbones.create(name, weights="none", levels=("P1",))
     with pytest.raises(SegzooError, match=r"DPT reads the tokens of a plain vision transformer.*P1, P2.*a pyramid"):
         segzoo.build_model("dpt", "resnet18", 3, weights="none")
-    with pytest.raises(SegzooError, match="patch: 14, but patches of hub_vit_base_16 are 16"):
+    with pytest.raises(SegzooError, match="patch: 14, but patches of small_hub_vit_base_16 are 16"):
         segzoo.build_model("dpt", name, 3, weights="none", patch=14)
     with pytest.raises(SegzooError, match="auxiliary: DPT reads tokens, which have no levels"):
         segzoo.build_model("dpt", name, 3, weights="none", auxiliary=["P4"])

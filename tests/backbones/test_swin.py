@@ -21,16 +21,18 @@ from segzoo.backbones.spec import tap_table
 from segzoo.errors import WeightsError
 from segzoo.layers import WindowBlock
 
-NAME, WIDTH, DEPTHS, HEADS = "hub_swin_tiny", 8, (2, 2, 2, 2), 1
+NAME, WIDTH, DEPTHS, HEADS = "small_swin", 8, (2, 2, 2, 2), 1
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> Callable[..., keras.Model]:
-    """Replace the smallest variant by a narrow network."""
+    """Register a narrow network of the smallest variant's form."""
     network = partial(swin.build, NAME, WIDTH, DEPTHS, HEADS)
     table = tap_table(*(f"P{n + 2} {'norm' if n == 3 else f'stage{n}_block1'} {WIDTH * 2**n} stage" for n in range(4)))
     monkeypatch.setitem(swin.NETWORKS, NAME, network)
-    monkeypatch.setitem(BACKBONES._entries, NAME, dataclasses.replace(BACKBONES[NAME], tables={"output": table}))
+    constructor = f"segzoo.backbones.families.hub.swin:NETWORKS[{NAME}]"
+    own = dataclasses.replace(BACKBONES["hub_swin_tiny"], name=NAME, constructor=constructor, tables={"output": table})
+    monkeypatch.setitem(BACKBONES._entries, NAME, own)
     return network
 
 
