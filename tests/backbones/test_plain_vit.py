@@ -260,7 +260,11 @@ def test_the_pyramid_has_the_layers_of_the_paper() -> None:
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="gradients by tf.GradientTape")
 @pytest.mark.parametrize(
     ("decoder", "name"),
-    [("dpt", "hub_dinov2_registers_small"), ("linknet", "hub_dinov2_small"), ("dpt", "hub_dinov3_small")],
+    [
+        ("dpt", "hub_dinov2_registers_small"),
+        ("linknet", "hub_dinov2_small"),
+        pytest.param("dpt", "hub_dinov3_small", marks=pytest.mark.nightly),
+    ],
 )
 def test_a_model_of_a_plain_vit(decoder: str, name: str, small, pixels, tmp_path: Path, loaded_elsewhere) -> None:
     """The same line for either: tokens for DPT, and P2 to P5 for the others, which only the decoder decides."""
