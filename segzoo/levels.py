@@ -1,10 +1,14 @@
-"""Names of feature levels in backbones and decoders: "Pn" has a stride of 2^n input pixels."""
+"""Names of features of backbones: levels of a pyramid, "Pn" with a stride of 2^n pixels, and tokens of a plain ViT."""
 
 from __future__ import annotations
 
 from segzoo.errors import SegzooError
 
 LEVELS = ("P1", "P2", "P3", "P4", "P5")
+# Maps of the tokens of a plain vision transformer after four of its blocks, all with the stride of its patches.
+TOKENS = ("T1", "T2", "T3", "T4")
+# Levels that can be made of them.
+MADE = LEVELS[1:]
 # The image itself, which a decoder may read the size of.
 IMAGE = "P0"
 
@@ -24,3 +28,8 @@ def levels_at(output_stride: int, shallow: bool = False) -> tuple[str, ...]:
     if output_stride not in depths:
         raise SegzooError(f"output_stride must be 8, 16 or 32, got {output_stride!r}.")
     return LEVELS[: depths[output_stride]]
+
+
+def prefix_of(tokens: str) -> str:
+    """Return the name of the tokens that precede those of a map, the class token first: "T1_prefix" of "T1"."""
+    return f"{tokens}_prefix"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 
 from segzoo.backbones import wrap
+from segzoo.backbones.plain_vit import PlainViT
 
 # Options of decoders with few channels. A ReLU of one narrow channel may silence all: hence swish where there is one.
 NARROW = {
@@ -19,6 +20,7 @@ NARROW = {
     "fpn": {"pyramid_channels": 16, "segmentation_channels": 8},
     "deeplabv3": {"channels": 8},
     "deeplabv3plus": {"channels": 8, "low_level_channels": 4},
+    "dpt": {"intermediate_channels": (4, 6, 8, 8), "fusion_channels": 8},
 }
 
 
@@ -29,3 +31,17 @@ def small_backbone(first: int = 1) -> keras.Model:
     for number in range(1, 6):
         x = keras.layers.Conv2D(8 * number, 3, 2, "same", activation="relu", name=f"level{number}")(x)
     return wrap(keras.Model(images, x, name="small"), {f"P{number}": f"level{number}" for number in range(first, 6)})
+
+
+def small_vit(**options) -> keras.Model:
+    """A plain ViT of four blocks, as a backbone with tokens; options are those of `PlainViT`."""
+    options = {"patch": 16, "width": 8, "depth": 4, "heads": 2, "grid": 3, "assign": None, **options}
+    images = keras.Input((None, None, 3), name="image")
+    pixels = keras.layers.Rescaling(1 / 64, -2, name="scale")(images)
+    tokens = PlainViT(name="small_vit", **options).build((None, None, 3))(pixels)
+    return keras.Model(images, tokens, name="small_vit")
+
+
+def small_for(decoder: str) -> keras.Model:
+    """A small backbone with what a decoder reads: tokens or a pyramid."""
+    return small_vit() if decoder == "dpt" else small_backbone()

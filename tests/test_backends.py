@@ -62,7 +62,7 @@ import numpy as np
 import keras
 import segzoo
 from loss_arrays import IGNORE, loss_arrays
-from networks import small_backbone
+from networks import small_for
 from segzoo.losses import LOSSES
 from segzoo.metrics import MeanIoU
 from segzoo.weights import load_file, save_file
@@ -107,7 +107,7 @@ for pair in pairs:
     if backbone == "shallow":  # two levels of it, which JAX compiles in a third of the time
         options["depth"] = 2
     if backbone in ("small", "shallow"):
-        backbone = small_backbone()
+        backbone = small_for(decoder)
     else:  # no dropout of any kind: it draws other numbers on every backend
         options["drop_path"] = 0.0
         if backbone.startswith("kcv_"):

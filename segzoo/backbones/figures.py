@@ -57,15 +57,22 @@ def measure(name: str) -> Figures:
     """Build backbone `name`, and count its parameters and GFLOPs."""
     import keras
 
-    from segzoo.backbones import create
+    from segzoo.backbones import BACKBONES, create
     from segzoo.complexity import gflops
-    from segzoo.layers import SpatialReductionAttention
+    from segzoo.layers import SpatialReductionAttention, TransformerBlock
 
     backbone = create(name, weights="none")
     total, attention = gflops(backbone, SIZE), 0.0
     if any(isinstance(layer, SpatialReductionAttention) for layer in backbone.layers):
         # Of two parts, one grows fourfold and one sixteenfold at twice the height and width.
         attention = (gflops(backbone, (2 * SIZE[0], 2 * SIZE[1])) - 4 * total) / 12
+    if BACKBONES[name].patch:
+        # Two products of all pairs of tokens in each block; the sizes themselves are rounded up to whole patches.
+        maps = backbone.compute_output_spec(keras.KerasTensor((1, *SIZE, 3)))
+        _, height, width, channels = maps["T1"].shape
+        tokens = maps["T1_prefix"].shape[1] + height * width
+        blocks = sum(isinstance(layer, TransformerBlock) for layer in backbone.layers)
+        attention = blocks * 4 * tokens**2 * channels / 1e9
     found = Figures(backbone.count_params(), round(total, 3), round(attention, 5))
     del backbone
     keras.backend.clear_session()

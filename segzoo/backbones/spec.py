@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from segzoo.compat import LIBRARIES, SMP
 from segzoo.errors import SegzooError, unknown_name
-from segzoo.levels import levels_at
+from segzoo.levels import MADE, TOKENS, levels_at
 from segzoo.registry import find
 
 
@@ -18,9 +18,10 @@ class Tap:
 
     Attributes:
         layer: name of the layer in the reference network.
-        stride: input pixels per feature pixel.
+        stride: input pixels per feature pixel; 0 for tokens without a place.
         channels: channels of the feature map.
-        level: "P1" to "P5" if the tap provides that level; None if it is only documented.
+        level: "P1" to "P5" if the tap provides that level, or "T1" to "T4" and "T1_prefix" to "T4_prefix" for tokens;
+            None if it is only documented.
         reason: description of the tap in the terms of the paper.
     """
 
@@ -98,6 +99,7 @@ class Variant:
         first_stride: stride of the finest features: 2, or 4 if the stem has stride 4 and there is no P1.
         conventions: values of `compat` and what they change. Other values change no layer; the name of a library for
             which no such network is known is refused.
+        patch: side of a patch of a plain vision transformer, whose taps are tokens; 0 for a pyramid.
         quirk: remark on peculiarities of the features, in prose; empty if there are none.
     """
 
@@ -117,6 +119,7 @@ class Variant:
     pads_nothing: bool = False
     first_stride: int = 2
     conventions: Mapping[str, Convention] = field(default_factory=dict)
+    patch: int = 0
     quirk: str = ""
 
     def beside(self, name: str) -> Any:
@@ -147,17 +150,28 @@ class Variant:
     def levels(self, kind: str | None = None, output_stride: int = 32) -> dict[str, Tap]:
         """Map levels to taps; with output stride 16 or 8 the deepest tap serves P4 or P3, and the levels end there.
 
+        Of a plain vision transformer they are tokens; `inner_levels` has the pyramid.
+
         Raises:
             SegzooError: an output stride other than 8, 16 and 32, or one that the network does not support.
         """
         *upper, last = levels_at(output_stride)
         if output_stride < 32 and self.undilated:
             raise SegzooError(f"{self.name} has output stride 32 only, not {output_stride}: {self.undilated}")
+        if self.patch:
+            return {tap.level: tap for tap in self.tap_table(kind) if tap.level}
         table = {tap.level: tap for tap in self.tap_table(kind) if tap.level}
         return {**{level: table[level] for level in upper if level in table}, last: table["P5"]}
 
     def inner_levels(self, kind: str | None = None, output_stride: int = 32) -> dict[str, Tap]:
-        """Map optional features to taps: at output stride 16 "C4", which is the network's P4 at stride 32."""
+        """Map optional features to taps.
+
+        At output stride 16 "C4", which is the network's P4 at stride 32; of a plain vision transformer the levels that
+        `segzoo.layers.SimplePyramid` makes of its last tokens.
+        """
+        if self.patch:
+            tokens = self.levels(kind, output_stride)[TOKENS[-1]]
+            return {level: replace(tokens, level=level, stride=2 ** int(level[1:])) for level in MADE}
         table = {tap.level: tap for tap in self.tap_table(kind) if tap.level}
         return {"C4": table["P4"]} if output_stride == 16 and "P4" in table else {}
 

@@ -24,8 +24,12 @@ from segzoo.layers import (
     GroupedConv2D,
     LayerScale,
     PixelNormalization,
+    SimplePyramid,
+    TransformerBlock,
+    WindowBlock,
     tanh_gelu,
 )
+from segzoo.levels import MADE
 from segzoo.weights import apply_weights, as_text
 
 _REFERENCE_DROP_PATH = 0.2
@@ -36,14 +40,16 @@ def create(
 ) -> keras.Model:
     """Build a backbone: a model from images `(B, H, W, C)`, pixels 0..255 and any H and W, to a dict of features.
 
-    Feature "Pn" is `(B, ceil(H / 2^n), ceil(W / 2^n), channels)`. Layers have the same names as in keras.applications,
-    keras-cv or keras-hub; the network is cut at the deepest tap in use.
+    Feature "Pn" is `(B, ceil(H / 2^n), ceil(W / 2^n), channels)`. A plain vision transformer with patches of p pixels
+    returns tokens: "T1" to "T4", `(B, ceil(H / p), ceil(W / p), channels)`, and "T1_prefix" to "T4_prefix"; or, where
+    they are in `levels`, P2 to P5, which a `SimplePyramid` makes of T4. Layers of the others have the same names as in
+    keras.applications, keras-cv or keras-hub; the network is cut at the deepest tap in use.
 
     Args:
         name: registered name, see `segzoo.backbones.names()`.
         options: see `BackboneOptions`; None: its defaults.
-        levels: levels to return, of "P1" to "P5"; by default all that exist at the output stride. At output stride 16
-            there is also "C4": the fourth stage, P4 of the network without dilation.
+        levels: features to return, such as "P1" to "P5"; by default all that exist at the output stride. At output
+            stride 16 there is also "C4": the fourth stage, P4 of the network without dilation.
         **given: options by name, which take precedence over `options`: `taps`, `output_stride`, `weights`,
             `input_channels`, `mean`, `std`, `drop_path`, `trainable`, `batch_norm` and `compat`.
 
@@ -93,10 +99,18 @@ def create(
         reference.part(network, ends), input_tensors=images, clone_function=lambda layer: layer, call_function=copy
     )
     # Outputs must be a dict by level again: the clone keeps the structure of the reference's outputs.
-    model = keras.Model(images, clone.output, name=variant.name)
+    features = _with_pyramid(clone.output, images, variant.patch) if variant.patch else clone.output
+    model = keras.Model(images, features, name=variant.name)
     model.built_with = {"taps": taps, "output_stride": output_stride, "compat": compat}
     apply_weights(model, as_text(options.weights), backbone=variant)
     return model
+
+
+def _with_pyramid(features: Mapping[str, Any], images: keras.KerasTensor, patch: int) -> dict[str, Any]:
+    """Make levels of a pyramid, which stand for the tokens that they are made of, from these; the rest is as it was."""
+    levels = [level for level in features if level in MADE]
+    made = SimplePyramid(patch, levels, name="simple_pyramid")(features[levels[0]], images) if levels else {}
+    return {**features, **made}
 
 
 def pixel_normalization(
@@ -217,6 +231,11 @@ class _Copy:
         self.scaled_blocks += 1
         rate = self.drop_path * (self.scaled_blocks - 1) / max(1, self.all_scaled_blocks - 1)
         return self._drop_path(layer, x, rate, (None, 1, 1, 1), f"{self.names[id(layer)]}_drop")
+
+    def _transform(self, layer: Any, *inputs: Any, **kwargs: Any) -> Any:
+        """Transform tokens or a map by a block with the stochastic depth that is asked for."""
+        rate = 0.0 if self.names[id(layer)] in self.frozen else layer.drop_path * self.drop_path / _REFERENCE_DROP_PATH
+        return self._new(layer, {**layer.get_config(), "drop_path": rate})(*inputs)
 
     def _scale_and_add(self, layer: Any, x: Any, **kwargs: Any) -> Any:
         """Add a scaled branch, as Inception-ResNet does by a layer that Keras cannot read back from a file."""
@@ -354,6 +373,8 @@ _HANDLERS: dict[type | str, Callable[..., Any]] = {
     keras.layers.LayerNormalization: _Copy._normalize_pixels,
     keras.layers.Activation: _Copy._activate,
     keras.layers.Dropout: _Copy._drop,
+    TransformerBlock: _Copy._transform,
+    WindowBlock: _Copy._transform,
     "LayerScale": _Copy._scale,
     "CustomScaleLayer": _Copy._scale_and_add,
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -295,6 +295,24 @@ def decoder_options(decoder: str, options: Mapping[str, Any]) -> None:
     for option in options:
         if option not in known:
             raise ProblemAt(("options", option), not_among(f"option of the decoder {decoder}", option, known))
+
+
+def decoder_reads(decoder: str, backbone: str, auxiliary: Sized) -> None:
+    """Check that a decoder of tokens has a backbone with them, and no heads on levels; raise ProblemAt otherwise."""
+    from segzoo.backbones import BACKBONES
+    from segzoo.decoders.table import OF_TOKENS
+
+    if decoder not in OF_TOKENS:
+        return
+    plain = [name for name in BACKBONES if BACKBONES[name].patch]
+    if not BACKBONES[backbone].patch:
+        raise ProblemAt(
+            ("decoder",),
+            f"{decoder} reads the tokens of a plain vision transformer, and {backbone} makes a pyramid. Take one of "
+            f"{', '.join(plain)} as the backbone, or another decoder",
+        )
+    if auxiliary:
+        raise ProblemAt(("auxiliary",), f"{decoder} reads tokens, which have no levels for auxiliary heads")
 
 
 def backbone_options(backbone: str, taps: str | None, output_stride: int | None, weights: str) -> None:

@@ -74,7 +74,8 @@ def _activation_bytes(config: Config) -> float:
     model, training = config.model, config.training
     deepest = model.options.get("depth")
     taps = BACKBONES[model.backbone].levels(model.taps, model.output_stride or 32).values()
-    used = [tap for tap in taps if not isinstance(deepest, int) or tap.stride <= 2**deepest]
+    maps = [tap for tap in taps if tap.stride]  # a few prefix tokens are nothing
+    used = [tap for tap in maps if not isinstance(deepest, int) or tap.stride <= 2**deepest]
     channels = sum(tap.channels / min(tap.stride, model.output_stride or 32) ** 2 for tap in used)
     number_bytes = 4 if training.precision == "float32" else 2
     is_kept = model.trainable is True and not training.remat

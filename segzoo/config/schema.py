@@ -25,8 +25,8 @@ _FOLDER_NAME = r"^[^./\\:*?\"<>|\x00-\x1f][^/\\:*?\"<>|\x00-\x1f]*$"
 _SECONDS_OR_TEXT = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string"}]}
 Duration = Annotated[float, BeforeValidator(checks.seconds), WithJsonSchema(_SECONDS_OR_TEXT)]
 # Parts of the network that can be frozen or have their own learning rate. A level consists of the backbone's layers
-# that only it and deeper levels need.
-Part = Literal["backbone", "decoder", "head", "P1", "P2", "P3", "P4", "P5"]
+# that only it and deeper levels need; T1 to T4 are a plain vision transformer's, quarters of its blocks.
+Part = Literal["backbone", "decoder", "head", "P1", "P2", "P3", "P4", "P5", "T1", "T2", "T3", "T4"]
 Momentum = Annotated[Literal["auto"] | float, BeforeValidator(checks.auto_or_open_fraction)]
 
 
@@ -73,10 +73,11 @@ class ModelConfig(Section):
         default=None,
         description="Standard deviation of each channel for normalisation, in pixel values; requires mean.",
     )
-    trainable: Literal[True, False, "P1", "P2", "P3", "P4", "P5"] = Field(
+    trainable: Literal[True, False, "P1", "P2", "P3", "P4", "P5", "T1", "T2", "T3", "T4"] = Field(
         default=BackboneOptions.trainable,
         description="true trains the whole backbone, false freezes it; a level, such as P2, freezes the layers that "
-        "this level depends on and trains the others.",
+        "this level depends on and trains the others; T1 to T4 are quarters of the blocks of a plain vision "
+        "transformer (hub_vit, hub_dinov2, hub_dinov3). The pyramid made of its tokens is never frozen.",
     )
     batch_norm: Literal["train", "frozen"] = Field(
         default=BackboneOptions.batch_norm,
@@ -121,6 +122,7 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _parts_fit(self) -> ModelConfig:
         checks.decoder_options(self.decoder, self.options)
+        checks.decoder_reads(self.decoder, self.backbone, self.auxiliary)
         checks.backbone_options(self.backbone, self.taps, self.output_stride, self.weights)
         checks.pixel_statistics(self.input_channels, self.mean, self.std)
         checks.digest(self.weights, self.weights_sha256)
@@ -153,12 +155,12 @@ class OptimizerConfig(Section):
     lr_scale: dict[Part, Weight] = Field(
         default_factory=dict,
         description="Learning-rate factors per part, above 0: backbone, decoder, head, or a level of the backbone, "
-        "P1 to P5.",
+        "P1 to P5, or T1 to T4 of a plain vision transformer.",
     )
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         default=1.0,
         description="Layer-wise learning-rate decay: factor on the learning rate from each level of the backbone to "
-        "the next finer one, above 0, at most 1.",
+        "the next finer one, of a plain vision transformer from each block to the one before, above 0, at most 1.",
     )
 
     @model_validator(mode="after")

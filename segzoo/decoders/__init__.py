@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from segzoo.decoders.base import SegmentationHead as SegmentationHead
     from segzoo.decoders.deeplab import DeepLabV3 as DeepLabV3
     from segzoo.decoders.deeplab import DeepLabV3Plus as DeepLabV3Plus
+    from segzoo.decoders.dpt import DPT as DPT
     from segzoo.decoders.fpn import FPN as FPN
     from segzoo.decoders.linknet import LinkNet as LinkNet
     from segzoo.decoders.manet import MANet as MANet
@@ -38,6 +39,7 @@ _CLASSES = {
     "PSPNet": "segzoo.decoders.pspnet",
     "UPerNet": "segzoo.decoders.upernet",
     "SegFormer": "segzoo.decoders.segformer",
+    "DPT": "segzoo.decoders.dpt",
     "FPN": "segzoo.decoders.fpn",
     "DeepLabV3": "segzoo.decoders.deeplab",
     "DeepLabV3Plus": "segzoo.decoders.deeplab",

@@ -21,13 +21,26 @@ def _write(graph: Graph, path: Path) -> None:
     import tf2onnx
 
     signature = [tf.TensorSpec(graph.input_shape, tf.float32, name="image")]
-    model, _ = tf2onnx.convert.from_function(graph.serve, input_signature=signature, opset=_OPSET)
+    model, _ = tf2onnx.convert.from_function(
+        graph.serve, input_signature=signature, opset=_OPSET, custom_op_handlers={"Erfc": (_complement_of_erf, [])}
+    )
     _name_axes(model)
     _standard_resize(model)
     _exact_sizes(model)
     _explicit_padding(model)
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
+
+
+def _complement_of_erf(graph: Any, node: Any, name: str, _: Any) -> None:
+    """Write TensorFlow's Erfc, of which exact GELU is made and which ONNX lacks, as 1 - Erf."""
+    from tf2onnx.utils import map_onnx_to_numpy_type
+
+    dtype = graph.get_dtype(node.output[0])
+    one = graph.make_const(f"{name}/one", np.ones((), map_onnx_to_numpy_type(dtype)))
+    graph.remove_node(node.name)
+    inner = graph.make_node("Erf", list(node.input), name=f"{name}/erf", dtypes=[dtype])
+    graph.make_node("Sub", [one.output[0], inner.output[0]], name=name, outputs=list(node.output), dtypes=[dtype])
 
 
 def _name_axes(model: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -11,10 +11,11 @@ import keras
 from segzoo import backbones
 from segzoo.backbones import BACKBONES
 from segzoo.backbones.options import BackboneOptions
+from segzoo.backbones.spec import Variant
 from segzoo.decoders import DECODERS, Decoder, SegmentationHead
 from segzoo.decoders.base import AuxiliaryHead, ClassificationHead, number
 from segzoo.errors import SegzooError, unknown_name
-from segzoo.levels import IMAGE, LEVELS
+from segzoo.levels import IMAGE, LEVELS, TOKENS
 from segzoo.models.remat import RematModel
 from segzoo.weights import WeightsReport, apply_weights, as_text, is_path
 
@@ -48,8 +49,9 @@ def build_model(
     Args:
         decoder: registered name, see `segzoo.decoders.names()`, or a new decoder with the options that it has, such as
             `segzoo.decoders.UNet(channels=...)`: it becomes the model's layer "decoder".
-        backbone: registered name, see `segzoo.backbones.names()`, or a backbone made by `segzoo.backbones.wrap`, which
-            takes no options but `weights`, the path of a file, and `compat`, for the decoder.
+        backbone: registered name, see `segzoo.backbones.names()`, or a backbone made by `segzoo.backbones.wrap`, or any
+            model from images to a dict of features, which takes no options but `weights`, the path of a file, and
+            `compat`, for the decoder.
         classes: number of classes.
         weights: "auto", "imagenet", "none" (or None) or "preset:NAME" for the backbone, or the path of a `.weights.h5`
             file for all that fits; "auto" leaves it to `backbone_options`.
@@ -93,6 +95,7 @@ def build_model(
         raise SegzooError(f"classes must be at least 1, got {classes}.")
     if isinstance(backbone, str):
         variant = BACKBONES[backbone]
+        options = _fit_patch(options, decoder_class, variant)
         taps = variant.default_taps(of_backbone.compat) if of_backbone.taps is None else of_backbone.taps
         stride = of_backbone.output_stride
         if stride is None:
@@ -112,7 +115,7 @@ def build_model(
             )
     images = encoder.input
     features = {IMAGE: images, **encoder.output}
-    read = decoder_class.levels(2 ** number(max(features)), tuple(sorted(features)), **options)
+    read = decoder_class.levels(_stride(features), tuple(sorted(features)), **options)
     try:
         layer = decoder_class(name="decoder", **options) if instance is None else instance
         layer.assumed = assumed
@@ -129,7 +132,8 @@ def build_model(
     for level in auxiliary:
         outputs[f"auxiliary_{level}"] = AuxiliaryHead(classes, name=f"auxiliary_{level}")(features[level], images)
     if classification:
-        outputs[PRESENCE] = ClassificationHead(classes, name=PRESENCE)(features[max(features)])
+        deepest = max(name for name in features if name in (*LEVELS, *TOKENS))
+        outputs[PRESENCE] = ClassificationHead(classes, name=PRESENCE)(features[deepest])
     result = outputs if len(outputs) > 1 else outputs[LOGITS]
     model = (RematModel if remat else keras.Model)(images, result, name=f"{decoder}_{encoder.name}")
     model.weights_report = encoder.weights_report
@@ -173,6 +177,11 @@ def _levels(
 ) -> tuple[str, ...]:
     """Return the levels of the backbone that the decoder and the auxiliary heads read."""
     read = [level for level in decoder_class.levels(stride, available, **options) if level != IMAGE]
+    if auxiliary and not set(read) & set(LEVELS):
+        raise SegzooError(
+            f"auxiliary: {decoder_class.__name__} reads tokens, which have no levels. Leave it out, or take a decoder "
+            "that reads a pyramid."
+        )
     for level in auxiliary:
         if level not in available or number(level) > number(read[-1]):
             usable = [name for name in available if name in LEVELS and number(name) <= number(read[-1])]
@@ -180,12 +189,31 @@ def _levels(
     return tuple(sorted({*read, *auxiliary}))
 
 
+def _stride(features: Iterable[str]) -> int:
+    """Return the stride of the deepest of these features; 32 for tokens, which have no levels."""
+    return 2 ** max((number(level) for level in features if level in LEVELS), default=5)
+
+
+def _fit_patch(options: dict[str, Any], decoder: Decoder | type[Decoder], variant: Variant) -> dict[str, Any]:
+    """Return a decoder's options with the size of the backbone's patches, where it reads their tokens.
+
+    Raises:
+        SegzooError: another size is given.
+    """
+    if "patch" not in decoder.options() or not variant.patch:
+        return options
+    given = options.get("patch", variant.patch)
+    if given != variant.patch:
+        raise SegzooError(f"The decoder has patch: {given}, but patches of {variant.name} are {variant.patch} pixels.")
+    return {**options, "patch": variant.patch}
+
+
 def _cut_for(
     decoder_class: type[Decoder], backbone: keras.Model, options: Mapping[str, Any], auxiliary: Sequence[str]
 ) -> keras.Model:
     """Cut a wrapped backbone to the levels in use."""
     available = tuple(sorted(backbone.output))
-    levels = _levels(decoder_class, 2 ** number(available[-1]), available, options, auxiliary)
+    levels = _levels(decoder_class, _stride(available), available, options, auxiliary)
     encoder = keras.Model(backbone.input, {level: backbone.output[level] for level in levels}, name=backbone.name)
     encoder.weights_report = WeightsReport("none", note="those of the wrapped network")
     return encoder

@@ -19,7 +19,7 @@ from segzoo.optim.clipping import WholeClipping
 # Weight decay pulls scales and offsets away from what normalisation needs; He et al. (2019), section 3.1. Position
 # embeddings and tokens are spared as in Touvron et al. (2021) and Liu et al. (2021).
 _SPARED_NAMES = re.compile(r"bias|gamma|beta")
-_SPARED_PATHS = re.compile(r"pos(ition)?_?embed|(cls|class|mask)_token")
+_SPARED_PATHS = re.compile(r"pos(ition)?_?embed|(cls|class|mask|register)_token")
 
 # What `create` and the rest of the configuration fill in.
 _FILLED_IN = frozenset(

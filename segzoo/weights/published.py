@@ -17,9 +17,12 @@ from segzoo.backbones.spec import Variant
 from segzoo.errors import WeightsError, unknown_name
 from segzoo.extras import install_command
 from segzoo.hub import fetch_file, is_address
+from segzoo.layers import SimplePyramid
 from segzoo.weights.files import load_file
 from segzoo.weights.report import WeightsReport, WeightsWarning
 
+# Layers that a backbone has in addition to the published network.
+_NEW = (SimplePyramid,)
 _NAMED = ("auto", "imagenet", "none")
 _PRESET = "preset:"
 
@@ -108,6 +111,9 @@ def _load_published(model: keras.Model, variant: Variant, wanted: str, required:
     for layer in model.layers:
         if not layer.weights:
             continue
+        if isinstance(layer, _NEW):
+            report.missing += [weight.path for weight in layer.weights]
+            continue
         values = published[layer.name].get_weights()
         if layer is first:
             fitted = _fit_first(
@@ -125,7 +131,8 @@ def _load_published(model: keras.Model, variant: Variant, wanted: str, required:
 
 def _refuse_another_network(model: keras.Model, published: Mapping[str, Any], called: str) -> None:
     """Raise WeightsError if a layer is not among the published ones; shapes are checked on assignment."""
-    missing = [layer.name for layer in model.layers if layer.weights and layer.name not in published]
+    wanted = [layer.name for layer in model.layers if layer.weights and not isinstance(layer, _NEW)]
+    missing = [name for name in wanted if name not in published]
     if missing:
         raise WeightsError(
             f"{called} are of another network than segzoo was written for: they have no {', '.join(missing[:3])}. "

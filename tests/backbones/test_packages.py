@@ -120,6 +120,21 @@ def test_features_are_the_packages(name: str, installed, pixels) -> None:
         np.testing.assert_allclose(features["P5"], last, atol=1e-4 * np.abs(last).max())
 
 
+def test_an_efficientnet_of_timm_is_keras_hubs(installed, pixels) -> None:
+    """At a size that no stride divides, for which the package's network, of explicit padding, is built as well."""
+    name, size = "hub_efficientnet_b0", (97, 131)
+    installed(name)
+    packaged, (_, ours) = network(name).packaged(None, (*size, 3)), pair(name)
+    packaged.set_weights(random_network(name).get_weights())
+    taps = {tap.level: packaged.get_layer(tap.layer).output for tap in backbones.taps(name)}
+    images = pixels(*size)
+    expected = keras.Model(packaged.input, taps)(ours.get_layer("preprocessing")(images), training=False)
+    for level, feature in ours(images, training=False).items():
+        values = np.asarray(expected[level])
+        assert values.std() > 0.01, level
+        np.testing.assert_allclose(feature, values, atol=1e-4 * np.abs(values).max(), err_msg=level)
+
+
 # Parameters in the packages' lists of presets; a MiT's count there includes a classifier of ten classes.
 COUNTS = {
     "kcv_resnet18": 11186112,

@@ -25,6 +25,10 @@ def inputs() -> Callable[..., dict[str, keras.KerasTensor]]:
     """Keras inputs of any size, with these channels for each level."""
 
     def inputs(widths: dict[str, int]) -> dict[str, keras.KerasTensor]:
-        return {level: keras.Input((None, None, channels), name=level) for level, channels in widths.items()}
+        shapes = {
+            level: (None, channels) if level.endswith("_prefix") else (None, None, channels)
+            for level, channels in widths.items()
+        }
+        return {level: keras.Input(shape, name=level) for level, shape in shapes.items()}
 
     return inputs

@@ -59,6 +59,10 @@ UNUSUAL = {
         "pyramid_channels": 8, "segmentation_channels": 6, "merge": "concat", "dropout": 0.1, "upsampling": "bilinear",
         "align_corners": True, "separable": True, "depth": 4, "normalization": "layer", "activation": "swish",
     },
+    "dpt": {
+        "readout": "add", "intermediate_channels": [4, 4, 6, 6], "fusion_channels": 4, "align_corners": False,
+        "patch": 14, "normalization": "layer", "activation": "gelu", "dropout": 0.2,
+    },
     "deeplabv3": {
         "channels": 6, "rates": [2, 3], "dropout": 0.1, "separable": True, "normalization": "none", "depth": 4,
         "aspp_separable": False, "head_interpolation": "aligned",
@@ -143,7 +147,7 @@ def test_one_graph_of_unknown_sizes_equals_the_eager_result(name: str, sizes, fe
     (tests/export compares such a graph of every decoder, as ONNX.)
     """
     decoder = built(name)
-    widths = {level: f.shape[3] for level, f in features(32, 32, used(name)).items()}
+    widths = {level: f.shape[-1] for level, f in features(32, 32, used(name)).items()}
     symbolic = inputs(widths)
     model = keras.Model(symbolic, decoder(symbolic))
     model.compile(jit_compile=False)  # tests/xla compiles every decoder
@@ -292,7 +296,7 @@ def test_keras_file_round_trip(name: str, features, inputs, tmp_path: Path, load
     """(tests/zoo loads files of all decoders with their default options.)"""
     decoder = DECODERS[name](name="decoder", **UNUSUAL[name])
     arrays = features(33, 47, DECODERS[name].levels(8 if name == "pspnet" else 32, **UNUSUAL[name]))
-    symbolic = inputs({level: array.shape[3] for level, array in arrays.items()})
+    symbolic = inputs({level: array.shape[-1] for level, array in arrays.items()})
     image = keras.Input((None, None, 3), name="image")
     decoded = decoder(symbolic)
     decoded = decoded["decoded"] if isinstance(decoded, dict) else decoded

@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from networks import NARROW, small_backbone
+from networks import NARROW, small_for
 
 from segzoo.decoders import DECODERS
 from segzoo.export import FORMATS
@@ -28,8 +28,9 @@ OPTIONS = {
 UNET, MOBILE = ("unet", None), ("fpn", "mobilenetv3_small")
 OTHERS = [(decoder, None) for decoder in DECODERS if decoder != "unet"]
 DEFAULT = [(UNET, name) for name in FORMATS if name != "openvino"]  # which test_exporter.py has, of a small network
-DEFAULT += [(pair, "unoptimized") for pair in OTHERS]
+DEFAULT += [(pair, "unoptimized") for pair in OTHERS if pair != ("dpt", None)]  # with a ViT before it: five seconds
 NIGHTLY = [(UNET, "openvino"), *((MOBILE, name) for name in FORMATS)]
+NIGHTLY += [(("dpt", None), name) for name in FORMATS if name != "onnx"]  # with a plain vision transformer
 NIGHTLY += [(pair, "onnx") for pair in (*OTHERS, ("deeplabv3plus", "efficientnet_b0"))]
 
 
@@ -38,7 +39,7 @@ def zoo(request, shake):
     """A model with logits of ordinary size, and its graph, traced once for all formats."""
     decoder, backbone = request.param
     options = {"drop_path": 0.0} if backbone else OPTIONS[decoder]
-    model = shake(build_model(decoder, backbone or small_backbone(), 3, weights="none", **options))
+    model = shake(build_model(decoder, backbone or small_for(decoder), 3, weights="none", **options))
     with traced(model, "logits", None) as graph:
         yield model, graph
 

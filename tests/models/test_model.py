@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from networks import NARROW, small_backbone
+from networks import NARROW, small_backbone, small_for
 
 import segzoo
 from segzoo import decoders
@@ -52,7 +52,7 @@ def on_small() -> Callable[[str], keras.Model]:
     @cache
     def on_small(decoder: str) -> keras.Model:
         keras.utils.set_random_seed(0)
-        return segzoo.build_model(decoder, small_backbone(), 3, **NARROW[decoder])
+        return segzoo.build_model(decoder, small_for(decoder), 3, **NARROW[decoder])
 
     return on_small
 

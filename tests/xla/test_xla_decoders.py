@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from networks import NARROW
+from networks import NARROW, small_vit
 
 import segzoo
 from segzoo.losses import ClassPresence, CrossEntropy
@@ -47,7 +47,7 @@ def built(tiny_backbone):
     def built(decoder: str, **options):
         stride = segzoo.decoders.DECODERS[decoder].default_output_stride
         keras.utils.set_random_seed(1)
-        backbone = tiny_backbone(4 if stride == 16 else 5)
+        backbone = small_vit() if decoder == "dpt" else tiny_backbone(4 if stride == 16 else 5)
         options = {**NARROW[decoder], "dropout": 0.0, **options}
         return segzoo.build_model(decoder, backbone, 3, weights="none", **options)
 
