@@ -107,8 +107,8 @@ def test_logits_agree(architecture: str, encoder: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("encoder", OTHER_ENCODERS)
 @pytest.mark.parametrize("architecture", ["Unet", "Linknet", "FPN", "UPerNet"])
 def test_logits_of_other_encoders_agree(architecture: str, encoder: str, tmp_path: Path) -> None:
-    if (architecture, encoder[:3]) == ("Unet", "vgg"):
-        pytest.skip("refused, see test_what_cannot_be_converted_is_said")
+    if (architecture, encoder[:3]) in (("Unet", "vgg"), ("Linknet", "mit")):
+        pytest.skip("the first is refused, see test_what_cannot_be_converted_is_said; the second the original refuses")
     original = golden.original(configuration(architecture, encoder))
     original.save_pretrained(tmp_path / "saved")
     found = convert(tmp_path / "saved")

@@ -171,6 +171,8 @@ def original(config: dict[str, Any], side: int = 128) -> Any:
             module.momentum = None  # the mean over all batches
         if isinstance(module, torch.nn.Dropout | torch.nn.Dropout2d):
             module.p = 0.0
+        if hasattr(module, "drop_prob"):  # stochastic depth of MiT
+            module.drop_prob = 0.0
     with torch.no_grad():
         for seed in range(4):
             network(prepared(images((side, side), 4, seed)))
