@@ -106,6 +106,8 @@ def kaggle(kaggle_servers, tmp_path, monkeypatch) -> kaggle_server.Kaggle:
     # The endpoint is chosen by the name of an environment, from a table without a free port.
     monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
     monkeypatch.setitem(kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.LOCAL, kaggle_servers.url)
+    # It looks for the libraries that called it in every module of the process, which with TensorFlow takes seconds.
+    monkeypatch.setattr(clients, "get_user_agent", lambda: "kagglehub")
     monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "kagglehub"))
     monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path / "kaggle"))
     monkeypatch.setenv("HOME", str(tmp_path))
