@@ -216,7 +216,7 @@ def test_any_size(name: str, installed, pixels) -> None:
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("name", ["hub_mit_b0", "kcv_cspdarknet_tiny", "hub_resnet50v2"])
+@pytest.mark.parametrize("name", ["hub_mit_b0", "kcv_cspdarknet_tiny", "hub_resnet50v2", *OF_TIMM])
 def test_a_file_needs_no_package(name: str, installed, pixels, tmp_path: Path, loaded_elsewhere) -> None:
     """(test_families.py loads one of each package, down to P2.)"""
     installed(name)
