@@ -36,6 +36,8 @@ BACKBONES = Registry(
         "hub.dinov3",
         "hub.swin",
         "hub.efficientnet",
+        "hub.hgnetv2",
+        "hub.mobilenet",
         "kcv.resnet",
         "kcv.densenet",
         "kcv.mobilenet",

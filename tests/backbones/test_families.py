@@ -17,6 +17,7 @@ SMALLEST = {BACKBONES[name].family: name for name in BY_SIZE}
 # Whose reference takes ten seconds to build, and whose blocks are those of `hub_mit`; and large transformers, of which
 # test_plain_vit.py and test_swin.py have narrow ones.
 SLOW = ("kcv_mit_b0", "hub_vit_base_16", "hub_dinov2_small", "hub_dinov3_small", "hub_swin_tiny", "hub_efficientnet_b0")
+SLOW += ("hub_hgnetv2_b4", "hub_mobilenet_v3_small_050")
 
 
 # Those that another process loads, one of each origin and with the most layers of our own; `tests/zoo` loads all.

@@ -17,6 +17,7 @@ EFFICIENTNETS = ["efficientnet_b0", "efficientnetv2_b0"]
 # To the phase of a stride: pixel 0 or the last pixel of each group is the one that the strided network keeps.
 FIRST = ["resnet50", "resnet50v2", "vgg16", "densenet121", "convnext_tiny"]
 FIRST += ["kcv_resnet50", "kcv_densenet121", "hub_resnet18", "hub_resnet18_vd", "hub_cspresnet50", "hub_darknet53"]
+FIRST += ["hub_hgnetv2_b4", "hub_mobilenet_v3_small_050"]
 LAST = [*EFFICIENTNETS, "mobilenet", "mobilenetv2", "mobilenetv3_small", "inceptionv3"]
 LAST += ["kcv_mobilenetv3_small", "kcv_cspdarknet_tiny"]
 NAMES = FIRST + LAST
@@ -37,7 +38,9 @@ def network(shake) -> Callable[..., keras.Model]:
             if output_stride == 32:
                 shake(model)
                 for layer in model.layers:
-                    if layer.name.endswith(("se_expand", "squeeze_excite_conv_1")):
+                    if layer.name.endswith(
+                        ("se_expand", "squeeze_excite_conv_1", "se_conv_expand", "squeeze_excite_conv_expand")
+                    ):
                         layer.kernel.assign(0 * layer.kernel)
             else:
                 model.set_weights(network(name).get_weights())

@@ -27,6 +27,8 @@ OPTIONAL = [name for name in backbones.names() if BACKBONES[name].package]
 # One of each way to build a network.
 FAMILIES = ["kcv_resnet18", "kcv_resnet50v2", "kcv_densenet121", "kcv_mobilenetv3_small", "kcv_cspdarknet_tiny"]
 FAMILIES += ["kcv_mit_b0", "hub_resnet18", "hub_resnet50v2", "hub_resnet18_vd", "hub_cspresnet50", "hub_mit_b0"]
+# Whose networks in the package take any size.
+ANY_SIZE = ("hub_hgnetv2", "hub_mobilenet")
 
 
 def network(name: str) -> Network:
@@ -49,8 +51,9 @@ def randomized(model: keras.Model) -> keras.Model:
 
 @functools.cache
 def random_network(name: str) -> keras.Model:
-    """A package's network with random weights, once for all tests."""
-    return randomized(network(name).packaged(None, (64, 64, 3)))
+    """A package's network with random weights, once for all tests; for 64x64 unless it takes any size."""
+    side = None if name.startswith(ANY_SIZE) else 64
+    return randomized(network(name).packaged(None, (side, side, 3)))
 
 
 @functools.cache
@@ -63,7 +66,9 @@ def pair(name: str) -> tuple[keras.Model, keras.Model]:
     operations = {names[id(operation)]: operation for operation in unrolled.operations}
     for layer in ours.layers:
         if layer.weights:
-            layer.set_weights(operations[layer.name].get_weights())
+            values = operations[layer.name].get_weights()
+            shapes = [weight.shape for weight in layer.weights]  # of a depthwise kernel, theirs one in groups
+            layer.set_weights([value.reshape(shape) for value, shape in zip(values, shapes, strict=True)])
     return unrolled, ours
 
 
@@ -120,19 +125,42 @@ def test_features_are_the_packages(name: str, installed, pixels) -> None:
         np.testing.assert_allclose(features["P5"], last, atol=1e-4 * np.abs(last).max())
 
 
-def test_an_efficientnet_of_timm_is_keras_hubs(installed, pixels) -> None:
-    """At a size that no stride divides, for which the package's network, of explicit padding, is built as well."""
-    name, size = "hub_efficientnet_b0", (97, 131)
+def levels_of(name: str, packaged: keras.Model) -> dict:
+    """The tensors of a package's network that are the levels, where it shows them."""
+    if "hgnetv2" in name:
+        return {f"P{stage + 1}": packaged.output[f"stage{stage}"] for stage in range(1, 5)}
+    if "mobilenet" in name:
+        stem = packaged.layers[4]  # whose activation is numbered per process
+        ends = {layer.name: layer for layer in packaged.layers}
+        return {tap.level: ends.get(tap.layer[: len("block_0_0")], stem).output for tap in backbones.taps(name)}
+    return {tap.level: packaged.get_layer(tap.layer).output for tap in backbones.taps(name)}
+
+
+# Both sides are padded alike. In the default run the cheapest.
+OF_TIMM = ["hub_hgnetv2_b4", "hub_mobilenet_v3_small_050"]
+MORE_OF_TIMM = ["hub_efficientnet_b0", "hub_hgnetv2_b5", "hub_mobilenet_v3_large_100"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if "050" in name else pytest.mark.nightly) for name in OF_TIMM + MORE_OF_TIMM],
+)
+def test_a_network_of_timm_is_keras_hubs(name: str, installed, pixels) -> None:
+    """At a size that no stride divides, for which a package's network of explicit padding is built anew."""
+    size = (97, 131)
     installed(name)
-    packaged, (_, ours) = network(name).packaged(None, (*size, 3)), pair(name)
-    packaged.set_weights(random_network(name).get_weights())
-    taps = {tap.level: packaged.get_layer(tap.layer).output for tap in backbones.taps(name)}
+    packaged, (_, ours) = random_network(name), pair(name)
+    if not name.startswith(ANY_SIZE):
+        weights, packaged = packaged.get_weights(), network(name).packaged(None, (*size, 3))
+        packaged.set_weights(weights)
+    levels = levels_of(name, packaged)
     images = pixels(*size)
-    expected = keras.Model(packaged.input, taps)(ours.get_layer("preprocessing")(images), training=False)
-    for level, feature in ours(images, training=False).items():
+    expected = keras.Model(packaged.input, levels)(ours.get_layer("preprocessing")(images), training=False)
+    features = ours(images, training=False)
+    for level in levels:
         values = np.asarray(expected[level])
         assert values.std() > 0.01, level
-        np.testing.assert_allclose(feature, values, atol=1e-4 * np.abs(values).max(), err_msg=level)
+        np.testing.assert_allclose(features[level], values, atol=1e-4 * np.abs(values).max(), err_msg=level)
 
 
 # Parameters in the packages' lists of presets; a MiT's count there includes a classifier of ten classes.
@@ -163,6 +191,9 @@ COUNTS = {
     "hub_resnet50": 23561152,
     "hub_resnet101": 42605504,
     "hub_resnet152": 58295232,
+    "hub_hgnetv2_b4": 13599072,
+    "hub_hgnetv2_b5": 33419680,
+    "hub_hgnetv2_b6": 69179888,
 }
 
 
@@ -188,7 +219,7 @@ def test_any_size(name: str, installed, pixels) -> None:
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("name", ["hub_mit_b0", "kcv_cspdarknet_tiny", "hub_resnet50v2"])
+@pytest.mark.parametrize("name", ["hub_mit_b0", "kcv_cspdarknet_tiny", "hub_resnet50v2", *OF_TIMM])
 def test_a_file_needs_no_package(name: str, installed, pixels, tmp_path: Path, loaded_elsewhere) -> None:
     """(test_families.py loads one of each package, down to P2.)"""
     installed(name)
@@ -207,7 +238,10 @@ def test_a_file_needs_no_package(name: str, installed, pixels, tmp_path: Path, l
     [
         "kcv_resnet18",
         "hub_resnet18_vd",
-        *(pytest.param(name, marks=pytest.mark.nightly) for name in ("kcv_cspdarknet_tiny", "hub_mit_b0")),
+        *(
+            pytest.param(name, marks=pytest.mark.nightly)
+            for name in ("kcv_cspdarknet_tiny", "hub_mit_b0", "hub_hgnetv2_b4", "hub_mobilenet_v3_small_050")
+        ),
     ],
 )
 def test_presets_are_loaded(name: str, installed, pixels, tmp_path: Path, monkeypatch) -> None:
@@ -218,7 +252,8 @@ def test_presets_are_loaded(name: str, installed, pixels, tmp_path: Path, monkey
     assert sorted(ours.weights_report.loaded) == sorted(weight.path for weight in ours.weights)
     images = pixels(64, 64)
     prepared = reference.preprocess(BACKBONES[name], images.copy())
-    expected = np.asarray(packaged(prepared, training=False))
+    outputs = packaged if name not in OF_TIMM else keras.Model(packaged.input, levels_of(name, packaged)["P5"])
+    expected = np.asarray(outputs(prepared, training=False))
     found = np.asarray(ours(images, training=False)["P5"])
     np.testing.assert_allclose(found, expected, atol=2e-4 * np.abs(expected).max())
 

@@ -41,6 +41,8 @@ SMALLEST = {
     "dinov3": "hub_dinov3_small",
     "swin": "hub_swin_tiny",
     "hub_efficientnet": "hub_efficientnet_b0",
+    "hub_hgnetv2": "hub_hgnetv2_b4",
+    "hub_mobilenet": "hub_mobilenet_v3_small_050",
     "xception": "xception",
     "convnext": "convnext_tiny",
     "densenet": "densenet121",
