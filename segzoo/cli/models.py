@@ -119,7 +119,7 @@ def convert_weights(
     """Convert a PyTorch checkpoint to a weights file, and print the model section for it.
 
     Classifiers and encoders of torchvision, timm and segmentation_models.pytorch become backbones, see
-    docs/checkpoints.md; of the latter, whole networks on a ResNet or EfficientNet become models, see docs/smp.md.
+    docs/checkpoints.md; of the latter, whole networks on its usual encoders become models, see docs/smp.md.
     """
     console = new_console()
     if config is not None:

@@ -10,6 +10,8 @@ from segzoo.errors import HubError
 from segzoo.files import check_folder, make_folder, operation, remove
 from segzoo.hub import manifest
 
+_PUSHED = (*manifest.FILES, manifest.NAME, manifest.CARD)
+
 
 def refuse_taken(folder: Path, overwrite: bool) -> None:
     """Raise HubError if a push to `folder` would lose something, StorageError if nothing can be written there."""
@@ -20,6 +22,13 @@ def refuse_taken(folder: Path, overwrite: bool) -> None:
         raise HubError(f"{folder} is not empty and holds no pushed run, so it is left alone; name another one.")
     if not overwrite:
         raise HubError(f"{folder} holds a pushed run already; replace it with --overwrite, or name another one.")
+    others = sorted(path.name for path in folder.iterdir() if path.name not in _PUSHED)
+    if others:
+        named = f"{', '.join(others[:3])}{' and others' if len(others) > 3 else ''}"
+        raise HubError(
+            f"{folder} holds a pushed run, and beside it {named}, which --overwrite would remove; an evaluation of the "
+            "pushed run writes there. Move what you need elsewhere and remove the rest, or name another folder."
+        )
 
 
 def push_to_folder(source: Path, folder: Path) -> None:

@@ -14,6 +14,8 @@ from segzoo.errors import HubError, shortened
 from segzoo.files import read_at_most, replacing
 
 NAME = "segzoo.json"
+#: The model card, which lies beside it.
+CARD = "README.md"
 #: All files of a run that are pushed, fetched and read; a manifest that names others is refused.
 CONFIG = "config.yaml"
 WEIGHTS = ("best.weights.h5", "last.weights.h5")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -103,14 +104,14 @@ class ModelCard:
             "",
             "```sh",
             index_command("hub"),
-            f"segzoo predict {address} photos --out predictions",
+            f"segzoo predict {shlex.quote(address)} photos --out predictions",
             "```",
             "",
             "```python",
             "import segzoo",
             *plugin,
             "",
-            f"predictor = segzoo.load({json.dumps(address)})",
+            f"predictor = segzoo.load({json.dumps(address, ensure_ascii=False)})",
             'class_map = predictor("photo.jpg")  # (H, W) of class numbers, in multilabel (H, W, classes)',
             "predictor.model  # a keras.Model: pixels 0..255 to logits",
             "```",
@@ -118,7 +119,7 @@ class ModelCard:
             "Fine-tuning starts from it with this in a configuration, where classes may differ:",
             "",
             "```yaml",
-            f"training: {{init_from: {json.dumps(address)}}}",
+            f"training: {{init_from: {json.dumps(address, ensure_ascii=False)}}}",
             "```",
             "",
         ]

@@ -17,7 +17,7 @@ import segzoo
 from segzoo import backend
 from segzoo.errors import HubError, RunError, unknown_name
 from segzoo.files import operation
-from segzoo.hub import Address, Manifest, is_address, parse
+from segzoo.hub import Address, Manifest, is_address, manifest, parse
 from segzoo.hub.folders import push_to_folder, refuse_taken
 from segzoo.hub.services import PushOptions, of, refuse_file
 from segzoo.workflows.networks import WEIGHTS
@@ -150,7 +150,7 @@ def _stage(opened: Run, folder: Path, weights: str, place: str, license: str | N
     listed.write(folder)
     card = _card(opened, config, environment, weights, place, license, dict(listed.files))
     with operation("write", folder):
-        (folder / "README.md").write_text(card.as_markdown(), encoding="utf-8")
+        (folder / manifest.CARD).write_text(card.as_markdown(), encoding="utf-8")
     return dict(listed.files)
 
 

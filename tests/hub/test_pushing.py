@@ -136,6 +136,18 @@ def test_folders_that_hold_something_are_left_alone(tiny_run, tmp_path) -> None:
     segzoo.push(tiny_run, tmp_path / "out")
     with pytest.raises(HubError, match=r"holds a pushed run already; replace it with --overwrite"):
         segzoo.push(tiny_run, tmp_path / "out")
+    report = tmp_path / "out" / "evaluation_val_best" / "report.json"
+    report.parent.mkdir()
+    report.write_text("{}")
+    with pytest.raises(HubError, match=r"beside it evaluation_val_best, which --overwrite would remove"):
+        segzoo.push(tiny_run, tmp_path / "out", overwrite=True)
+    assert report.is_file()
+
+
+def test_the_commands_of_the_card_name_a_folder_with_spaces(tiny_run, tmp_path) -> None:
+    segzoo.push(tiny_run, tmp_path / "my größter run")
+    card = (tmp_path / "my größter run" / "README.md").read_text(encoding="utf-8")
+    assert "segzoo predict 'my größter run' photos" in card and 'segzoo.load("my größter run")' in card
 
 
 def test_a_pushed_folder_that_was_changed_is_refused(tiny_run, tmp_path) -> None:

@@ -72,6 +72,8 @@ def _misfit(tensors: Tensors, candidates: Sequence[Source], named: str | None, o
             f"backbone here is {stranger.nearest}, for which a file of its own network is needed."
         )
     nearest = min(candidates, key=lambda source: _distance(source, tensors))
+    if not tensors:
+        return WeightsError(f"{origin} holds no tensors; save the whole state dict of the original.")
     lacking, foreign, unlike = nearest.lacking(tensors), nearest.foreign(tensors), nearest.unlike(tensors)
     if named is None and len(lacking) > len(nearest.rows) // 2:
         return WeightsError(
