@@ -223,8 +223,11 @@ def test_what_cannot_be_converted_is_said(tmp_path: Path) -> None:
     tensors, config, _ = golden.read("linknet")
     with pytest.raises(WeightsError, match="There is no checkpoint"):
         convert(tmp_path / "checkpoint.pth", "resnet18")
-    with pytest.raises(WeightsError, match="does not say which encoder"):
+    with pytest.raises(WeightsError, match=r"does not say which encoder.*By its tensors it is resnet18\."):
         convert_tensors(tensors)
+    other = {name.replace("encoder.", "encoder.vit."): value for name, value in tensors.items()}
+    with pytest.raises(WeightsError, match="By its tensors it is none of those that are known here"):
+        convert_tensors(other)
     with pytest.raises(WeightsError, match=r"Encoder 'vgg11' has no counterpart here\. Known: resnet18, "):
         convert_tensors(tensors, encoder="vgg11")
     with pytest.raises(WeightsError, match="'tu-efficientnet_b0' has no counterpart here: it is padded as timm"):

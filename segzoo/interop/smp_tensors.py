@@ -70,12 +70,7 @@ def source_of(encoder: str, architecture: str, tensors: Tensors, origin: str) ->
     prefix = ENCODERS[encoder].prefix
     found = next((source for source in ENCODERS[encoder].sources if source.fits(_under(prefix, tensors))), None)
     if found is None:
-        fitting = [
-            name
-            for name, other in ENCODERS.items()
-            if any(source.fits(_under(other.prefix, tensors)) for source in other.sources)
-        ]
-        others = " or ".join(fitting) or "no other"
+        others = " or ".join(fitting(tensors)) or "no other"
         raise WeightsError(f"{origin} does not hold the encoder {encoder}: its blocks are those of {others}.")
     for (name, begin), reason in _BETWEEN.items():
         if name == architecture and encoder.startswith(begin):
@@ -86,6 +81,15 @@ def source_of(encoder: str, architecture: str, tensors: Tensors, origin: str) ->
         top=tuple(under(prefix, found.top)),
         left=tuple(f"{prefix}{begin}" for begin in found.left),
     )
+
+
+def fitting(tensors: Tensors) -> list[str]:
+    """Return the names of the encoders that the tensors of a whole network may be of."""
+    return [
+        name
+        for name, encoder in ENCODERS.items()
+        if any(source.fits(_under(encoder.prefix, tensors)) for source in encoder.sources)
+    ]
 
 
 def _under(prefix: str, tensors: Tensors) -> Tensors:

@@ -73,7 +73,7 @@ def convert_tensors(
         WeightsError: as `convert`.
     """
     tensors = _under_present_names(tensors)
-    encoder = _encoder(encoder, config, origin)
+    encoder = _encoder(encoder, config, tensors, origin)
     architecture = smp_options.architecture_of(tensors, config, origin)
     source = smp_tensors.source_of(encoder, architecture.name, tensors, origin)
     placed, assumed = smp_options.settings_of(architecture, tensors, config, origin)
@@ -96,14 +96,17 @@ _AS_TIMM = (
 )
 
 
-def _encoder(named: str | None, config: Mapping[str, Any] | None, origin: str) -> str:
+def _encoder(named: str | None, config: Mapping[str, Any] | None, tensors: Tensors, origin: str) -> str:
     """Return SMP's name of the encoder, from the argument or the configuration."""
     given = (config or {}).get("encoder_name")
     if named is not None and given is not None and named != given:
         raise WeightsError(f"{origin} is of the encoder {given!r} by its configuration, but {named!r} was named.")
     encoder = named if given is None else given
     if encoder is None:
-        raise WeightsError(f"{origin} does not say which encoder it is for; name it by --encoder, such as resnet34.")
+        found = " or ".join(smp_tensors.fitting(tensors)) or "none of those that are known here, see docs/smp.md"
+        raise WeightsError(
+            f"{origin} does not say which encoder it is for; name it by --encoder. By its tensors it is {found}."
+        )
     if not isinstance(encoder, str) or encoder not in ENCODERS:
         reason = _AS_TIMM if str(encoder).startswith(("timm-", "tu-")) else ""
         raise WeightsError(f"Encoder {encoder!r} has no counterpart here{reason}. Known: {', '.join(ENCODERS)}.")
