@@ -150,12 +150,7 @@ def pixels_of(
             f"encoder_weights {_text(given)} are not known here; their pixels are taken to be normalised as ImageNet's "
             "(else set model.mean and model.std)"
         )
-    own = {
-        key: [values[channel % 3] for channel in range(channels)]
-        for key, values in (("mean", source.mean), ("std", source.std))
-        if values is not None
-    }
-    return own, {"encoder_weights": given} if config is None and scaled else {}, note
+    return source.pixels(channels), {"encoder_weights": given} if config is None and scaled else {}, note
 
 
 def _under_present_names(config: Mapping[str, Any], origin: str) -> dict[str, Any]:

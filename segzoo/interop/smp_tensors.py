@@ -96,14 +96,6 @@ def _under(prefix: str, tensors: Tensors) -> Tensors:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def input_channels(source: Source, tensors: Tensors, origin: str) -> int:
-    """Return the channels of the images, which the first convolution shows; WeightsError for no such kernel."""
-    first = source.rows[0].tensors[0]
-    if tensors[first].ndim != 4 or not tensors[first].shape[1]:
-        raise WeightsError(f"{origin}: {first} has shape {tensors[first].shape}, which no convolution of images has.")
-    return int(tensors[first].shape[1])
-
-
 def encoder_rows(model: keras.Model, source: Source) -> list[Row]:
     """Return the rows of the layers that the model's backbone has."""
     names = {layer.name for layer in model.layers}

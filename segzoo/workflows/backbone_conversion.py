@@ -118,18 +118,11 @@ def _settings(source: Source, tensors: Tensors, pixels: Mapping[str, Any], origi
         settings["taps"] = source.taps_without_top
     if source.compat is not None:
         settings["compat"] = source.compat
-    first = source.rows[0].tensors[0]
-    if tensors[first].ndim != 4 or not tensors[first].shape[1]:
-        raise WeightsError(f"{origin}: {first} has shape {tensors[first].shape}, which no convolution of images has.")
-    channels = int(tensors[first].shape[1])
+    channels = source.input_channels(tensors, origin)
     if channels != 3:
         settings["input_channels"] = channels
-    for key, values in (("mean", source.mean), ("std", source.std)):
-        if pixels.get(key) is not None:
-            settings[key] = list(pixels[key])
-        elif not pixels and values is not None:
-            settings[key] = [values[channel % 3] for channel in range(channels)]
-    return settings
+    own = {key: list(values) for key, values in pixels.items() if values is not None}
+    return {**settings, **(own if pixels else source.pixels(channels))}
 
 
 def _note(source: Source, tensors: Tensors, settings: dict[str, Any], given: bool) -> str:

@@ -78,7 +78,7 @@ def convert_tensors(
     source = smp_tensors.source_of(encoder, architecture.name, tensors, origin)
     placed, assumed = smp_options.settings_of(architecture, tensors, config, origin)
     names = {"decoder": architecture.decoder, "backbone": source.backbone}
-    channels = smp_tensors.input_channels(source, tensors, origin)
+    channels = source.input_channels(tensors, origin)
     pixels, more, note = smp_options.pixels_of(encoder, source, config, channels, origin)
     taps = BACKBONES[source.backbone].default_taps(SMP)
     settings: dict[str, Any] = {**names, "taps": taps, "compat": SMP, **pixels, **placed}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from segzoo.errors import WeightsError
 from segzoo.interop.checkpoint import Tensors
 from segzoo.interop.rows import Row
 
@@ -49,6 +50,22 @@ class Source:
     def names(self) -> tuple[str, ...]:
         """Names of all networks that it stands for."""
         return (self.name, *self.same)
+
+    def input_channels(self, tensors: Tensors, origin: str) -> int:
+        """Return the channels of the images, which the first convolution shows; WeightsError for no such kernel."""
+        first = self.rows[0].tensors[0]
+        shape = tensors[first].shape
+        if len(shape) != 4 or not shape[1]:
+            raise WeightsError(f"{origin}: {first} has shape {shape}, which no convolution of images has.")
+        return int(shape[1])
+
+    def pixels(self, channels: int) -> dict[str, list[float]]:
+        """Return the `mean` and `std` that its weights want for images of so many channels; {}: the backbone's own."""
+        return {
+            key: [values[channel % 3] for channel in range(channels)]
+            for key, values in (("mean", self.mean), ("std", self.std))
+            if values is not None
+        }
 
     def has_top(self, tensors: Tensors) -> bool:
         """Return True if a state dict has the layers behind the last block, or the network has none."""
