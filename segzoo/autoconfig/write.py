@@ -68,7 +68,7 @@ def propose(
         *(["mode: multilabel  # classes overlap: a sigmoid for each", ""] if found.mode == "multilabel" else []),
         *("model:", *_model(found, plan), ""),
         *("data:", *_folders(found), *_splits(found, group), *_masks(found, names, named)),
-        *(*_batches(found, plan), *_augmentation(found, plan), ""),
+        *(*_batches(plan), *_augmentation(found, plan), ""),
         *("loss:", *_loss(found), ""),
         *("training:", *_training(plan)),
     ]
@@ -192,17 +192,12 @@ def _masks(found: Evidence, names: Sequence[str], named: str) -> list[str]:
     return [*lines, f"  ignore_index: {found.ignore_index}  # {found.ignored}"]
 
 
-def _batches(found: Evidence, plan: _Plan) -> list[str]:
+def _batches(plan: _Plan) -> list[str]:
     batch, crop, per_pixel = plan.batch, plan.crop, _BYTES_PER_PIXEL[plan.backbone]
-    one_size = len(found.sizes) == 1
-    (height, width), _ = found.sizes.most_common(1)[0]
     return [
         f"  batch_size: {batch}  # {batch} x {crop} x {crop} pixels x {per_pixel // 1000} kB (an estimate) "
         f"is {batch * crop * crop * per_pixel / 2**30:.2g} GiB, of {plan.memory / 2**30:.0f} GiB here a "
         "quarter is allowed; most 8",
-        f"  eval_batch_size: {min(batch, 4) if one_size else 1}  # "
-        + (f"all images are {width} x {height}" if one_size else f"{len(found.sizes)} sizes of images")
-        + ", evaluated whole",
         "  workers: 2",
     ]
 

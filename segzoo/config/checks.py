@@ -17,6 +17,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from segzoo.arguments import arguments_of, types_of
 from segzoo.backend import start_backend
 from segzoo.compat import resolve
+from segzoo.config.fields import MOST
 from segzoo.config.problems import ProblemAt, given, not_among
 from segzoo.errors import ConfigError, SegzooError, listed
 from segzoo.registry import Registry
@@ -456,6 +457,14 @@ def auto_or_open_fraction(value: object) -> object:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not 0.0 < value < 1.0:  # type: ignore[operator]
         raise ValueError(f"expected auto or a number between 0 and 1, got {given(value)}")
+    return value
+
+
+def auto_or_count(value: object) -> object:
+    """Check "auto" or a whole number from 1 on."""
+    number = isinstance(value, int) and not isinstance(value, bool)
+    if value != "auto" and not (number and 1 <= value <= MOST):  # type: ignore[operator]
+        raise ValueError(f"expected auto or a whole number from 1 to {MOST:,}, got {given(value)}")
     return value
 
 

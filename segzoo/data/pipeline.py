@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -30,6 +30,8 @@ _absl.setLevel(_level)
 _TRIED = 2  # copies of a sample that `TrainBatches.rehearse` makes at most
 _NAMED = 5  # sizes that a message lists
 _ENDLESS = 2**62  # the length of a data set that repeats for ever
+_AUTO_SAMPLES, _AUTO_PIXELS = 8, 2**20  # of an evaluation's batch; U-Net on EfficientNet-B0 takes 0.5 GB for them
+_WAITING_BATCHES, _WAITING_PIXELS = 32, 2**24  # at most, for others of their size; with masks at most 70 MB
 _EVAL_SEED = 0  # evaluation transforms should not be random; if they are, they are the same every time
 
 
@@ -232,15 +234,22 @@ class TrainBatches:
 
 
 class EvalBatches:
-    """Every sample once, in the source's order; neighbours of one size share a batch, so batches can be smaller.
+    """Every sample once; samples of one size share a batch, whatever comes between them in the source.
+
+    A sample waits for others of its size while not too many wait (32 batches of samples, or 2^24 pixels). So samples of
+    several sizes do not come in the source's order, which `ids` gives, but in the same order every time.
 
     Args:
         source: source of the samples.
-        batch_size: most samples per batch.
+        batch_size: most samples per batch. "auto": 8, and no more than have 2^20 pixels together, such as 4 of 512x512
+            or one of 1024x1024, as memory follows the pixels.
         workers: threads that read ahead; 0 reads each sample when it is asked for.
         augmentation: applied to every sample; meant for what is not random, such as Resize.
-        part: (index, count) where several processes share the samples: of blocks of `batch_size` samples every
-            count-th from index on, so that samples of one size share the batches that they would share without it.
+        part: (index, count) where several processes share the samples: of blocks of a batch's samples every count-th
+            from index on, so that samples of one size share the batches that they would share without it.
+
+    Attributes:
+        ids: ids of all samples in the source's order.
 
     Raises:
         DataError: a batch size below 1.
@@ -249,40 +258,62 @@ class EvalBatches:
     def __init__(
         self,
         source: Source,
-        batch_size: int = 1,
+        batch_size: int | Literal["auto"] = 1,
         workers: int = 2,
         augmentation: Augmentation | None = None,
         part: tuple[int, int] = (0, 1),
     ):
-        if batch_size < 1:
+        most = _AUTO_SAMPLES if batch_size == "auto" else batch_size
+        if most < 1:
             raise DataError(f"batch_size={batch_size} must be at least 1.")
         self.source = source
         self.batch_size = batch_size
         self.workers = workers
         self.augmentation = augmentation
+        self._most = most
         index, count = part
-        self.indices = [sample for sample in range(len(source)) if sample // batch_size % count == index]
+        self.indices = [sample for sample in range(len(source)) if sample // most % count == index]
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of all samples, or of those of this process, in the source's order."""
+        return [self.source.ids[index] for index in self.indices]
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray, list[str]]]:
         """Iterate over (images (B, H, W, 3) uint8, masks (B, H, W) integers, ids); DataError as the source raises."""
-        waiting: list[Sample] = []
+        waiting: dict[tuple[int, ...], list[Sample]] = {}  # by shape, the one whose first sample came first in front
+        count = pixels = 0
         for sample in _in_order(self._read, len(self.indices), self.workers):
-            if waiting and (len(waiting) == self.batch_size or sample.image.shape != waiting[0].image.shape):
-                yield _stack(waiting)
-                waiting = []
-            waiting.append(sample)
-        if waiting:
-            yield _stack(waiting)
+            shape = sample.image.shape
+            waiting.setdefault(shape, []).append(sample)
+            count, pixels = count + 1, pixels + _pixels(shape)
+            due = shape if len(waiting[shape]) == self._samples_of(shape) else None
+            many = count > _WAITING_BATCHES * self._most or pixels > _WAITING_PIXELS
+            if due is None and many and len(waiting) > 1:
+                due = next(iter(waiting))
+            if due is not None:
+                batch = waiting.pop(due)
+                count, pixels = count - len(batch), pixels - len(batch) * _pixels(due)
+                yield _stack(batch)
+        yield from map(_stack, waiting.values())
 
     def rehearse(self, index: int, sample: Sample) -> list[Size]:
         """Augment a sample as the evaluation does; returns its (height, width), DataError where a transform fails."""
         return [self._prepared(sample).image.shape[:2]]
+
+    def _samples_of(self, shape: tuple[int, ...]) -> int:
+        """Return the most samples of a batch of this shape."""
+        return max(1, min(self._most, _AUTO_PIXELS // _pixels(shape))) if self.batch_size == "auto" else self._most
 
     def _read(self, position: int) -> Sample:
         return self._prepared(self.source[self.indices[position]])
 
     def _prepared(self, sample: Sample) -> Sample:
         return sample if self.augmentation is None else _augment(sample, self.augmentation, _EVAL_SEED)
+
+
+def _pixels(shape: tuple[int, ...]) -> int:
+    return shape[0] * shape[1]
 
 
 def _in_order(make: Callable[[int], Any], count: int, workers: int) -> Iterator[Any]:

@@ -40,6 +40,7 @@ class Batched:
     """
 
     source = None  # there are no samples that could be read one by one
+    ids = None  # and none has a name, whose order could matter
 
     def __init__(
         self,

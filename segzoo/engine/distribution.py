@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from segzoo.engine.forward import Filler, Forward
 from segzoo.errors import RunError
 from segzoo.extras import install_command
 
@@ -84,7 +85,8 @@ class Distribution:
 
     def predictor(self, network: Any) -> Callable[[], Any]:
         """Return a function that returns an object with `predict_on_batch` of `network`, with its current weights."""
-        return lambda: network
+        forward = Forward(network)
+        return lambda: forward
 
     def gather(self, value: Any) -> list[Any]:
         """Gather the values of all processes, which must be JSON; all processes must call it."""
@@ -189,6 +191,8 @@ class _Parallel(Distribution):
         def predict(trained: Any, others: Any, images: Any) -> Any:
             return network.stateless_call(trained, others, images, training=False)[0]
 
+        filler = Filler()
+
         class Predictor:
             def __init__(self) -> None:
                 self.weights = [
@@ -197,7 +201,7 @@ class _Parallel(Distribution):
                 ]
 
             def predict_on_batch(self, images: np.ndarray) -> np.ndarray:
-                padded = jax.device_put(_padded(images, len(devices)), divided)
+                padded = jax.device_put(_padded(filler.fill(images), len(devices)), divided)
                 return np.asarray(predict(*self.weights, padded))[: len(images)]
 
         return Predictor

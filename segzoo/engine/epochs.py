@@ -244,6 +244,7 @@ class Epochs:
             target=builders.target_maker(self.config, self.loss),
             keep=self.pictured,
             worst=self.config.output.pictures,
+            order=self.val_batches.ids,
         )
         found = merged(found, self.distribution.gather)
         figures = {"mean_iou": found.confusion.mean_iou(), "pixel_accuracy": found.confusion.pixel_accuracy()}

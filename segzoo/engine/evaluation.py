@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
+from segzoo.engine.forward import Predicts
 from segzoo.metrics import Calibration, ConfusionMatrix, ImageCounts, MultilabelCounts, pixel_counts
 from segzoo.task import Task
 
@@ -38,7 +38,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: keras.Model,
+    network: Predicts,
     batches: Iterable[tuple[np.ndarray, np.ndarray, list[str]]],
     task: Task,
     *,
@@ -47,14 +47,15 @@ def evaluate(
     keep: frozenset[str] = frozenset(),
     worst: int = 0,
     calibration: Calibration | None = None,
+    order: Sequence[str] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
-    """Run `model` over `batches` of images `(B, H, W, C)`, masks `(B, H, W)` and ids.
+    """Run a network over `batches` of images `(B, H, W, C)`, masks `(B, H, W)` and ids.
 
     In multilabel masks and predictions are `(B, H, W, classes)` of 0 and 1.
 
     Args:
-        model: images to logits `(B, H, W, classes)`, or `(B, H, W, 1)` for two.
+        network: from images to logits `(B, H, W, classes)`, or `(B, H, W, 1)` for two; see `Forward`.
         batches: every sample once; samples of one size in a batch.
         task: classes, mode, and the label that no figure counts.
         loss: a function of masks and logits.
@@ -62,6 +63,7 @@ def evaluate(
         keep: ids whose pictures are returned.
         worst: how many samples of lowest mean IoU are returned with their pictures.
         calibration: filled with the confidences of the predictions, where it is given.
+        order: ids in the order that samples have in the result; None: as they come.
         progress: called after each batch with the number of samples done so far.
 
     Raises:
@@ -69,13 +71,10 @@ def evaluate(
     """
     result = Evaluation(pixel_counts(task))
     lowest: list[tuple[float, int, Picture]] = []
-    total, seen, full = 0.0, 0, 0
+    total, seen = 0.0, 0
     for images, masks, ids in batches:
         count = len(images)
-        full = max(full, count)
-        # A smaller last batch would make the model trace itself anew; repeated images cost less.
-        padded = np.concatenate([images, np.repeat(images[-1:], full - count, axis=0)]) if count < full else images
-        logits = model.predict_on_batch(padded)[:count]
+        logits = network.predict_on_batch(images)
         predictions = ops.convert_to_numpy(task.predict(logits))
         if calibration is not None:
             calibration.update(masks, ops.convert_to_numpy(task.probabilities(logits)))
@@ -97,6 +96,10 @@ def evaluate(
             progress(seen)
     if loss is not None and seen:
         result.loss = total / seen
+    if order is not None:
+        places = {name: place for place, name in enumerate(order)}
+        result.images.sort(key=lambda counts: places[counts.name])
+        result.pictures.sort(key=lambda picture: places[picture[3]])
     result.worst = [picture for *_, picture in sorted(lowest, key=lambda entry: entry[:2], reverse=True)]
     return result
 

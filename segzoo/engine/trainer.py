@@ -233,7 +233,7 @@ class _Training:
             return source, frozenset(map(str, range(pictures)))
         part = (self.distribution.process, self.distribution.processes)
         batches = builders.eval_batches(self.config, source, part)
-        return batches, evenly_spaced([source.ids[index] for index in batches.indices], pictures)
+        return batches, evenly_spaced(batches.ids, pictures)
 
     def _begin(
         self, held: ExitStack, origin: dict[str, Any], resume: bool, overwrite: bool, resume_anyway: bool

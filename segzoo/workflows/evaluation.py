@@ -115,6 +115,7 @@ def evaluate(
     backend.start_backend()
     from segzoo.engine import builders
     from segzoo.engine.evaluation import evaluate as measure
+    from segzoo.engine.forward import Forward
     from segzoo.metrics import Calibration, bootstrap
     from segzoo.reporting.evaluation import Report
 
@@ -132,14 +133,16 @@ def evaluate(
     network, loss = network_of(opened, weights, model, saved), opened.loss()
     if progress is not None:
         progress(0, len(source))
+    batches = builders.eval_batches(config, source)
     found = measure(
-        network,
-        builders.eval_batches(config, source),
+        Forward(network),
+        batches,
         config.task,
         loss=loss,
         target=builders.target_maker(config),
         worst=0 if report is False else _WORST,
         calibration=calibration,
+        order=batches.ids,
         progress=None if progress is None else lambda done: progress(done, len(source)),
     )
     result = RunEvaluation(

@@ -126,7 +126,7 @@ def test_batches_before_an_error_are_delivered():
     with pytest.raises(DataError, match="file_4"):
         for _, _, ids in found:
             seen += ids
-    assert seen == ["s0", "s1"]  # s2 and s3 wait for s4, which shows whether their batch is full
+    assert seen == ["s0", "s1", "s2", "s3"]
 
 
 def test_nothing_to_read_and_a_batch_of_nothing_are_refused():
@@ -140,14 +140,48 @@ def test_nothing_to_read_and_a_batch_of_nothing_are_refused():
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2, 4])
-def test_evaluation_shows_every_sample_once_in_order_grouped_by_size(workers):
+def test_evaluation_shows_every_sample_once_grouped_by_size(workers):
     a, b = (8, 8), (8, 9)
     source = Numbered([a, a, a, b, b, a, a, a, a])
-    found = list(EvalBatches(source, 2, workers=workers))
-    assert [ids for _, _, ids in found] == [["s0", "s1"], ["s2"], ["s3", "s4"], ["s5", "s6"], ["s7", "s8"]]
+    batches = EvalBatches(source, 2, workers=workers)
+    found = list(batches)
+    assert [ids for _, _, ids in found] == [["s0", "s1"], ["s3", "s4"], ["s2", "s5"], ["s6", "s7"], ["s8"]]
+    assert batches.ids == source.ids
     for images, masks, ids in found:
         assert images.shape == (len(ids), *masks.shape[1:], 3)
         assert [f"s{n}" for n in images[:, 0, 0, 0]] == ids
+
+
+def test_samples_of_mixed_sizes_fill_their_batches_in_the_same_order_every_time():
+    sizes = [(8 + n % 3, 8) for n in range(48)]
+    batches = EvalBatches(Numbered(sizes), 8)
+    first, second = ([ids for _, _, ids in batches] for _ in range(2))
+    assert first == second and [len(ids) for ids in first] == [8] * 6
+    assert sorted(itertools.chain(*first), key=lambda name: int(name[1:])) == batches.ids
+
+
+def test_a_sample_waits_only_while_few_others_do():
+    sizes = [(8, 8), *((9 + n, 8) for n in range(100))]
+    found = [ids for _, _, ids in EvalBatches(Numbered(sizes), 2, workers=0)]
+    assert found == [[f"s{n}"] for n in range(101)]  # each waits until 64 are waiting, and the oldest comes first
+
+    read = []
+
+    class Watched(Numbered):
+        def __getitem__(self, index):
+            read.append(index)
+            return super().__getitem__(index)
+
+    assert next(iter(EvalBatches(Watched(sizes), 2, workers=0)))[2] == ["s0"] and len(read) == 65
+
+
+def test_auto_batches_follow_the_pixels():
+    sizes = [(256, 256)] * 9 + [(512, 512)] * 5 + [(1024, 1024)] * 2 + [(1040, 1388)]
+    found = [(images.shape[1], len(ids)) for images, _, ids in EvalBatches(Numbered(sizes), "auto", workers=0)]
+    assert found == [(256, 8), (512, 4), (1024, 1), (1024, 1), (1040, 1), (256, 1), (512, 1)]
+    # A number is a number: as many of whatever size.
+    found = [len(ids) for *_, ids in EvalBatches(Numbered([(1024, 1024)] * 3), 3, workers=0)]
+    assert found == [3]
 
 
 def test_processes_share_every_batch_without_overlap_or_loss():
