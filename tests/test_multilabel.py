@@ -10,6 +10,7 @@ import segzoo
 from segzoo.cli import main
 from segzoo.data import Labels, create_format, signed_distances, with_distances
 from segzoo.engine.evaluation import evaluate
+from segzoo.export import read_metadata
 from segzoo.export.parity import _compare_batch
 from segzoo.inference.predictor import Predictor
 from segzoo.reporting.pictures import overlay, prediction_sheet
@@ -80,6 +81,8 @@ def test_the_whole_road(tmp_path, monkeypatch, quick, capsys):
     served = tf.saved_model.load(str(tmp_path / "exported" / "saved_model")).signatures["serving_default"]
     classes = served(image=tf.constant(np.load("data/val/images/0.npy")[None]))["classes"].numpy()
     np.testing.assert_array_equal(classes[0], found)
+    metadata = read_metadata(tmp_path / "exported" / "saved_model")
+    assert (metadata.mode, metadata.channels, metadata.classes) == ("multilabel", 5, ("left", "top"))
     predictor = segzoo.load(folder)  # the functions that the commands call
     np.testing.assert_array_equal(predictor("data/val/images/0.npy"), found)
     assert predictor.mode == "multilabel" and predictor.class_names == ["left", "top"]

@@ -13,6 +13,7 @@ import keras
 from rich.console import Console
 
 from segzoo.config import Config
+from segzoo.engine import builders
 from segzoo.engine.callbacks.base import RunCallback
 from segzoo.engine.callbacks.ema import ExponentialMovingAverage
 from segzoo.engine.callbacks.progress_display import class_table
@@ -26,6 +27,7 @@ from segzoo.engine.logs import write_csv
 from segzoo.engine.population import Comparison
 from segzoo.engine.summary import write_summary
 from segzoo.errors import RunError, StorageError
+from segzoo.export import keras_file
 from segzoo.files import replacing
 from segzoo.metrics import ConfusionMatrix, MultilabelCounts, pixel_counts
 from segzoo.models.build import logits_only
@@ -63,12 +65,14 @@ class TrainingBundle:
         stages: which parts of it are frozen when.
         averages: moving averages of its weights, where the configuration asks for them.
         plateau: factor on the learning rate, where the configuration has `reduce_on_plateau`.
+        given: whether the network was passed to `train`, and the configuration does not describe it.
     """
 
     network: keras.Model
     stages: Stages
     averages: ExponentialMovingAverage | None = None
     plateau: PlateauFactor | None = None
+    given: bool = False
 
     @property
     def evaluated(self) -> keras.Model:
@@ -161,6 +165,8 @@ class Artifacts(RunCallback):
     def _write_end(self, progress: Progress, result: Result, trackers: Trackers | None) -> None:
         with replacing(self.folder.model) as temporary:
             bare(self.predicting).save(temporary)
+            metadata = builders.model_metadata(self.config, given=self.trained.given)
+            keras_file.put_metadata(temporary, metadata.to_json())
         found = {
             "best_epoch": progress.best_epoch,
             "val_mean_iou": result.confusion.mean_iou(),

@@ -300,7 +300,8 @@ class _Training:
             twin = self._another_network()
             twin.weights_report = network.weights_report
             averages = ExponentialMovingAverage(network, twin, config.training.ema, config.training.accumulate)
-        return TrainingBundle(network, builders.build_stages(config, network, steps), averages, plateau)
+        stages = builders.build_stages(config, network, steps)
+        return TrainingBundle(network, stages, averages, plateau, given=self.given.model is not None)
 
     def _statistics(
         self, trained: TrainingBundle, batches: TrainBatches | Batched, steps: int

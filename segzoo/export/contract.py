@@ -24,6 +24,9 @@ class Format:
         artefact: default name of what is written: a file, or a folder where it has no ending.
         marker: a file that only a folder of this format holds; "" for a file.
         packages: names of the packages that it imports beside segzoo's own requirements.
+        runtime: those of them that reading and running a file takes; None: all.
+        put_metadata: writes a line of JSON into what `write` wrote; None: the format has no place for it.
+        get_metadata: returns that line; None for a file without one.
         write: writes a graph to a path that does not exist.
         load: opens a path in the format's own runtime, in float32 on the CPU; returns a function from images
             `(B, H, W, 3)` float32 to what the graph returns.
@@ -34,14 +37,22 @@ class Format:
     load: Callable[[Path], Run]
     marker: str = ""
     packages: tuple[str, ...] = ()
+    runtime: tuple[str, ...] | None = None
+    put_metadata: Callable[[Path, str], None] | None = None
+    get_metadata: Callable[[Path], str | None] | None = None
 
-    def check_packages(self) -> None:
-        """Raise SegzooError, naming the cure, if a package is missing; imports none of them."""
-        missing = [name for name in self.packages if importlib.util.find_spec(name) is None]
+    def check_packages(self, *, running: bool = False) -> None:
+        """Raise SegzooError, naming the cure, if a package is missing; imports none of them.
+
+        Args:
+            running: whether a file is only to be read and run, not written.
+        """
+        needed = self.packages if not running or self.runtime is None else self.runtime
+        missing = [name for name in needed if importlib.util.find_spec(name) is None]
         if missing:
             raise SegzooError(
-                f"This export needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not "
-                f"installed: {install_command('export')}"
+                f"{'Reading this file' if running else 'This export'} needs {' and '.join(missing)}, which "
+                f"{'is' if len(missing) == 1 else 'are'} not installed: {install_command('export')}"
             )
 
     def target(self, path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from segzoo.errors import SegzooError, unknown_name
 from segzoo.export.contract import Format
 from segzoo.export.formats import FORMATS
 from segzoo.export.graph import Graph, Output, check_model, traced
+from segzoo.export.metadata import ModelMetadata
 from segzoo.export.parity import ExportReport, compare, comparison_batches
 from segzoo.export.precision import in_float32
 from segzoo.task import Mode, takes_multilabel
@@ -30,6 +32,7 @@ def export_model(
     samples: Sequence[np.ndarray] | None = None,
     overwrite: bool = True,
     mode: Mode = "multiclass",
+    metadata: ModelMetadata | None = None,
 ) -> ExportReport:
     """Export a model for another runtime, and compare its output there with the Keras model's.
 
@@ -51,6 +54,8 @@ def export_model(
         overwrite: whether an earlier export of this format may be replaced.
         mode: "multiclass", "binary" or "multilabel", where classes may overlap, each there where its own logit is
             above 0.
+        metadata: classes, colours and more for the file, which `read_metadata` gives back; its mode, output and
+            channels become those of the export.
 
     Raises:
         UnknownNameError: no such format or output.
@@ -68,7 +73,9 @@ def export_model(
     batches = comparison_batches(samples, image_size, given.input_shape[3])
     network = in_float32(given)
     with traced(network, output, image_size, mode) as graph:
-        return write_checked(graph, network, target, format, batches, overwrite, from_half=network is not given)
+        return write_checked(
+            graph, network, target, format, batches, overwrite, from_half=network is not given, metadata=metadata
+        )
 
 
 def write_checked(
@@ -79,6 +86,7 @@ def write_checked(
     batches: Sequence[np.ndarray],
     overwrite: bool = True,
     from_half: bool = False,
+    metadata: ModelMetadata | None = None,
 ) -> ExportReport:
     """Write a traced model, compare it with `network`, and move it to `target`; see `export_model`."""
     chosen: Format = FORMATS[format]
@@ -88,6 +96,8 @@ def write_checked(
         draft = Path(folder) / target.name
         try:
             chosen.write(graph, draft)
+            if metadata is not None and chosen.put_metadata is not None:
+                chosen.put_metadata(draft, _of_graph(metadata, graph).to_json())
             run = chosen.load(draft)
         except Exception as error:  # converters raise whatever they like
             raise SegzooError(f"Export to {format} failed; nothing was written. {_reason(error)}") from error
@@ -104,6 +114,12 @@ def write_checked(
             target.rename(Path(folder) / "replaced")
         draft.replace(target)
     return ExportReport(format, target, graph.output, graph.input_shape, megabytes, comparisons, from_half)
+
+
+def _of_graph(metadata: ModelMetadata, graph: Graph) -> ModelMetadata:
+    return dataclasses.replace(
+        metadata, mode=graph.mode, output=graph.output, channels=graph.input_shape[3], precision="float32"
+    )
 
 
 def _check_target(chosen: Format, target: Path, overwrite: bool) -> None:

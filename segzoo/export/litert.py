@@ -13,6 +13,7 @@ from segzoo.errors import SegzooError
 from segzoo.export.contract import Format, Run
 from segzoo.export.formats import FORMATS
 from segzoo.export.graph import Graph
+from segzoo.export.metadata import KEY
 
 
 def _write(graph: Graph, path: Path) -> None:
@@ -60,4 +61,33 @@ def _interpreter() -> Any:
     return interpreter
 
 
-FORMAT = FORMATS.register("litert", Format("model.tflite", _write, _load))
+def _put_metadata(path: Path, text: str) -> None:
+    from tensorflow.lite.python import schema_py_generated as schema
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.convert_bytearray_to_object(path.read_bytes())
+    buffer, entry = schema.BufferT(), schema.MetadataT()
+    buffer.data = list(text.encode("ascii"))
+    entry.name, entry.buffer = KEY, len(model.buffers)
+    model.buffers.append(buffer)
+    model.metadata = [*(model.metadata or []), entry]
+    path.write_bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _get_metadata(path: Path) -> str | None:
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    content = path.read_bytes()
+    if not schema.Model.ModelBufferHasIdentifier(content, 0):
+        raise ValueError("it does not begin as a LiteRT model does")
+    model = schema.Model.GetRootAs(content, 0)
+    for index in range(model.MetadataLength()):
+        entry = model.Metadata(index)
+        if entry.Name() == KEY.encode():
+            return model.Buffers(entry.Buffer()).DataAsNumpy().tobytes().decode("ascii")
+    return None
+
+
+FORMAT = FORMATS.register(
+    "litert", Format("model.tflite", _write, _load, put_metadata=_put_metadata, get_metadata=_get_metadata)
+)

@@ -10,6 +10,7 @@ import numpy as np
 from segzoo.export.contract import Format, Run
 from segzoo.export.formats import FORMATS
 from segzoo.export.graph import Graph
+from segzoo.export.metadata import KEY
 
 _OPSET = 18  # the highest that tf2onnx 1.17 writes
 _AXES = ("batch", "height", "width")
@@ -132,4 +133,30 @@ def _load(path: Path) -> Run:
     return run
 
 
-FORMAT = FORMATS.register("onnx", Format("model.onnx", _write, _load, packages=("tf2onnx", "onnx", "onnxruntime")))
+def _put_metadata(path: Path, text: str) -> None:
+    import onnx
+
+    model = onnx.load(str(path))
+    onnx.helper.set_model_props(model, {KEY: text})
+    onnx.save(model, str(path))
+
+
+def _get_metadata(path: Path) -> str | None:
+    import onnx
+
+    model = onnx.load(str(path), load_external_data=False)  # which would be other files of this machine
+    return {entry.key: entry.value for entry in model.metadata_props}.get(KEY)
+
+
+FORMAT = FORMATS.register(
+    "onnx",
+    Format(
+        "model.onnx",
+        _write,
+        _load,
+        packages=("tf2onnx", "onnx", "onnxruntime"),
+        runtime=("onnx", "onnxruntime"),
+        put_metadata=_put_metadata,
+        get_metadata=_get_metadata,
+    ),
+)

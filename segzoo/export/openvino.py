@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from segzoo.export.contract import Format, Run
 from segzoo.export.formats import FORMATS
 from segzoo.export.graph import Graph
+from segzoo.export.metadata import KEY
 
 _MARKER = "model.xml"
 
@@ -34,4 +36,34 @@ def _load(path: Path) -> Run:
     return run
 
 
-FORMAT = FORMATS.register("openvino", Format("openvino", _write, _load, marker=_MARKER, packages=("openvino",)))
+def _put_metadata(path: Path, text: str) -> None:
+    import openvino
+
+    model = openvino.Core().read_model(path / _MARKER)
+    model.set_rt_info(text, KEY)
+    described = path.with_name(f"{path.name}-described")  # the weights of the model are read from the file it came from
+    openvino.save_model(model, described / _MARKER, compress_to_fp16=False)
+    del model
+    shutil.rmtree(path)
+    described.rename(path)
+
+
+def _get_metadata(path: Path) -> str | None:
+    import openvino
+
+    model = openvino.Core().read_model(path / _MARKER)
+    return str(model.get_rt_info(KEY).value) if model.has_rt_info(KEY) else None
+
+
+FORMAT = FORMATS.register(
+    "openvino",
+    Format(
+        "openvino",
+        _write,
+        _load,
+        marker=_MARKER,
+        packages=("openvino",),
+        put_metadata=_put_metadata,
+        get_metadata=_get_metadata,
+    ),
+)

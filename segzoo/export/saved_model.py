@@ -10,6 +10,10 @@ import numpy as np
 from segzoo.export.contract import Format, Run
 from segzoo.export.formats import FORMATS
 from segzoo.export.graph import INPUT, Graph
+from segzoo.export.metadata import KEY, MOST
+from segzoo.files import read_at_most
+
+_EXTRA = "assets.extra"  # TensorFlow's folder for files that it does not read itself
 
 
 def _write(graph: Graph, path: Path) -> None:
@@ -30,4 +34,24 @@ def _load(path: Path) -> Run:
     return run
 
 
-FORMAT = FORMATS.register("saved_model", Format("saved_model", _write, _load, marker="saved_model.pb"))
+def _put_metadata(path: Path, text: str) -> None:
+    (path / _EXTRA).mkdir(exist_ok=True)
+    (path / _EXTRA / f"{KEY}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _get_metadata(path: Path) -> str | None:
+    place = path / _EXTRA / f"{KEY}.json"
+    return read_at_most(place, MOST).decode("utf-8") if place.is_file() else None
+
+
+FORMAT = FORMATS.register(
+    "saved_model",
+    Format(
+        "saved_model",
+        _write,
+        _load,
+        marker="saved_model.pb",
+        put_metadata=_put_metadata,
+        get_metadata=_get_metadata,
+    ),
+)

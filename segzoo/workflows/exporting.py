@@ -76,6 +76,7 @@ def export_model(
     place = opened.results / "export" if out is None else Path(out)
     check_folder(place.parent if place.suffix and not place.is_dir() else place)  # a file by its ending
     backend.start_backend()
+    from segzoo.engine.builders import model_metadata
     from segzoo.export import export_model as write
 
     return write(
@@ -85,4 +86,5 @@ def export_model(
         output=output,
         image_size=size,
         mode=opened.config.mode,
+        metadata=model_metadata(opened.config, given=model is not None or "model" in opened.given),
     )

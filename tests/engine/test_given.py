@@ -18,6 +18,7 @@ from segzoo.engine import train
 from segzoo.engine.batched import Batched
 from segzoo.engine.checkpoint.run import load_run
 from segzoo.errors import DataError, RunError, RunInterruptedError
+from segzoo.export import read_metadata
 
 SETTINGS = ("name=own", "data.train_count=6", "training.epochs=2", "loss={cross_entropy: 1.0}", "output.pictures=2")
 CLASSES = 6
@@ -126,6 +127,7 @@ def test_a_given_model_is_trained_and_saved(config, console, tmp_path) -> None:
     assert any(np.abs(a - b).max() > 0 for a, b in zip(model.get_weights(), before, strict=True))
     assert result.model.name == "own_model" and result.model is not model  # the averages' twin
     saved = keras.models.load_model(result.folder / "model.keras")
+    assert read_metadata(result.folder / "model.keras").network is None  # no configuration builds it
     image = made()[0][0]
     np.testing.assert_allclose(saved.predict_on_batch(image), result.model.predict_on_batch(image), atol=1e-5)
     console.file.flush()

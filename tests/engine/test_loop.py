@@ -18,6 +18,7 @@ from segzoo.engine.checkpoint import checkpoint_file
 from segzoo.engine.checkpoint.state import load_progress
 from segzoo.engine.class_pixels import ClassPixels
 from segzoo.errors import RunError
+from segzoo.export import read_metadata
 from segzoo.losses import class_weights
 from segzoo.optim import SCHEDULES
 from segzoo.optim.schedules import WarmUpDecay
@@ -64,6 +65,8 @@ def test_the_run_folder_rebuilds_the_best_model(config, console, loaded_elsewher
     np.testing.assert_allclose(rebuilt.predict_on_batch(image), expected, atol=1e-5)
     reloaded = loaded_elsewhere(result.folder / "model.keras", image)
     np.testing.assert_allclose(reloaded.output, expected, atol=1e-5)
+    described = read_metadata(result.folder / "model.keras")
+    assert described == builders.model_metadata(config()) and described.network.decoder == config().model.decoder
     best = max(range(2), key=lambda index: result.history[index]["val_mean_iou"]) + 1
     assert result.best_epoch == best
     masks = builders.build_source(config(), "val")

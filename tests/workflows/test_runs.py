@@ -12,6 +12,7 @@ import segzoo
 from segzoo.engine import builders
 from segzoo.engine.checkpoint.run import load_run
 from segzoo.errors import RunError, SegzooError, UnknownNameError, WeightsError
+from segzoo.export import read_metadata
 
 pytestmark = pytest.mark.usefixtures("small_network", "no_trial")
 
@@ -188,6 +189,10 @@ def test_an_export_agrees_and_a_given_model_can_be_exported(tiny_run, small_netw
     model = small_network(load_run(tiny_run).config)
     fixed = segzoo.export_model(tiny_run, "saved_model", tmp_path / "b", model=model, size=(64, 96), output="classes")
     assert fixed.input_shape == (1, 64, 96, 3) and fixed.output == "classes" and fixed.agreement == 1.0
+    described, given = read_metadata(first.path), read_metadata(fixed.path)
+    assert described == builders.model_metadata(load_run(tiny_run).config)
+    assert described.network.decoder == "fpn"
+    assert given.output == "classes" and given.network is None and given.classes == described.classes
     best = segzoo.load(tiny_run).model
     for given, rebuilt in zip(model.get_weights(), best.get_weights(), strict=True):
         np.testing.assert_array_equal(given, rebuilt)
