@@ -82,6 +82,19 @@ class Task:
         return ops.softmax(ops.cast(class_logits(logits), "float32"), axis=-1)
 
 
+def array_probabilities(logits: np.ndarray, mode: Mode = "multiclass") -> np.ndarray:
+    """Convert logits (..., C) to float32 probabilities of the classes (..., classes); `Task.probabilities` in NumPy.
+
+    Neither overflows, and small probabilities keep their precision.
+    """
+    if mode == "multilabel":
+        below = np.exp(-np.abs(logits, dtype=np.float32))
+        return np.where(logits < 0, below, 1) / (1 + below)
+    logits = class_logits(logits)
+    raised = np.exp(np.subtract(logits, logits.max(axis=-1, keepdims=True), dtype=np.float32))
+    return raised / raised.sum(axis=-1, keepdims=True)
+
+
 def class_logits(logits: Any) -> Any:
     """Return logits (..., C) as they are, and (..., 1) as (..., 2) with 0 for the rest.
 

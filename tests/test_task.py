@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from segzoo.data import Labels
-from segzoo.task import Task, predict_classes
+from segzoo.task import Task, array_probabilities, predict_classes
 
 CLASSES = ("road", "car", "sky")
 
@@ -49,6 +49,16 @@ def test_predictions_and_probabilities_of_each_mode():
     single = np.log(np.array([[0.25], [3.0]], "float32"))
     assert binary.predict(single).tolist() == [0, 1]
     np.testing.assert_allclose(binary.probabilities(single), [[0.8, 0.2], [0.25, 0.75]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("multiclass", 3), ("binary", 1), ("multilabel", 3)])
+def test_probabilities_of_arrays_are_those_of_tensors(mode, channels):
+    logits = np.random.default_rng(0).normal(0, 40, (5, 7, channels)).astype("float32")
+    logits[0, 0], logits[0, 1] = 1e4, -1e4
+    found = array_probabilities(logits, mode)
+    assert found.dtype == np.float32
+    expected = Task(("a", "b", "c")[: max(2, channels)], mode=mode).probabilities(logits)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-37)
 
 
 def test_multilabel_of_segzoo_0_1_0_works_and_warns():

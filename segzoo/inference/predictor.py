@@ -13,8 +13,8 @@ from segzoo.data.images import ImageReader
 from segzoo.errors import DataError, SegzooError
 from segzoo.inference import outputs
 from segzoo.inference.outputs import Job, PredictionSummary, find_images
-from segzoo.inference.tiling import ALIGNMENT, tiled_class_map
-from segzoo.task import Mode, class_logits, predict_classes, takes_multilabel
+from segzoo.inference.tiling import ALIGNMENT, logit_bands
+from segzoo.task import Mode, array_probabilities, class_logits, predict_classes, takes_multilabel
 
 __all__ = ["PredictionSummary", "Predictor", "find_images"]
 
@@ -114,24 +114,72 @@ class Predictor:
         Raises:
             DataError: an array of unsupported shape or type.
         """
-        if np.ndim(image) != 3:
-            raise DataError(f"An image must be (H, W, {self.channels}), got an array of shape {np.shape(image)}.")
-        return self.predict_batch(np.asarray(image)[None])[0]
+        return self.predict_batch(self._one(image)[None])[0]
 
     def predict_batch(self, images: np.ndarray) -> np.ndarray:
         """Predict the class maps `(B, H, W)` of images of one size `(B, H, W, C)`; see `predict`."""
+        self._check_images(images)
+        height, width = images.shape[1:3]
+        if self._tiles(height, width):
+            return np.stack([self._predict_tiled(image) for image in images])
+        return self._class_map(_extended(images))[:, :height, :width].astype(self.dtype)
+
+    def probabilities(self, image: np.ndarray) -> np.ndarray:
+        """Predict the probabilities of the classes at every pixel of one image.
+
+        They are computed as class maps are, large images by tiles, so that the most probable class of a pixel is that
+        of `predict`. For images whose probabilities do not fit into memory see `probability_bands`.
+
+        Args:
+            image: `(H, W, C)` as `predict` takes it.
+
+        Returns:
+            `(H, W, classes)` float32, 0..1: the softmax of the logits, in binary mode (1 - p, p); both add up to 1. In
+            multilabel the sigmoid of each logit.
+
+        Raises:
+            DataError: an array of unsupported shape or type.
+        """
+        image = self._one(image)
+        found = np.empty((*image.shape[:2], self.classes), np.float32)
+        for top, band in self.probability_bands(image):
+            found[top : top + len(band)] = band
+        return found
+
+    def probability_bands(self, image: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """Iterate over the probabilities of one image from top to bottom: one band a row of tiles, or all at once.
+
+        Args:
+            image: `(H, W, C)` as `predict` takes it.
+
+        Yields:
+            the first row of a band, and its probabilities `(h, W, classes)` float32; see `probabilities`.
+
+        Raises:
+            DataError: an array of unsupported shape or type.
+        """
+        image = self._one(image)
+        self._check_images(image[None])
+        height, width = image.shape[:2]
+        if self._tiles(height, width):
+            bands = self._logit_bands(image)
+        else:
+            bands = iter([(0, self._logits(_extended(image[None]))[0, :height, :width])])
+        for top, logits in bands:
+            yield top, array_probabilities(logits, self.mode)
+
+    def _one(self, image: np.ndarray) -> np.ndarray:
+        if np.ndim(image) != 3:
+            raise DataError(f"An image must be (H, W, {self.channels}), got an array of shape {np.shape(image)}.")
+        return np.asarray(image)
+
+    def _check_images(self, images: np.ndarray) -> None:
         known = images.dtype in (np.uint8, np.float32)
         if images.ndim != 4 or images.shape[3] != self.channels or not known or 0 in images.shape:
             raise DataError(
                 f"Images must be (B, H, W, {self.channels}) uint8 or float32, 0..255, got {images.shape} "
                 f"{images.dtype}. segzoo.data.ImageReader gives them so."
             )
-        height, width = images.shape[1:3]
-        if self._tiles(height, width):
-            return np.stack([self._predict_tiled(image) for image in images])
-        below, beside = max(0, _SMALLEST - height), max(0, _SMALLEST - width)
-        padded = np.pad(images, ((0, 0), (0, below), (0, beside), (0, 0)), mode="reflect")
-        return self._class_map(padded)[:, :height, :width].astype(self.dtype)
 
     def predict_files(
         self,
@@ -236,23 +284,20 @@ class Predictor:
         return self._tile is not None and height * width > self._tile_above and max(height, width) > self._tile
 
     def _predict_tiled(self, image: np.ndarray) -> np.ndarray:
+        found = np.empty((*image.shape[:2], *((self.classes,) if self.multilabel else ())), self.dtype)
+        for top, band in self._logit_bands(image):
+            found[top : top + len(band)] = predict_classes(band, self.mode)
+        return found
+
+    def _logit_bands(self, image: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         assert self._tile is not None
 
         def logits(part: np.ndarray) -> np.ndarray:
             # A strip thinner than the smallest input can only be as thin as the image itself.
             height, width = part.shape[:2]
-            padding = ((0, max(0, _SMALLEST - height)), (0, max(0, _SMALLEST - width)), (0, 0))
-            return self._logits(np.pad(part, padding, mode="reflect")[None])[0, :height, :width]
+            return self._logits(_extended(part[None]))[0, :height, :width]
 
-        return tiled_class_map(
-            logits,
-            image,
-            self.classes,
-            self._tile,
-            self._overlap,
-            self.dtype,
-            lambda found: predict_classes(found, self.mode),
-        )
+        return logit_bands(logits, image, self.classes, self._tile, self._overlap)
 
     def _batches(
         self, jobs: list[Job], batch_size: int, summary: PredictionSummary
@@ -281,6 +326,12 @@ def _logits_of(model: keras.Model) -> int:
     if not (isinstance(given, tuple) and len(given) == 4 and given[1:3] == (None, None) and given[3]):
         raise SegzooError(f"The model must take images (B, H, W, C) of any height and width, not {given}.")
     return returned[3]
+
+
+def _extended(images: np.ndarray) -> np.ndarray:
+    """Extend images `(B, H, W, C)` below 32 pixels to 32, downwards and to the right, by reflection."""
+    below, beside = (max(0, _SMALLEST - side) for side in images.shape[1:3])
+    return np.pad(images, ((0, 0), (0, below), (0, beside), (0, 0)), mode="reflect")
 
 
 def _check_tiles(tile: int, overlap: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -50,16 +50,10 @@ def blend_weights(spans: list[tuple[int, int]], length: int, overlap: int) -> li
     ]
 
 
-def tiled_class_map(
-    logits: Callable[[np.ndarray], np.ndarray],
-    image: np.ndarray,
-    classes: int,
-    tile: int,
-    overlap: int,
-    dtype: type[np.unsignedinteger],
-    decide: Callable[[np.ndarray], np.ndarray] = lambda logits: logits.argmax(axis=-1),
-) -> np.ndarray:
-    """Predict the class map `(H, W)` of `image` `(H, W, C)` by tiles, one row of tiles at a time.
+def logit_bands(
+    logits: Callable[[np.ndarray], np.ndarray], image: np.ndarray, classes: int, tile: int, overlap: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Iterate over the logits of `image` `(H, W, C)` from top to bottom, one band of rows for each row of tiles.
 
     Logits are held for one row of tiles only, `tile x W x classes` float32: with 21 classes, tiles of 1024 and
     images 8192 pixels wide 700 MB, where the logits of a square image would take 5.6 GB.
@@ -70,14 +64,14 @@ def tiled_class_map(
         classes: number of classes.
         tile: height and width of a tile, a multiple of 32.
         overlap: overlap of neighbouring tiles, a multiple of 32.
-        dtype: dtype of the result.
-        decide: from logits `(h, W, classes)` to classes `(h, W)`, or `(h, W, classes)` where they may overlap.
+
+    Yields:
+        the first row of a band, and its logits `(h, W, classes)` float32, which the next band overwrites.
     """
     height, width = image.shape[:2]
     rows, columns = tile_spans(height, tile, overlap), tile_spans(width, tile, overlap)
     row_weights = blend_weights(rows, height, overlap)
     column_weights = blend_weights(columns, width, overlap)
-    result = np.empty((height, width, *decide(np.zeros((1, 1, classes), np.float32)).shape[2:]), dtype)
     band = np.zeros((min(tile, height), width, classes), np.float32)
     next_tops = [top for top, _ in rows[1:]] + [height]
     for (top, bottom), next_top, row_weight in zip(rows, next_tops, row_weights, strict=True):
@@ -85,8 +79,7 @@ def tiled_class_map(
             weight = row_weight[:, None, None] * column_weight[None, :, None]
             band[: bottom - top, left:right] += logits(image[top:bottom, left:right]) * weight
         done = next_top - top  # no later tile reaches these rows
-        result[top:next_top] = decide(band[:done])
+        yield top, band[:done]
         kept = len(band) - done
         band[:kept] = band[done:].copy()
         band[kept:] = 0
-    return result

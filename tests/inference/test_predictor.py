@@ -10,6 +10,7 @@ from segzoo.data.formats.pictures import read_indices
 from segzoo.errors import DataError, SegzooError
 from segzoo.inference.predictor import Predictor, find_images
 from segzoo.reporting.pictures import overlay, palette
+from segzoo.task import Task
 
 COLOURS = palette(4)
 
@@ -108,6 +109,31 @@ def test_tiles_keep_the_sampling_grid_of_a_strided_network():
     found = Predictor(model, tile=64, overlap=0, tile_above=1000).predict(pixels)
 
     assert (found != expected(model, pixels)).mean() < 1e-4
+
+
+@pytest.mark.parametrize("size", [(20, 50), (45, 71), (130, 301)])
+@pytest.mark.parametrize(("mode", "logits"), [("multiclass", 4), ("binary", 1), ("multilabel", 3)])
+def test_probabilities_are_of_the_logits_and_agree_with_the_class_map(mode, logits, size):
+    model, image = small_model(classes=logits), picture(*size)
+    tiled = Predictor(model, mode=mode, tile=96, overlap=32, tile_above=64 * 96)
+    assert tiled._tiles(*size) == (size == (130, 301))
+
+    found = tiled.probabilities(image)
+
+    assert found.shape == (*size, max(2, logits)) and found.dtype == np.float32
+    task = Task(("a", "b", "c", "d")[: tiled.classes], mode=mode)
+    whole = keras.ops.convert_to_numpy(task.probabilities(model(image[None].astype(np.float32), training=False)))[0]
+    inner = np.s_[: size[0] - 2, : size[1] - 2] if min(size) < 32 else np.s_[:]  # beyond: padding, here reflection
+    np.testing.assert_allclose(found[inner], whole[inner], atol=1e-5)
+    np.testing.assert_array_equal(tiled.predict(image), found > 0.5 if tiled.multilabel else found.argmax(axis=-1))
+
+
+def test_bands_of_probabilities_follow_each_other_and_are_all_of_the_image(model):
+    predictor, image = Predictor(model, tile=64, overlap=32, tile_above=1000), picture(150, 90)
+    bands = list(predictor.probability_bands(image))
+    assert len(bands) > 2
+    assert [top for top, _ in bands] == [sum(len(band) for _, band in bands[:n]) for n in range(len(bands))]
+    np.testing.assert_array_equal(np.concatenate([band for _, band in bands]), predictor.probabilities(image))
 
 
 def test_images_below_the_limit_and_without_tiling_run_in_one_pass(model):

@@ -3,7 +3,16 @@ import itertools
 import numpy as np
 import pytest
 
-from segzoo.inference.tiling import blend_weights, tile_spans, tiled_class_map
+from segzoo.inference.tiling import blend_weights, logit_bands, tile_spans
+
+
+def class_map(*arguments) -> np.ndarray:
+    """Join the bands of `logit_bands`, which must follow each other, to a class map."""
+    bands = []
+    for top, band in logit_bands(*arguments):
+        assert top == sum(map(len, bands))
+        bands.append(band.argmax(axis=-1))
+    return np.concatenate(bands)
 
 
 @pytest.mark.parametrize("length", [1, 127, 128, 129, 160, 191, 300, 1000, 1024, 4097])
@@ -41,7 +50,7 @@ def test_outermost_quarter_of_an_overlap_counts_nothing_but_image_borders_count(
 def test_pointwise_logits_come_out_of_tiles_unchanged():
     image = np.random.default_rng(0).integers(0, 256, (301, 450, 3), np.uint8)
 
-    found = tiled_class_map(lambda part: part.astype(np.float32), image, 3, 128, 32, np.uint8)
+    found = class_map(lambda part: part.astype(np.float32), image, 3, 128, 32)
 
     np.testing.assert_array_equal(found, image.argmax(axis=-1))
 
@@ -57,7 +66,7 @@ def test_each_pixel_of_a_tile_is_asked_for_in_place():
         seen[top : top + part.shape[0], left : left + part.shape[1]] += 1
         return np.stack([part[..., 0], part[..., 1]], axis=-1)
 
-    found = tiled_class_map(logits, image, 2, 96, 32, np.uint8)
+    found = class_map(logits, image, 2, 96, 32)
 
     assert seen.min() == 1
-    np.testing.assert_array_equal(found, (columns > rows).astype(np.uint8))
+    np.testing.assert_array_equal(found, columns > rows)
