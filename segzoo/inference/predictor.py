@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -12,28 +11,29 @@ import numpy as np
 from segzoo.data.images import ImageReader
 from segzoo.errors import DataError, SegzooError
 from segzoo.inference import outputs
+from segzoo.inference.network import KerasNetwork, Network
 from segzoo.inference.outputs import Job, PredictionSummary, find_images
-from segzoo.inference.tiling import ALIGNMENT, logit_bands
-from segzoo.task import Mode, array_probabilities, class_logits, predict_classes, takes_multilabel
+from segzoo.inference.tiling import Tiling, logit_bands
+from segzoo.inference.views import ViewsNetwork
+from segzoo.task import Mode, array_probabilities, predict_classes, takes_multilabel
 
 __all__ = ["PredictionSummary", "Predictor", "find_images"]
-
-_SMALLEST = 32  # below it the deepest features of a stride-32 network are a single padded pixel
 
 
 class Predictor:
     """Predict class maps with a segmentation model; the class of a pixel is the one with the largest logit.
 
-    On TensorFlow one graph, traced once with free batch, height and width, serves images of all sizes, without XLA,
-    which would compile anew for each. JAX compiles once for each size.
-
     Args:
-        model: from images `(B, H, W, C)`, pixels 0..255, any H and W, to logits `(B, H, W, classes)`.
+        model: a Keras model from images `(B, H, W, C)`, pixels 0..255, any H and W, to logits `(B, H, W, classes)`; or
+            another `Network`.
         tile: height and width of the tiles of a large image, a multiple of 32; None: never tile. Decoders that pool
             over the whole image (ASPP) see the tile in its place, so results differ a little from one pass.
         overlap: pixels that neighbouring tiles share, a multiple of 32; by default a quarter of `tile`.
         tile_above: images with more pixels than this are tiled. One pass of U-Net on EfficientNet-B0 takes
             0.5 GB per million pixels.
+        tta: test-time augmentation, logits averaged over views of an image: "mirror" (left-right), "flips", "d4" (all
+            eight turns and mirror images), "scales" (0.75, 1 and 1.25), or one of the others with scales, such as
+            "mirror+scales". Tiles are viewed one by one.
         reader: reader of image files; None reads pictures with as many channels as the model takes.
         mode: "multilabel" for classes that may overlap: instead of a class map `(H, W)` comes 0 or 1 for each class,
             `(H, W, classes)`. None: "binary" for a model of one logit, else "multiclass".
@@ -42,13 +42,14 @@ class Predictor:
         background: class that overlays leave as the image is; None: every class is tinted.
 
     Attributes:
-        model: the Keras model.
+        network: computes the logits of images.
         classes: number of classes.
         channels: C, channels of the images.
         mode: "multiclass", "binary" or "multilabel".
         reader: reader of image files.
 
     Raises:
+        UnknownNameError: no such test-time augmentation.
         SegzooError: an unsupported model, invalid tile sizes, or a number of names or colours
             other than that of the classes.
 
@@ -60,36 +61,42 @@ class Predictor:
     @takes_multilabel
     def __init__(
         self,
-        model: keras.Model,
+        model: keras.Model | Network,
         *,
         tile: int | None = 1024,
         overlap: int | None = None,
         tile_above: int = 2048 * 2048,
+        tta: str | None = None,
         reader: ImageReader | None = None,
         mode: Mode | None = None,
         class_names: Sequence[str] | None = None,
         palette: np.ndarray | None = None,
         background: int | None = None,
     ):
-        self.model = model
-        channels = _logits_of(model)
-        self.mode: Mode = mode or ("binary" if channels == 1 else "multiclass")
-        if self.mode == "binary" and channels != 1:
-            raise SegzooError(f"In binary mode a model returns one logit, not {channels}.")
-        self.classes = channels if self.mode == "multilabel" else max(2, channels)  # one logit tells two classes apart
-        self.channels: int = model.input_shape[3]
+        self._model = model
+        network = model if isinstance(model, Network) else KerasNetwork(model, mode)
+        self.network: Network = network if tta is None else ViewsNetwork(network, tta)
+        self.mode: Mode = self.network.mode
+        outputs = self.network.outputs
+        self.classes = outputs if self.mode == "multilabel" else max(2, outputs)  # one logit tells two classes apart
+        self.channels = self.network.channels
         self.reader = reader or ImageReader(self.channels)
         self.class_names = None if class_names is None else list(class_names)
         self.palette = None if palette is None else np.asarray(palette, np.uint8)
         self.background = background
         self._check_one_for_each(self.palette, self.class_names)
         self.dtype = np.uint8 if self.classes <= 256 else np.uint16
-        self._tile = tile
-        self._tile_above = tile_above
-        if tile is not None:
-            self._overlap = tile // (4 * ALIGNMENT) * ALIGNMENT if overlap is None else overlap
-            _check_tiles(tile, self._overlap)
-        self._logits, self._class_map = _compile(model, self.mode)
+        self._tiling = None if tile is None else Tiling.square(tile, overlap, tile_above)
+        if self.network.size is not None:
+            self._tiling = Tiling.of_size(self.network.size)
+
+    @property
+    def model(self) -> keras.Model:
+        """The Keras model, logits for pixels 0..255; SegzooError where there is none, as of an exported file."""
+        found = self._model.model if isinstance(self._model, KerasNetwork) else self._model
+        if isinstance(found, Network):
+            raise SegzooError(f"{found} is no Keras model; `network.logits` computes its logits.")
+        return found
 
     @property
     def multilabel(self) -> bool:
@@ -119,10 +126,9 @@ class Predictor:
     def predict_batch(self, images: np.ndarray) -> np.ndarray:
         """Predict the class maps `(B, H, W)` of images of one size `(B, H, W, C)`; see `predict`."""
         self._check_images(images)
-        height, width = images.shape[1:3]
-        if self._tiles(height, width):
+        if self._tiles(*images.shape[1:3]):
             return np.stack([self._predict_tiled(image) for image in images])
-        return self._class_map(_extended(images))[:, :height, :width].astype(self.dtype)
+        return self.network.classes(images).astype(self.dtype)
 
     def probabilities(self, image: np.ndarray) -> np.ndarray:
         """Predict the probabilities of the classes at every pixel of one image.
@@ -160,12 +166,7 @@ class Predictor:
         """
         image = self._one(image)
         self._check_images(image[None])
-        height, width = image.shape[:2]
-        if self._tiles(height, width):
-            bands = self._logit_bands(image)
-        else:
-            bands = iter([(0, self._logits(_extended(image[None]))[0, :height, :width])])
-        for top, logits in bands:
+        for top, logits in self._logit_bands(image):
             yield top, array_probabilities(logits, self.mode)
 
     def _one(self, image: np.ndarray) -> np.ndarray:
@@ -281,7 +282,7 @@ class Predictor:
             raise SegzooError(f"The model has {self.classes} classes; give one colour and one name for each.")
 
     def _tiles(self, height: int, width: int) -> bool:
-        return self._tile is not None and height * width > self._tile_above and max(height, width) > self._tile
+        return self._tiling is not None and self._tiling.applies(height, width)
 
     def _predict_tiled(self, image: np.ndarray) -> np.ndarray:
         found = np.empty((*image.shape[:2], *((self.classes,) if self.multilabel else ())), self.dtype)
@@ -290,14 +291,9 @@ class Predictor:
         return found
 
     def _logit_bands(self, image: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-        assert self._tile is not None
-
-        def logits(part: np.ndarray) -> np.ndarray:
-            # A strip thinner than the smallest input can only be as thin as the image itself.
-            height, width = part.shape[:2]
-            return self._logits(_extended(part[None]))[0, :height, :width]
-
-        return logit_bands(logits, image, self.classes, self._tile, self._overlap)
+        if self._tiling is None or not self._tiling.applies(*image.shape[:2]):
+            return iter([(0, self.network.logits(image[None])[0])])
+        return logit_bands(self.network.logits, image, self.network.outputs, self._tiling)
 
     def _batches(
         self, jobs: list[Job], batch_size: int, summary: PredictionSummary
@@ -316,69 +312,3 @@ class Predictor:
             batch.append((job, image))
         if batch:
             yield batch
-
-
-def _logits_of(model: keras.Model) -> int:
-    """Return the number of logits of a pixel; SegzooError unless the model is one from images of any size to logits."""
-    given, returned = model.input_shape, model.output_shape
-    if not (isinstance(returned, tuple) and len(returned) == 4 and isinstance(returned[3], int)):
-        raise SegzooError(f"The model must return logits (B, H, W, classes), not {returned}.")
-    if not (isinstance(given, tuple) and len(given) == 4 and given[1:3] == (None, None) and given[3]):
-        raise SegzooError(f"The model must take images (B, H, W, C) of any height and width, not {given}.")
-    return returned[3]
-
-
-def _extended(images: np.ndarray) -> np.ndarray:
-    """Extend images `(B, H, W, C)` below 32 pixels to 32, downwards and to the right, by reflection."""
-    below, beside = (max(0, _SMALLEST - side) for side in images.shape[1:3])
-    return np.pad(images, ((0, 0), (0, below), (0, beside), (0, 0)), mode="reflect")
-
-
-def _check_tiles(tile: int, overlap: int) -> None:
-    if tile < ALIGNMENT or tile % ALIGNMENT or overlap % ALIGNMENT or not 0 <= overlap <= tile // 2:
-        raise SegzooError(
-            f"tile and overlap must be multiples of {ALIGNMENT}, and overlap at most half of tile; got tile {tile} "
-            f"and overlap {overlap}."
-        )
-
-
-_Run = Callable[[np.ndarray], np.ndarray]
-
-
-def _compile(model: keras.Model, mode: Mode) -> tuple[_Run, _Run]:
-    """Compile functions from images to float32 logits, and to classes."""
-
-    def spread(logits: Any) -> Any:
-        return logits if mode == "multilabel" else class_logits(logits)
-
-    if keras.backend.backend() != "tensorflow":
-
-        def logits(images: np.ndarray) -> np.ndarray:
-            return spread(np.asarray(model.predict_on_batch(images.astype(np.float32)), np.float32))
-
-        return logits, lambda images: predict_classes(logits(images), mode)
-
-    import tensorflow as tf
-
-    def forward(images: tf.Tensor) -> tf.Tensor:
-        return spread(tf.cast(model(tf.cast(images, tf.float32), training=False), tf.float32))
-
-    def classes(images: tf.Tensor) -> tf.Tensor:
-        logits = forward(images)
-        return (
-            tf.cast(logits > 0, tf.uint8) if mode == "multilabel" else tf.argmax(logits, axis=-1, output_type=tf.int32)
-        )
-
-    def compiled(function: Callable[[tf.Tensor], tf.Tensor]) -> _Run:
-        # uint8 in and classes out: the device gets and gives a fraction of the bytes that floats would take.
-        # One trace for each type: a signature names only one.
-        spec = (None, None, None, model.input_shape[3])
-        graphs = {
-            dtype: tf.function(
-                function, input_signature=[tf.TensorSpec(spec, dtype)], autograph=False, jit_compile=False
-            )
-            for dtype in ("uint8", "float32")
-        }
-        return lambda images: graphs[images.dtype.name](images).numpy()
-
-    return compiled(forward), compiled(classes)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
+
+from segzoo.errors import SegzooError
 
 # Tiles start at multiples of the deepest stride, so that a strided network samples the same pixels as in one pass.
 ALIGNMENT = 32
@@ -50,34 +53,72 @@ def blend_weights(spans: list[tuple[int, int]], length: int, overlap: int) -> li
     ]
 
 
+@dataclass(frozen=True)
+class Tiling:
+    """Tiles of large images, and what counts as large.
+
+    Attributes:
+        size: height and width of a tile.
+        overlap: pixels that neighbouring tiles share, downwards and sideways.
+        above: images with at most this many pixels are not tiled, even if they are larger than a tile.
+    """
+
+    size: tuple[int, int]
+    overlap: tuple[int, int]
+    above: int = 0
+
+    @classmethod
+    def square(cls, tile: int, overlap: int | None, above: int) -> Tiling:
+        """Check the sizes that a user gives; `overlap` is by default a quarter of `tile`.
+
+        Raises:
+            SegzooError: no multiples of 32, or an overlap above half of the tile.
+        """
+        shared = tile // (4 * ALIGNMENT) * ALIGNMENT if overlap is None else overlap
+        if tile < ALIGNMENT or tile % ALIGNMENT or shared % ALIGNMENT or not 0 <= shared <= tile // 2:
+            raise SegzooError(
+                f"tile and overlap must be multiples of {ALIGNMENT}, and overlap at most half of tile; got tile {tile} "
+                f"and overlap {shared}."
+            )
+        return cls((tile, tile), (shared, shared), above)
+
+    @classmethod
+    def of_size(cls, size: tuple[int, int]) -> Tiling:
+        """Tile for a network that computes on one size alone: whatever is larger, with a quarter of it in common."""
+        return cls(size, (size[0] // 4, size[1] // 4))
+
+    def applies(self, height: int, width: int) -> bool:
+        """Return whether an image of this size is tiled."""
+        return height * width > self.above and (height > self.size[0] or width > self.size[1])
+
+
 def logit_bands(
-    logits: Callable[[np.ndarray], np.ndarray], image: np.ndarray, classes: int, tile: int, overlap: int
+    logits: Callable[[np.ndarray], np.ndarray], image: np.ndarray, outputs: int, tiling: Tiling
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Iterate over the logits of `image` `(H, W, C)` from top to bottom, one band of rows for each row of tiles.
 
-    Logits are held for one row of tiles only, `tile x W x classes` float32: with 21 classes, tiles of 1024 and
+    Logits are held for one row of tiles only, `tile x W x outputs` float32: with 21 classes, tiles of 1024 and
     images 8192 pixels wide 700 MB, where the logits of a square image would take 5.6 GB.
 
     Args:
-        logits: from `(h, w, C)` to `(h, w, classes)`.
+        logits: from `(B, h, w, C)` to `(B, h, w, outputs)`.
         image: pixels.
-        classes: number of classes.
-        tile: height and width of a tile, a multiple of 32.
-        overlap: overlap of neighbouring tiles, a multiple of 32.
+        outputs: number of logits of a pixel.
+        tiling: size and overlap of the tiles.
 
     Yields:
-        the first row of a band, and its logits `(h, W, classes)` float32, which the next band overwrites.
+        the first row of a band, and its logits `(h, W, outputs)` float32, which the next band overwrites.
     """
     height, width = image.shape[:2]
-    rows, columns = tile_spans(height, tile, overlap), tile_spans(width, tile, overlap)
-    row_weights = blend_weights(rows, height, overlap)
-    column_weights = blend_weights(columns, width, overlap)
-    band = np.zeros((min(tile, height), width, classes), np.float32)
+    rows, columns = (tile_spans(*sides) for sides in zip((height, width), tiling.size, tiling.overlap, strict=True))
+    row_weights = blend_weights(rows, height, tiling.overlap[0])
+    column_weights = blend_weights(columns, width, tiling.overlap[1])
+    band = np.zeros((min(tiling.size[0], height), width, outputs), np.float32)
     next_tops = [top for top, _ in rows[1:]] + [height]
     for (top, bottom), next_top, row_weight in zip(rows, next_tops, row_weights, strict=True):
         for (left, right), column_weight in zip(columns, column_weights, strict=True):
             weight = row_weight[:, None, None] * column_weight[None, :, None]
-            band[: bottom - top, left:right] += logits(image[top:bottom, left:right]) * weight
+            band[: bottom - top, left:right] += logits(image[None, top:bottom, left:right])[0] * weight
         done = next_top - top  # no later tile reaches these rows
         yield top, band[:done]
         kept = len(band) - done

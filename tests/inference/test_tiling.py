@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from segzoo.inference.tiling import blend_weights, logit_bands, tile_spans
+from segzoo.inference.tiling import Tiling, blend_weights, logit_bands, tile_spans
 
 
 def class_map(*arguments) -> np.ndarray:
@@ -50,7 +50,7 @@ def test_outermost_quarter_of_an_overlap_counts_nothing_but_image_borders_count(
 def test_pointwise_logits_come_out_of_tiles_unchanged():
     image = np.random.default_rng(0).integers(0, 256, (301, 450, 3), np.uint8)
 
-    found = class_map(lambda part: part.astype(np.float32), image, 3, 128, 32)
+    found = class_map(lambda part: part.astype(np.float32), image, 3, Tiling.square(128, 32, 0))
 
     np.testing.assert_array_equal(found, image.argmax(axis=-1))
 
@@ -62,11 +62,11 @@ def test_each_pixel_of_a_tile_is_asked_for_in_place():
     seen = np.zeros((height, width), int)
 
     def logits(part: np.ndarray) -> np.ndarray:
-        top, left = int(part[0, 0, 0]), int(part[0, 0, 1])
-        seen[top : top + part.shape[0], left : left + part.shape[1]] += 1
+        top, left = map(int, part[0, 0, 0, :2])
+        seen[top : top + part.shape[1], left : left + part.shape[2]] += 1
         return np.stack([part[..., 0], part[..., 1]], axis=-1)
 
-    found = class_map(logits, image, 2, 96, 32)
+    found = class_map(logits, image, 2, Tiling.square(96, 32, 0))
 
     assert seen.min() == 1
     np.testing.assert_array_equal(found, columns > rows)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from segzoo.inference.tiling import blend_weights, logit_bands, tile_spans
+from segzoo.inference.tiling import Tiling, blend_weights, logit_bands, tile_spans
 
 # Tile and overlap in units of 32 pixels; the overlap is smaller.
 TILES = st.integers(2, 5).flatmap(
@@ -43,10 +43,13 @@ def test_tiles_give_what_one_pass_gives(height: int, width: int, sizes: tuple[in
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 1)).astype(np.float32)
 
     def mean(pixels: np.ndarray) -> np.ndarray:
-        found = ndimage.uniform_filter(pixels[..., 0].astype(np.float64), 3 if overlap else 1, mode="constant")
+        side = 3 if overlap else 1
+        found = ndimage.uniform_filter(pixels[..., 0].astype(np.float64), (0, side, side), mode="constant")
         return np.stack([found, np.full(found.shape, 120.0)], axis=-1)
 
-    whole = mean(image)
+    whole = mean(image[None])[0]
     close = np.abs(whole[..., 0] - whole[..., 1]) < 1e-3  # blending rounds
-    tiled = np.concatenate([band.argmax(-1) for _, band in logit_bands(mean, image, 2, tile, overlap)])
+    tiled = np.concatenate(
+        [band.argmax(-1) for _, band in logit_bands(mean, image, 2, Tiling((tile, tile), (overlap, overlap)))]
+    )
     np.testing.assert_array_equal(tiled[~close], whole.argmax(-1)[~close])

@@ -1,0 +1,145 @@
+"""Networks as a predictor runs them: images in, logits out, whatever computes them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from segzoo.errors import SegzooError
+from segzoo.task import Mode, class_logits, predict_classes
+
+SMALLEST = 32  # below it the deepest features of a stride-32 network are a single padded pixel
+
+
+class Network(ABC):
+    """Function from images to logits, such as a Keras model, an exported file, or several of them together.
+
+    Attributes:
+        channels: C, channels of the images.
+        outputs: logits of a pixel, one for each class, in binary mode a single one.
+        mode: "multiclass", "binary" or "multilabel".
+        size: the only height and width of images that it computes on; None: any. Smaller images are extended to it.
+    """
+
+    channels: int
+    outputs: int
+    mode: Mode
+    size: tuple[int, int] | None = None
+
+    @abstractmethod
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Compute the logits `(B, H, W, outputs)`, float32, of images `(B, H, W, C)`, uint8 or float32, 0..255.
+
+        Images below 32 pixels, or below `size`, are extended by reflection, and the logits cut to the image.
+        """
+
+    def classes(self, images: np.ndarray) -> np.ndarray:
+        """Predict the classes `(B, H, W)` of images, in multilabel `(B, H, W, classes)` of 0 and 1."""
+        return predict_classes(self.logits(images), self.mode)
+
+    @abstractmethod
+    def __str__(self) -> str:
+        """Return a name for messages."""
+
+
+class KerasNetwork(Network):
+    """Network that is a Keras model.
+
+    On TensorFlow one graph, traced once with free batch, height and width, serves images of all sizes, without XLA,
+    which would compile anew for each. JAX compiles once for each size.
+
+    Args:
+        model: from images `(B, H, W, C)`, pixels 0..255, any H and W, to logits `(B, H, W, outputs)`.
+        mode: None: "binary" for a model of one logit, else "multiclass".
+
+    Raises:
+        SegzooError: an unsupported model, or one of several logits in binary mode.
+    """
+
+    def __init__(self, model: keras.Model, mode: Mode | None = None):
+        self.model = model
+        self.outputs = _outputs_of(model)
+        self.channels = model.input_shape[3]
+        self.mode = mode or ("binary" if self.outputs == 1 else "multiclass")
+        if self.mode == "binary" and self.outputs != 1:
+            raise SegzooError(f"In binary mode a model returns one logit, not {self.outputs}.")
+        self._logits, self._classes = _compiled(model, self.mode)
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Compute the logits; see `Network.logits`."""
+        return on_extended(self._logits, images, (SMALLEST, SMALLEST))
+
+    def classes(self, images: np.ndarray) -> np.ndarray:
+        """Predict the classes; on TensorFlow the logits stay on the device."""
+        return on_extended(self._classes, images, (SMALLEST, SMALLEST))
+
+    def __str__(self) -> str:
+        """Return the name of the model."""
+        return f"model {self.model.name!r}"
+
+
+def on_extended(function: Callable[[np.ndarray], np.ndarray], images: np.ndarray, least: tuple[int, int]) -> np.ndarray:
+    """Apply a function `(B, H, W, ...)` to images extended downwards and to the right by reflection; cut its result.
+
+    Args:
+        function: a function whose result has the height and width of the images.
+        images: `(B, H, W, C)`.
+        least: smallest height and width that the function takes.
+    """
+    height, width = images.shape[1:3]
+    below, beside = max(0, least[0] - height), max(0, least[1] - width)
+    if below or beside:
+        images = np.pad(images, ((0, 0), (0, below), (0, beside), (0, 0)), mode="reflect")
+    return function(images)[:, :height, :width]
+
+
+def _outputs_of(model: keras.Model) -> int:
+    """Return the number of logits of a pixel; SegzooError unless the model is one from images of any size to logits."""
+    given, returned = model.input_shape, model.output_shape
+    if not (isinstance(returned, tuple) and len(returned) == 4 and isinstance(returned[3], int)):
+        raise SegzooError(f"The model must return logits (B, H, W, classes), not {returned}.")
+    if not (isinstance(given, tuple) and len(given) == 4 and given[1:3] == (None, None) and given[3]):
+        raise SegzooError(f"The model must take images (B, H, W, C) of any height and width, not {given}.")
+    return returned[3]
+
+
+_Run = Callable[[np.ndarray], np.ndarray]
+
+
+def _compiled(model: keras.Model, mode: Mode) -> tuple[_Run, _Run]:
+    """Compile functions from images to float32 logits, and to classes."""
+    if keras.backend.backend() != "tensorflow":
+
+        def logits(images: np.ndarray) -> np.ndarray:
+            return np.asarray(model.predict_on_batch(images.astype(np.float32)), np.float32)
+
+        return logits, lambda images: predict_classes(logits(images), mode)
+
+    import tensorflow as tf
+
+    def forward(images: tf.Tensor) -> tf.Tensor:
+        return tf.cast(model(tf.cast(images, tf.float32), training=False), tf.float32)
+
+    def compiled(function: Callable[[Any], Any]) -> _Run:
+        # uint8 in and classes out: the device gets and gives a fraction of the bytes that floats would take.
+        # One trace for each type: a signature names only one.
+        spec = (None, None, None, model.input_shape[3])
+        graphs = {
+            dtype: tf.function(
+                function, input_signature=[tf.TensorSpec(spec, dtype)], autograph=False, jit_compile=False
+            )
+            for dtype in ("uint8", "float32")
+        }
+        return lambda images: graphs[images.dtype.name](images).numpy()
+
+    def classes(images: tf.Tensor) -> tf.Tensor:
+        logits = forward(images)
+        if mode == "multilabel":
+            return tf.cast(logits > 0, tf.uint8)
+        return tf.argmax(class_logits(logits), axis=-1, output_type=tf.int32)
+
+    return compiled(forward), compiled(classes)
