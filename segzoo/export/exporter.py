@@ -54,8 +54,8 @@ def export_model(
         overwrite: whether an earlier export of this format may be replaced.
         mode: "multiclass", "binary" or "multilabel", where classes may overlap, each there where its own logit is
             above 0.
-        metadata: classes, colours and more for the file, which `read_metadata` gives back; its mode, output and
-            channels become those of the export.
+        metadata: classes, colours and more for the file, which `read_metadata` gives back; its mode, output,
+            channels and size become those of the export.
 
     Raises:
         UnknownNameError: no such format or output.
@@ -117,8 +117,10 @@ def write_checked(
 
 
 def _of_graph(metadata: ModelMetadata, graph: Graph) -> ModelMetadata:
+    _, height, width, channels = graph.input_shape
+    size = None if height is None or width is None else (height, width)
     return dataclasses.replace(
-        metadata, mode=graph.mode, output=graph.output, channels=graph.input_shape[3], precision="float32"
+        metadata, mode=graph.mode, output=graph.output, channels=channels, size=size, precision="float32"
     )
 
 

@@ -73,6 +73,7 @@ class ModelMetadata:
         classes: class names, in the order of their labels.
         mode: "multiclass", "binary" or "multilabel".
         channels: number of image channels.
+        size: the only height and width that the model takes, one image at a time; None: any.
         output: "logits", `(B, H, W, C)`, with one logit in binary mode; or "classes", the labels `(B, H, W)`, in
             multilabel 0 and 1 `(B, H, W, classes)`.
         precision: numbers of the file: "float32", "float16", "int8" (weights and activations) or "dynamic" (weights
@@ -95,6 +96,7 @@ class ModelMetadata:
     classes: Annotated[tuple[_Name, ...], Field(min_length=1, max_length=65536)]
     mode: Mode = "multiclass"
     channels: _Count = 3
+    size: tuple[_Count, _Count] | None = None
     output: Literal["logits", "classes"] = "logits"
     precision: Precision = "float32"
     value_range: tuple[_Number, _Number] = (0, 255)

@@ -62,6 +62,7 @@ def test_a_key_of_a_later_version_is_passed_over():
         (changed(mode="multilabel", thresholds=[0.5, 1.0, 0.5]), r"thresholds\.1"),
         (changed(channels=True), "channels"),
         (changed(channels=10**30), "channels"),
+        (changed(size=[0, 64]), r"size\.0"),
         (changed(value_range=[255, 0]), "255 to 0 is empty"),
         (changed(value_range=[0, float("nan")]), "value_range"),
         (changed(reading={"bands": [1]}), "1 bands for 3 channels"),
@@ -100,6 +101,11 @@ def test_mode_and_output_are_those_of_the_export(model, tmp_path, format):
     wrong = dataclasses.replace(ROADS, mode="multilabel", reading=Reading())
     path = export_model(model, tmp_path, format, "classes", metadata=wrong).path
     assert read_metadata(path) == dataclasses.replace(wrong, mode="multiclass", output="classes")
+
+
+def test_a_fixed_size_is_that_of_the_export(model, tmp_path):
+    path = export_model(model, tmp_path, "saved_model", image_size=(64, 96), metadata=ROADS).path
+    assert read_metadata(path) == dataclasses.replace(ROADS, size=(64, 96))
 
 
 def test_a_file_without_metadata_has_none(model, tmp_path):
