@@ -1,4 +1,4 @@
-"""Compute device: its name, and a warning if an NVIDIA card is not in use."""
+"""Compute device: its name, the choice of another, and a warning if an NVIDIA card is not in use."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
+
+from segzoo.errors import SegzooError, shortened
 
 _CURES = {
     "tensorflow": 'pip install "tensorflow[and-cuda]"',
     "jax": 'pip install "jax[cuda12]"',
     "torch": "pip install torch --index-url https://download.pytorch.org/whl/cu128",
 }
+_KINDS = ("CPU", "GPU", "TPU")
 
 
 def device_name() -> str:
@@ -115,3 +120,53 @@ def _list_cards() -> str:
         return subprocess.run([program, "-L"], capture_output=True, text=True, timeout=20, check=True).stdout
     except (OSError, subprocess.SubprocessError, ValueError):
         return ""
+
+
+def devices() -> list[str]:
+    """List the backend's devices by TensorFlow's names, such as "CPU:0" and "GPU:0"."""
+    import keras
+
+    match keras.backend.backend():
+        case "tensorflow":
+            import tensorflow as tf
+
+            found = [device.name.removeprefix("/device:") for device in tf.config.list_logical_devices()]
+            return [name for name in found if name.partition(":")[0] in _KINDS]
+        case "jax":
+            import jax
+
+            cards = [device for device in jax.devices() if device.platform != "cpu"]
+            return [f"{_kind(device.platform)}:{device.id}" for device in (*jax.devices("cpu"), *cards)]
+        case "torch":
+            import torch
+
+            return ["CPU:0", *(f"GPU:{index}" for index in range(torch.cuda.device_count()))]
+    return ["CPU:0"]
+
+
+def check_device(name: str) -> str:
+    """Return the full name of a device, such as "GPU:0" for gpu or /GPU:0.
+
+    Raises:
+        SegzooError: the backend has no such device.
+    """
+    kind, _, index = name.lower().removeprefix("/").removeprefix("device:").partition(":")
+    wanted = f"{_kind(kind)}:{index or '0'}"
+    if wanted not in (there := devices()):
+        import keras
+
+        raise SegzooError(
+            f"{keras.backend.backend()} has no device {shortened(name)} here. There is: {', '.join(there)}."
+        )
+    return wanted
+
+
+def on_device(name: str | None) -> AbstractContextManager[Any]:
+    """Place new variables and computations on a device, by a name that `check_device` returned; None: no change."""
+    import keras
+
+    return nullcontext() if name is None else keras.device(name.lower())
+
+
+def _kind(platform: str) -> str:
+    return {"cuda": "GPU", "rocm": "GPU"}.get(platform.lower(), platform.upper())

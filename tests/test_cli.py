@@ -127,6 +127,26 @@ def test_predict_writes_a_class_map_and_an_overlay_for_each_image(run, here, cap
     assert (here / "again" / "classes" / "sub" / "one.png").is_file()
 
 
+def test_options_of_the_computation_reach_predict_and_evaluate(run, here, capsys):
+    pixels = np.random.default_rng(0).integers(0, 256, (70, 100, 3), np.uint8)
+    Image.fromarray(pixels).save(here / "one.png")
+    options = ("--tta", "mirror+scales", "--tile", "64", "--overlap", "32", "--batch", "2", "--device", "cpu")
+    file = segzoo.export_model(run, "saved_model").path
+
+    main_quietly("predict", str(file), "one.png", "--out", "out", "--ensemble", "runs/tiny", *options)
+
+    expected = segzoo.load([file, run], tta="mirror+scales", tile=64, overlap=32, batch=2).predict(pixels)
+    np.testing.assert_array_equal(np.asarray(Image.open(here / "out" / "classes" / "one.png")), expected)
+    capsys.readouterr()
+    main_quietly("evaluate", str(file), "--data", "tiny.yaml", "--ensemble", "runs/tiny", *options)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "val split, saved_model, tta mirror+scales, tile 64, overlap 32" in printed and "mean IoU" in printed
+    folder = run / "export" / "saved_model_evaluation_val_with_tiny_tta-mirror+scales_tile-64_overlap-32"
+    assert (folder / "index.html").is_file()
+    message = refused(capsys, "predict", "runs/tiny", "one.png", "--out", "more", "--device", "GPU:3")
+    assert "tensorflow has no device 'GPU:3' here. There is: CPU:0" in message
+
+
 def test_an_image_over_the_limit_names_the_option_that_raises_it(run, here, capsys):
     Image.fromarray(np.zeros((40, 50), np.uint8)).save(here / "big.png")
     for override in ("1999", "2000"):

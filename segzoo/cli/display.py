@@ -8,7 +8,16 @@ from typing import Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -16,24 +25,31 @@ from segzoo.terminal import say, warn
 
 
 @contextmanager
-def progress_bar(console: Console, words: str, device: bool = True) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(
+    console: Console, words: str, device: bool | str = True, unit: str | None = None
+) -> Iterator[Callable[[int, int], None]]:
     """Draw a bar on a terminal from the first report of progress on, until the block ends.
 
     Args:
         console: console to draw on.
         words: description of the current activity.
-        device: whether the device in use is printed first.
+        device: whether the device in use is printed first; or its name, where it was chosen.
+        unit: what is counted, such as "images", whose speed is shown; None: no speed.
 
     Yields:
         what to call with the number done so far and that of all.
     """
-    columns = (TextColumn(words), BarColumn(bar_width=None), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = [TextColumn(words), BarColumn(bar_width=None), MofNCompleteColumn(), TimeRemainingColumn()]
+    if unit is not None:
+        columns.insert(3, _SpeedColumn(unit))
     bar = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
     tasks: list[TaskID] = []
 
     def show(done: int, total: int) -> None:
         if not tasks:
-            if device:
+            if isinstance(device, str):
+                say(console, f"Device: {device}")
+            elif device:
                 say_device(console)
             tasks.append(bar.add_task(words, total=total))
             bar.start()
@@ -44,6 +60,19 @@ def progress_bar(console: Console, words: str, device: bool = True) -> Iterator[
     finally:
         if tasks:
             bar.stop()
+
+
+class _SpeedColumn(ProgressColumn):
+    """Speed of the last half minute, such as "3.2 images/s"."""
+
+    def __init__(self, unit: str):
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        """Return the speed; nothing before the second report of progress."""
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.3g} {self._unit}/s", style="progress.data.speed")
 
 
 def say_device(console: Console) -> None:

@@ -18,9 +18,15 @@ from segzoo.terminal import new_console, say, warn
 
 
 def predict(
-    run: options.RunArgument,
+    run: options.ModelArgument,
     images: Annotated[Path, typer.Argument(help="An image or a folder of images.")],
     out: Annotated[Path, options.out("a folder for the class maps and overlays")],
+    ensemble: options.EnsembleOption = None,
+    tta: options.TtaOption = None,
+    tile: Annotated[int | None, options.tile("1024 for images above 2048 x 2048")] = None,
+    overlap: options.OverlapOption = None,
+    batch: options.BatchOption = 1,
+    device: options.DeviceOption = None,
     weights: options.WeightsOption = "best",
     saved: options.SavedOption = False,
     overrides: options.SetOption = None,
@@ -35,14 +41,19 @@ def predict(
 ) -> None:
     """Predict new images: for each a PNG of class indices (multilabel: a TIFF, a page a class) and an overlay."""
     console = new_console()
-    with progress_bar(console, "predicting") as progress:
+    with progress_bar(console, "predicting", device or True, "images") as progress:
         summary = workflows.predict(
-            run,
+            [run, *(ensemble or ())],
             images,
             out,
             weights=weights,
             overrides=overrides or (),
             saved=saved,
+            tta=tta,
+            tile=tile,
+            overlap=overlap,
+            batch=batch,
+            device=device,
             overwrite=overwrite,
             max_pixels=max_pixels,
             progress=progress,

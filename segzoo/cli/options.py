@@ -30,6 +30,15 @@ def size(what: str) -> Any:
     return typer.Option("--size", help=f"Height and width as HEIGHTxWIDTH in pixels: {what}.")
 
 
+def tile(default: str) -> Any:
+    """Return the option --tile; `default` says what is tiled without it."""
+    return typer.Option(
+        "--tile",
+        min=0,
+        help=f"Side of the tiles that larger images are computed in, a multiple of 32, or 0: by default {default}.",
+    )
+
+
 ConfigArgument = Annotated[str | None, typer.Argument(help="YAML file, or the name of a recipe.", metavar="CONFIG")]
 ConfigOption = Annotated[
     str | None, typer.Option("--config", "-c", help="Same as the argument CONFIG.", metavar="CONFIG")
@@ -43,6 +52,42 @@ PluginOption = Annotated[
         is_eager=True,
         help="Your own Python module that registers decoders, losses and the like. May be repeated.",
     ),
+]
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        help="A run folder, as printed by train, an address such as hf://user/name, a file or folder that export "
+        "wrote, or a run's model.keras.",
+        metavar="RUN",
+    ),
+]
+EnsembleOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ensemble", help="Another run or model file, whose probabilities are averaged with RUN's. May be repeated."
+    ),
+]
+TtaOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tta",
+        help="Test-time augmentation, logits averaged: mirror (left-right), flips, d4 (turns and flips), scales (0.75, "
+        "1, 1.25), or one of them with scales, as mirror+scales.",
+        metavar="VIEWS",
+    ),
+]
+OverlapOption = Annotated[
+    int | None,
+    typer.Option(
+        "--overlap", min=0, help="Pixels that neighbouring tiles share, a multiple of 32; by default a quarter."
+    ),
+]
+BatchOption = Annotated[
+    int,
+    typer.Option("--batch", min=1, help="Most images of one size, or tiles of an image, that are computed at once."),
+]
+DeviceOption = Annotated[
+    str | None, typer.Option("--device", help="Device that computes, such as CPU or GPU:1; by default the first GPU.")
 ]
 RunArgument = Annotated[
     str, typer.Argument(help="A run folder, as printed by train, or an address such as hf://user/name.", metavar="RUN")

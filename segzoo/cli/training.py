@@ -69,21 +69,48 @@ def find_lr(
 
 
 def evaluate(
-    run: options.RunArgument,
+    run: options.ModelArgument,
     split: Annotated[
         Literal["train", "val", "test"], typer.Option(help="Split to evaluate on; for test, see data.test_split.")
     ] = "val",
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            help="Configuration whose data to evaluate on, of the same classes: a YAML file or the name of a recipe; "
+            "by default the run's.",
+            metavar="CONFIG",
+        ),
+    ] = None,
+    ensemble: options.EnsembleOption = None,
+    tta: options.TtaOption = None,
+    tile: Annotated[int | None, options.tile("none")] = None,
+    overlap: options.OverlapOption = None,
+    batch: options.BatchOption = 1,
+    device: options.DeviceOption = None,
     weights: options.WeightsOption = "best",
     saved: options.SavedOption = False,
     overrides: options.SetOption = None,
     plugin: options.PluginOption = None,
     report: options.ReportOption = None,
 ) -> None:
-    """Evaluate a run's model on a split; prints the table and writes a report with pictures into the run folder."""
+    """Evaluate a model on a split; prints the table and writes a report with pictures into the run folder."""
     console = new_console()
-    with progress_bar(console, "evaluating") as progress:
+    with progress_bar(console, "evaluating", device or True, "images") as progress:
         found = workflows.evaluate(
-            run, split, weights=weights, overrides=overrides or (), saved=saved, report=report, progress=progress
+            [run, *(ensemble or ())],
+            split,
+            weights=weights,
+            overrides=overrides or (),
+            saved=saved,
+            data=data,
+            tta=tta,
+            tile=tile,
+            overlap=overlap,
+            batch=batch,
+            device=device,
+            report=report,
+            progress=progress,
         )
     from segzoo.engine.callbacks.progress_display import class_table
 

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from segzoo.device import check_device, on_device
 from segzoo.errors import SegzooError
 from segzoo.task import Mode, class_logits, predict_classes
 
@@ -55,19 +56,21 @@ class KerasNetwork(Network):
     Args:
         model: from images `(B, H, W, C)`, pixels 0..255, any H and W, to logits `(B, H, W, outputs)`.
         mode: None: "binary" for a model of one logit, else "multiclass".
+        device: the device that computes, such as "GPU:0", where the model's variables should be; None: the backend's
+            choice.
 
     Raises:
-        SegzooError: an unsupported model, or one of several logits in binary mode.
+        SegzooError: an unsupported model, or one of several logits in binary mode; no such device.
     """
 
-    def __init__(self, model: keras.Model, mode: Mode | None = None):
+    def __init__(self, model: keras.Model, mode: Mode | None = None, device: str | None = None):
         self.model = model
         self.outputs = _outputs_of(model)
         self.channels = model.input_shape[3]
         self.mode = mode or ("binary" if self.outputs == 1 else "multiclass")
         if self.mode == "binary" and self.outputs != 1:
             raise SegzooError(f"In binary mode a model returns one logit, not {self.outputs}.")
-        self._logits, self._classes = _compiled(model, self.mode)
+        self._logits, self._classes = _compiled(model, self.mode, None if device is None else check_device(device))
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Compute the logits; see `Network.logits`."""
@@ -110,12 +113,13 @@ def _outputs_of(model: keras.Model) -> int:
 _Run = Callable[[np.ndarray], np.ndarray]
 
 
-def _compiled(model: keras.Model, mode: Mode) -> tuple[_Run, _Run]:
+def _compiled(model: keras.Model, mode: Mode, device: str | None) -> tuple[_Run, _Run]:
     """Compile functions from images to float32 logits, and to classes."""
     if keras.backend.backend() != "tensorflow":
 
         def logits(images: np.ndarray) -> np.ndarray:
-            return np.asarray(model.predict_on_batch(images.astype(np.float32)), np.float32)
+            with on_device(device):
+                return np.asarray(model.predict_on_batch(images.astype(np.float32)), np.float32)
 
         return logits, lambda images: predict_classes(logits(images), mode)
 
@@ -128,10 +132,13 @@ def _compiled(model: keras.Model, mode: Mode) -> tuple[_Run, _Run]:
         # uint8 in and classes out: the device gets and gives a fraction of the bytes that floats would take.
         # One trace for each type: a signature names only one.
         spec = (None, None, None, model.input_shape[3])
+
+        def placed(images: tf.Tensor) -> tf.Tensor:
+            with on_device(device):  # a graph does not inherit the device of who calls it
+                return function(images)
+
         graphs = {
-            dtype: tf.function(
-                function, input_signature=[tf.TensorSpec(spec, dtype)], autograph=False, jit_compile=False
-            )
+            dtype: tf.function(placed, input_signature=[tf.TensorSpec(spec, dtype)], autograph=False, jit_compile=False)
             for dtype in ("uint8", "float32")
         }
         return lambda images: graphs[images.dtype.name](images).numpy()

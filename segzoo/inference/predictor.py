@@ -34,6 +34,7 @@ class Predictor:
         tta: test-time augmentation, logits averaged over views of an image: "mirror" (left-right), "flips", "d4" (all
             eight turns and mirror images), "scales" (0.75, 1 and 1.25), or one of the others with scales, such as
             "mirror+scales". Tiles are viewed one by one.
+        batch: most tiles of an image that are computed at once, 1 or more.
         reader: reader of image files; None reads pictures with as many channels as the model takes.
         mode: "multilabel" for classes that may overlap: instead of a class map `(H, W)` comes 0 or 1 for each class,
             `(H, W, classes)`. None: "binary" for a model of one logit, else "multiclass".
@@ -67,6 +68,7 @@ class Predictor:
         overlap: int | None = None,
         tile_above: int = 2048 * 2048,
         tta: str | None = None,
+        batch: int = 1,
         reader: ImageReader | None = None,
         mode: Mode | None = None,
         class_names: Sequence[str] | None = None,
@@ -86,6 +88,7 @@ class Predictor:
         self.background = background
         self._check_one_for_each(self.palette, self.class_names)
         self.dtype = np.uint8 if self.classes <= 256 else np.uint16
+        self._batch = batch
         self._tiling = None if tile is None else Tiling.square(tile, overlap, tile_above)
         if self.network.size is not None:
             self._tiling = Tiling.of_size(self.network.size)
@@ -168,6 +171,29 @@ class Predictor:
         self._check_images(image[None])
         for top, logits in self._logit_bands(image):
             yield top, array_probabilities(logits, self.mode)
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Compute the logits of images of one size, of large ones by tiles.
+
+        Args:
+            images: `(B, H, W, C)`, uint8 or float32, 0..255.
+
+        Returns:
+            `(B, H, W, outputs)` float32: a logit for each class, in binary mode a single one.
+
+        Raises:
+            DataError: an array of unsupported shape or type.
+        """
+        self._check_images(images)
+        if not self._tiles(*images.shape[1:3]):
+            return self.network.logits(images)
+        return np.stack([self._whole(image) for image in images])
+
+    def _whole(self, image: np.ndarray) -> np.ndarray:
+        found = np.empty((*image.shape[:2], self.network.outputs), np.float32)
+        for top, band in self._logit_bands(image):
+            found[top : top + len(band)] = band
+        return found
 
     def _one(self, image: np.ndarray) -> np.ndarray:
         if np.ndim(image) != 3:
@@ -293,7 +319,7 @@ class Predictor:
     def _logit_bands(self, image: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         if self._tiling is None or not self._tiling.applies(*image.shape[:2]):
             return iter([(0, self.network.logits(image[None])[0])])
-        return logit_bands(self.network.logits, image, self.network.outputs, self._tiling)
+        return logit_bands(self.network.logits, image, self.network.outputs, self._tiling, self._batch)
 
     def _batches(
         self, jobs: list[Job], batch_size: int, summary: PredictionSummary

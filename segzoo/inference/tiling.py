@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -93,7 +94,7 @@ class Tiling:
 
 
 def logit_bands(
-    logits: Callable[[np.ndarray], np.ndarray], image: np.ndarray, outputs: int, tiling: Tiling
+    logits: Callable[[np.ndarray], np.ndarray], image: np.ndarray, outputs: int, tiling: Tiling, batch: int = 1
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Iterate over the logits of `image` `(H, W, C)` from top to bottom, one band of rows for each row of tiles.
 
@@ -105,6 +106,7 @@ def logit_bands(
         image: pixels.
         outputs: number of logits of a pixel.
         tiling: size and overlap of the tiles.
+        batch: most tiles that are computed at once; all are of one row and one width.
 
     Yields:
         the first row of a band, and its logits `(h, W, outputs)` float32, which the next band overwrites.
@@ -116,11 +118,20 @@ def logit_bands(
     band = np.zeros((min(tiling.size[0], height), width, outputs), np.float32)
     next_tops = [top for top, _ in rows[1:]] + [height]
     for (top, bottom), next_top, row_weight in zip(rows, next_tops, row_weights, strict=True):
-        for (left, right), column_weight in zip(columns, column_weights, strict=True):
-            weight = row_weight[:, None, None] * column_weight[None, :, None]
-            band[: bottom - top, left:right] += logits(image[None, top:bottom, left:right])[0] * weight
+        for group in _groups(columns, batch):
+            tiles = np.stack([image[top:bottom, slice(*columns[number])] for number in group])
+            for number, found in zip(group, logits(tiles), strict=True):
+                weight = row_weight[:, None, None] * column_weights[number][None, :, None]
+                band[: bottom - top, slice(*columns[number])] += found * weight
         done = next_top - top  # no later tile reaches these rows
         yield top, band[:done]
         kept = len(band) - done
         band[:kept] = band[done:].copy()
         band[kept:] = 0
+
+
+def _groups(spans: list[tuple[int, int]], most: int) -> Iterator[list[int]]:
+    """Group the numbers of neighbouring spans of one length, at most `most` together."""
+    for _, numbers in itertools.groupby(range(len(spans)), lambda number: spans[number][1] - spans[number][0]):
+        same = list(numbers)
+        yield from (same[first : first + most] for first in range(0, len(same), most))

@@ -1,4 +1,4 @@
-"""Evaluation of a run on one of its splits."""
+"""Evaluation of a trained model on a split of a data set."""
 
 from __future__ import annotations
 
@@ -9,15 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from segzoo import backend
-from segzoo.errors import RunError, unknown_name
+from segzoo.errors import RunError, SegzooError, unknown_name
 from segzoo.files import check_folder
-from segzoo.workflows.networks import description, network_of
+from segzoo.workflows.compute import Compute
+from segzoo.workflows.sources import Model, RunModel, build_predictor, check_same_classes, open_models
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
 
-    from segzoo.engine.checkpoint.run import Run
+    from segzoo.config import Config
+    from segzoo.data.images import ImageReader
+    from segzoo.inference.predictor import Predictor
     from segzoo.metrics import Calibration, ConfusionMatrix, ImageCounts, Intervals, MultilabelCounts
+    from segzoo.workflows.sources import Source
 
 _SPLITS = ("train", "val", "test")
 _WORST = 10  # samples that the report shows
@@ -25,12 +30,14 @@ _WORST = 10  # samples that the report shows
 
 @dataclass(frozen=True)
 class RunEvaluation:
-    """Figures of a run's model on a split.
+    """Figures of a model on a split.
 
     Attributes:
-        run: name of the run folder, or the address of a run of a hub with its revision.
+        run: name of the run folder, the address of a run of a hub with its revision, or the path of a model file; of
+            an ensemble these with commas between them.
         split: "train", "val" or "test".
-        network: "best weights", "last weights", "model.keras" or "given model".
+        network: "best weights", "last weights", "model.keras", "given model" or the name of a model file, and what else
+            the computation was told, such as "best weights, tta d4".
         class_names: names of the classes, in the order of their labels.
         confusion: pixel counts over the whole split; `confusion.table(class_names)` has IoU, Dice and more by class.
         intervals: 95 % intervals of the figures over the samples.
@@ -65,28 +72,42 @@ class RunEvaluation:
 
 
 def evaluate(
-    run: str | PathLike[str] | Run,
+    run: Source | Sequence[Source],
     split: Literal["train", "val", "test"] = "val",
     *,
     weights: Literal["best", "last"] | None = "best",
     overrides: Sequence[str] = (),
     model: keras.Model | None = None,
     saved: bool = False,
+    data: str | PathLike[str] | Config | None = None,
+    tta: str | None = None,
+    tile: int | None = None,
+    overlap: int | None = None,
+    batch: int = 1,
+    device: str | None = None,
     report: str | PathLike[str] | Literal[False] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> RunEvaluation:
-    """Evaluate a run's model on a split, and write a report with pictures.
+    """Evaluate a trained model on a split, and write a report with pictures.
 
     Args:
-        run: a run folder, an address such as "hf://user/name" (docs/hub.md), or what `load_run` returns.
+        run: a run folder, an address such as "hf://user/name" (docs/hub.md), or what `load_run` returns; a model file,
+            with `data`; or a list of these: an ensemble, whose probabilities are averaged; see `load`.
         split: "train", "val" or "test".
         weights: "best" or "last" weights of the run; None: those that `model` has.
-        overrides: changes to the run's configuration, such as "data.root=elsewhere".
+        overrides: changes to the configuration that the data are of, such as "data.root=elsewhere".
         model: takes the place of the network that the configuration describes, as for a run that `train` was given a
             model for; gets the run's weights, in place, unless `weights` is None.
-        saved: take the run's model.keras instead, which holds the best weights.
-        report: folder for the report; by default evaluation_SPLIT_WEIGHTS in the run folder, of a
-            hub's run below runs/. False: no report.
+        saved: take the run's model.keras instead, which holds the best weights, as Keras loads it.
+        data: configuration whose data and loss the model is evaluated with; by default the run's, of an ensemble the
+            first one's. Its classes must be those of the model.
+        tta: test-time augmentation, such as "mirror", "d4" or "mirror+scales"; see `segzoo.inference.Predictor`.
+        tile: height and width of the tiles of larger images, a multiple of 32; by default no image is tiled.
+        overlap: pixels that neighbouring tiles share, a multiple of 32; by default a quarter of a tile.
+        batch: most tiles that are computed at once; images come in batches of data.eval_batch_size.
+        device: device that computes, such as "CPU" or "GPU:1"; by default the backend's choice.
+        report: folder for the report; by default evaluation_SPLIT_WEIGHTS in the run folder, of a hub's run below
+            runs/, and beside a model file; what else the computation was told is in its name. False: no report.
         progress: called with the number of samples done so far and that of all, first with (0, all).
 
     Raises:
@@ -95,21 +116,21 @@ def evaluate(
         HubError: a run of a hub that cannot be fetched.
         WeightsError: weights that are unreadable or belong to another network.
         DataError: the split does not exist, or samples are unusable.
-        ConfigError: an invalid override.
+        ConfigError: an invalid override or configuration.
+        SegzooError: a model file without `data`, classes other than those of the data, and as in `load`.
         StorageError: the report cannot be written.
 
     Example:
         >>> found = segzoo.evaluate("runs/unet_b3", "test", report=False)
         >>> found.mean_iou, found.intervals.mean_iou, found.confusion.iou()
     """
-    from segzoo.engine.checkpoint.run import load_run
-
-    network_name = description(weights, model, saved)
     if split not in _SPLITS:
         raise unknown_name("split", split, _SPLITS)
-    opened = load_run(run, overrides)
-    origin = "saved" if saved else "given" if weights is None else weights
-    place = opened.results / f"evaluation_{split}_{origin}" if report in (None, False) else Path(str(report))
+    compute = Compute(tta, tile, overlap, batch, device)
+    models = open_models(run, weights, () if data is not None else overrides, model, saved)
+    config = _config_of(models, data, split, overrides)
+    words = [models[0].words, *compute.words]
+    place = _place(models, split, words) if report in (None, False) else Path(str(report))
     if report is not False:
         check_folder(place)
     backend.start_backend()
@@ -119,18 +140,14 @@ def evaluate(
     from segzoo.metrics import Calibration, bootstrap
     from segzoo.reporting.evaluation import Report
 
-    config = opened.config
-    if f"{split}_data" in opened.given and not any(change.startswith("data.") for change in overrides):
-        raise RunError(
-            f"{opened.folder.path} was trained with {split}_data that was given to segzoo.train, which its "
-            "configuration does not describe. Evaluate on data that it does describe, with --set data.root=... and the "
-            "like, or another split."
-        )
+    _check_reading(models[0], builders.image_reader(config))
     source = builders.build_source(config, split)
     calibration = Calibration(
         ignore_index=config.task.ignore_index, mode="multilabel" if config.task.multilabel else "multiclass"
     )
-    network, loss = network_of(opened, weights, model, saved), opened.loss()
+    network, loss = _network(models, compute), _loss(models[0], config, data)
+    colours, background = models[0].display()
+    names = list(config.task.classes)
     if progress is not None:
         progress(0, len(source))
     batches = builders.eval_batches(config, source)
@@ -146,10 +163,10 @@ def evaluate(
         progress=None if progress is None else lambda done: progress(done, len(source)),
     )
     result = RunEvaluation(
-        opened.name,
+        ", ".join(opened.name for opened in models),
         split,
-        network_name,
-        opened.classes,
+        ", ".join(words),
+        names,
         found.confusion,
         bootstrap(found.images),
         calibration,
@@ -161,15 +178,99 @@ def evaluate(
     if report is not False:
         Report(
             title=result.title,
-            names=opened.classes,
-            colours=opened.palette,
+            names=names,
+            colours=builders.colours(config) if colours is None else colours,
             confusion=found.confusion,
             intervals=result.intervals,
             calibration=calibration,
             worst=found.worst,
             samples=len(found.images),
             loss=found.loss,
-            background=builders.background(config),
+            background=background,
             metrics=config.output.metrics,
         ).write(place)
     return result
+
+
+def _config_of(
+    models: Sequence[Model], data: str | PathLike[str] | Config | None, split: str, overrides: Sequence[str]
+) -> Config:
+    """Return the configuration of the data that the models are evaluated with, after checking that it fits them.
+
+    Raises:
+        ConfigError: an invalid configuration or override.
+        RunError: the split was given to `segzoo.train` as an object.
+        SegzooError: no configuration, or one of other classes.
+    """
+    first = models[0]
+    if data is not None:
+        from segzoo.config import resolve_config
+
+        config = resolve_config(data, overrides)
+    elif isinstance(first, RunModel):
+        config = first.run.config
+        if f"{split}_data" in first.run.given and not any(change.startswith("data.") for change in overrides):
+            raise RunError(
+                f"{first.run.folder.path} was trained with {split}_data that was given to segzoo.train, which its "
+                "configuration does not describe. Evaluate on data that it does describe, with --set data.root=... and "
+                "the like, by --data CONFIG, or on another split."
+            )
+    else:
+        raise SegzooError(
+            f"{first.name} is a model file, which has no data. Name the configuration of the data to evaluate it on: "
+            "--data CONFIG (data=...)."
+        )
+    check_same_classes(first.name, first.task, str(data if isinstance(data, str | PathLike) else "data"), config.task)
+    return config
+
+
+def _check_reading(model: Model, reader: ImageReader) -> None:
+    """Raise SegzooError if the data's images are read to other pixels than those that the model was trained on."""
+    own = model.reader()
+    for of, key in (("channels", "model.input_channels"), ("value_range", "data.value_range")):
+        trained, given = getattr(own, of), getattr(reader, of)
+        if trained != given:
+            raise SegzooError(
+                f"{model.name} was trained with {key}: {trained}, and the configuration of the data has {given}. Set "
+                f"{key} to what the model takes (--set)."
+            )
+
+
+def _place(models: Sequence[Model], split: str, words: Sequence[str]) -> Path:
+    """Return the folder of a report, whose name says what was evaluated and how."""
+    folder, start = models[0].results
+    run = isinstance(models[0], RunModel)
+    weights = {"model.keras": "saved", "given model": "given"}.get(words[0], words[0].partition(" ")[0])
+    others = [f"with_{Path(model.name).stem}" for model in models[1:]]
+    how = [*([weights] if run else []), *others, *(word.replace(" ", "-") for word in words[1:])]
+    return folder / "_".join([f"{start}evaluation_{split}", *how])
+
+
+def _network(models: Sequence[Model], compute: Compute) -> Any:
+    """Return what computes logits by `predict_on_batch`: the Keras model of a run itself, where nothing else is asked.
+
+    Keras's own function is compiled for a whole batch of one size, with XLA on a GPU.
+    """
+    if len(models) == 1 and isinstance(models[0], RunModel) and compute == Compute():
+        return models[0].keras_model()
+    return _Predicting(build_predictor(models, compute, tiled=False))
+
+
+class _Predicting:
+    """Predictor under the name of Keras's function."""
+
+    def __init__(self, predictor: Predictor):
+        self._predictor = predictor
+
+    def predict_on_batch(self, images: np.ndarray) -> np.ndarray:
+        """Compute the logits `(B, H, W, outputs)` of images `(B, H, W, C)`."""
+        return self._predictor.logits(images)
+
+
+def _loss(model: Model, config: Config, data: Any) -> keras.losses.Loss | None:
+    """Return the loss of a run, or that of the data's configuration; None where neither can be rebuilt."""
+    from segzoo.engine import builders
+
+    if data is None and isinstance(model, RunModel):
+        return model.run.loss()
+    return None if builders.weight_schemes(config) else builders.build_loss(config)

@@ -1,4 +1,4 @@
-"""Prediction with the model of a run: on single images or on files."""
+"""Prediction with a trained model: on single images or on files."""
 
 from __future__ import annotations
 
@@ -10,33 +10,47 @@ from typing import TYPE_CHECKING, Literal
 from segzoo import backend
 from segzoo.errors import SegzooError
 from segzoo.files import check_folder
-from segzoo.workflows.networks import description, network_of
+from segzoo.workflows.compute import Compute
+from segzoo.workflows.sources import Model, build_predictor, open_models
 
 if TYPE_CHECKING:
     import keras
 
-    from segzoo.engine.checkpoint.run import Run
     from segzoo.inference.outputs import PredictionSummary
     from segzoo.inference.predictor import Predictor
+    from segzoo.workflows.sources import Source
 
 
 def load(
-    run: str | PathLike[str] | Run,
+    run: Source | Sequence[Source],
     weights: Literal["best", "last"] | None = "best",
     *,
     overrides: Sequence[str] = (),
     model: keras.Model | None = None,
     saved: bool = False,
+    tta: str | None = None,
+    tile: int | None = None,
+    overlap: int | None = None,
+    batch: int = 1,
+    device: str | None = None,
 ) -> Predictor:
-    """Load the model of a run, ready to predict images.
+    """Load a trained model, ready to predict images.
 
     Args:
-        run: a run folder, an address such as "hf://user/name" (docs/hub.md), or what `load_run` returns.
+        run: a run folder, an address such as "hf://user/name" (docs/hub.md), or what `load_run` returns; a file or
+            folder that `segzoo export` wrote, or the model.keras of a run, whose network is rebuilt from its
+            description; or a list of these: an ensemble, whose probabilities are averaged.
         weights: "best" or "last" weights of the run; None: those that `model` has.
         overrides: changes to the run's configuration.
         model: takes the place of the network that the configuration describes, as for a run that `train` was given a
             model for; gets the run's weights, in place, unless `weights` is None.
-        saved: take the run's model.keras instead, which holds the best weights.
+        saved: take the run's model.keras instead, which holds the best weights, as Keras loads it.
+        tta: test-time augmentation, such as "mirror", "d4" or "mirror+scales"; see `segzoo.inference.Predictor`.
+        tile: height and width of the tiles of larger images, a multiple of 32; 0: never tile. By default images above
+            2048 x 2048 are predicted in tiles of 1024.
+        overlap: pixels that neighbouring tiles share, a multiple of 32; by default a quarter of a tile.
+        batch: most tiles that are computed at once.
+        device: device that computes, such as "CPU" or "GPU:1"; by default the backend's choice.
 
     Returns:
         A `Predictor`: called with an image `(H, W, C)` or the path of one it returns the class map `(H, W)`, in
@@ -48,32 +62,26 @@ def load(
         HubError: a run of a hub that cannot be fetched.
         WeightsError: weights that are unreadable or belong to another network.
         ConfigError: an invalid override.
+        SegzooError: a file that cannot be read or does not say of which classes it is, members of an ensemble that
+            differ, or options that do not go together.
 
     Example:
         >>> predictor = segzoo.load("runs/unet_b3")
         >>> class_map = predictor("photo.jpg")
         >>> predictor.model.summary()
     """
-    from segzoo.engine.checkpoint.run import load_run
+    compute = Compute(tta, tile, overlap, batch, device)
+    models = open_models(run, weights, overrides, model, saved)
+    return _started(models, compute)
 
-    description(weights, model, saved)
-    opened = load_run(run, overrides)
+
+def _started(models: Sequence[Model], compute: Compute) -> Predictor:
     backend.start_backend()
-    from segzoo.engine import builders
-    from segzoo.inference.predictor import Predictor
-
-    return Predictor(
-        network_of(opened, weights, model, saved),
-        reader=builders.image_reader(opened.config, alone=True),
-        mode=opened.config.mode,
-        class_names=opened.classes,
-        palette=opened.palette,
-        background=builders.background(opened.config),
-    )
+    return build_predictor(models, compute)
 
 
 def predict(
-    run: str | PathLike[str] | Run,
+    run: Source | Sequence[Source],
     images: str | PathLike[str] | Iterable[str | Path],
     out: str | PathLike[str],
     *,
@@ -81,6 +89,11 @@ def predict(
     overrides: Sequence[str] = (),
     model: keras.Model | None = None,
     saved: bool = False,
+    tta: str | None = None,
+    tile: int | None = None,
+    overlap: int | None = None,
+    batch: int = 1,
+    device: str | None = None,
     overwrite: bool = False,
     max_pixels: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -91,14 +104,20 @@ def predict(
     images as arrays see `load`.
 
     Args:
-        run: a run folder, an address such as "hf://user/name" (docs/hub.md), or what `load_run` returns.
+        run: a run, a model file, or several for an ensemble, as `load` takes them.
         images: an image, a folder of images, whose sub-folders are kept among the results, or paths of images.
         out: folder for the class maps and overlays.
         weights: "best" or "last" weights of the run; None: those that `model` has.
         overrides: changes to the run's configuration.
         model: takes the place of the network that the configuration describes; gets the run's weights, in place,
             unless `weights` is None.
-        saved: take the run's model.keras instead, which holds the best weights.
+        saved: take the run's model.keras instead, which holds the best weights, as Keras loads it.
+        tta: test-time augmentation, such as "mirror", "d4" or "mirror+scales"; see `segzoo.inference.Predictor`.
+        tile: height and width of the tiles of larger images, a multiple of 32; 0: never tile. By default images above
+            2048 x 2048 are predicted in tiles of 1024.
+        overlap: pixels that neighbouring tiles share, a multiple of 32; by default a quarter of a tile.
+        batch: most images of one size, or tiles of a large one, that are computed at once.
+        device: device that computes, such as "CPU" or "GPU:1"; by default the backend's choice.
         overwrite: replace what is there.
         max_pixels: most pixels of an image, 1 or more, to guard memory; by default data.max_pixels of the run.
         progress: called with the number of images done so far, failed ones too, and that of all, first with (0, all).
@@ -108,27 +127,26 @@ def predict(
         HubError: a run of a hub that cannot be fetched.
         WeightsError: weights that are unreadable or belong to another network.
         DataError: no images, or two with the same result files.
-        SegzooError: results that exist and `overwrite` is False.
+        SegzooError: results that exist and `overwrite` is False, and as in `load`.
         StorageError: the results cannot be written.
 
     Example:
         >>> done = segzoo.predict("runs/unet_b3", "photos", "predictions")
         >>> done.written, done.failed
     """
-    from segzoo.engine.checkpoint.run import load_run
     from segzoo.inference.outputs import find_images
 
-    description(weights, model, saved)
+    compute = Compute(tta, tile, overlap, batch, device)
     if max_pixels is not None and max_pixels < 1:
         raise SegzooError(f"max_pixels must be 1 or more, got {max_pixels}.")
     out = Path(out)
     check_folder(out)
-    opened = load_run(run, overrides)
+    models = open_models(run, weights, overrides, model, saved)
     if isinstance(images, str | PathLike):
         paths, root = find_images(Path(images)), Path(images) if Path(images).is_dir() else None
     else:
         paths, root = [Path(path) for path in images], None
-    predictor = load(opened, weights, model=model, saved=saved)
+    predictor = _started(models, compute)
     if progress is not None:
         progress(0, len(paths))
     return predictor.predict_files(
@@ -136,6 +154,7 @@ def predict(
         out,
         root=root,
         overwrite=overwrite,
+        batch_size=batch,
         max_pixels=max_pixels,
         progress=None if progress is None else lambda done: progress(done, len(paths)),
     )

@@ -1,0 +1,53 @@
+"""Options of the computation of predictions: augmentation, tiles, device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from segzoo.errors import SegzooError
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Options of the computation of predictions, the same for `load`, `predict` and `evaluate`.
+
+    Attributes:
+        tta: test-time augmentation: "mirror", "flips", "d4", "scales", or one of the first three with scales, such as
+            "mirror+scales"; see `segzoo.inference.Predictor`.
+        tile: height and width of tiles, a multiple of 32: larger images are computed in such tiles. 0: none ever is. By
+            default tiles of 1024 for predictions of images above 2048 x 2048, and none in evaluations.
+        overlap: pixels that neighbouring tiles share, a multiple of 32; by default a quarter of `tile`.
+        batch: most tiles that are computed at once, 1 or more.
+        device: name of the device, such as "CPU" or "GPU:1"; by default the backend's choice.
+
+    Raises:
+        SegzooError: a batch below 1, or an overlap of tiles that there are not.
+    """
+
+    tta: str | None = None
+    tile: int | None = None
+    overlap: int | None = None
+    batch: int = 1
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise SegzooError(f"batch must be 1 or more, got {self.batch}.")
+        if self.tile == 0 and self.overlap is not None:
+            raise SegzooError("overlap is of tiles; leave it out where tile is 0.")
+
+    @property
+    def words(self) -> list[str]:
+        """The options that change results, as words for titles."""
+        given = {"tta": self.tta, "tile": self.tile, "overlap": self.overlap}
+        return [f"{name} {value}" for name, value in given.items() if value is not None]
+
+    def arguments(self, tiled: bool) -> dict[str, Any]:
+        """Return the arguments of `Predictor`; `tiled`: large images are tiled without being told to."""
+        shared: dict[str, Any] = {"tta": self.tta, "batch": self.batch}
+        if self.tile == 0 or (self.tile is None and self.overlap is None and not tiled):
+            return {**shared, "tile": None}
+        if self.tile is None:
+            return {**shared, "overlap": self.overlap}
+        return {**shared, "tile": self.tile, "overlap": self.overlap, "tile_above": 0}

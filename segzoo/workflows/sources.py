@@ -1,0 +1,298 @@
+"""Sources of a trained model: runs, exported files and `.keras` files, alone or several as an ensemble."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeGuard
+
+import numpy as np
+
+from segzoo.errors import RunError, SegzooError, WeightsError
+from segzoo.export.opening import KERAS, is_model_file, read_metadata
+from segzoo.hub import is_address
+from segzoo.task import Task
+from segzoo.workflows.compute import Compute
+from segzoo.workflows.networks import description, network_of
+
+if TYPE_CHECKING:
+    import keras
+
+    from segzoo.data.images import ImageReader
+    from segzoo.engine.checkpoint.run import Run
+    from segzoo.export import ModelMetadata
+    from segzoo.inference.network import Network
+    from segzoo.inference.predictor import Predictor
+
+    #: A run folder, an address, an opened run, or a model file.
+    Source = str | os.PathLike[str] | Run
+
+
+class Model(Protocol):
+    """Opened source of a model, which tells of it before any framework is started.
+
+    Attributes:
+        name: its name in titles and messages.
+        words: a few words for the choice of its weights, such as "best weights".
+        results: folder for what is made of it, and the start of the names in it.
+    """
+
+    name: str
+    words: str
+    results: tuple[Path, str]
+
+    @property
+    def task(self) -> Task:
+        """Classes and mode."""
+
+    def reader(self) -> ImageReader:
+        """Build the reader of image files."""
+
+    def display(self) -> tuple[np.ndarray | None, int | None]:
+        """Return the colours of the classes and the background."""
+
+    def network(self, device: str | None) -> Network:
+        """Build the network on a device."""
+
+
+class RunModel:
+    """Run as the source of a model; see `Model` and `segzoo.load`."""
+
+    def __init__(self, run: Run, weights: Literal["best", "last"] | None, model: keras.Model | None, saved: bool):
+        self.run = run
+        self.name = run.name
+        self.words = description(weights, model, saved)
+        self.results = run.results, ""
+        self._weights, self._model, self._saved = weights, model, saved
+
+    @property
+    def task(self) -> Task:
+        """Classes and mode."""
+        return self.run.config.task
+
+    def reader(self) -> ImageReader:
+        """Build the reader of image files."""
+        from segzoo.engine import builders
+
+        return builders.image_reader(self.run.config, alone=True)
+
+    def display(self) -> tuple[np.ndarray | None, int | None]:
+        """Return the colours of the classes and the background."""
+        from segzoo.engine import builders
+
+        return self.run.palette, builders.background(self.run.config)
+
+    def keras_model(self) -> keras.Model:
+        """Build the Keras model; see `network_of`."""
+        return network_of(self.run, self._weights, self._model, self._saved)
+
+    def network(self, device: str | None) -> Network:
+        """Build the network on a device."""
+        from segzoo.device import on_device
+        from segzoo.inference.network import KerasNetwork
+
+        with on_device(device):
+            model = self.keras_model()
+        return KerasNetwork(model, self.task.mode, device)
+
+
+class FileModel:
+    """Exported file or folder, or a `.keras` file, as the source of a model; see `Model`.
+
+    Raises:
+        SegzooError: the file cannot be read, or does not say of which classes it is.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.name = str(path)
+        self.words = path.name
+        self.results = path.absolute().parent, f"{path.stem}_"
+
+    @cached_property
+    def metadata(self) -> ModelMetadata:
+        """Metadata of the file."""
+        found = read_metadata(self.path)
+        if found is None:
+            again = (
+                "Files that training of this version writes have them; of an older run take the run folder"
+                if self.path.suffix == KERAS
+                else "Export it again by segzoo export"
+            )
+            raise SegzooError(
+                f"{self.path} has no metadata of segzoo, which say of which classes it is and what pixels it takes. "
+                f"{again}, or take it into Python: segzoo.inference.Predictor(model, class_names=...)."
+            )
+        if found.value_range != (0, 255):
+            low, high = found.value_range
+            raise SegzooError(
+                f"{self.path} takes pixels from {low:g} to {high:g}; segzoo predicts with 0 to 255 alone."
+            )
+        return found
+
+    @property
+    def task(self) -> Task:
+        """Classes and mode."""
+        return self.metadata.task
+
+    def reader(self) -> ImageReader:
+        """Build the reader of image files."""
+        from segzoo.data.images import ImageReader
+
+        of = self.metadata.reading
+        return ImageReader(self.metadata.channels, of.bands, of.value_range, of.alpha, upright=of.upright)
+
+    def display(self) -> tuple[np.ndarray | None, int | None]:
+        """Return the colours of the classes and the background."""
+        colours = self.metadata.colours
+        return None if colours is None else np.array(colours, np.uint8), self.metadata.background
+
+    def network(self, device: str | None) -> Network:
+        """Build the network, of a `.keras` file anew from its description, or open the file in its runtime."""
+        from segzoo.device import check_device, on_device
+        from segzoo.inference.exported import ExportedNetwork
+        from segzoo.inference.network import KerasNetwork
+
+        if self.path.suffix == KERAS:
+            with on_device(device):
+                model = self._rebuilt()
+            return KerasNetwork(model, self.task.mode, device)
+        if device is not None and check_device(device) != "CPU:0":
+            raise SegzooError(f"{self.path}: exported files are computed on the processor; leave --device out.")
+        return ExportedNetwork(self.path, self.metadata)
+
+    def _rebuilt(self) -> keras.Model:
+        """Build the network that the file describes, and load its weights; nothing in the file is run."""
+        from segzoo.models.build import build_model
+        from segzoo.weights import load_file
+
+        of = self.metadata.network
+        if of is None:
+            raise SegzooError(
+                f"{self.path} holds a network that was given to segzoo.train, which no description rebuilds. Take the "
+                "run folder, with --saved-model (saved=True) if you trust it, or with model=..."
+            )
+        options: dict[str, Any] = dict(of.options)
+        model = build_model(of.decoder, of.backbone, self.task.channels, weights="none", **options)
+        report = load_file(model, self.path, configured=True)
+        if report.missing:
+            raise WeightsError(
+                f"{self.path} lacks {len(report.missing)} tensors of the network that it describes, first "
+                f"{report.missing[0]}."
+            )
+        return model
+
+
+def open_models(
+    sources: Source | Sequence[Source],
+    weights: Literal["best", "last"] | None = "best",
+    overrides: Sequence[str] = (),
+    model: keras.Model | None = None,
+    saved: bool = False,
+) -> list[Model]:
+    """Open the sources of a model, and check that those of an ensemble have the same classes.
+
+    Args:
+        sources: runs, addresses of runs, and model files, one or several.
+        weights: weights of runs, see `segzoo.load`; so are the other options.
+        overrides: changes to the configurations of runs.
+        model: takes the place of the network of a single run.
+        saved: take the model.keras of runs.
+
+    Raises:
+        SegzooError: a source that is neither a run nor a model file; options that do not go together; members of an
+            ensemble that differ.
+    """
+    description(weights, model, saved)
+    given = list(sources) if _are_several(sources) else [sources]
+    if not given:
+        raise SegzooError("Give a run or a model file, or several of them for an ensemble.")
+    if model is not None and len(given) > 1:
+        raise SegzooError("model= takes the place of the network of one run; give one run.")
+    opened = [_open(source, weights, overrides, model, saved) for source in given]
+    for other in opened[1:]:
+        check_same_classes(opened[0].name, opened[0].task, other.name, other.task)
+    return opened
+
+
+def _are_several(sources: Any) -> TypeGuard[Sequence[Source]]:
+    return isinstance(sources, list | tuple)
+
+
+def _open(source: Any, weights: Any, overrides: Sequence[str], model: Any, saved: bool) -> Model:
+    from segzoo.engine.checkpoint.run import load_run
+
+    if not isinstance(source, str | os.PathLike) or is_address(os.fspath(source)):
+        return RunModel(load_run(source, overrides), weights, model, saved)
+    path = Path(source)
+    if path.suffix and not path.exists():
+        raise RunError(f"{path} does not exist. A model is a run folder, an address of a hub, or a model file.")
+    if (path / "config.yaml").is_file() or not is_model_file(path):
+        return RunModel(load_run(source, overrides), weights, model, saved)
+    if weights != "best" or model is not None or saved:
+        raise SegzooError(f"{path} is a model file, which has one network: leave weights, model and saved out.")
+    if overrides:
+        raise SegzooError(f"{path} is a model file, which has no configuration: leave {overrides[0]} (--set) out.")
+    return FileModel(path)
+
+
+def check_same_classes(one: str, task: Task, other: str, other_task: Task) -> None:
+    """Raise SegzooError, naming the first difference, unless two tasks have the same classes and mode.
+
+    Args:
+        one: name of what has the first task.
+        task: classes and mode.
+        other: name of what has the other task.
+        other_task: its classes and mode.
+    """
+    if task.mode != other_task.mode:
+        raise SegzooError(f"{one} and {other} must agree: {one} is {task.mode}, {other} {other_task.mode}.")
+    for label, (first, second) in enumerate(itertools.zip_longest(task.classes, other_task.classes)):
+        if first != second:
+            raise SegzooError(
+                f"{one} and {other} must have the same classes: class {label} is {_quoted(first)} in {one} and "
+                f"{_quoted(second)} in {other}."
+            )
+
+
+def _quoted(name: str | None) -> str:
+    return "missing" if name is None else repr(name)
+
+
+def build_predictor(models: Sequence[Model], compute: Compute, *, tiled: bool = True) -> Predictor:
+    """Build the predictor of one model or an ensemble.
+
+    Args:
+        models: opened sources.
+        compute: options of the computation.
+        tiled: whether large images are tiled without being told to.
+
+    Raises:
+        SegzooError: invalid options, or members of an ensemble that read images differently.
+    """
+    from segzoo.device import check_device
+    from segzoo.inference.ensemble import EnsembleNetwork
+    from segzoo.inference.predictor import Predictor
+
+    first, *others = models
+    reader = first.reader()
+    for other in others:
+        if (settings := other.reader().settings) != reader.settings:
+            raise SegzooError(
+                f"The members of an ensemble must read images alike: {first.name} by {reader.settings}, {other.name} "
+                f"by {settings} (channels, bands, value_range, alpha, turned by EXIF)."
+            )
+    device = None if compute.device is None else check_device(compute.device)
+    networks = [model.network(device) for model in models]
+    palette, background = first.display()
+    return Predictor(
+        networks[0] if len(networks) == 1 else EnsembleNetwork(networks),
+        reader=reader,
+        class_names=first.task.classes,
+        palette=palette,
+        background=background,
+        **compute.arguments(tiled),
+    )
