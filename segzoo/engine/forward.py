@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Predicts(Protocol):
-    """What an evaluation takes in the place of a network."""
+    """A network, or whatever else returns logits, as an evaluation takes it."""
 
     def predict_on_batch(self, images: np.ndarray) -> Any:
         """Return the logits `(B, H, W, classes)` of images `(B, H, W, C)`."""

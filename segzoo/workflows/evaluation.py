@@ -136,7 +136,6 @@ def evaluate(
     backend.start_backend()
     from segzoo.engine import builders
     from segzoo.engine.evaluation import evaluate as measure
-    from segzoo.engine.forward import Forward
     from segzoo.metrics import Calibration, bootstrap
     from segzoo.reporting.evaluation import Report
 
@@ -152,7 +151,7 @@ def evaluate(
         progress(0, len(source))
     batches = builders.eval_batches(config, source)
     found = measure(
-        Forward(network),
+        network,
         batches,
         config.task,
         loss=loss,
@@ -247,12 +246,11 @@ def _place(models: Sequence[Model], split: str, words: Sequence[str]) -> Path:
 
 
 def _network(models: Sequence[Model], compute: Compute) -> Any:
-    """Return what computes logits by `predict_on_batch`: the Keras model of a run itself, where nothing else is asked.
+    """Return what computes logits by `predict_on_batch`: as in training, where nothing else is asked of a run."""
+    from segzoo.engine.forward import Forward
 
-    Keras's own function is compiled for a whole batch of one size, with XLA on a GPU.
-    """
     if len(models) == 1 and isinstance(models[0], RunModel) and compute == Compute():
-        return models[0].keras_model()
+        return Forward(models[0].keras_model())
     return _Predicting(build_predictor(models, compute, tiled=False))
 
 
