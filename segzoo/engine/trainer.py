@@ -136,7 +136,7 @@ class _Training:
         """Train, or show a finished run again."""
         # These come first: a start, a loss or data that cannot be used should leave no run folder behind.
         Monitor.of(self.config)
-        is_begun = self._holds_state()
+        is_begun = self.distribution.from_chief(self._holds_state)
         start = None if is_begun and not overwrite else self._start(overwrite)
         sources = {split: self._source(split) for split in ("train", "val")}
         if is_begun and not overwrite:
@@ -148,13 +148,15 @@ class _Training:
             self.config, {split: source.fingerprint() for split, source in sources.items()}, self.given.facts()
         )
         _check_alike(self.distribution.gather(origin))
+        steps = builders.steps_per_epoch(self.config, batches.steps_per_epoch)
         with Interrupts(self.console) as interrupts, ExitStack() as held:
+            # Neither should weights, least of all where --overwrite would remove a run for them.
+            trained = None if is_begun and not overwrite else self._built(loss, steps, start)
             facts = self.distribution.from_chief(lambda: self._begin(held, origin, resume, overwrite, resume_anyway))
             if counted is not None and self.folder.is_written:
                 counted.write(self.folder.class_pixels)
-            keras.utils.set_random_seed(self.config.seed)
-            steps = builders.steps_per_epoch(self.config, batches.steps_per_epoch)
-            trained, progress = self._network(loss, steps, start, facts, origin)
+            trained = trained or self._built(loss, steps, None, resumed=facts is not None)
+            progress = self._progress(trained, facts, origin)
             is_given = self.given.model is not None
             statistics = self._statistics(trained, batches, steps)
             _say_what_is_trained(self.config, trained.network, is_given, sources, steps, self.console)
@@ -246,27 +248,26 @@ class _Training:
             )
         return None if self.stored is None else self.stored.facts
 
-    def _network(
-        self,
-        loss: Callable[[Any, Any], Any],
-        steps: int,
-        start: Start | None,
-        facts: dict[str, Any] | None,
-        origin: dict[str, Any],
-    ) -> tuple[TrainingBundle, Progress]:
-        """Build and compile the network, with the variables of the state where there is one."""
+    def _built(
+        self, loss: Callable[[Any, Any], Any], steps: int, start: Start | None, resumed: bool = False
+    ) -> TrainingBundle:
+        """Build and compile the network from the run's seed on."""
+        keras.utils.set_random_seed(self.config.seed)
         with self.distribution.building():
-            trained = self._compiled(loss, steps, start if facts is None else None, resumed=facts is not None)
-        network = trained.network
+            return self._compiled(loss, steps, start, resumed)
+
+    def _progress(self, trained: TrainingBundle, facts: dict[str, Any] | None, origin: dict[str, Any]) -> Progress:
+        """Return the progress of the run, whose variables the network gets where there is a state."""
         if facts is None:
-            return trained, Progress(origin=origin)
+            return Progress(origin=origin)
+        network = trained.network
         progress = Progress.from_json(facts)
         network.weights_report = progress.weights or network.weights_report  # where the run itself started from
         # All processes assign all variables, in one order: to assign one that they share is a joint act in JAX.
         self.stored = _shared(self.stored, facts, self.distribution)
         if not self.stored.is_bare:
             restore(self.stored, network, self.folder.state, trained.extra)
-        return trained, progress
+        return progress
 
     def _compiled(
         self, loss: Callable[[Any, Any], Any], steps: int, start: Start | None, resumed: bool

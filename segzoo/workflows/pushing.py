@@ -99,6 +99,8 @@ def push(
     if weights not in WEIGHTS:
         raise unknown_name("weights of a run", weights, WEIGHTS)
     place = str(address)
+    if not place.strip():
+        raise HubError("The address to push to is empty. Name hf://user/name, kaggle://..., or a folder.")
     target = parse(place) if is_address(place) else None
     if target is None:
         if private or revision is not None:

@@ -113,6 +113,22 @@ def test_the_weights_of_another_backbone_are_refused(config, tmp_path):
     assert keras.config.dtype_policy().name == "float32"
 
 
+def test_weights_that_cannot_be_loaded_cost_no_run(config, tiny_run, tmp_path, console):
+    wrong = tmp_path / "wrong.weights.h5"
+    wrong.write_bytes(b"no HDF5")
+    settings = config("name=second", f"model.weights={wrong}")
+    with pytest.raises(WeightsError):
+        train(settings, console=console)
+    folder = tmp_path / "runs" / "second"
+    assert not folder.exists()  # where nothing was, nothing is
+
+    shutil.copytree(tiny_run, folder)
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    with pytest.raises(WeightsError):
+        train(settings, console=console, overwrite=True)
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
 def test_the_recipe_for_few_images_trains_in_stages_from_another_run(tmp_path, console, quick):
     small = (f"output.root={tmp_path}", "data.workers=0", "data.size=[32,32]", "data.val_count=2", "output.pictures=0")
     learnt = train(load_config("unet_b0", [*small, "data.train_count=8", "training.epochs=1"]), console=console)

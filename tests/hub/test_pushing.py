@@ -117,6 +117,7 @@ def test_a_push_to_a_folder_that_fails_leaves_the_old_one(tiny_run, tmp_path, mo
         ({"weights": "first"}, segzoo.SegzooError, r"Unknown weights of a run"),
         ({"address": "hf://user/name/file.weights.h5"}, HubError, r"is a file, and a run is due here"),
         ({"address": "hf://user/name@a", "revision": "b"}, HubError, r"The branch was given twice"),
+        ({"address": ""}, HubError, r"The address to push to is empty"),
         ({"address": "hf://name"}, HubError, r"not of the form hf://USER/NAME"),
         ({"run": "."}, RunError, r"is not a run folder"),
     ],
