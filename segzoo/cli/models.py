@@ -20,7 +20,31 @@ from segzoo.terminal import new_console, say, warn
 def predict(
     run: options.ModelArgument,
     images: Annotated[Path, typer.Argument(help="An image or a folder of images.")],
-    out: Annotated[Path, options.out("a folder for the class maps and overlays")],
+    out: Annotated[Path, options.out("a folder for the results")],
+    output: Annotated[
+        str,
+        options.output(
+            "one or more of classes, overlay, probabilities, uncertainty, objects, polygons, coco and table, with "
+            "commas between (docs/predict.md)"
+        ),
+    ] = "classes,overlay",
+    probabilities: Annotated[
+        Literal["all", "top"], typer.Option(help="Probabilities to write: of all classes, or of the top one alone.")
+    ] = "all",
+    coordinates: Annotated[
+        Literal["auto", "crs", "wgs84", "pixels"],
+        typer.Option(
+            help="Coordinates of polygons: those of the image's CRS and pixels without one (auto), the CRS or an error "
+            "(crs), longitude and latitude (wgs84), or pixels."
+        ),
+    ] = "auto",
+    min_area: Annotated[
+        int, typer.Option(min=1, help="Pixels of the smallest object, for objects, polygons, coco and table.")
+    ] = 1,
+    fill_holes: Annotated[
+        int, typer.Option(min=0, help="Pixels of the largest hole in an object that is filled, for the same outputs.")
+    ] = 0,
+    georeference: Annotated[bool, typer.Option(help="Write GeoTIFFs for GeoTIFFs, with their place on Earth.")] = True,
     ensemble: options.EnsembleOption = None,
     tta: options.TtaOption = None,
     tile: Annotated[int | None, options.tile("1024 for images above 2048 x 2048")] = None,
@@ -39,8 +63,18 @@ def predict(
         ),
     ] = None,
 ) -> None:
-    """Predict new images: for each a PNG of class indices (multilabel: a TIFF, a page a class) and an overlay."""
+    """Predict new images: for each a class map and an overlay, or other outputs (--output)."""
+    from segzoo.inference.outputs import OutputOptions
+
     console = new_console()
+    wanted = OutputOptions(
+        output.split(","),
+        probabilities=probabilities,
+        coordinates=coordinates,
+        min_area=min_area,
+        fill_holes=fill_holes,
+        georeference=georeference,
+    )
     with progress_bar(console, "predicting", device or True, "images") as progress:
         summary = workflows.predict(
             [run, *(ensemble or ())],
@@ -54,6 +88,7 @@ def predict(
             overlap=overlap,
             batch=batch,
             device=device,
+            outputs=wanted,
             overwrite=overwrite,
             max_pixels=max_pixels,
             progress=progress,
@@ -68,7 +103,7 @@ def export(
     format: Annotated[str, typer.Option("--format", help="onnx, litert, saved_model or openvino.")],
     out: Annotated[Path | None, options.out("a folder or file; by default export/ in the run folder")] = None,
     output: Annotated[
-        Literal["logits", "classes"], typer.Option(help="Output of the exported model: logits or classes.")
+        Literal["logits", "classes"], options.output("logits or classes, of the exported model")
     ] = "logits",
     size: Annotated[str | None, options.size("the only one that the exported model takes; by default any")] = None,
     weights: options.WeightsOption = "best",

@@ -39,6 +39,11 @@ def tile(default: str) -> Any:
     )
 
 
+def output(what: str) -> Any:
+    """Return the option --output; `what` lists what there is to choose from."""
+    return typer.Option("--output", help=f"What comes out: {what}.")
+
+
 ConfigArgument = Annotated[str | None, typer.Argument(help="YAML file, or the name of a recipe.", metavar="CONFIG")]
 ConfigOption = Annotated[
     str | None, typer.Option("--config", "-c", help="Same as the argument CONFIG.", metavar="CONFIG")

@@ -21,7 +21,7 @@ _MOST_TAGS = 4096
 
 NEW_SUBFILE_TYPE, SUBFILE_TYPE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 255, 256, 257, 258, 259, 262
 STRIP_OFFSETS, ORIENTATION, SAMPLES, STRIP_BYTES, PLANAR = 273, 274, 277, 279, 284
-TILE_OFFSETS, TILE_BYTES, EXTRA_SAMPLES, SAMPLE_FORMAT = 324, 325, 338, 339
+TILE_OFFSETS, TILE_BYTES, EXTRA_SAMPLES, SAMPLE_FORMAT, GEO_KEYS = 324, 325, 338, 339, 34735
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR, LAB = 0, 1, 2, 3, 5, 6, 8
 UNSPECIFIED, PREMULTIPLIED, STRAIGHT = 0, 1, 2  # kinds of extra samples
@@ -46,6 +46,7 @@ class Page(NamedTuple):
         tiled: whether the page is stored in tiles instead of strips.
         extra: kinds of the samples beyond those that the photometric needs.
         sparse: whether parts of the page are not stored, as GDAL leaves out empty ones.
+        located: whether it states its place on Earth, as a GeoTIFF.
         directory: offset in the file at which its directory begins.
         misleading: where values stand in the file that decoders must not see, and their forms as `struct` has them: an
             orientation, which decoders apply or not, and the claim of a single band that it lies apart from the others,
@@ -62,6 +63,7 @@ class Page(NamedTuple):
     tiled: bool
     extra: tuple[int, ...]
     sparse: bool
+    located: bool
     directory: int
     misleading: tuple[tuple[int, str], ...]
 
@@ -120,6 +122,15 @@ def holds_wide_numbers(path: Path) -> bool:
             return False
         try:
             return any(page.number != "u" or page.bits > 16 for page in read_tiff(stream).pages)
+        except TiffError:
+            return False
+
+
+def names_a_place(path: Path) -> bool:
+    """Return whether a TIFF is a GeoTIFF, whose keys name a place on Earth; False for one that is damaged."""
+    with path.open("rb", buffering=0) as stream:
+        try:
+            return read_tiff(stream).pages[0].located
         except TiffError:
             return False
 
@@ -208,6 +219,7 @@ def _page(tags: dict[int, _Value], directory: int, length: int) -> Page:
         TILE_OFFSETS in tags,
         tags[EXTRA_SAMPLES].numbers if EXTRA_SAMPLES in tags else (),
         _parts(tags, length),
+        GEO_KEYS in tags,
         directory,
         tuple(
             tags[tag].at

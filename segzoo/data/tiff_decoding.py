@@ -171,7 +171,7 @@ def _opencv_tiff(path: Path, found: Tiff, page: Page) -> np.ndarray:
 
 def _gdal(path: Path, page: Page, bands: Sequence[int] | None = None) -> np.ndarray:
     """Decode all bands of a page as viewers show it, or some as they are stored: (H, W, bands)."""
-    with _rasterio().open(f"GTIFF_DIR:off:{page.directory}:{path.absolute()}", driver="GTiff") as raster:
+    with import_rasterio().open(f"GTIFF_DIR:off:{page.directory}:{path.absolute()}", driver="GTiff") as raster:
         pixels = np.ascontiguousarray(raster.read(bands).transpose(1, 2, 0))
     if bands is not None:
         return pixels
@@ -203,7 +203,7 @@ def page_bytes(path: Path, found: Tiff, page: Page) -> bytes:
 
 
 @functools.cache
-def _rasterio() -> Any:
+def import_rasterio() -> Any:
     """Import rasterio with its warning about missing georeferencing disabled, as filters are not thread-safe."""
     import rasterio
     import rasterio.errors
@@ -214,7 +214,7 @@ def _rasterio() -> Any:
 
 def _require_rasterio(path: Path, what: str) -> None:
     try:
-        _rasterio()
+        import_rasterio()
     except ImportError as error:
         raise DataError(
             f"{path}: {what} read by rasterio, which is not installed: {install_command('geo')}."

@@ -7,14 +7,22 @@ from typing import TYPE_CHECKING
 from segzoo.lazy import attach
 
 if TYPE_CHECKING:
+    from segzoo.inference.outputs import OutputOptions as OutputOptions
     from segzoo.inference.outputs import PredictionSummary as PredictionSummary
     from segzoo.inference.outputs import find_images as find_images
     from segzoo.inference.predictor import Predictor as Predictor
+    from segzoo.inference.writers.contract import Output as Output
+    from segzoo.inference.writers.contract import Prediction as Prediction
+    from segzoo.inference.writers.table import OUTPUTS as OUTPUTS
     from segzoo.reporting.pictures import overlay as overlay
     from segzoo.reporting.pictures import palette as palette
     from segzoo.reporting.pictures import prediction_sheet as prediction_sheet
 
 _OBJECTS = {
+    "OUTPUTS": "segzoo.inference.writers.table",
+    "Output": "segzoo.inference.writers.contract",
+    "OutputOptions": "segzoo.inference.outputs",
+    "Prediction": "segzoo.inference.writers.contract",
     "PredictionSummary": "segzoo.inference.outputs",
     "Predictor": "segzoo.inference.predictor",
     "find_images": "segzoo.inference.outputs",

@@ -10,11 +10,13 @@ import numpy as np
 
 from segzoo.data.images import ImageReader
 from segzoo.errors import DataError, SegzooError
-from segzoo.inference import outputs
+from segzoo.inference.legend import Legend
 from segzoo.inference.network import KerasNetwork, Network
-from segzoo.inference.outputs import Job, PredictionSummary, find_images
+from segzoo.inference.outputs import DEFAULT_OUTPUTS, OutputOptions, PredictionSummary, find_images
+from segzoo.inference.results import Results, write_legend
 from segzoo.inference.tiling import Tiling, logit_bands
 from segzoo.inference.views import ViewsNetwork
+from segzoo.inference.writers.contract import Job
 from segzoo.task import Mode, array_probabilities, predict_classes, takes_multilabel
 
 __all__ = ["PredictionSummary", "Predictor", "find_images"]
@@ -215,9 +217,8 @@ class Predictor:
         colours: np.ndarray | None = None,
         class_names: Sequence[str] | None = None,
         *,
+        outputs: OutputOptions | Sequence[str] = DEFAULT_OUTPUTS,
         root: str | Path | None = None,
-        overlays: bool = True,
-        alpha: float = 0.5,
         overwrite: bool = False,
         batch_size: int = 1,
         max_pixels: int | None = None,
@@ -226,65 +227,77 @@ class Predictor:
     ) -> PredictionSummary:
         """Predict image files; an image that cannot be read is reported, and prediction continues with the next.
 
-        For `<root>/a/1.jpg` come a PNG of class indices, `<out>/classes/a/1.png`, and the image under the classes'
-        colours with their contours, `<out>/overlays/a/1.jpg`; with `class_names` also a legend, `<out>/classes.json`.
-        Each is written whole or not at all. In multilabel the classes are a TIFF, with a page for each of them in their
-        order, 0 or 255, as masks: channels reads it. Unless the reader turns images, an EXIF orientation is not
-        applied: a class map lies on the pixel grid that its image file stores.
+        By default, for `<root>/a/1.jpg` come a PNG of class indices, `<out>/classes/a/1.png`, and the image under the
+        classes' colours with their contours, `<out>/overlays/a/1.jpg`; docs/predict.md lists the outputs. With
+        `class_names` comes a legend, `<out>/classes.json`. Each file is written whole or not at all, those about all
+        images at the end. Unless the reader turns images, an EXIF orientation is not applied: a class map lies on the
+        pixel grid that its image file stores.
 
         Args:
             paths: image files; `find_images` lists those of a folder.
             out: folder for the results; made if it does not exist.
             colours: `(classes, 3)` uint8; by default the predictor's palette, else distinct colours.
             class_names: one for each class; by default the predictor's.
+            outputs: names of outputs, or these with their options.
             root: folder whose sub-folders are kept in `out`; by default the deepest that holds all images.
-            overlays: whether to write overlays too.
-            alpha: opacity of the colours in overlays, 0..1.
             overwrite: whether results that exist may be replaced.
             batch_size: most images in one pass; only neighbours of the same size share one.
             max_pixels: an image with more pixels is refused before it is decoded; None: the reader's limit.
-            background: class that overlays leave as the image is; by default the predictor's.
+            background: class without objects, which overlays leave as the image is; by default the predictor's.
             progress: called after each batch with the number of images done so far, those that failed too.
 
         Raises:
+            UnknownNameError: no such output.
             DataError: no images, images outside `root`, in the output folder, or with the same output files.
+            MissingPackageError: an output needs a package that is not installed.
             SegzooError: results exist and `overwrite` is False; a number of names or colours other than that of the
-                classes.
+                classes; an output that cannot be made for one of the images.
         """
-        from segzoo.reporting.pictures import overlay, palette
+        options = outputs if isinstance(outputs, OutputOptions) else OutputOptions(outputs)
+        names = self.class_names if class_names is None else class_names
+        legend = self._legend(colours, names, background)
+        results = Results(paths, Path(out), legend, options, Path(root) if root else None, overwrite)
+        if names is not None:
+            write_legend(Path(out), legend, overwrite)
+        summary = results.summary
+        if max_pixels is not None:
+            self.reader.max_pixels = max_pixels
+        for batch in self._batches(results.jobs, batch_size, summary):
+            images = [image for _, image in batch]
+            class_maps, probabilities = self._predicted(images, results.needs_probabilities)
+            for (job, image), class_map, found in zip(batch, class_maps, probabilities, strict=True):
+                results.add(job, image, class_map, found)
+            if progress is not None:
+                progress(len(summary.predicted) + len(summary.failed))
+        results.finish()
+        if progress is not None:  # images that failed may have come last
+            progress(len(results.jobs))
+        return summary
 
-        class_names = self.class_names if class_names is None else class_names
-        background = self.background if background is None else background
+    def _predicted(
+        self, images: list[np.ndarray], with_probabilities: bool
+    ) -> tuple[Sequence[np.ndarray], Sequence[np.ndarray] | Sequence[None]]:
+        """Return class maps and, where wanted, probabilities of images of one size."""
+        if not with_probabilities:
+            return list(self.predict_batch(np.stack(images))), [None] * len(images)
+        found = [self.probabilities(image) for image in images]
+        return [self._decided(each).astype(self.dtype) for each in found], found
+
+    def _decided(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return the classes `(H, W)` of probabilities `(H, W, classes)`; in multilabel 0 and 1 for each class."""
+        return probabilities > 0.5 if self.multilabel else probabilities.argmax(axis=-1)
+
+    def _legend(self, colours: np.ndarray | None, class_names: Sequence[str] | None, background: int | None) -> Legend:
+        """Return the classes as outputs show them: the predictor's, where nothing else is given."""
+        from segzoo.reporting.pictures import palette
+
         colours = self.palette if colours is None else colours
         if colours is None:  # there are 512 distinct colours; beyond them they repeat
             colours = np.resize(palette(min(self.classes, 512)), (self.classes, 3))
         colours = np.asarray(colours, np.uint8)
         self._check_one_for_each(colours, class_names)
-        out = Path(out)
-        jobs = outputs.plan(
-            paths, out, Path(root) if root else None, overlays, overwrite, ".tif" if self.multilabel else ".png"
-        )
-        if class_names is not None:
-            outputs.write_legend(out, colours, class_names, overwrite)
-        summary = PredictionSummary(out)
-        if max_pixels is not None:
-            self.reader.max_pixels = max_pixels
-        for batch in self._batches(jobs, batch_size, summary):
-            class_maps = self.predict_batch(np.stack([image for _, image in batch]))
-            for (job, image), class_map in zip(batch, class_maps, strict=True):
-                if self.multilabel:
-                    outputs.write_layers(job.class_map, class_map)
-                else:
-                    outputs.write_class_map(job.class_map, class_map, colours)
-                if overlays:
-                    tinted = overlay(image, class_map, colours, alpha, background=background, contours=True)
-                    outputs.write_overlay(job.overlay, tinted)
-                summary.written.append(job.class_map)
-            if progress is not None:
-                progress(len(summary.written) + len(summary.failed))
-        if progress is not None:  # images that failed may have come last
-            progress(len(jobs))
-        return summary
+        names = [str(index) for index in range(self.classes)] if class_names is None else list(class_names)
+        return Legend(names, colours, self.mode, self.background if background is None else background)
 
     def predict_folder(
         self,

@@ -16,7 +16,7 @@ from segzoo.workflows.sources import Model, build_predictor, open_models
 if TYPE_CHECKING:
     import keras
 
-    from segzoo.inference.outputs import PredictionSummary
+    from segzoo.inference.outputs import OutputOptions, PredictionSummary
     from segzoo.inference.predictor import Predictor
     from segzoo.workflows.sources import Source
 
@@ -94,11 +94,12 @@ def predict(
     overlap: int | None = None,
     batch: int = 1,
     device: str | None = None,
+    outputs: OutputOptions | Sequence[str] = ("classes", "overlay"),
     overwrite: bool = False,
     max_pixels: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> PredictionSummary:
-    """Predict image files: for each a PNG of class indices (multilabel: a TIFF, a page a class) and an overlay.
+    """Predict image files: for each a class map and an overlay, or other outputs (docs/predict.md).
 
     An image that cannot be read is listed in the result's `failed`, with the reason, and the others go on. For single
     images as arrays see `load`.
@@ -106,7 +107,7 @@ def predict(
     Args:
         run: a run, a model file, or several for an ensemble, as `load` takes them.
         images: an image, a folder of images, whose sub-folders are kept among the results, or paths of images.
-        out: folder for the class maps and overlays.
+        out: folder for the results.
         weights: "best" or "last" weights of the run; None: those that `model` has.
         overrides: changes to the run's configuration.
         model: takes the place of the network that the configuration describes; gets the run's weights, in place,
@@ -118,25 +119,30 @@ def predict(
         overlap: pixels that neighbouring tiles share, a multiple of 32; by default a quarter of a tile.
         batch: most images of one size, or tiles of a large one, that are computed at once.
         device: device that computes, such as "CPU" or "GPU:1"; by default the backend's choice.
+        outputs: names of outputs, or a `segzoo.inference.OutputOptions` of names and options.
         overwrite: replace what is there.
         max_pixels: most pixels of an image, 1 or more, to guard memory; by default data.max_pixels of the run.
         progress: called with the number of images done so far, failed ones too, and that of all, first with (0, all).
 
     Raises:
+        UnknownNameError: no such output.
         RunError: not a run folder, or a run that has no such weights yet.
         HubError: a run of a hub that cannot be fetched.
         WeightsError: weights that are unreadable or belong to another network.
         DataError: no images, or two with the same result files.
-        SegzooError: results that exist and `overwrite` is False, and as in `load`.
+        MissingPackageError: an output needs a package that is not installed.
+        SegzooError: results that exist and `overwrite` is False; an output that cannot be made for one of the images;
+            and as in `load`.
         StorageError: the results cannot be written.
 
     Example:
         >>> done = segzoo.predict("runs/unet_b3", "photos", "predictions")
         >>> done.written, done.failed
     """
-    from segzoo.inference.outputs import find_images
+    from segzoo.inference.outputs import OutputOptions, find_images
 
     compute = Compute(tta, tile, overlap, batch, device)
+    options = outputs if isinstance(outputs, OutputOptions) else OutputOptions(outputs)
     if max_pixels is not None and max_pixels < 1:
         raise SegzooError(f"max_pixels must be 1 or more, got {max_pixels}.")
     out = Path(out)
@@ -152,6 +158,7 @@ def predict(
     return predictor.predict_files(
         paths,
         out,
+        outputs=options,
         root=root,
         overwrite=overwrite,
         batch_size=batch,

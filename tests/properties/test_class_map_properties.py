@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from segzoo.data import Labels, create_format
-from segzoo.inference.outputs import write_class_map, write_layers
+from segzoo.inference.writers.classes import write_class_map, write_layers
 from segzoo.reporting.pictures import palette
 
 SHARED = settings(

@@ -1,0 +1,166 @@
+"""Place of an image on Earth, read from a GeoTIFF and written into the rasters that are made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segzoo.data.tiff import is_tiff, names_a_place
+from segzoo.data.tiff_decoding import import_rasterio
+from segzoo.errors import DataError, MissingPackageError
+from segzoo.extras import install_command
+from segzoo.files import regular, replacing
+
+# Web Mercator and its old numbers: metres at the equator alone, so areas would be up to 100 times too large.
+_NOT_TRUE_TO_AREA = (3857, 3785, 900913, 102100, 102113)
+_TILED_FROM = 512  # pixels along both sides; GDAL pads what is smaller than a tile
+_DEGREES = "EPSG:4326"
+
+
+@dataclass(frozen=True)
+class Georeference:
+    """Place of an image on Earth.
+
+    Attributes:
+        crs: coordinate reference system, rasterio's `CRS`; None where the file states a transform alone.
+        transform: affine transform from (column, row), 0 at the outer corner of the first pixel, to coordinates.
+        gcps: ground control points, where the file has these in place of a transform.
+        size: height and width of the raster in pixels.
+    """
+
+    crs: Any
+    transform: Any
+    gcps: tuple[Any, ...] = ()
+    size: tuple[int, int] = (0, 0)
+
+    @property
+    def square_metres(self) -> float | None:
+        """Area of a pixel; None where the CRS has no length, as degrees and Web Mercator have none."""
+        if self.crs is None or self.gcps or not self.crs.is_projected or self.crs.to_epsg() in _NOT_TRUE_TO_AREA:
+            return None
+        metres = self.crs.linear_units_factor[1]
+        return abs(self.transform.determinant) * metres * metres
+
+    @property
+    def has_coordinates(self) -> bool:
+        """True where every pixel has coordinates in a CRS."""
+        return self.crs is not None and not self.gcps
+
+    def in_degrees(self, geometry: dict[str, Any]) -> dict[str, Any]:
+        """Return a GeoJSON geometry of the CRS in longitude and latitude of WGS 84."""
+        import_rasterio()
+        from rasterio.warp import transform_geom
+
+        return transform_geom(self.crs, _DEGREES, geometry)
+
+
+def read_georeference(path: Path) -> Georeference | None:
+    """Read the place of an image; None for an image without one, and for a file that cannot be read.
+
+    Raises:
+        MissingPackageError: the file has a place, and rasterio is not installed.
+    """
+    try:
+        with regular(path).open("rb", buffering=0) as stream:
+            if not is_tiff(stream.read(4)):
+                return None
+    except OSError:  # the reader of images says why
+        return None
+    try:
+        rasterio = import_rasterio()
+    except ImportError as error:
+        if not names_a_place(path):
+            return None
+        raise MissingPackageError(
+            f"{path} is a GeoTIFF, and results with its place on Earth need rasterio, which is not installed: "
+            f"{install_command('geo')}. Or leave the place out by --no-georeference (georeference=False)."
+        ) from error
+    try:
+        with rasterio.open(path, driver="GTiff") as raster:
+            points, crs = raster.gcps
+            if points:
+                return Georeference(crs or raster.crs, raster.transform, tuple(points), raster.shape)
+            if raster.crs is None and raster.transform.is_identity:
+                return None
+            return Georeference(raster.crs, raster.transform, (), raster.shape)
+    except rasterio.errors.RasterioError:
+        return None
+
+
+def valid_pixels(path: Path, georeference: Georeference, size: tuple[int, int]) -> np.ndarray | None:
+    """Return the pixels of a GeoTIFF that have data, `(H, W)` bool; None where all have.
+
+    No data is by the nodata value of every band, by a mask or by alpha, as GDAL has it.
+
+    Args:
+        path: the GeoTIFF.
+        georeference: its place.
+        size: height and width of the image as it was read.
+
+    Raises:
+        DataError: the image was turned by an orientation, so that its place is no longer that of the file.
+    """
+    if georeference.size != size:
+        raise DataError(
+            f"{path}: is {georeference.size[1]} x {georeference.size[0]} (width x height) on Earth and "
+            f"{size[1]} x {size[0]} as it was read, turned by its orientation. Write it without one."
+        )
+    with import_rasterio().open(path, driver="GTiff") as raster:
+        valid = raster.dataset_mask() != 0
+    return None if valid.all() else valid
+
+
+def write_geotiff(
+    path: Path,
+    pixels: np.ndarray,
+    georeference: Georeference,
+    nodata: float | None,
+    *,
+    colours: np.ndarray | None = None,
+    names: Sequence[str] = (),
+) -> None:
+    """Write a GeoTIFF, whole or not at all.
+
+    Args:
+        path: the file.
+        pixels: `(H, W)` or `(H, W, bands)`; float16 is stored in 16 bits, which GDAL reads as float32.
+        georeference: CRS and transform.
+        nodata: value of pixels without data; None: no value means that.
+        colours: palette of an 8-bit raster, `(n, 3)` uint8.
+        names: descriptions of the bands.
+    """
+    rasterio = import_rasterio()
+    bands = pixels[..., None] if pixels.ndim == 2 else pixels
+    profile: dict[str, Any] = {"compress": "deflate", "bigtiff": "if_safer", "nodata": nodata}
+    if min(bands.shape[:2]) >= _TILED_FROM:
+        profile["tiled"] = True
+    if bands.dtype == np.float16:  # GDAL has no such type before 3.11, and stores it all the same
+        bands, profile["nbits"] = bands.astype(np.float32), 16
+    place: dict[str, Any] = {"crs": georeference.crs}
+    if georeference.gcps:
+        place["gcps"] = list(georeference.gcps)
+    else:
+        place["transform"] = georeference.transform
+    # In memory first: an error of GDAL on a full disk may be told by its log alone.
+    with rasterio.MemoryFile() as memory:
+        with memory.open(
+            driver="GTiff",
+            height=bands.shape[0],
+            width=bands.shape[1],
+            count=bands.shape[2],
+            dtype=bands.dtype,
+            **profile,
+            **place,
+        ) as raster:
+            for number in range(bands.shape[2]):
+                raster.write(bands[..., number], number + 1)
+            for number, name in enumerate(names):
+                raster.set_band_description(number + 1, name)
+            if colours is not None and bands.dtype == np.uint8:
+                raster.write_colormap(1, {index: (*map(int, colour), 255) for index, colour in enumerate(colours)})
+        with replacing(path) as temporary:
+            temporary.write_bytes(memory.getbuffer())

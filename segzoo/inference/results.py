@@ -1,0 +1,178 @@
+"""Files of a prediction: their names, checked before any work, and their writing, image by image and at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from segzoo.errors import DataError, SegzooError
+from segzoo.files import remove, replacing
+from segzoo.inference.georeference import read_georeference, valid_pixels
+from segzoo.inference.outputs import OutputOptions, PredictionSummary
+from segzoo.inference.writers.contract import Job, Legend, Output, Prediction
+from segzoo.inference.writers.table import OUTPUTS
+
+LEGEND_FILE = "classes.json"
+
+
+class Results:
+    """Results of a prediction, from the names of their files to the last one written.
+
+    They keep the image's path relative to `root`, by default the deepest folder that holds all images: class map and
+    overlay of `<root>/a/1.jpg` are `<out>/classes/a/1.png` and `<out>/overlays/a/1.jpg`. Images of one folder that
+    differ only in their endings keep them: `1.jpg.png` and `1.png.png`.
+
+    Args:
+        paths: image files.
+        out: folder of all results; made when the first is written.
+        legend: the classes.
+        options: the outputs.
+        root: folder whose sub-folders are kept among the results.
+        overwrite: whether results that exist may be replaced.
+
+    Attributes:
+        jobs: the images, without duplicates.
+        summary: what was made so far.
+
+    Raises:
+        DataError: no images, an image outside `root` or among the results, or two with the same files.
+        MissingPackageError: an output needs a package that is not installed.
+        SegzooError: results exist and `overwrite` is False, or an output cannot be made for one of the images.
+    """
+
+    def __init__(
+        self,
+        paths: Iterable[str | Path],
+        out: Path,
+        legend: Legend,
+        options: OutputOptions,
+        root: Path | None = None,
+        overwrite: bool = False,
+    ):
+        self.legend = legend
+        self.options = options
+        self.summary = PredictionSummary(out, files={name: [] for name in options.names})
+        out = out.absolute()
+        self._outputs: dict[str, Output] = {name: OUTPUTS[name](out, legend, options) for name in options.names}
+        for output in self._outputs.values():
+            output.check_packages()
+        self.jobs = self._located(_named(paths, out, root, self._folders()))
+        for output in self._outputs.values():
+            for job in self.jobs:
+                output.check(job)
+        self._check_files(overwrite)
+
+    @property
+    def needs_probabilities(self) -> bool:
+        """True if one of the outputs is made of probabilities."""
+        return any(output.needs_probabilities for output in self._outputs.values())
+
+    def add(self, job: Job, image: np.ndarray, class_map: np.ndarray, probabilities: np.ndarray | None) -> None:
+        """Write the results of an image.
+
+        Args:
+            job: one of `jobs`.
+            image: `(H, W, C)`.
+            class_map: `(H, W)`, in multilabel `(H, W, classes)` of 0 and 1.
+            probabilities: `(H, W, classes)`; None unless `needs_probabilities`.
+        """
+        place = job.georeference
+        valid = None if place is None else valid_pixels(job.image, place, class_map.shape[:2])
+        prediction = Prediction(job, self.legend, self.options, image, class_map, probabilities, valid)
+        for name, output in self._outputs.items():
+            written = output.write(prediction)
+            for stale in set(output.files(job)) - {*written}:  # of an earlier prediction, which this one replaces
+                remove(stale)
+            self.summary.files[name] += written
+        self.summary.predicted.append(job.image)
+
+    def finish(self) -> None:
+        """Write the files about all images; nothing where no image was predicted."""
+        for name, output in self._outputs.items():
+            if output.run_file is not None and self.summary.predicted:
+                output.finish()
+                self.summary.files[name].append(output.run_file)
+
+    def _folders(self) -> set[str]:
+        """Return the folders in which results lie that no prediction takes for images."""
+        built_in = {OUTPUTS[name].folder for name in OUTPUTS if OUTPUTS.is_built_in(name)}
+        return built_in | {output.folder for output in self._outputs.values()}
+
+    def _located(self, jobs: list[Job]) -> list[Job]:
+        """Return the jobs with the places of their images on Earth, where an output makes something of them."""
+        wanted = any(output.follows_georeference for output in self._outputs.values())
+        if not self.options.georeference or not wanted:
+            return jobs
+        return [replace(job, georeference=read_georeference(job.image)) for job in jobs]
+
+    def _check_files(self, overwrite: bool) -> None:
+        """Raise if two results would be one file, or if one exists and must not be replaced."""
+        taken: dict[str, object] = {}
+        for path, owner in self._owned_files():
+            other = taken.setdefault(str(path).casefold(), owner)  # case is ignored, as some file systems do
+            if other != owner:
+                raise DataError(f"{other} and {owner} would get the same result file; rename one of them.")
+        existing = [path for path, _ in self._owned_files() if path.exists()]
+        if existing and not overwrite:
+            raise SegzooError(
+                f"{len(existing)} results exist already, first {existing[0]}. Choose another output folder, or allow "
+                "replacing them with overwrite=True (--overwrite)."
+            )
+
+    def _owned_files(self) -> Iterator[tuple[Path, object]]:
+        """Yield every file that may be written, and what it is made of: an image, or with other outputs its name."""
+        for name, output in self._outputs.items():
+            if output.run_file is not None:
+                yield output.run_file, f"The output {name}"
+            same = [other for other in self._outputs if self._outputs[other].folder == output.folder]
+            for job in self.jobs:
+                for path in output.files(job):
+                    yield path, job.image if len(same) == 1 else f"{job.image} as {name}"
+
+
+def _named(paths: Iterable[str | Path], out: Path, root: Path | None, folders: set[str]) -> list[Job]:
+    """Name the results of each image; see `Results`."""
+    images = list(dict.fromkeys(Path(path).absolute() for path in paths))
+    if not images:
+        raise DataError("There are no images to predict.")
+    root = root.absolute() if root else Path(os.path.commonpath([image.parent for image in images]))
+    relative = []
+    for image in images:
+        if not image.is_relative_to(root):
+            raise DataError(f"{image}: not in {root}, so it has no place among the results.")
+        if any(image.is_relative_to(out / folder) for folder in folders):
+            raise DataError(f"{image}: is itself a result of a prediction into {out}. Choose another output folder.")
+        relative.append(image.relative_to(root))
+    stems = Counter(str(name.with_suffix("")).casefold() for name in relative)
+    alone = [stems[str(name.with_suffix("")).casefold()] == 1 for name in relative]
+    return [
+        Job(image, name.with_name(name.stem if single else name.name), name.as_posix())
+        for image, name, single in zip(images, relative, alone, strict=True)
+    ]
+
+
+def write_legend(out: Path, legend: Legend, overwrite: bool) -> None:
+    """Write `classes.json`: index, name and colour of each class.
+
+    Raises:
+        SegzooError: the folder has a different legend, and `overwrite` is False.
+    """
+    rows = [
+        {"index": index, "name": name, "colour": [int(value) for value in colour]}
+        for index, (name, colour) in enumerate(zip(legend.names, legend.colours, strict=True))
+    ]
+    text = json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
+    path = out / LEGEND_FILE
+    if path.exists() and not overwrite and path.read_text(encoding="utf-8") != text:
+        raise SegzooError(
+            f"{path} describes other classes, so results of another model lie in this folder. Choose another output "
+            "folder, or allow replacing them with overwrite=True (--overwrite)."
+        )
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,90 @@
+"""Class maps: class indices as PNG, as GeoTIFF where the image has a place on Earth, in multilabel a page a class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from segzoo.files import replacing
+from segzoo.inference.georeference import write_geotiff
+from segzoo.inference.writers.contract import Job, Output, Prediction
+from segzoo.inference.writers.table import OUTPUTS
+
+
+@OUTPUTS.register("classes")
+class Classes(Output):
+    """Class of each pixel.
+
+    PNG of indices, 8 bits with the classes' colours as palette, 16 bits grey for more than 256 classes. In multilabel a
+    TIFF of one page a class, 0 or 255. A GeoTIFF has the CRS and the transform of its image, and the largest number of
+    its type (255 or 65535) as nodata where the image has no data; in multilabel one band a class, 0 or 1.
+    """
+
+    folder = "classes"
+    follows_georeference = True
+
+    def suffixes(self, job: Job) -> tuple[str, ...]:
+        """Return .png, or .tif for a GeoTIFF or several pages."""
+        return (".tif",) if job.georeference is not None or self.legend.multilabel else (".png",)
+
+    def write(self, prediction: Prediction) -> list[Path]:
+        """Write the class map of an image."""
+        (path,) = self.files(prediction.job)
+        if prediction.job.georeference is not None:
+            classes, nodata = self._marked(prediction)
+            write_geotiff(
+                path,
+                classes,
+                prediction.job.georeference,
+                nodata,
+                colours=None if self.legend.multilabel else self.legend.colours,
+                names=self.legend.names if self.legend.multilabel else (),
+            )
+        elif self.legend.multilabel:
+            write_layers(path, prediction.class_map)
+        else:
+            write_class_map(path, prediction.class_map, self.legend.colours)
+        return [path]
+
+    def _marked(self, prediction: Prediction) -> tuple[np.ndarray, int]:
+        """Return the class map with its nodata value where the image has no data, and that value."""
+        labels = 2 if self.legend.multilabel else len(self.legend.names)
+        dtype, nodata = (np.uint8, 255) if labels <= 255 else (np.uint16, 65535)
+        classes = prediction.class_map.astype(dtype)
+        if prediction.valid is not None:
+            classes[~prediction.valid] = nodata
+        return classes, nodata
+
+
+def write_class_map(path: Path, class_map: np.ndarray, colours: np.ndarray) -> None:
+    """Write class indices as a PNG, whole or not at all.
+
+    Up to 256 classes: 8 bits with a palette, so that viewers show colours while the pixel values are the indices
+    (Pillow gives them as they are; OpenCV and TensorFlow apply the palette). More classes: 16 bits, grey.
+
+    Args:
+        path: path of the PNG file.
+        class_map: `(H, W)` uint8 or uint16.
+        colours: `(classes, 3)` uint8.
+    """
+    picture = Image.fromarray(class_map)
+    if class_map.dtype == np.uint8:
+        picture.putpalette(np.asarray(colours, np.uint8).tobytes())
+    with replacing(path) as temporary:
+        picture.save(temporary, format="PNG")
+
+
+def write_layers(path: Path, layers: np.ndarray) -> None:
+    """Write classes that may overlap, `(H, W, C)` of 0 and 1, as a TIFF of C pages of 0 and 255; whole or not."""
+    write_pages(path, [np.ascontiguousarray(layers[..., n]).astype(np.uint8) * 255 for n in range(layers.shape[2])])
+
+
+def write_pages(path: Path, layers: list[np.ndarray]) -> None:
+    """Write arrays `(H, W)` of uint8, uint16 or int32 as the pages of a TIFF, whole or not at all."""
+    pages = [Image.fromarray(layer) for layer in layers]
+    with replacing(path) as temporary:
+        pages[0].save(
+            temporary, format="TIFF", save_all=True, append_images=pages[1:], compression="tiff_adobe_deflate"
+        )

@@ -1,0 +1,173 @@
+"""Interface of an output: what a writer is told of the classes and of each image, and what it has to say and do."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from segzoo.errors import MissingPackageError
+from segzoo.extras import install_command
+from segzoo.task import Mode
+
+if TYPE_CHECKING:
+    from segzoo.inference.georeference import Georeference
+    from segzoo.inference.objects import Objects
+    from segzoo.inference.outputs import OutputOptions
+
+_BORDER = "border"
+
+
+@dataclass(frozen=True)
+class Legend:
+    """Classes of a prediction.
+
+    Attributes:
+        names: names of the classes; their numbers where the predictor has none.
+        colours: one for each class, `(classes, 3)` uint8.
+        mode: "multiclass", "binary" or "multilabel", in which classes may overlap.
+        background: class of pixels that show no object; None where every class is one of objects.
+    """
+
+    names: Sequence[str]
+    colours: np.ndarray
+    mode: Mode = "multiclass"
+    background: int | None = None
+
+    @property
+    def multilabel(self) -> bool:
+        """True where classes may overlap."""
+        return self.mode == "multilabel"
+
+    @property
+    def border(self) -> int | None:
+        """Class "border", which was trained to part touching objects of the others; None where there is none."""
+        found = [index for index, name in enumerate(self.names) if name.strip("_ ").lower() == _BORDER]
+        return found[0] if found and not self.multilabel else None
+
+    @property
+    def foreground(self) -> list[int]:
+        """Classes of objects: all but background and border."""
+        return [index for index in range(len(self.names)) if index not in (self.background, self.border)]
+
+
+@dataclass(frozen=True)
+class Job:
+    """An image to predict, and the name of its results.
+
+    Attributes:
+        image: the image file.
+        name: relative path of the results, without their ending.
+        shown: relative path of the image, as tables name it.
+        georeference: place on Earth of the image; None for an image without one.
+    """
+
+    image: Path
+    name: Path
+    shown: str
+    georeference: Georeference | None = None
+
+
+@dataclass
+class Prediction:
+    """Image and what was predicted for it.
+
+    Attributes:
+        job: its files.
+        legend: the classes.
+        options: wishes of the user.
+        image: `(H, W, C)`, 0..255.
+        class_map: class of each pixel `(H, W)`; in multilabel `(H, W, classes)` of 0 and 1.
+        probabilities: `(H, W, classes)` float32; None unless one of the chosen outputs `needs_probabilities`.
+        valid: `(H, W)` bool, False where the image has no data; None: it has data everywhere.
+    """
+
+    job: Job
+    legend: Legend
+    options: OutputOptions
+    image: np.ndarray
+    class_map: np.ndarray
+    probabilities: np.ndarray | None = None
+    valid: np.ndarray | None = None
+
+    @cached_property
+    def objects(self) -> Objects:
+        """Objects of the foreground classes, found once for all outputs."""
+        from segzoo.inference.objects import find_objects
+
+        options = self.options
+        return find_objects(self.class_map, self.legend, self.valid, options.min_area, options.fill_holes)
+
+    def where(self, label: int) -> np.ndarray:
+        """Return the pixels of a class, `(H, W)` bool, without those that have no data."""
+        found = self.class_map[..., label] == 1 if self.legend.multilabel else self.class_map == label
+        return found if self.valid is None else found & self.valid
+
+
+class Output:
+    """Writer of one kind of results; base of the registered ones.
+
+    A class of its own sets the class attributes, and overrides `suffixes` and `write` for a file an image; for a file
+    about all images it sets `run_file` in its constructor and overrides `finish`. Each file must be written whole or
+    not at all (`segzoo.files.replacing`).
+
+    Args:
+        out: folder of all results.
+        legend: the classes.
+        options: wishes of the user.
+
+    Attributes:
+        folder: name of the folder of its files, below that of all results.
+        needs_probabilities: whether it reads `Prediction.probabilities`.
+        follows_georeference: whether its files are others for images with a place on Earth.
+        packages: modules that it imports beside segzoo's own requirements, and the extras that install them.
+        run_file: file that `finish` writes; None where there is none.
+    """
+
+    folder: ClassVar[str]
+    needs_probabilities: ClassVar[bool] = False
+    follows_georeference: ClassVar[bool] = False
+    packages: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, out: Path, legend: Legend, options: OutputOptions):
+        self.out = out
+        self.legend = legend
+        self.options = options
+        self.run_file: Path | None = None
+
+    def suffixes(self, job: Job) -> tuple[str, ...]:
+        """Return the endings of the files that `write` may make for an image, the main one first; none by default."""
+        return ()
+
+    def check(self, job: Job) -> None:
+        """Raise SegzooError for an image that this output cannot be made for; called before any is predicted."""
+
+    def write(self, prediction: Prediction) -> list[Path]:
+        """Write the files of an image, and return them; or keep what `finish` writes."""
+        return []
+
+    def finish(self) -> None:
+        """Write `run_file`, about all images; called after the last one, and never after a failure."""
+
+    def file(self, job: Job, suffix: str) -> Path:
+        """Return the file of an image with this ending."""
+        return self.out / self.folder / job.name.with_name(job.name.name + suffix)
+
+    def files(self, job: Job) -> list[Path]:
+        """Return the files that `write` may make for an image."""
+        return [self.file(job, suffix) for suffix in self.suffixes(job)]
+
+    def check_packages(self) -> None:
+        """Raise MissingPackageError, naming the cure, if a package is missing; imports none of them."""
+        missing = [name for name in self.packages if importlib.util.find_spec(name) is None]
+        if missing:
+            extras = dict.fromkeys(self.packages[name] for name in missing)
+            raise MissingPackageError(
+                f"The output {self.folder} needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} "
+                f"not installed: {install_command(*extras)}"
+            )

@@ -1,0 +1,51 @@
+"""Probabilities of the classes at each pixel, in 16 bits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from segzoo.files import replacing
+from segzoo.inference.georeference import write_geotiff
+from segzoo.inference.writers.contract import Job, Output, Prediction
+from segzoo.inference.writers.table import OUTPUTS
+
+
+@OUTPUTS.register("probabilities")
+class Probabilities(Output):
+    """Probabilities of all classes, or of the most probable one, as float16.
+
+    An .npz with "probabilities", `(H, W, classes)` or `(H, W)`, and "classes", the names; or a GeoTIFF with a band a
+    class, NaN where the image has no data. Binary mode has two classes, whose probabilities add up to 1.
+    """
+
+    folder = "probabilities"
+    needs_probabilities = True
+    follows_georeference = True
+
+    def suffixes(self, job: Job) -> tuple[str, ...]:
+        """Return .npz, or .tif for a GeoTIFF."""
+        return (".npz",) if job.georeference is None else (".tif",)
+
+    def write(self, prediction: Prediction) -> list[Path]:
+        """Write the probabilities of an image."""
+        found = prediction.probabilities
+        assert found is not None
+        top = self.options.probabilities == "top"
+        numbers = (found.max(axis=-1) if top else found).astype(np.float16)
+        (path,) = self.files(prediction.job)
+        if prediction.job.georeference is None:
+            write_npz(path, probabilities=numbers, classes=np.array(self.legend.names))
+            return [path]
+        if prediction.valid is not None:
+            numbers[~prediction.valid] = np.nan
+        names = ("largest probability",) if top else self.legend.names
+        write_geotiff(path, numbers, prediction.job.georeference, np.nan, names=names)
+        return [path]
+
+
+def write_npz(path: Path, **arrays: np.ndarray) -> None:
+    """Write arrays as a compressed .npz, whole or not at all; none needs pickle to be read."""
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
