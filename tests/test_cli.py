@@ -147,6 +147,25 @@ def test_options_of_the_computation_reach_predict_and_evaluate(run, here, capsys
     assert "tensorflow has no device 'GPU:3' here. There is: CPU:0" in message
 
 
+def test_predict_writes_the_outputs_that_were_asked_for(run, here, capsys):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 41, 3), dtype=np.uint8)).save(here / "one.png")
+    asked = ["--output", "probabilities, objects,table", "--probabilities", "top", "--min-area", "2000"]
+    main_quietly("predict", str(run), "one.png", "--out", "out", *asked)
+    files = {path.relative_to(here / "out").as_posix() for path in (here / "out").rglob("*") if path.is_file()}
+    images = {"probabilities/one.npz", "objects/one.png", "objects/one.csv"}
+    assert files == {"classes.json", "table.csv", *images}
+    with np.load(here / "out" / "probabilities" / "one.npz") as stored:
+        assert stored["probabilities"].shape == (50, 41) and len(stored["classes"]) == 6
+    assert len((here / "out" / "objects" / "one.csv").read_text().splitlines()) <= 2  # 2,050 pixels hold one at most
+    capsys.readouterr()
+    assert "Did you mean polygons?" in refused(
+        capsys, "predict", str(run), "one.png", "--out", "x", "--output", "polygon"
+    )
+    crs = ["--output", "polygons", "--coordinates", "crs"]
+    assert "one.png: CRS missing" in refused(capsys, "predict", str(run), "one.png", "--out", "x", *crs)
+    assert not (here / "x").exists()
+
+
 def test_an_image_over_the_limit_names_the_option_that_raises_it(run, here, capsys):
     Image.fromarray(np.zeros((40, 50), np.uint8)).save(here / "big.png")
     for override in ("1999", "2000"):

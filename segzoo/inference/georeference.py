@@ -50,6 +50,12 @@ class Georeference:
         """True where every pixel has coordinates in a CRS."""
         return self.crs is not None and not self.gcps
 
+    @property
+    def crs_name(self) -> str | None:
+        """Authority and number of the CRS, such as "EPSG:25832"; None where it has none."""
+        authority = None if self.crs is None else self.crs.to_authority()
+        return None if authority is None else ":".join(authority)
+
     def in_degrees(self, geometry: dict[str, Any]) -> dict[str, Any]:
         """Return a GeoJSON geometry of the CRS in longitude and latitude of WGS 84."""
         import_rasterio()

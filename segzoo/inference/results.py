@@ -14,8 +14,9 @@ import numpy as np
 from segzoo.errors import DataError, SegzooError
 from segzoo.files import remove, replacing
 from segzoo.inference.georeference import read_georeference, valid_pixels
+from segzoo.inference.legend import Legend
 from segzoo.inference.outputs import OutputOptions, PredictionSummary
-from segzoo.inference.writers.contract import Job, Legend, Output, Prediction
+from segzoo.inference.writers.contract import Job, Output, Prediction
 from segzoo.inference.writers.table import OUTPUTS
 
 LEGEND_FILE = "classes.json"
@@ -105,9 +106,8 @@ class Results:
         return built_in | {output.folder for output in self._outputs.values()}
 
     def _located(self, jobs: list[Job]) -> list[Job]:
-        """Return the jobs with the places of their images on Earth, where an output makes something of them."""
-        wanted = any(output.follows_georeference for output in self._outputs.values())
-        if not self.options.georeference or not wanted:
+        """Return the jobs with the places of their images on Earth: those of pixels without data matter to all."""
+        if not self.options.georeference:
             return jobs
         return [replace(job, georeference=read_georeference(job.image)) for job in jobs]
 

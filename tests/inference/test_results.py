@@ -1,5 +1,8 @@
 """Outputs of a prediction: chosen by name, checked before any work, each written whole or not at all."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from painted import painted_predictor, save
@@ -62,6 +65,17 @@ def test_an_output_of_the_users_own_is_like_a_built_in_one(predictor, images, tm
     assert done.files["counting"] == done.written and len(done.written) == 3
     assert [path.name for path in done.files["classes"]] == ["a.png", "b.png"]
     assert not (tmp_path / "out" / "overlays").exists()
+
+
+def test_the_output_of_the_page_works_as_it_stands(predictor, images, tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "predict.md").read_text(encoding="utf-8")
+    _, source = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    try:
+        exec(source, {"__name__": "mine"})
+        done = predictor.predict_files(images, tmp_path / "out", outputs=["brightness"])
+    finally:
+        OUTPUTS.unregister("brightness")
+    assert [path.read_text() for path in done.written] == ["ground 86.7", "ground 86.7\ntree 86.7"]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +144,7 @@ def test_two_outputs_never_share_a_file(predictor, images, tmp_path, counting):
 
 
 def test_a_missing_package_is_named_before_any_work(predictor, images, tmp_path, counting):
-    counting.packages = {"no_such_package": "geo"}
+    counting.packages = (("no_such_package", "geo"),)
     with pytest.raises(MissingPackageError, match=r"no_such_package, which is not installed: pip install .*\[geo\]"):
         predictor.predict_files(images, tmp_path / "out", outputs=["classes", "counting"])
     assert not (tmp_path / "out").exists()

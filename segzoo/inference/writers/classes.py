@@ -23,7 +23,6 @@ class Classes(Output):
     """
 
     folder = "classes"
-    follows_georeference = True
 
     def suffixes(self, job: Job) -> tuple[str, ...]:
         """Return .png, or .tif for a GeoTIFF or several pages."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,47 +12,12 @@ import numpy as np
 
 from segzoo.errors import MissingPackageError
 from segzoo.extras import install_command
-from segzoo.task import Mode
+from segzoo.inference.legend import Legend
+from segzoo.inference.objects import Measures, Objects, find_objects, measure
 
 if TYPE_CHECKING:
     from segzoo.inference.georeference import Georeference
-    from segzoo.inference.objects import Objects
     from segzoo.inference.outputs import OutputOptions
-
-_BORDER = "border"
-
-
-@dataclass(frozen=True)
-class Legend:
-    """Classes of a prediction.
-
-    Attributes:
-        names: names of the classes; their numbers where the predictor has none.
-        colours: one for each class, `(classes, 3)` uint8.
-        mode: "multiclass", "binary" or "multilabel", in which classes may overlap.
-        background: class of pixels that show no object; None where every class is one of objects.
-    """
-
-    names: Sequence[str]
-    colours: np.ndarray
-    mode: Mode = "multiclass"
-    background: int | None = None
-
-    @property
-    def multilabel(self) -> bool:
-        """True where classes may overlap."""
-        return self.mode == "multilabel"
-
-    @property
-    def border(self) -> int | None:
-        """Class "border", which was trained to part touching objects of the others; None where there is none."""
-        found = [index for index, name in enumerate(self.names) if name.strip("_ ").lower() == _BORDER]
-        return found[0] if found and not self.multilabel else None
-
-    @property
-    def foreground(self) -> list[int]:
-        """Classes of objects: all but background and border."""
-        return [index for index in range(len(self.names)) if index not in (self.background, self.border)]
 
 
 @dataclass(frozen=True)
@@ -98,10 +62,15 @@ class Prediction:
     @cached_property
     def objects(self) -> Objects:
         """Objects of the foreground classes, found once for all outputs."""
-        from segzoo.inference.objects import find_objects
-
         options = self.options
         return find_objects(self.class_map, self.legend, self.valid, options.min_area, options.fill_holes)
+
+    @cached_property
+    def measures(self) -> dict[int, Measures]:
+        """Measures of the objects, by their numbers."""
+        place = self.job.georeference
+        area = None if place is None else place.square_metres
+        return measure(self.objects, self.legend.names, self.probabilities, area)
 
     def where(self, label: int) -> np.ndarray:
         """Return the pixels of a class, `(H, W)` bool, without those that have no data."""
@@ -124,15 +93,13 @@ class Output:
     Attributes:
         folder: name of the folder of its files, below that of all results.
         needs_probabilities: whether it reads `Prediction.probabilities`.
-        follows_georeference: whether its files are others for images with a place on Earth.
-        packages: modules that it imports beside segzoo's own requirements, and the extras that install them.
+        packages: modules that it imports beside segzoo's own requirements, each with the extra that installs it.
         run_file: file that `finish` writes; None where there is none.
     """
 
     folder: ClassVar[str]
     needs_probabilities: ClassVar[bool] = False
-    follows_georeference: ClassVar[bool] = False
-    packages: ClassVar[Mapping[str, str]] = {}
+    packages: ClassVar[tuple[tuple[str, str], ...]] = ()
 
     def __init__(self, out: Path, legend: Legend, options: OutputOptions):
         self.out = out
@@ -164,10 +131,9 @@ class Output:
 
     def check_packages(self) -> None:
         """Raise MissingPackageError, naming the cure, if a package is missing; imports none of them."""
-        missing = [name for name in self.packages if importlib.util.find_spec(name) is None]
+        missing = {name: extra for name, extra in self.packages if importlib.util.find_spec(name) is None}
         if missing:
-            extras = dict.fromkeys(self.packages[name] for name in missing)
             raise MissingPackageError(
                 f"The output {self.folder} needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} "
-                f"not installed: {install_command(*extras)}"
+                f"not installed: {install_command(*dict.fromkeys(missing.values()))}"
             )

@@ -22,7 +22,6 @@ class Probabilities(Output):
 
     folder = "probabilities"
     needs_probabilities = True
-    follows_georeference = True
 
     def suffixes(self, job: Job) -> tuple[str, ...]:
         """Return .npz, or .tif for a GeoTIFF."""

@@ -25,7 +25,6 @@ class Uncertainty(Output):
 
     folder = "uncertainty"
     needs_probabilities = True
-    follows_georeference = True
 
     def suffixes(self, job: Job) -> tuple[str, ...]:
         """Return .png, and .npz or .tif."""

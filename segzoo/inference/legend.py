@@ -1,0 +1,45 @@
+"""Classes of a prediction: names, colours, and which of them are objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from segzoo.task import Mode
+
+_BORDER = "border"
+
+
+@dataclass(frozen=True)
+class Legend:
+    """Classes of a prediction.
+
+    Attributes:
+        names: names of the classes; their numbers where the predictor has none.
+        colours: one for each class, `(classes, 3)` uint8.
+        mode: "multiclass", "binary" or "multilabel", in which classes may overlap.
+        background: class of pixels that show no object; None where every class is one of objects.
+    """
+
+    names: Sequence[str]
+    colours: np.ndarray
+    mode: Mode = "multiclass"
+    background: int | None = None
+
+    @property
+    def multilabel(self) -> bool:
+        """True where classes may overlap."""
+        return self.mode == "multilabel"
+
+    @property
+    def border(self) -> int | None:
+        """Class "border", which was trained to part touching objects of the others; None where there is none."""
+        found = [index for index, name in enumerate(self.names) if name.strip("_ ").lower() == _BORDER]
+        return found[0] if found and not self.multilabel else None
+
+    @property
+    def foreground(self) -> list[int]:
+        """Classes of objects: all but background and border."""
+        return [index for index in range(len(self.names)) if index not in (self.background, self.border)]

@@ -1,0 +1,111 @@
+"""Polygons of objects as GeoJSON, in the coordinates of the image's CRS, in degrees or in pixels."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from segzoo.errors import SegzooError
+from segzoo.files import replacing
+from segzoo.inference.georeference import Georeference
+from segzoo.inference.objects import Measures
+from segzoo.inference.polygons import outlines
+from segzoo.inference.writers.contract import Job, Output, Prediction
+from segzoo.inference.writers.table import OUTPUTS
+
+_PIXELS = "pixels: x to the right, y down, from the outer corner of the first pixel"
+_DEGREES = "longitude and latitude in degrees, WGS 84"
+_DIGITS_OF_DEGREES = 9  # a tenth of a millimetre
+_WGS84 = "EPSG:4326"
+
+
+@OUTPUTS.register("polygons")
+class Polygons(Output):
+    """GeoJSON of the objects' outlines along the edges of pixels, with holes, and with class and area of each.
+
+    Its member "coordinate_system" says what its coordinates are. Those of a CRS are named by the member "crs" of the
+    specification of 2008, which GDAL and QGIS read; longitude and latitude (RFC 7946) need no name.
+    """
+
+    folder = "polygons"
+    packages = (("skimage", "objects"), ("rasterio", "geo"))
+
+    def suffixes(self, job: Job) -> tuple[str, ...]:
+        """Return .geojson."""
+        return (".geojson",)
+
+    def check(self, job: Job) -> None:
+        """Raise SegzooError where coordinates in a CRS are wanted of an image without one, or cannot be named."""
+        wanted, place = self.options.coordinates, job.georeference
+        if wanted in ("crs", "wgs84") and (place is None or not place.has_coordinates):
+            raise SegzooError(
+                f"{job.image}: CRS missing: it has no coordinates on Earth that polygons could be in. Write it as a "
+                "GeoTIFF with a CRS and a transform (gdal_edit.py -a_srs, gdalwarp), or take pixels by --coordinates "
+                "auto or pixels (coordinates=...)."
+            )
+        if wanted in ("auto", "crs") and place is not None and place.has_coordinates and place.crs_name is None:
+            raise SegzooError(
+                f"{job.image}: its CRS has no number of EPSG or another authority, by which GeoJSON names a CRS. Take "
+                "--coordinates wgs84 or pixels (coordinates=...)."
+            )
+
+    def write(self, prediction: Prediction) -> list[Path]:
+        """Write the polygons of an image."""
+        (path,) = self.files(prediction.job)
+        place = self._place(prediction.job)
+        content: dict[str, Any] = {"type": "FeatureCollection", "coordinate_system": self._system(place)}
+        if place is not None and self.options.coordinates != "wgs84" and place.crs_name != _WGS84:
+            authority, _, code = str(place.crs_name).partition(":")
+            content["crs"] = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:{authority}::{code}"}}
+        content["features"] = self._features(prediction, place)
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
+        return [path]
+
+    def _place(self, job: Job) -> Georeference | None:
+        """Return the place that coordinates are taken from; None for pixels."""
+        place = job.georeference
+        return place if place is not None and place.has_coordinates and self.options.coordinates != "pixels" else None
+
+    def _system(self, place: Georeference | None) -> str:
+        if place is None:
+            return _PIXELS
+        return _DEGREES if self.options.coordinates == "wgs84" or place.crs_name == _WGS84 else str(place.crs_name)
+
+    def _features(self, prediction: Prediction, place: Georeference | None) -> list[dict[str, Any]]:
+        found = []
+        for layer in prediction.objects.layers:
+            for outline in outlines(layer, None if place is None else place.transform):
+                geometry = outline.geometry()
+                if place is not None:
+                    geometry = self._rounded(geometry, place)
+                properties = _properties(prediction.measures[outline.number])
+                found.append({"type": "Feature", "geometry": geometry, "properties": properties})
+        return found
+
+    def _rounded(self, geometry: dict[str, Any], place: Georeference) -> dict[str, Any]:
+        """Return a geometry in degrees or in the CRS, with a thousandth of a pixel."""
+        if self.options.coordinates == "wgs84":
+            geometry, digits = place.in_degrees(geometry), _DIGITS_OF_DEGREES
+        else:
+            digits = max(0, 3 - math.floor(math.log10(math.sqrt(abs(place.transform.determinant)))))
+        return {"type": geometry["type"], "coordinates": _round(geometry["coordinates"], digits)}
+
+
+def _properties(found: Measures) -> dict[str, Any]:
+    """Return number, class and area of an object, and its mean probability where that is known."""
+    given = {
+        "object": found.object,
+        "class": found.name,
+        "class_index": found.class_index,
+        "pixels": found.pixels,
+        "square_metres": found.square_metres,
+        "probability": found.probability,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _round(values: Any, digits: int) -> Any:
+    return round(values, digits) if isinstance(values, float) else [_round(value, digits) for value in values]
