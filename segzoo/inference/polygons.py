@@ -51,5 +51,8 @@ def outlines(layer: np.ndarray, transform: Any = None) -> list[Outline]:
     found: dict[int, list[list[Ring]]] = defaultdict(list)
     # Parts that touch at a corner, as one polygon, would have a ring that crosses itself there.
     for shape, number in shapes(layer, mask=layer > 0, connectivity=4, transform=transform or IDENTITY):
-        found[int(number)].append(shape["coordinates"])
+        rings = shape["coordinates"]
+        if transform is None:  # GDAL's floats are whole numbers here, and twice as long as text
+            rings = [[(int(x), int(y)) for x, y in ring] for ring in rings]
+        found[int(number)].append(rings)
     return [Outline(number, found[number]) for number in sorted(found)]
