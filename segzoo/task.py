@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, ParamSpec, TypeVar, get_args
 
@@ -95,6 +95,17 @@ def array_probabilities(logits: np.ndarray, mode: Mode = "multiclass") -> np.nda
     return raised / raised.sum(axis=-1, keepdims=True)
 
 
+def threshold_count(mode: Mode, classes: int) -> int:
+    """Return the number of thresholds: one in binary mode, one for each class in multilabel, else none."""
+    return {"multiclass": 0, "binary": 1, "multilabel": classes}[mode]
+
+
+def cuts_of(thresholds: Sequence[float]) -> np.ndarray:
+    """Convert thresholds of probabilities, above 0 and below 1, to those of logits, float32: their inverse sigmoids."""
+    found = np.asarray(thresholds, np.float64)
+    return (np.log(found) - np.log1p(-found)).astype(np.float32)
+
+
 def class_logits(logits: Any) -> Any:
     """Return logits (..., C) as they are, and (..., 1) as (..., 2) with 0 for the rest.
 
@@ -130,7 +141,7 @@ def takes_multilabel(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 @takes_multilabel
-def predict_classes(logits: Any, mode: Mode = "multiclass") -> Any:
+def predict_classes(logits: Any, mode: Mode = "multiclass", thresholds: Sequence[float] | None = None) -> Any:
     """Convert logits (..., C) to predictions: class indices (...), or in multilabel 0 or 1 for each class (..., C).
 
     The class of a pixel is the one with the largest logit, with a single logit whether it is above 0; in multilabel
@@ -139,10 +150,14 @@ def predict_classes(logits: Any, mode: Mode = "multiclass") -> Any:
     Args:
         logits: a NumPy array or a tensor of Keras's backend.
         mode: "multiclass", "binary" or "multilabel"; the first two differ by the number of logits alone.
+        thresholds: probabilities above which a class is predicted, one for each logit; None: 0.5. Where the largest
+            logit decides, in multiclass, there are none.
 
     Returns:
         NumPy integers, or an int32 tensor.
     """
+    if thresholds is not None:
+        logits = logits - cuts_of(thresholds)
     overlapping = mode == "multilabel"
     if isinstance(logits, np.ndarray):
         return (logits > 0).astype(np.uint8) if overlapping else class_logits(logits).argmax(axis=-1)

@@ -97,7 +97,9 @@ def init(
     ] = None,
     mask_suffix: Annotated[str | None, typer.Option(help="Suffix of the masks' stems, such as _mask.")] = None,
     ignore_index: Annotated[int | None, typer.Option(help="Value of unlabelled pixels in the masks.")] = None,
-    threshold: Annotated[int | None, typer.Option(help="Minimum value of foreground pixels in a grey mask.")] = None,
+    threshold: Annotated[
+        int | None, typer.Option(help="Threshold: the minimum value of foreground pixels in a grey mask.")
+    ] = None,
     group: Annotated[
         str | None,
         typer.Option(help="Regular expression that matches the group in a sample's id; a group stays in one split."),

@@ -53,6 +53,7 @@ def predict(
     device: options.DeviceOption = None,
     weights: options.WeightsOption = "best",
     saved: options.SavedOption = False,
+    threshold: options.ThresholdOption = None,
     overrides: options.SetOption = None,
     plugin: options.PluginOption = None,
     overwrite: options.OverwriteOption = False,
@@ -88,6 +89,7 @@ def predict(
             overlap=overlap,
             batch=batch,
             device=device,
+            threshold=options.parsed_threshold(threshold),
             outputs=wanted,
             overwrite=overwrite,
             max_pixels=max_pixels,
@@ -108,6 +110,7 @@ def export(
     size: Annotated[str | None, options.size("the only one that the exported model takes; by default any")] = None,
     weights: options.WeightsOption = "best",
     saved: options.SavedOption = False,
+    threshold: options.ThresholdOption = None,
     overrides: options.SetOption = None,
     plugin: options.PluginOption = None,
 ) -> None:
@@ -124,6 +127,7 @@ def export(
         weights=weights,
         overrides=overrides or (),
         saved=saved,
+        threshold=options.parsed_threshold(threshold),
     )
     say(new_console(), str(report))
 

@@ -106,6 +106,16 @@ SavedOption = Annotated[
         "network was given to it. Keras builds what the file describes, so take it of runs that you trust.",
     ),
 ]
+ThresholdOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--threshold",
+        metavar="P|CLASS=P",
+        help="Threshold: the probability above which a class is predicted in binary and multilabel mode, for all "
+        "classes or for one. May be repeated. By default what evaluate --tune-threshold stored with the weights, or "
+        "0.5.",
+    ),
+]
 ReportOption = Annotated[
     Path | None, typer.Option("--report", help="Folder for the report: by default in the folder of the run or runs.")
 ]
@@ -119,6 +129,23 @@ def one_config(argument: str | None, option: str | None) -> str:
         reason = f"it was given twice, as {argument} and by --config {option}" if given else "it is missing"
         raise typer.BadParameter(f"{reason}. It is a YAML file, or the name of a recipe.", param_hint="CONFIG")
     return given[0]
+
+
+def parsed_threshold(texts: list[str] | None) -> float | dict[str, float] | None:
+    """Read --threshold: one number, or numbers by the names of classes; SegzooError for anything else."""
+    if not texts:
+        return None
+    pairs = [text.rpartition("=") for text in texts]
+    try:
+        found = {name.strip(): float(value) for name, _, value in pairs}
+    except ValueError:
+        found = {}
+    if len(found) < len(texts) or ("" in found and len(found) > 1):
+        raise SegzooError(
+            "--threshold must be one number for all classes, such as 0.4, or CLASS=NUMBER once for each class, such as "
+            f"road=0.4; got {' and '.join(map(shortened, texts))}."
+        )
+    return found.get("", found)
 
 
 def parsed_size(text: str | None) -> tuple[int, int] | None:

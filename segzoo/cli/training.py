@@ -11,7 +11,7 @@ from segzoo import backend, workflows
 from segzoo.cli import options
 from segzoo.cli.display import progress_bar
 from segzoo.files import check_folder
-from segzoo.terminal import new_console, say
+from segzoo.terminal import new_console, say, warn
 
 
 def train(
@@ -90,6 +90,15 @@ def evaluate(
     device: options.DeviceOption = None,
     weights: options.WeightsOption = "best",
     saved: options.SavedOption = False,
+    threshold: options.ThresholdOption = None,
+    tune_threshold: Annotated[
+        str | None,
+        typer.Option(
+            metavar="f1|f2|iou|recall@P",
+            help="Choose the threshold of each class on the validation split, by F-beta, IoU, or the recall at a "
+            "precision of P, and store them with the weights, for evaluate, predict and export.",
+        ),
+    ] = None,
     overrides: options.SetOption = None,
     plugin: options.PluginOption = None,
     report: options.ReportOption = None,
@@ -109,10 +118,16 @@ def evaluate(
             overlap=overlap,
             batch=batch,
             device=device,
+            threshold=options.parsed_threshold(threshold),
+            tune_threshold=tune_threshold,
             report=report,
             progress=progress,
         )
     from segzoo.engine.callbacks.progress_display import class_table
 
     console.print(class_table(found.confusion, found.class_names, f"{split} split, {found.network}", found.metrics))
+    if found.thresholds.values:
+        say(console, f"Thresholds: {found.thresholds}")
+        for note in found.thresholds.notes():
+            warn(console, note)
     say(console, f"Report: {found.report}")

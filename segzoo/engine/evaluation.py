@@ -12,8 +12,15 @@ import numpy as np
 from keras import ops
 
 from segzoo.engine.forward import Predicts
-from segzoo.metrics import Calibration, ConfusionMatrix, ImageCounts, MultilabelCounts, pixel_counts
-from segzoo.task import Task
+from segzoo.metrics import (
+    Calibration,
+    ConfusionMatrix,
+    ImageCounts,
+    MultilabelCounts,
+    ProbabilityHistogram,
+    pixel_counts,
+)
+from segzoo.task import Task, predict_classes
 
 Picture = tuple[np.ndarray, np.ndarray, np.ndarray, str]
 
@@ -48,6 +55,8 @@ def evaluate(
     worst: int = 0,
     calibration: Calibration | None = None,
     order: Sequence[str] | None = None,
+    thresholds: Sequence[float] | None = None,
+    histogram: ProbabilityHistogram | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Run a network over `batches` of images `(B, H, W, C)`, masks `(B, H, W)` and ids.
@@ -64,6 +73,8 @@ def evaluate(
         worst: how many samples of lowest mean IoU are returned with their pictures.
         calibration: filled with the confidences of the predictions, where it is given.
         order: ids in the order that samples have in the result; None: as they come.
+        thresholds: probabilities above which a class is predicted, one for each logit; None: 0.5.
+        histogram: filled with the probabilities of the classes that have a threshold, where it is given.
         progress: called after each batch with the number of samples done so far.
 
     Raises:
@@ -75,9 +86,14 @@ def evaluate(
     for images, masks, ids in batches:
         count = len(images)
         logits = network.predict_on_batch(images)
-        predictions = ops.convert_to_numpy(task.predict(logits))
+        predictions = ops.convert_to_numpy(predict_classes(logits, task.mode, thresholds))
+        if calibration is not None or histogram is not None:
+            probabilities = ops.convert_to_numpy(task.probabilities(logits))
         if calibration is not None:
-            calibration.update(masks, ops.convert_to_numpy(task.probabilities(logits)))
+            calibration.update(masks, probabilities)
+        if histogram is not None:
+            one = task.mode == "binary"  # of two classes whose probabilities add up to 1
+            histogram.update(masks[..., None] if one else masks, probabilities[..., 1:] if one else probabilities)
         if loss is not None:
             given = masks.astype("int32") if target is None else np.stack([target(mask) for mask in masks])
             total += float(loss(given, logits)) * count

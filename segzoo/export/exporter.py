@@ -55,7 +55,7 @@ def export_model(
         mode: "multiclass", "binary" or "multilabel", where classes may overlap, each there where its own logit is
             above 0.
         metadata: classes, colours and more for the file, which `read_metadata` gives back; its mode, output,
-            channels and size become those of the export.
+            channels and size become those of the export, whose output "classes" is made by its thresholds.
 
     Raises:
         UnknownNameError: no such format or output.
@@ -72,7 +72,8 @@ def export_model(
     check_model(given, image_size)
     batches = comparison_batches(samples, image_size, given.input_shape[3])
     network = in_float32(given)
-    with traced(network, output, image_size, mode) as graph:
+    thresholds = None if metadata is None else metadata.thresholds
+    with traced(network, output, image_size, mode, thresholds) as graph:
         return write_checked(
             graph, network, target, format, batches, overwrite, from_half=network is not given, metadata=metadata
         )
@@ -102,7 +103,7 @@ def write_checked(
         except Exception as error:  # converters raise whatever they like
             raise SegzooError(f"Export to {format} failed; nothing was written. {_reason(error)}") from error
         try:
-            comparisons = compare(network, run, graph.output, batches, graph.mode)
+            comparisons = compare(network, run, graph.output, batches, graph.mode, graph.thresholds)
         except Exception as error:
             raise SegzooError(
                 f"The {format} export did not pass its comparison with the Keras model; nothing was written. "

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import keras
 
 from segzoo.errors import SegzooError
-from segzoo.task import Mode, class_logits
+from segzoo.task import Mode, class_logits, cuts_of
 
 _SMALLEST, _LARGEST = 32, 8192  # pixels a side of a fixed input; the most is what a configuration takes too
 
@@ -30,6 +30,7 @@ class Graph:
         input_shape: `(None, None, None, C)`, or `(1, H, W, C)` for a fixed size.
         saved_model: a folder with the same graph as a SavedModel.
         mode: in "multilabel" mode the output "classes" is 0 and 1 for each class.
+        thresholds: probabilities above which the output "classes" has a class, one for each logit; None: 0.5.
     """
 
     serve: Callable[..., dict[str, Any]]
@@ -37,11 +38,16 @@ class Graph:
     input_shape: tuple[int | None, int | None, int | None, int]
     saved_model: Path
     mode: Mode = "multiclass"
+    thresholds: tuple[float, ...] | None = None
 
 
 @contextmanager
 def traced(
-    model: keras.Model, output: Output, image_size: tuple[int, int] | None, mode: Mode = "multiclass"
+    model: keras.Model,
+    output: Output,
+    image_size: tuple[int, int] | None,
+    mode: Mode = "multiclass",
+    thresholds: tuple[float, ...] | None = None,
 ) -> Iterator[Graph]:
     """Trace a float32 model and fold its weights into the graph; the SavedModel goes when the block ends.
 
@@ -54,6 +60,7 @@ def traced(
         output: "logits" or "classes".
         image_size: height and width to fix together with a batch of one; None: all free.
         mode: "multiclass", "binary" or "multilabel".
+        thresholds: probabilities above which a class is predicted; None: 0.5.
     """
     import tensorflow as tf
 
@@ -69,6 +76,8 @@ def traced(
         logits = model(image, training=False)
         if output == "logits":
             return logits
+        if thresholds is not None:
+            logits = logits - cuts_of(thresholds)
         if mode == "multilabel":
             return tf.cast(logits > 0, tf.int32)
         # Not keras.ops.argmax: it compares bits, which LiteRT and ONNX have no operations for.
@@ -92,7 +101,7 @@ def traced(
     served = Served()
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(served, folder, signatures={"serving_default": served.serve.get_concrete_function()})
-        yield Graph(served.serve, output, shape, Path(folder), mode)
+        yield Graph(served.serve, output, shape, Path(folder), mode, thresholds)
 
 
 def check_model(model: Any, image_size: tuple[int, int] | None) -> None:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 
 from segzoo.errors import SegzooError, shortened
-from segzoo.task import Mode, Task
+from segzoo.task import Mode, Task, threshold_count
 
 KEY = "segzoo"
 """Name of the entry in the file that holds the JSON."""
@@ -121,7 +121,7 @@ class ModelMetadata:
             raise ValueError(f"there are {len(self.colours)} colours for {count} classes")
         if self.background is not None and self.background >= count:
             raise ValueError(f"the background is class {self.background} of {count}")
-        if self.thresholds is not None and len(self.thresholds) != _thresholds(self.mode, count):
+        if self.thresholds is not None and len(self.thresholds) != threshold_count(self.mode, count):
             raise ValueError(f"there are {len(self.thresholds)} thresholds for {count} classes in {self.mode} mode")
         for low, high in filter(None, (self.value_range, self.reading.value_range)):
             if not low < high:
@@ -164,11 +164,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return value if isinstance(value, str | int | float | bool | None) else str(value)
-
-
-def _thresholds(mode: Mode, classes: int) -> int:
-    """Number of thresholds that a mode has; none where the largest logit decides."""
-    return {"multiclass": 0, "binary": 1, "multilabel": classes}[mode]
 
 
 @functools.cache

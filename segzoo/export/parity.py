@@ -13,7 +13,7 @@ import numpy as np
 from segzoo.errors import SegzooError
 from segzoo.export.contract import Run
 from segzoo.export.graph import Output
-from segzoo.task import Mode, class_logits, predict_classes
+from segzoo.task import Mode, class_logits, cuts_of, predict_classes
 
 # Largest difference of logits, as a fraction of the largest logit. Other kernels sum in another order: 1e-6 to 1e-5
 # is seen. Half precision would be off by 1e-2, a resize by half a pixel by 1e-1.
@@ -134,7 +134,12 @@ def _smooth(shape: tuple[int, int, int], seed: int, channels: int = 3) -> np.nda
 
 
 def compare(
-    model: keras.Model, run: Run, output: Output, batches: Sequence[np.ndarray], mode: Mode = "multiclass"
+    model: keras.Model,
+    run: Run,
+    output: Output,
+    batches: Sequence[np.ndarray],
+    mode: Mode = "multiclass",
+    thresholds: Sequence[float] | None = None,
 ) -> tuple[Comparison, ...]:
     """Compare an exported model with its Keras model, both on the CPU.
 
@@ -144,6 +149,7 @@ def compare(
         output: what it returns.
         batches: images.
         mode: "multiclass", "binary" or "multilabel".
+        thresholds: probabilities above which a class is predicted; None: 0.5.
 
     Raises:
         SegzooError: another shape or type, logits off by more than the tolerance, or another class where the two
@@ -157,6 +163,8 @@ def compare(
         with tf.device("CPU:0"):
             expected = keras.ops.convert_to_numpy(model(images, training=False))
             found = np.asarray(run(images))
+        if thresholds is not None and output == "classes":  # so that they are decided at 0 again
+            expected = expected - cuts_of(thresholds)
         comparisons.append(_compare_batch(expected, found, output, images.shape[:3], mode))
     return tuple(comparisons)
 

@@ -19,7 +19,8 @@ CARD = "README.md"
 #: All files of a run that are pushed, fetched and read; a manifest that names others is refused.
 CONFIG = "config.yaml"
 WEIGHTS = ("best.weights.h5", "last.weights.h5")
-FILES = (CONFIG, "environment.json", "class_pixels.json", *WEIGHTS)
+THRESHOLDS = ("best.thresholds.json", "last.thresholds.json")
+FILES = (CONFIG, "environment.json", "class_pixels.json", *WEIGHTS, *THRESHOLDS)
 _FORMAT = 1
 _MOST = 2**20  # bytes: a manifest has five lines
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -26,7 +26,7 @@ class ExportedNetwork(Network):
         self.path = path
         self.channels, self.mode, self.size = metadata.channels, metadata.mode, metadata.size
         self.outputs = metadata.task.channels
-        self._gives_classes = metadata.output == "classes"
+        self.decides = metadata.output == "classes"
         self._run = run_exported(path)
         self._least = metadata.size or (SMALLEST, SMALLEST)
 
@@ -36,7 +36,7 @@ class ExportedNetwork(Network):
         Raises:
             SegzooError: the file returns classes alone.
         """
-        if self._gives_classes:
+        if self.decides:
             raise SegzooError(
                 f"{self.path} returns classes alone. Probabilities, test-time augmentation, ensembles, figures of an "
                 "evaluation and images larger than a tile need logits: export the model with --output logits."
@@ -45,21 +45,21 @@ class ExportedNetwork(Network):
 
     def classes(self, images: np.ndarray) -> np.ndarray:
         """Predict the classes; see `Network.classes`."""
-        return on_extended(self._computed, images, self._least) if self._gives_classes else super().classes(images)
+        return on_extended(self._computed, images, self._least) if self.decides else super().classes(images)
 
     def _computed(self, images: np.ndarray) -> np.ndarray:
         images = images.astype(np.float32)
         # A file of a fixed size takes one image at a time.
         parts = [images] if self.size is None else np.split(images, len(images))
         found = np.concatenate([np.asarray(self._run(part)) for part in parts])
-        layers = () if self._gives_classes and self.mode != "multilabel" else (self.outputs,)
+        layers = () if self.decides and self.mode != "multilabel" else (self.outputs,)
         expected = (*images.shape[:3], *layers)
         if found.shape != expected:
             raise SegzooError(
                 f"{self.path} returns {found.shape} for images {images.shape}, where its metadata promise {expected}. "
                 "Export the model again."
             )
-        return found if self._gives_classes else found.astype(np.float32, copy=False)
+        return found if self.decides else found.astype(np.float32, copy=False)
 
     def __str__(self) -> str:
         """Return the path."""

@@ -21,17 +21,32 @@ class Legend:
         colours: one for each class, `(classes, 3)` uint8.
         mode: "multiclass", "binary" or "multilabel", in which classes may overlap.
         background: class of pixels that show no object; None where every class is one of objects.
+        thresholds: probabilities above which a class is predicted: one in binary mode, in multilabel one for each
+            class, none in multiclass.
     """
 
     names: Sequence[str]
     colours: np.ndarray
     mode: Mode = "multiclass"
     background: int | None = None
+    thresholds: Sequence[float] = ()
 
     @property
     def multilabel(self) -> bool:
         """True where classes may overlap."""
         return self.mode == "multilabel"
+
+    def threshold(self, label: int) -> float | None:
+        """Return the threshold of a class; None where it has none, as the background of binary mode."""
+        if self.multilabel:
+            return self.thresholds[label] if self.thresholds else None
+        return self.thresholds[0] if self.thresholds and label == 1 else None
+
+    @property
+    def named_thresholds(self) -> dict[str, float]:
+        """Thresholds by the names of the classes that have one."""
+        found = {name: self.threshold(label) for label, name in enumerate(self.names)}
+        return {name: value for name, value in found.items() if value is not None}
 
     @property
     def border(self) -> int | None:

@@ -24,12 +24,14 @@ class Network(ABC):
         outputs: logits of a pixel, one for each class, in binary mode a single one.
         mode: "multiclass", "binary" or "multilabel".
         size: the only height and width of images that it computes on; None: any. Smaller images are extended to it.
+        decides: whether it gives classes alone, and no logits that thresholds could be compared with.
     """
 
     channels: int
     outputs: int
     mode: Mode
     size: tuple[int, int] | None = None
+    decides: bool = False
 
     @abstractmethod
     def logits(self, images: np.ndarray) -> np.ndarray:

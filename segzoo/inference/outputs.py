@@ -73,12 +73,14 @@ class PredictionSummary:
         predicted: images whose results were written, in their order.
         files: files written, by the name of the output.
         failed: images that could not be read, with the reason, which names the file.
+        thresholds: probabilities above which classes were predicted, by name; empty where the largest logit decided.
     """
 
     out: Path
     predicted: list[Path] = field(default_factory=list)
     files: dict[str, list[Path]] = field(default_factory=dict)
     failed: dict[Path, str] = field(default_factory=dict)
+    thresholds: dict[str, float] = field(default_factory=dict)
 
     @property
     def written(self) -> list[Path]:
@@ -86,9 +88,11 @@ class PredictionSummary:
         return next(iter(self.files.values()), [])
 
     def __str__(self) -> str:
-        """Return one line of counts and the folder; then a line for each failure."""
+        """Return one line of counts and the folder, one of thresholds if there are any, then one for each failure."""
         total = len(self.predicted) + len(self.failed)
         lines = [f"{len(self.predicted)} of {total} images predicted, {len(self.failed)} failed. Results: {self.out}"]
+        if self.thresholds:
+            lines.append("Thresholds: " + ", ".join(f"{name} {value:.3g}" for name, value in self.thresholds.items()))
         return "\n".join([*lines, *(f"  failed: {reason}" for reason in self.failed.values())])
 
 

@@ -17,7 +17,7 @@ from segzoo.inference.results import Results, write_legend
 from segzoo.inference.tiling import Tiling, logit_bands
 from segzoo.inference.views import ViewsNetwork
 from segzoo.inference.writers.contract import Job
-from segzoo.task import Mode, array_probabilities, predict_classes, takes_multilabel
+from segzoo.task import Mode, array_probabilities, predict_classes, takes_multilabel, threshold_count
 
 __all__ = ["PredictionSummary", "Predictor", "find_images"]
 
@@ -43,6 +43,8 @@ class Predictor:
         class_names: one for each class; `predict_files` writes them into the legend.
         palette: one colour for each class, `(classes, 3)` uint8, for class maps and overlays.
         background: class that overlays leave as the image is; None: every class is tinted.
+        thresholds: probabilities above which a class is predicted, in binary mode one, in multilabel one for each
+            class; None: 0.5. In multiclass mode the largest logit decides.
 
     Attributes:
         network: computes the logits of images.
@@ -50,10 +52,11 @@ class Predictor:
         channels: C, channels of the images.
         mode: "multiclass", "binary" or "multilabel".
         reader: reader of image files.
+        thresholds: probabilities above which a class is predicted; None: 0.5.
 
     Raises:
         UnknownNameError: no such test-time augmentation.
-        SegzooError: an unsupported model, invalid tile sizes, or a number of names or colours
+        SegzooError: an unsupported model, invalid tile sizes, or a number of names, colours or thresholds
             other than that of the classes.
 
     Example:
@@ -76,6 +79,7 @@ class Predictor:
         class_names: Sequence[str] | None = None,
         palette: np.ndarray | None = None,
         background: int | None = None,
+        thresholds: Sequence[float] | None = None,
     ):
         self._model = model
         network = model if isinstance(model, Network) else KerasNetwork(model, mode)
@@ -89,6 +93,8 @@ class Predictor:
         self.palette = None if palette is None else np.asarray(palette, np.uint8)
         self.background = background
         self._check_one_for_each(self.palette, self.class_names)
+        self.thresholds = None if thresholds is None else tuple(thresholds)
+        self._check_thresholds()
         self.dtype = np.uint8 if self.classes <= 256 else np.uint16
         self._batch = batch
         self._tiling = None if tile is None else Tiling.square(tile, overlap, tile_above)
@@ -133,7 +139,9 @@ class Predictor:
         self._check_images(images)
         if self._tiles(*images.shape[1:3]):
             return np.stack([self._predict_tiled(image) for image in images])
-        return self.network.classes(images).astype(self.dtype)
+        if self.thresholds is None or self.network.decides:  # by thresholds of its own
+            return self.network.classes(images).astype(self.dtype)
+        return predict_classes(self.network.logits(images), self.mode, self.thresholds).astype(self.dtype)
 
     def probabilities(self, image: np.ndarray) -> np.ndarray:
         """Predict the probabilities of the classes at every pixel of one image.
@@ -285,7 +293,10 @@ class Predictor:
 
     def _decided(self, probabilities: np.ndarray) -> np.ndarray:
         """Return the classes `(H, W)` of probabilities `(H, W, classes)`; in multilabel 0 and 1 for each class."""
-        return probabilities > 0.5 if self.multilabel else probabilities.argmax(axis=-1)
+        if self.mode == "multiclass":
+            return probabilities.argmax(axis=-1)
+        thresholds = np.asarray(self.thresholds or (0.5,), np.float32)
+        return probabilities > thresholds if self.multilabel else probabilities[..., 1] > thresholds[0]
 
     def _legend(self, colours: np.ndarray | None, class_names: Sequence[str] | None, background: int | None) -> Legend:
         """Return the classes as outputs show them: the predictor's, where nothing else is given."""
@@ -297,7 +308,8 @@ class Predictor:
         colours = np.asarray(colours, np.uint8)
         self._check_one_for_each(colours, class_names)
         names = [str(index) for index in range(self.classes)] if class_names is None else list(class_names)
-        return Legend(names, colours, self.mode, self.background if background is None else background)
+        thresholds = self.thresholds or (0.5,) * threshold_count(self.mode, self.classes)
+        return Legend(names, colours, self.mode, self.background if background is None else background, thresholds)
 
     def predict_folder(
         self,
@@ -320,13 +332,23 @@ class Predictor:
         if any(given is not None and len(given) != self.classes for given in (colours, class_names)):
             raise SegzooError(f"The model has {self.classes} classes; give one colour and one name for each.")
 
+    def _check_thresholds(self) -> None:
+        if self.thresholds is None:
+            return
+        due = threshold_count(self.mode, self.classes)
+        if len(self.thresholds) != due or not all(0 < value < 1 for value in self.thresholds):
+            raise SegzooError(
+                f"A model in {self.mode} mode has {due or 'no'} thresholds, above 0 and below 1; got "
+                f"{', '.join(map(str, self.thresholds))}."
+            )
+
     def _tiles(self, height: int, width: int) -> bool:
         return self._tiling is not None and self._tiling.applies(height, width)
 
     def _predict_tiled(self, image: np.ndarray) -> np.ndarray:
         found = np.empty((*image.shape[:2], *((self.classes,) if self.multilabel else ())), self.dtype)
         for top, band in self._logit_bands(image):
-            found[top : top + len(band)] = predict_classes(band, self.mode)
+            found[top : top + len(band)] = predict_classes(band, self.mode, self.thresholds)
         return found
 
     def _logit_bands(self, image: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

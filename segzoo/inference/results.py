@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +59,9 @@ class Results:
     ):
         self.legend = legend
         self.options = options
-        self.summary = PredictionSummary(out, files={name: [] for name in options.names})
+        self.summary = PredictionSummary(
+            out, files={name: [] for name in options.names}, thresholds=legend.named_thresholds
+        )
         out = out.absolute()
         self._outputs: dict[str, Output] = {name: OUTPUTS[name](out, legend, options) for name in options.names}
         for output in self._outputs.values():
@@ -158,21 +161,24 @@ def _named(paths: Iterable[str | Path], out: Path, root: Path | None, folders: s
 
 
 def write_legend(out: Path, legend: Legend, overwrite: bool) -> None:
-    """Write `classes.json`: index, name and colour of each class.
+    """Write `classes.json`: index, name and colour of each class, and its threshold where it has one.
 
     Raises:
-        SegzooError: the folder has a different legend, and `overwrite` is False.
+        SegzooError: the folder has another legend, and `overwrite` is False.
     """
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"index": index, "name": name, "colour": [int(value) for value in colour]}
         for index, (name, colour) in enumerate(zip(legend.names, legend.colours, strict=True))
     ]
+    for row in rows:
+        if (threshold := legend.threshold(row["index"])) is not None:
+            row["threshold"] = threshold
     text = json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
     path = out / LEGEND_FILE
     if path.exists() and not overwrite and path.read_text(encoding="utf-8") != text:
         raise SegzooError(
-            f"{path} describes other classes, so results of another model lie in this folder. Choose another output "
-            "folder, or allow replacing them with overwrite=True (--overwrite)."
+            f"{path} describes other classes or thresholds, so results of another model lie in this folder. Choose "
+            "another output folder, or allow replacing them with overwrite=True (--overwrite)."
         )
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

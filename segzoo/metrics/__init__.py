@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from segzoo.metrics.confusion import MultilabelCounts as MultilabelCounts
     from segzoo.metrics.confusion import pixel_counts as pixel_counts
     from segzoo.metrics.mean_iou import MeanIoU as MeanIoU
+    from segzoo.metrics.probability_histogram import ProbabilityHistogram as ProbabilityHistogram
     from segzoo.metrics.resampling import ImageCounts as ImageCounts
     from segzoo.metrics.resampling import Intervals as Intervals
     from segzoo.metrics.resampling import bootstrap as bootstrap
@@ -27,6 +28,7 @@ _CLASSES = {
     "Intervals": "segzoo.metrics.resampling",
     "MeanIoU": "segzoo.metrics.mean_iou",
     "MultilabelCounts": "segzoo.metrics.confusion",
+    "ProbabilityHistogram": "segzoo.metrics.probability_histogram",
     "SurfaceMetrics": "segzoo.metrics.surface",
     "bootstrap": "segzoo.metrics.resampling",
     "figures_by_class": "segzoo.metrics.class_metrics",
@@ -41,6 +43,7 @@ __all__ = [
     "Intervals",
     "MeanIoU",
     "MultilabelCounts",
+    "ProbabilityHistogram",
     "SurfaceMetrics",
     "bootstrap",
     "figures_by_class",

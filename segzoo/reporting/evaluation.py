@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,14 @@ from matplotlib.figure import Figure
 
 from segzoo.escaping import for_markdown, for_plot
 from segzoo.files import make_folder, replacing
-from segzoo.metrics import Calibration, ConfusionMatrix, Intervals, MultilabelCounts, figures_by_class
+from segzoo.metrics import (
+    Calibration,
+    ConfusionMatrix,
+    Intervals,
+    MultilabelCounts,
+    ProbabilityHistogram,
+    figures_by_class,
+)
 from segzoo.metrics.confusion import mean_of
 from segzoo.reporting.page import (
     figure_text,
@@ -28,6 +35,7 @@ from segzoo.reporting.page import (
     quiet,
 )
 from segzoo.reporting.pictures import prediction_sheet
+from segzoo.reporting.precision_recall import precision_recall, precision_recall_picture, table_rows
 
 _FIGURES = ("iou", "dice", "precision", "recall", "specificity")
 
@@ -47,6 +55,10 @@ class Report:
         samples: number of samples.
         loss: mean loss, or None.
         background: class that pictures leave untinted, or None.
+        metrics: further metrics of the table by class.
+        thresholds: probabilities above which classes were predicted, by name; empty where the largest logit decided.
+        thresholds_from: origin of the thresholds, in words.
+        probabilities: probabilities of the classes that have a threshold, or None.
     """
 
     title: str
@@ -60,6 +72,9 @@ class Report:
     loss: float | None = None
     background: int | None = None
     metrics: Sequence[Any] = ()
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    thresholds_from: str = ""
+    probabilities: ProbabilityHistogram | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return all metrics as JSON-compatible values; n/a is None."""
@@ -91,6 +106,10 @@ class Report:
                 "accuracy": [plain(value) for value in accuracy],
                 "pixels": self.calibration.counts.tolist(),
             },
+            "thresholds": {"values": dict(self.thresholds), "from": self.thresholds_from} if self.thresholds else None,
+            "precision_recall": (
+                None if self.probabilities is None else precision_recall(self.probabilities, self.thresholds)
+            ),
             "worst": [title for *_, title in self.worst],
         }
 
@@ -103,6 +122,10 @@ class Report:
         figures = self.as_json()
         confusion_picture(self.confusion, self.names, folder / "confusion.png")
         _calibration_picture(self.calibration, folder / "calibration.png")
+        if self.probabilities is not None:
+            colours = self.colours[len(self.names) - len(self.thresholds) :]
+            picture_path = folder / "precision_recall.png"
+            precision_recall_picture(self.probabilities, self.thresholds, colours, picture_path)
         if self.worst:
             sheet = folder / "worst.png"
             ignored = self.confusion.ignore_index
@@ -136,6 +159,7 @@ def _summary(figures: dict[str, Any]) -> list[tuple[str, str]]:
         ("Cohen's kappa", figure_text(figures["cohen_kappa"])),
         ("expected calibration error", figure_text(figures["expected_calibration_error"])),
         ("loss", figure_text(figures["loss"])),
+        *([("thresholds", figures["thresholds"]["from"])] if figures["thresholds"] else []),
     ]
 
 
@@ -170,6 +194,9 @@ def _markdown(figures: dict[str, Any]) -> str:
     lines += [*markdown_table([("Metric", "Value"), *_summary(figures)]), ""]
     lines += [*markdown_table(_rows(figures)), ""]
     lines += ["![Confusion matrix](confusion.png)", "", "![Calibration](calibration.png)", ""]
+    if figures["precision_recall"]:
+        lines += [*markdown_table(table_rows(figures["precision_recall"])), ""]
+        lines += ["![Precision and recall](precision_recall.png)", ""]
     if figures["worst"]:
         lines += ["![Samples of lowest mean IoU](worst.png)", ""]
     return "\n".join(lines)
@@ -194,6 +221,12 @@ def _page(figures: dict[str, Any], note: str) -> str:
         heading("Calibration"),
         picture("calibration.png", "Accuracy by confidence"),
     ]
+    if figures["precision_recall"]:
+        parts += [
+            heading("Precision and recall"),
+            html_table(table_rows(figures["precision_recall"])),
+            picture("precision_recall.png", "Precision over recall of each class, with the threshold in use"),
+        ]
     if figures["worst"]:
         parts += [
             heading(f"{len(figures['worst'])} samples of lowest mean IoU"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -12,7 +12,15 @@ from segzoo import backend
 from segzoo.errors import RunError, SegzooError, unknown_name
 from segzoo.files import check_folder
 from segzoo.workflows.compute import Compute
-from segzoo.workflows.sources import Model, RunModel, build_predictor, check_same_classes, open_models
+from segzoo.workflows.sources import (
+    Model,
+    RunModel,
+    build_predictor,
+    check_same_classes,
+    open_models,
+    thresholds_of_models,
+)
+from segzoo.workflows.tuning import check_tuning, tune
 
 if TYPE_CHECKING:
     import keras
@@ -20,8 +28,17 @@ if TYPE_CHECKING:
 
     from segzoo.config import Config
     from segzoo.data.images import ImageReader
+    from segzoo.engine.checkpoint.thresholds import Thresholds
+    from segzoo.engine.forward import Predicts
     from segzoo.inference.predictor import Predictor
-    from segzoo.metrics import Calibration, ConfusionMatrix, ImageCounts, Intervals, MultilabelCounts
+    from segzoo.metrics import (
+        Calibration,
+        ConfusionMatrix,
+        ImageCounts,
+        Intervals,
+        MultilabelCounts,
+        ProbabilityHistogram,
+    )
     from segzoo.workflows.sources import Source
 
 _SPLITS = ("train", "val", "test")
@@ -44,8 +61,11 @@ class RunEvaluation:
         calibration: confidence and accuracy of all pixels.
         images: pixel counts of each sample.
         loss: mean over the samples of the batch losses.
+        thresholds: probabilities above which classes were predicted; none in multiclass mode.
         report: the HTML page; None where none was asked for.
         metrics: further metrics of the tables by class, `output.metrics` of the run.
+        probabilities: histogram of the probabilities of the classes that have a threshold, with precision and recall at
+            each; None in multiclass mode.
     """
 
     run: str
@@ -57,8 +77,10 @@ class RunEvaluation:
     calibration: Calibration
     images: list[ImageCounts]
     loss: float | None
+    thresholds: Thresholds
     report: Path | None = None
     metrics: Sequence[Any] = ()
+    probabilities: ProbabilityHistogram | None = None
 
     @property
     def mean_iou(self) -> float:
@@ -85,6 +107,8 @@ def evaluate(
     overlap: int | None = None,
     batch: int = 1,
     device: str | None = None,
+    threshold: float | Mapping[str, float] | None = None,
+    tune_threshold: str | None = None,
     report: str | PathLike[str] | Literal[False] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> RunEvaluation:
@@ -106,13 +130,18 @@ def evaluate(
         overlap: pixels that neighbouring tiles share, a multiple of 32; by default a quarter of a tile.
         batch: most tiles that are computed at once; images come in batches of data.eval_batch_size.
         device: device that computes, such as "CPU" or "GPU:1"; by default the backend's choice.
+        threshold: probability above which a class is predicted, as in `load`.
+        tune_threshold: tune the threshold of each class on the validation split first, by "f1", "f2" or another F-beta,
+            "iou", or "recall@0.9" (the largest recall at which precision is at least 0.9), and store them with the run,
+            for which `predict`, `evaluate` and exports use them. The split is read twice.
         report: folder for the report; by default evaluation_SPLIT_WEIGHTS in the run folder, of a hub's run below
             runs/, and beside a model file; what else the computation was told is in its name. False: no report.
         progress: called with the number of samples done so far and that of all, first with (0, all).
 
     Raises:
-        UnknownNameError: no such split or weights.
-        RunError: not a run folder, or a run that has no such weights yet.
+        UnknownNameError: no such split, weights or class.
+        RunError: not a run folder, a run that has no such weights yet, or thresholds that were tuned for other weights.
+        SegzooError: thresholds in multiclass mode, no such criterion, or tuning on another split.
         HubError: a run of a hub that cannot be fetched.
         WeightsError: weights that are unreadable or belong to another network.
         DataError: the split does not exist, or samples are unusable.
@@ -128,6 +157,10 @@ def evaluate(
         raise unknown_name("split", split, _SPLITS)
     compute = Compute(tta, tile, overlap, batch, device)
     models = open_models(run, weights, () if data is not None else overrides, model, saved)
+    if tune_threshold is None:
+        thresholds = thresholds_of_models(models, threshold)
+    else:
+        tuned_run, tuned_weights = check_tuning(models, compute, tune_threshold, split, threshold)
     config = _config_of(models, data, split, overrides)
     words = [models[0].words, *compute.words]
     place = _place(models, split, words) if report in (None, False) else Path(str(report))
@@ -136,8 +169,9 @@ def evaluate(
     backend.start_backend()
     from segzoo.engine import builders
     from segzoo.engine.evaluation import evaluate as measure
-    from segzoo.metrics import Calibration, bootstrap
+    from segzoo.metrics import Calibration, ProbabilityHistogram, bootstrap
     from segzoo.reporting.evaluation import Report
+    from segzoo.task import threshold_count
 
     _check_reading(models[0], builders.image_reader(config))
     source = builders.build_source(config, split)
@@ -147,9 +181,20 @@ def evaluate(
     network, loss = _network(models, compute), _loss(models[0], config, data)
     colours, background = models[0].display()
     names = list(config.task.classes)
+    passes = 1 if tune_threshold is None else 2
+
+    def report_progress(before: int) -> Callable[[int], None] | None:
+        return None if progress is None else lambda done: progress(before + done, passes * len(source))
+
     if progress is not None:
-        progress(0, len(source))
+        progress(0, passes * len(source))
     batches = builders.eval_batches(config, source)
+    count = threshold_count(config.mode, len(config.task.classes))
+    histogram = ProbabilityHistogram(count, config.task.ignore_index) if count else None
+    if tune_threshold is not None:
+        assert histogram is not None
+        measure(network, batches, config.task, histogram=histogram, progress=report_progress(0))
+        thresholds = tune(tuned_run, tuned_weights, histogram, tune_threshold)
     found = measure(
         network,
         batches,
@@ -158,8 +203,10 @@ def evaluate(
         target=builders.target_maker(config),
         worst=0 if report is False else _WORST,
         calibration=calibration,
+        thresholds=thresholds.numbers,
+        histogram=histogram if tune_threshold is None else None,
         order=batches.ids,
-        progress=None if progress is None else lambda done: progress(done, len(source)),
+        progress=report_progress((passes - 1) * len(source)),
     )
     result = RunEvaluation(
         ", ".join(opened.name for opened in models),
@@ -171,8 +218,10 @@ def evaluate(
         calibration,
         found.images,
         found.loss,
+        thresholds,
         None if report is False else place / "index.html",
         config.output.metrics,
+        histogram,
     )
     if report is not False:
         Report(
@@ -187,6 +236,9 @@ def evaluate(
             loss=found.loss,
             background=background,
             metrics=config.output.metrics,
+            thresholds=thresholds.values,
+            thresholds_from=str(thresholds),
+            probabilities=histogram,
         ).write(place)
     return result
 
@@ -245,7 +297,7 @@ def _place(models: Sequence[Model], split: str, words: Sequence[str]) -> Path:
     return folder / "_".join([f"{start}evaluation_{split}", *how])
 
 
-def _network(models: Sequence[Model], compute: Compute) -> Any:
+def _network(models: Sequence[Model], compute: Compute) -> Predicts:
     """Return what computes logits by `predict_on_batch`: as in training, where nothing else is asked of a run."""
     from segzoo.engine.forward import Forward
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -30,6 +30,7 @@ def export_model(
     overrides: Sequence[str] = (),
     model: keras.Model | None = None,
     saved: bool = False,
+    threshold: float | Mapping[str, float] | None = None,
 ) -> ExportReport:
     """Export a run's model, which takes raw pixels 0..255, and compare it in its runtime with the Keras model.
 
@@ -49,6 +50,8 @@ def export_model(
         model: takes the place of the network that the configuration describes; gets the run's weights, in place,
             unless `weights` is None.
         saved: take the run's model.keras instead, which holds the best weights.
+        threshold: probability above which a class is predicted, as in `segzoo.load`; the file's metadata say it, and
+            the output "classes" is made by it.
 
     Raises:
         UnknownNameError: no such format or output.
@@ -63,6 +66,7 @@ def export_model(
         >>> report.path, report.difference
     """
     from segzoo.engine.checkpoint.run import Run, load_run
+    from segzoo.engine.checkpoint.thresholds import thresholds_of
     from segzoo.export import FORMATS
 
     if not isinstance(run, str | PathLike | Run):
@@ -75,6 +79,7 @@ def export_model(
     opened = load_run(run, overrides)
     place = opened.results / "export" if out is None else Path(out)
     check_folder(place.parent if place.suffix and not place.is_dir() else place)  # a file by its ending
+    thresholds = thresholds_of(opened, "best" if saved else weights, threshold)
     backend.start_backend()
     from segzoo.engine.builders import model_metadata
     from segzoo.export import export_model as write
@@ -86,5 +91,7 @@ def export_model(
         output=output,
         image_size=size,
         mode=opened.config.mode,
-        metadata=model_metadata(opened.config, given=model is not None or "model" in opened.given),
+        metadata=model_metadata(
+            opened.config, given=model is not None or "model" in opened.given, thresholds=thresholds.numbers
+        ),
     )

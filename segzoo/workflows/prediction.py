@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -11,11 +11,12 @@ from segzoo import backend
 from segzoo.errors import SegzooError
 from segzoo.files import check_folder
 from segzoo.workflows.compute import Compute
-from segzoo.workflows.sources import Model, build_predictor, open_models
+from segzoo.workflows.sources import Model, build_predictor, open_models, thresholds_of_models
 
 if TYPE_CHECKING:
     import keras
 
+    from segzoo.engine.checkpoint.thresholds import Thresholds
     from segzoo.inference.outputs import OutputOptions, PredictionSummary
     from segzoo.inference.predictor import Predictor
     from segzoo.workflows.sources import Source
@@ -33,6 +34,7 @@ def load(
     overlap: int | None = None,
     batch: int = 1,
     device: str | None = None,
+    threshold: float | Mapping[str, float] | None = None,
 ) -> Predictor:
     """Load a trained model, ready to predict images.
 
@@ -51,14 +53,18 @@ def load(
         overlap: pixels that neighbouring tiles share, a multiple of 32; by default a quarter of a tile.
         batch: most tiles that are computed at once.
         device: device that computes, such as "CPU" or "GPU:1"; by default the backend's choice.
+        threshold: probability above which a class is predicted, of all classes or by their names, in binary and
+            multilabel mode; None: those that were tuned for a run's weights (`segzoo.evaluate`) or that a model file
+            states, else 0.5, as for ensembles.
 
     Returns:
         A `Predictor`: called with an image `(H, W, C)` or the path of one it returns the class map `(H, W)`, in
         multilabel `(H, W, classes)`. Its Keras model, logits for pixels 0..255, is `.model`; `.class_names`,
-        `.palette`, `.background`, `.mode` and `.reader` are those of the run.
+        `.palette`, `.background`, `.mode`, `.thresholds` and `.reader` are those of the run.
 
     Raises:
-        RunError: not a run folder, or a run that has no such weights yet.
+        RunError: not a run folder, a run that has no such weights yet, or thresholds that were tuned for other weights.
+        UnknownNameError: a threshold of no class.
         HubError: a run of a hub that cannot be fetched.
         WeightsError: weights that are unreadable or belong to another network.
         ConfigError: an invalid override.
@@ -72,12 +78,12 @@ def load(
     """
     compute = Compute(tta, tile, overlap, batch, device)
     models = open_models(run, weights, overrides, model, saved)
-    return _started(models, compute)
+    return _started(models, compute, thresholds_of_models(models, threshold))
 
 
-def _started(models: Sequence[Model], compute: Compute) -> Predictor:
+def _started(models: Sequence[Model], compute: Compute, thresholds: Thresholds) -> Predictor:
     backend.start_backend()
-    return build_predictor(models, compute)
+    return build_predictor(models, compute, thresholds)
 
 
 def predict(
@@ -94,6 +100,7 @@ def predict(
     overlap: int | None = None,
     batch: int = 1,
     device: str | None = None,
+    threshold: float | Mapping[str, float] | None = None,
     outputs: OutputOptions | Sequence[str] = ("classes", "overlay"),
     overwrite: bool = False,
     max_pixels: int | None = None,
@@ -119,6 +126,7 @@ def predict(
         overlap: pixels that neighbouring tiles share, a multiple of 32; by default a quarter of a tile.
         batch: most images of one size, or tiles of a large one, that are computed at once.
         device: device that computes, such as "CPU" or "GPU:1"; by default the backend's choice.
+        threshold: probability above which a class is predicted, as in `load`.
         outputs: names of outputs, or a `segzoo.inference.OutputOptions` of names and options.
         overwrite: replace what is there.
         max_pixels: most pixels of an image, 1 or more, to guard memory; by default data.max_pixels of the run.
@@ -152,7 +160,7 @@ def predict(
         paths, root = find_images(Path(images)), Path(images) if Path(images).is_dir() else None
     else:
         paths, root = [Path(path) for path in images], None
-    predictor = _started(models, compute)
+    predictor = _started(models, compute, thresholds_of_models(models, threshold))
     if progress is not None:
         progress(0, len(paths))
     return predictor.predict_files(

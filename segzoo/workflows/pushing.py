@@ -128,6 +128,7 @@ def push(
 def _stage(opened: Run, folder: Path, weights: str, place: str, license: str | None) -> dict[str, str]:
     """Write all files of a push into an empty folder; return the digests of those that the manifest lists."""
     from segzoo.config import dump_config
+    from segzoo.engine.checkpoint.thresholds import thresholds_file, thresholds_of
 
     if "model" in opened.given:
         raise RunError(
@@ -136,10 +137,13 @@ def _stage(opened: Run, folder: Path, weights: str, place: str, license: str | N
             "(docs/plugins.md) and train it from a configuration to push it."
         )
     source = opened.weights_file(weights)
+    thresholds_of(opened, weights)  # refuses those of other weights
     config = _portable(opened.config)
     dump_config(config, folder / opened.folder.config.name)
     with operation("write", folder):
         shutil.copyfile(source, folder / source.name)
+        if (tuned := thresholds_file(opened, weights)) is not None:
+            shutil.copyfile(tuned, folder / tuned.name)
         if opened.folder.class_pixels.is_file():
             shutil.copyfile(opened.folder.class_pixels, folder / opened.folder.class_pixels.name)
         found = _read_json(opened.folder.environment)

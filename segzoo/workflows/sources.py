@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeGuard
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from segzoo.data.images import ImageReader
     from segzoo.engine.checkpoint.run import Run
+    from segzoo.engine.checkpoint.thresholds import Thresholds
     from segzoo.export import ModelMetadata
     from segzoo.inference.network import Network
     from segzoo.inference.predictor import Predictor
@@ -54,6 +55,9 @@ class Model(Protocol):
     def display(self) -> tuple[np.ndarray | None, int | None]:
         """Return the colours of the classes and the background."""
 
+    def thresholds(self, given: float | Mapping[str, float] | None) -> Thresholds:
+        """Return the thresholds of its classes: given ones, else its own, else 0.5."""
+
     def network(self, device: str | None) -> Network:
         """Build the network on a device."""
 
@@ -67,6 +71,7 @@ class RunModel:
         self.words = description(weights, model, saved)
         self.results = run.results, ""
         self._weights, self._model, self._saved = weights, model, saved
+        self.tuned_for = "best" if saved else weights  # weights that thresholds are stored with
 
     @property
     def task(self) -> Task:
@@ -84,6 +89,12 @@ class RunModel:
         from segzoo.engine import builders
 
         return self.run.palette, builders.background(self.run.config)
+
+    def thresholds(self, given: float | Mapping[str, float] | None) -> Thresholds:
+        """Return the thresholds of its classes: given ones, else those tuned for its weights, else 0.5."""
+        from segzoo.engine.checkpoint.thresholds import thresholds_of
+
+        return thresholds_of(self.run, self.tuned_for, given)
 
     def keras_model(self) -> keras.Model:
         """Build the Keras model; see `network_of`."""
@@ -149,6 +160,17 @@ class FileModel:
         """Return the colours of the classes and the background."""
         colours = self.metadata.colours
         return None if colours is None else np.array(colours, np.uint8), self.metadata.background
+
+    def thresholds(self, given: float | Mapping[str, float] | None) -> Thresholds:
+        """Return the thresholds of its classes: given ones, else those that the file states, else 0.5."""
+        from segzoo.engine.checkpoint.thresholds import chosen, of_file
+
+        if given is not None and self.metadata.output == "classes":
+            raise SegzooError(
+                f"{self.path} returns classes alone, decided by the thresholds that it was exported with. Leave "
+                "--threshold out, or export the model with --output logits."
+            )
+        return chosen(self.task, self.name, given, lambda: of_file(self.task, self.metadata.thresholds))
 
     def network(self, device: str | None) -> Network:
         """Build the network, of a `.keras` file anew from its description, or open the file in its runtime."""
@@ -262,12 +284,29 @@ def _quoted(name: str | None) -> str:
     return "missing" if name is None else repr(name)
 
 
-def build_predictor(models: Sequence[Model], compute: Compute, *, tiled: bool = True) -> Predictor:
+def thresholds_of_models(models: Sequence[Model], given: float | Mapping[str, float] | None) -> Thresholds:
+    """Return the thresholds of a model or an ensemble; those of members do not hold for the mean of probabilities.
+
+    Raises:
+        RunError: a run's thresholds are damaged, or were tuned for other weights.
+        SegzooError: given ones that do not fit.
+    """
+    from segzoo.engine.checkpoint.thresholds import chosen
+
+    if len(models) == 1:
+        return models[0].thresholds(given)
+    return chosen(models[0].task, "The ensemble", given, lambda: None)
+
+
+def build_predictor(
+    models: Sequence[Model], compute: Compute, thresholds: Thresholds | None = None, *, tiled: bool = True
+) -> Predictor:
     """Build the predictor of one model or an ensemble.
 
     Args:
         models: opened sources.
         compute: options of the computation.
+        thresholds: those of the classes; None: 0.5.
         tiled: whether large images are tiled without being told to.
 
     Raises:
@@ -294,5 +333,6 @@ def build_predictor(models: Sequence[Model], compute: Compute, *, tiled: bool = 
         class_names=first.task.classes,
         palette=palette,
         background=background,
+        thresholds=None if thresholds is None else thresholds.numbers,
         **compute.arguments(tiled),
     )

@@ -1,11 +1,14 @@
 """Probabilities and uncertainty as files: the numbers of `Predictor.probabilities`, and scipy's entropy of them."""
 
+import json
+
 import numpy as np
 import pytest
 from painted import NAMES, painted, painted_predictor, save
 from PIL import Image
 from scipy import stats
 
+from segzoo.errors import SegzooError
 from segzoo.inference import OutputOptions
 from segzoo.inference.writers.uncertainty import entropy
 
@@ -53,3 +56,31 @@ def test_uncertainty_is_a_picture_and_numbers(tmp_path):
         luma = np.asarray(shown.convert("L")).astype(int)
     row = expected[0].argsort()
     assert np.corrcoef(luma[0][row], expected[0][row])[0, 1] > 0.98  # brighter is less certain
+
+
+@pytest.mark.parametrize(("mode", "thresholds"), [("binary", (0.9,)), ("multilabel", (0.2, 0.6, 0.97))])
+@pytest.mark.parametrize("tile", [None, 64])
+def test_thresholds_decide_with_and_without_probabilities_and_tiles(mode, thresholds, tile, tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
+    options = {"tile": tile, "overlap": 32, "tile_above": 1000} if tile else {}
+    predictor = painted_predictor(mode, thresholds=thresholds, **options)
+    found, probabilities = predictor.predict(image), predictor.probabilities(image)
+    expected = probabilities > np.float32(thresholds) if mode == "multilabel" else probabilities[..., 1] > 0.9
+    assert (found != painted_predictor(mode).predict(image)).mean() > 0.05
+    np.testing.assert_array_equal(found, expected)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    for outputs in (["classes"], ["classes", "probabilities"]):
+        done = predictor.predict_files([tmp_path / "a.png"], tmp_path / "-".join(outputs), outputs=outputs)
+        with Image.open(done.written[0]) as stored:
+            first = np.asarray(stored) > 0
+        np.testing.assert_array_equal(first, found[..., 0] if mode == "multilabel" else found)
+        legend = json.loads((done.out / "classes.json").read_text())
+        assert [row["threshold"] for row in legend if "threshold" in row] == list(thresholds)
+
+
+@pytest.mark.parametrize(
+    ("mode", "thresholds"), [("multiclass", (0.5,)), ("binary", (0.5, 0.5)), ("multilabel", (0.5, 1.0, 0.5))]
+)
+def test_thresholds_that_a_mode_does_not_have_are_refused(mode, thresholds):
+    with pytest.raises(SegzooError, match=f"{mode} mode has .* thresholds, above 0 and below 1; got 0.5"):
+        painted_predictor(mode, thresholds=thresholds)

@@ -69,7 +69,7 @@ def test_an_output_of_the_users_own_is_like_a_built_in_one(predictor, images, tm
 
 def test_the_output_of_the_page_works_as_it_stands(predictor, images, tmp_path):
     page = (Path(__file__).parents[2] / "docs" / "predict.md").read_text(encoding="utf-8")
-    _, source = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    source = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[-1]
     try:
         exec(source, {"__name__": "mine"})
         done = predictor.predict_files(images, tmp_path / "out", outputs=["brightness"])

@@ -8,12 +8,15 @@ from segzoo.engine.builders.display import background, colours
 from segzoo.export.metadata import ModelMetadata, Network, Reading, plain
 
 
-def model_metadata(config: Config, *, given: bool = False) -> ModelMetadata:
+def model_metadata(
+    config: Config, *, given: bool = False, thresholds: tuple[float, ...] | None = None
+) -> ModelMetadata:
     """Return the metadata of a run's network.
 
     Args:
         config: configuration of the run.
         given: whether the network was passed to `train`, so that the configuration does not describe it.
+        thresholds: probabilities above which a class is predicted; None: 0.5.
     """
     return ModelMetadata(
         classes=tuple(config.task.classes),
@@ -21,6 +24,7 @@ def model_metadata(config: Config, *, given: bool = False) -> ModelMetadata:
         channels=config.model.input_channels,
         colours=tuple((int(red), int(green), int(blue)) for red, green, blue in colours(config)),
         background=background(config),
+        thresholds=thresholds,
         reading=_reading(config),
         network=None if given else _network(config),
         version=segzoo.__version__,
