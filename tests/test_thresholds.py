@@ -157,6 +157,7 @@ def test_a_pushed_run_takes_its_thresholds_along(run, tmp_path):
     segzoo.evaluate(run, tune_threshold="f2", report=False)
     pushed = segzoo.push(run, tmp_path / "pushed")
     assert "best.thresholds.json" in pushed.files
+    assert "tuned by f2 on the validation split" in (tmp_path / "pushed" / "README.md").read_text()
     assert segzoo.load(tmp_path / "pushed").thresholds == segzoo.load(run).thresholds
     stale = (tmp_path / "pushed" / "best.thresholds.json").read_text()
     (tmp_path / "pushed" / "best.thresholds.json").write_text(stale.replace("f2", "f1"))

@@ -69,6 +69,7 @@ def read_georeference(path: Path) -> Georeference | None:
 
     Raises:
         MissingPackageError: the file has a place, and rasterio is not installed.
+        DataError: the file has a place that rasterio cannot read.
     """
     try:
         with regular(path).open("rb", buffering=0) as stream:
@@ -93,8 +94,10 @@ def read_georeference(path: Path) -> Georeference | None:
             if raster.crs is None and raster.transform.is_identity:
                 return None
             return Georeference(raster.crs, raster.transform, (), raster.shape)
-    except rasterio.errors.RasterioError:
-        return None
+    except rasterio.errors.RasterioError as error:
+        if not names_a_place(path):  # the reader of images says what is wrong with it
+            return None
+        raise _unreadable(path, error) from error
 
 
 def valid_pixels(path: Path, georeference: Georeference, size: tuple[int, int]) -> np.ndarray | None:
@@ -108,16 +111,28 @@ def valid_pixels(path: Path, georeference: Georeference, size: tuple[int, int]) 
         size: height and width of the image as it was read.
 
     Raises:
-        DataError: the image was turned by an orientation, so that its place is no longer that of the file.
+        DataError: the image was turned by an orientation, so that its place is no longer that of the file; or the file
+            cannot be read.
     """
     if georeference.size != size:
         raise DataError(
             f"{path}: is {georeference.size[1]} x {georeference.size[0]} (width x height) on Earth and "
             f"{size[1]} x {size[0]} as it was read, turned by its orientation. Write it without one."
         )
-    with import_rasterio().open(path, driver="GTiff") as raster:
-        valid = raster.dataset_mask() != 0
+    rasterio = import_rasterio()
+    try:
+        with rasterio.open(path, driver="GTiff") as raster:
+            valid = raster.dataset_mask() != 0
+    except rasterio.errors.RasterioError as error:
+        raise _unreadable(path, error) from error
     return None if valid.all() else valid
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"{path}: its place on Earth cannot be read ({error}). Write it anew by gdal_translate, or leave the place out "
+        "by --no-georeference (georeference=False)."
+    )
 
 
 def write_geotiff(

@@ -279,7 +279,7 @@ class Predictor:
                 progress(len(summary.predicted) + len(summary.failed))
         results.finish()
         if progress is not None:  # images that failed may have come last
-            progress(len(results.jobs))
+            progress(len(summary.predicted) + len(summary.failed))
         return summary
 
     def _predicted(

@@ -39,7 +39,7 @@ class Results:
         overwrite: whether results that exist may be replaced.
 
     Attributes:
-        jobs: the images, without duplicates.
+        jobs: the images, without duplicates and without those that have failed.
         summary: what was made so far.
 
     Raises:
@@ -78,7 +78,7 @@ class Results:
         return any(output.needs_probabilities for output in self._outputs.values())
 
     def add(self, job: Job, image: np.ndarray, class_map: np.ndarray, probabilities: np.ndarray | None) -> None:
-        """Write the results of an image.
+        """Write the results of an image; one whose pixels without data cannot be told is listed as failed.
 
         Args:
             job: one of `jobs`.
@@ -87,7 +87,11 @@ class Results:
             probabilities: `(H, W, classes)`; None unless `needs_probabilities`.
         """
         place = job.georeference
-        valid = None if place is None else valid_pixels(job.image, place, class_map.shape[:2])
+        try:
+            valid = None if place is None else valid_pixels(job.image, place, class_map.shape[:2])
+        except DataError as error:
+            self.summary.failed[job.image] = str(error)
+            return
         prediction = Prediction(job, self.legend, self.options, image, class_map, probabilities, valid)
         for name, output in self._outputs.items():
             written = output.write(prediction)
@@ -112,7 +116,13 @@ class Results:
         """Return the jobs with the places of their images on Earth: those of pixels without data matter to all."""
         if not self.options.georeference:
             return jobs
-        return [replace(job, georeference=read_georeference(job.image)) for job in jobs]
+        found = []
+        for job in jobs:
+            try:
+                found.append(replace(job, georeference=read_georeference(job.image)))
+            except DataError as error:
+                self.summary.failed[job.image] = str(error)
+        return found
 
     def _check_files(self, overwrite: bool) -> None:
         """Raise if two results would be one file, or if one exists and must not be replaced."""

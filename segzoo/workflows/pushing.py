@@ -207,7 +207,7 @@ def _card(
         mode=config.mode,
         channels=config.model.input_channels,
         data=_data_rows(config, environment),
-        training=_training_rows(opened, config, environment),
+        training=_training_rows(opened, config, environment) + _threshold_rows(opened, weights),
         evaluations=_evaluations(opened, weights),
         epoch=_best_epoch(opened) if weights == "best" else {},
         digests=digests,
@@ -239,6 +239,13 @@ def _training_rows(opened: Run, config: Config, environment: dict[str, Any]) -> 
         ("seed", str(config.seed)),
     ]
     return rows + [(name, str(version)) for name, version in (packages if isinstance(packages, dict) else {}).items()]
+
+
+def _threshold_rows(opened: Run, weights: str) -> list[tuple[str, str]]:
+    from segzoo.engine.checkpoint.thresholds import thresholds_of
+
+    found = thresholds_of(opened, weights)
+    return [("thresholds", str(found))] if found.values else []
 
 
 def _evaluations(opened: Run, weights: str) -> dict[str, dict[str, Any]]:

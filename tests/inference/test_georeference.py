@@ -148,6 +148,41 @@ def test_a_damaged_geotiff_is_listed_with_its_reason(predictor, tmp_path):
     assert list(done.failed) == [image]
 
 
+def test_a_place_that_cannot_be_read_fails_its_image_alone(predictor, tmp_path, monkeypatch):
+    images = [save_raster(tmp_path / f"{name}.tif", MAP) for name in "abc"]
+    real = rasterio.open
+
+    class Rasterio:
+        errors = rasterio.errors
+
+        @staticmethod
+        def open(path, **options):
+            if path == images[0] or (path == images[1] and path in opened_once):
+                raise rasterio.errors.RasterioIOError("bad block")
+            opened_once.append(path)
+            return real(path, **options)
+
+    opened_once, seen = [], []
+    monkeypatch.setattr(Rasterio, "MemoryFile", rasterio.MemoryFile, raising=False)
+    monkeypatch.setattr(module, "import_rasterio", lambda: Rasterio)
+    done = predictor.predict_files(images, tmp_path / "out", progress=seen.append)
+    assert [path.name for path in done.predicted] == ["c.tif"] and seen[-1] == 3
+    assert list(done.failed) == images[:2]
+    assert all("bad block" in reason and "--no-georeference" in reason for reason in done.failed.values())
+    assert not (tmp_path / "out" / "classes" / "b.tif").exists()
+
+
+def test_alpha_tells_where_there_is_no_data(tmp_path):
+    alpha = np.full((40, 50), 255, np.uint8)
+    alpha[:, :7] = 0
+    bands = np.concatenate([painted(MAP), alpha[..., None]], axis=-1).transpose(2, 0, 1)
+    shape = {"height": 40, "width": 50, "count": 4, "dtype": "uint8", "photometric": "RGB", "alpha": "yes"}
+    with rasterio.open(tmp_path / "a.tif", "w", driver="GTiff", crs=UTM, transform=PLACE, **shape) as raster:
+        raster.write(bands)
+    (path,) = painted_predictor().predict_files([tmp_path / "a.tif"], tmp_path / "out", outputs=["classes"]).written
+    np.testing.assert_array_equal(opened(path)[0][0], np.where(alpha == 0, 255, MAP))
+
+
 def areas(path) -> dict[tuple[str, str], dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as stream:
         return {(row["image"], row["class"]): row for row in csv.DictReader(stream)}
