@@ -199,6 +199,15 @@ def test_thresholds_of_other_weights_and_damaged_ones_are_refused_with_the_cure(
         assert segzoo.load(run, threshold=0.5).thresholds  # which reads no file
 
 
+def test_the_saved_model_takes_those_of_the_best_weights_and_needs_no_others(run):
+    segzoo.evaluate(run, tune_threshold="f1", saved=True, report=False)
+    assert segzoo.load(run, saved=True).thresholds == segzoo.load(run).thresholds is not None
+    assert segzoo.load(run, "last").thresholds is None
+    (run / "best.thresholds.json").unlink()
+    (run / "best.weights.h5").unlink()
+    assert segzoo.load(run, saved=True).thresholds is None
+
+
 def test_what_cannot_be_tuned_is_refused_before_any_work(run, tiny_run, capsys):
     for options, words in (
         (["--tune-threshold", "accuracy"], "tuned by f1, f2"),

@@ -8,9 +8,11 @@ from painted import painted_predictor, save
 from PIL import Image
 from scipy import ndimage
 
+from segzoo.errors import SegzooError
 from segzoo.inference import OutputOptions
 from segzoo.inference.legend import Legend
 from segzoo.inference.objects import find_objects
+from segzoo.inference.writers import objects
 
 EIGHT = np.ones((3, 3))
 
@@ -153,6 +155,21 @@ def test_files_of_objects_agree_with_each_other(tmp_path):
     box = [rows[1][key] for key in ("left", "top", "width", "height", "centre_x", "centre_y", "square_metres")]
     assert box == ["30", "20", "10", "2", "35", "21", ""]
     assert 0.99 < float(rows[0]["probability"]) <= 1
+
+
+def test_more_objects_than_16_bits_hold_give_a_tiff_in_place_of_the_png(tmp_path, monkeypatch):
+    class_map = blobs()
+    image, predictor = save(tmp_path / "a.png", class_map), painted_predictor()
+    (plain, _) = predictor.predict_files([image], tmp_path / "out", outputs=["objects"]).written
+    numbers = np.asarray(Image.open(plain))
+    monkeypatch.setattr(objects, "_MOST_IN_PNG", 3)
+    with pytest.raises(SegzooError, match="2 results exist already"):
+        predictor.predict_files([image], tmp_path / "out", outputs=["objects"])
+    (large, _) = predictor.predict_files([image], tmp_path / "out", outputs=["objects"], overwrite=True).written
+    assert large.suffix == ".tif" and not plain.exists()
+    with Image.open(large) as stored:
+        np.testing.assert_array_equal(np.asarray(stored), numbers)
+        assert stored.mode == "I"
 
 
 def test_in_multilabel_a_page_holds_the_objects_of_a_class(tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 
 from segzoo.files import replacing
 from segzoo.inference.legend import Legend
+from segzoo.inference.objects import Measures
 from segzoo.inference.outputs import OutputOptions
 from segzoo.inference.polygons import Outline, outlines
 from segzoo.inference.writers.contract import Output, Prediction
@@ -40,6 +41,7 @@ class Coco(Output):
         height, width = prediction.class_map.shape[:2]
         image = len(self._images) + 1
         self._images.append({"id": image, "file_name": prediction.job.shown, "height": height, "width": width})
+        canvas = np.zeros((height, width), np.uint8, order="F")
         for layer in prediction.objects.layers:
             for outline in outlines(layer):
                 found = prediction.measures[outline.number]
@@ -47,7 +49,7 @@ class Coco(Output):
                     "id": len(self._annotations) + 1,
                     "image_id": image,
                     "category_id": found.class_index + self._first,
-                    "segmentation": _runs(layer, outline) if outline.has_holes else _polygons(outline),
+                    "segmentation": _runs(layer, found, canvas) if outline.has_holes else _polygons(outline),
                     "area": found.pixels,
                     "bbox": [found.left, found.top, found.width, found.height],
                     "iscrowd": 0,
@@ -76,9 +78,19 @@ def _polygons(outline: Outline) -> list[list[float]]:
     return [[value for point in rings[0][:-1] for value in point] for rings in outline.polygons]
 
 
-def _runs(layer: np.ndarray, outline: Outline) -> dict[str, Any]:
-    """Return compressed run lengths of an object."""
+def _runs(layer: np.ndarray, found: Measures, canvas: np.ndarray) -> dict[str, Any]:
+    """Return compressed run lengths of an object.
+
+    Args:
+        layer: numbers of the objects, `(H, W)`.
+        found: number and box of the object.
+        canvas: zeros `(H, W)` uint8 in Fortran's order, which are zeros again at the end: an image for each object
+            would take most of the time.
+    """
     import pycocotools.mask
 
-    coded = pycocotools.mask.encode(np.asfortranarray(layer == outline.number).astype(np.uint8, order="F"))
+    box = (slice(found.top, found.top + found.height), slice(found.left, found.left + found.width))
+    canvas[box] = layer[box] == found.object
+    coded = pycocotools.mask.encode(canvas)
+    canvas[box] = 0
     return {"size": list(coded["size"]), "counts": coded["counts"].decode("ascii")}

@@ -17,6 +17,7 @@ from segzoo.inference.writers.classes import write_pages
 from segzoo.inference.writers.contract import Job, Output, Prediction
 from segzoo.inference.writers.table import OUTPUTS
 
+_MOST_IN_PNG = 65_535
 _COLUMNS = ("object", "class", *Measures._fields[2:])
 
 
@@ -39,7 +40,7 @@ class ObjectImages(Output):
     def write(self, prediction: Prediction) -> list[Path]:
         """Write image and table of an image's objects."""
         job, objects = prediction.job, prediction.objects
-        small = len(objects.classes) <= np.iinfo(np.uint16).max
+        small = len(objects.classes) <= _MOST_IN_PNG
         layers = [layer.astype(np.uint16 if small else np.int32) for layer in objects.layers]
         if job.georeference is not None:
             image = self.file(job, ".tif")
