@@ -151,6 +151,27 @@ def test_exports_carry_the_thresholds_and_decide_by_them(run, capsys):
     found = served(image=tf.constant(image[None], tf.float32))["classes"].numpy()[0]
     np.testing.assert_array_equal(found, predictor.predict(image))
     assert (found != segzoo.load(run, threshold=0.5).predict(image)).any(), mode
+    of_file = segzoo.load(folder)  # which decides by itself
+    np.testing.assert_array_equal(of_file.predict(image), found)
+    assert of_file.thresholds == predictor.thresholds
+    with pytest.raises(SegzooError, match="decided by the thresholds that it was exported with"):
+        segzoo.load(folder, threshold=0.5)
+
+
+def test_a_model_file_has_the_thresholds_of_its_metadata_and_an_ensemble_none(run):
+    segzoo.evaluate(run, tune_threshold="iou", report=False)
+    predictor = segzoo.load(run)
+    file = segzoo.export_model(run, "saved_model", "logits").path
+    assert segzoo.load(file).thresholds == predictor.thresholds
+    assert segzoo.load(file, threshold=0.3).thresholds == (0.3,) * len(predictor.thresholds)
+    found = segzoo.evaluate(file, data="tiny.yaml", report=False)
+    assert "(of the model file)" in str(found.thresholds)
+    assert found.mean_iou == pytest.approx(segzoo.evaluate(run, report=False).mean_iou, abs=1e-3)
+    assert segzoo.load([run, file]).thresholds is None
+    assert segzoo.load([run, file], threshold=0.3).thresholds == (0.3,) * len(predictor.thresholds)
+    for sources, options in ((file, {"data": "tiny.yaml"}), ([run, file], {}), (run, {"tta": "mirror"})):
+        with pytest.raises(SegzooError, match="best or last weights of one run"):
+            segzoo.evaluate(sources, tune_threshold="f1", report=False, **options)
 
 
 def test_a_pushed_run_takes_its_thresholds_along(run, tmp_path):
