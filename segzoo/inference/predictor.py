@@ -271,10 +271,9 @@ class Predictor:
         if max_pixels is not None:
             self.reader.max_pixels = max_pixels
         for batch in self._batches(results.jobs, batch_size, summary):
-            images = [image for _, image in batch]
-            class_maps, probabilities = self._predicted(images, results.needs_probabilities)
-            for (job, image), class_map, found in zip(batch, class_maps, probabilities, strict=True):
-                results.add(job, image, class_map, found)
+            found = self._predicted(np.stack([image for _, image in batch]), results.needs_probabilities)
+            for (job, image), (class_map, probabilities) in zip(batch, found, strict=True):
+                results.add(job, image, class_map, probabilities)
             if progress is not None:
                 progress(len(summary.predicted) + len(summary.failed))
         results.finish()
@@ -283,20 +282,15 @@ class Predictor:
         return summary
 
     def _predicted(
-        self, images: list[np.ndarray], with_probabilities: bool
-    ) -> tuple[Sequence[np.ndarray], Sequence[np.ndarray] | Sequence[None]]:
-        """Return class maps and, where wanted, probabilities of images of one size."""
+        self, images: np.ndarray, with_probabilities: bool
+    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Yield the class map of each of some images of one size, and its probabilities where they are wanted."""
         if not with_probabilities:
-            return list(self.predict_batch(np.stack(images))), [None] * len(images)
-        found = [self.probabilities(image) for image in images]
-        return [self._decided(each).astype(self.dtype) for each in found], found
-
-    def _decided(self, probabilities: np.ndarray) -> np.ndarray:
-        """Return the classes `(H, W)` of probabilities `(H, W, classes)`; in multilabel 0 and 1 for each class."""
-        if self.mode == "multiclass":
-            return probabilities.argmax(axis=-1)
-        thresholds = np.asarray(self.thresholds or (0.5,), np.float32)
-        return probabilities > thresholds if self.multilabel else probabilities[..., 1] > thresholds[0]
+            yield from ((class_map, None) for class_map in self.predict_batch(images))
+            return
+        for logits in self.logits(images):
+            class_map = predict_classes(logits, self.mode, self.thresholds).astype(self.dtype)
+            yield class_map, array_probabilities(logits, self.mode)
 
     def _legend(self, colours: np.ndarray | None, class_names: Sequence[str] | None, background: int | None) -> Legend:
         """Return the classes as outputs show them: the predictor's, where nothing else is given."""

@@ -87,10 +87,11 @@ class ProbabilityHistogram:
                 continue
             if not (found.min() >= 0 and found.max() <= 1):
                 raise ValueError(f"Probabilities lie in 0..1; these reach from {found.min():.3g} to {found.max():.3g}.")
-            if not np.isin(target, (0, 1)).all():
+            positive = target == 1
+            if not (positive | (target == 0)).all():
                 raise ValueError("Targets must be 0, 1 or the ignore index.")
             place = np.clip(np.ceil(found.astype(np.float64) * bins).astype(np.intp) - 1, 0, bins - 1)
-            both = np.bincount(place + bins * target.astype(np.intp), minlength=2 * bins)
+            both = np.bincount(place + bins * positive, minlength=2 * bins)
             self.counts[label] += both.reshape(2, bins)
 
     def merge(self, other: ProbabilityHistogram) -> None:

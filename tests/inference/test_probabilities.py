@@ -32,6 +32,17 @@ def test_probabilities_of_all_classes_or_of_the_top_one(mode, tmp_path):
         assert done.files["classes"][0].read_bytes() == plain.written[0].read_bytes()
 
 
+def test_probabilities_of_a_batch_are_those_of_its_images(tmp_path):
+    predictor, rng = painted_predictor(), np.random.default_rng(4)
+    images = [save(tmp_path / f"{n}.png", rng.integers(0, 3, (40, 50))) for n in range(3)]
+    one = predictor.predict_files(images, tmp_path / "one", outputs=["probabilities"])
+    two = predictor.predict_files(images, tmp_path / "two", outputs=["probabilities"], batch_size=2)
+    assert one.predicted == two.predicted == images
+    for first, second in zip(one.written, two.written, strict=True):
+        with np.load(first) as a, np.load(second) as b:
+            np.testing.assert_allclose(a["probabilities"], b["probabilities"], atol=1e-3)
+
+
 def test_entropy_is_that_of_scipy_to_the_number_of_classes_as_base():
     found = np.random.default_rng(1).dirichlet([0.3] * 5, (6, 7)).astype(np.float32)
     np.testing.assert_allclose(entropy(found), stats.entropy(found, base=5, axis=-1), atol=1e-5)
