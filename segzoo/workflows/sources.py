@@ -9,17 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeGuard
 
-import numpy as np
-
 from segzoo.errors import RunError, SegzooError, WeightsError
-from segzoo.export.opening import KERAS, is_model_file, read_metadata
 from segzoo.hub import is_address
-from segzoo.task import Task
 from segzoo.workflows.compute import Compute
 from segzoo.workflows.networks import description, network_of
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
 
     from segzoo.data.images import ImageReader
     from segzoo.engine.checkpoint.run import Run
@@ -27,6 +24,7 @@ if TYPE_CHECKING:
     from segzoo.export import ModelMetadata
     from segzoo.inference.network import Network
     from segzoo.inference.predictor import Predictor
+    from segzoo.task import Task
 
     #: A run folder, an address, an opened run, or a model file.
     Source = str | os.PathLike[str] | Run
@@ -126,6 +124,8 @@ class FileModel:
     @cached_property
     def metadata(self) -> ModelMetadata:
         """Metadata of the file."""
+        from segzoo.export.opening import KERAS, read_metadata
+
         found = read_metadata(self.path)
         if found is None:
             again = (
@@ -158,6 +158,8 @@ class FileModel:
 
     def display(self) -> tuple[np.ndarray | None, int | None]:
         """Return the colours of the classes and the background."""
+        import numpy as np
+
         colours = self.metadata.colours
         return None if colours is None else np.array(colours, np.uint8), self.metadata.background
 
@@ -175,6 +177,7 @@ class FileModel:
     def network(self, device: str | None) -> Network:
         """Build the network, of a `.keras` file anew from its description, or open the file in its runtime."""
         from segzoo.device import check_device, on_device
+        from segzoo.export.opening import KERAS
         from segzoo.inference.exported import ExportedNetwork
         from segzoo.inference.network import KerasNetwork
 
@@ -252,13 +255,19 @@ def _open(source: Any, weights: Any, overrides: Sequence[str], model: Any, saved
     path = Path(source)
     if path.suffix and not path.exists():
         raise RunError(f"{path} does not exist. A model is a run folder, an address of a hub, or a model file.")
-    if (path / "config.yaml").is_file() or not is_model_file(path):
+    if (path / "config.yaml").is_file() or not _is_model_file(path):
         return RunModel(load_run(source, overrides), weights, model, saved)
     if weights != "best" or model is not None or saved:
         raise SegzooError(f"{path} is a model file, which has one network: leave weights, model and saved out.")
     if overrides:
         raise SegzooError(f"{path} is a model file, which has no configuration: leave {overrides[0]} (--set) out.")
     return FileModel(path)
+
+
+def _is_model_file(path: Path) -> bool:
+    from segzoo.export.opening import is_model_file  # starts Keras, which runs must not before their backend is chosen
+
+    return is_model_file(path)
 
 
 def check_same_classes(one: str, task: Task, other: str, other_task: Task) -> None:
