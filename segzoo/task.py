@@ -156,11 +156,13 @@ def predict_classes(logits: Any, mode: Mode = "multiclass", thresholds: Sequence
     Returns:
         NumPy integers, or an int32 tensor.
     """
-    if thresholds is not None:
-        logits = logits - cuts_of(thresholds)
     overlapping = mode == "multilabel"
     if isinstance(logits, np.ndarray):
+        if thresholds is not None:
+            logits = logits - cuts_of(thresholds)
         return (logits > 0).astype(np.uint8) if overlapping else class_logits(logits).argmax(axis=-1)
     from keras import ops
 
+    if thresholds is not None:
+        logits = ops.subtract(logits, ops.convert_to_tensor(cuts_of(thresholds), logits.dtype))
     return ops.cast(logits > 0 if overlapping else ops.argmax(class_logits(logits), axis=-1), "int32")

@@ -61,6 +61,19 @@ def test_probabilities_of_arrays_are_those_of_tensors(mode, channels):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-37)
 
 
+@pytest.mark.parametrize(("mode", "thresholds"), [("binary", (0.8,)), ("multilabel", (0.2, 0.5, 0.97))])
+def test_thresholds_compare_probabilities_of_arrays_and_tensors(mode, thresholds):
+    from keras import ops
+
+    logits = np.random.default_rng(0).normal(0, 2, (4, 50, len(thresholds))).astype("float32")
+    expected = 1 / (1 + np.exp(-logits.astype(float))) > thresholds
+    expected = expected[..., 0] if mode == "binary" else expected
+    np.testing.assert_array_equal(predict_classes(logits, mode, thresholds), expected)
+    tensor = predict_classes(ops.convert_to_tensor(logits), mode, thresholds)
+    np.testing.assert_array_equal(ops.convert_to_numpy(tensor), expected)
+    np.testing.assert_array_equal(predict_classes(logits, mode, [0.5] * len(thresholds)), predict_classes(logits, mode))
+
+
 def test_multilabel_of_segzoo_0_1_0_works_and_warns():
     logits = np.ones((1, 2, 2, 3), "float32")
     with pytest.warns(DeprecationWarning, match='give mode="multilabel"'):
