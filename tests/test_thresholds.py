@@ -137,6 +137,20 @@ def test_tuned_thresholds_are_the_best_and_are_used_and_said_everywhere(run, cap
         np.testing.assert_array_equal(np.asarray(written) > 0, probabilities[0, ..., 0] > np.float32(tuned[0]))
 
 
+def test_a_threshold_on_the_command_line_is_used_and_said(run, capsys):
+    image, name = "data/val/images/0.png", CLASSES[load_run(run).config.mode][-1]
+    predictor = segzoo.load(run, threshold={name: 0.62})
+    expected = predictor.predict(np.asarray(Image.open(image)))
+    printed = command(
+        capsys, "predict", run, image, "--out", "out", "--output", "classes", "--threshold", f"{name}=0.62"
+    )
+    assert f"{name} 0.62" in printed.partition("Thresholds:")[2]
+    with Image.open(next((run.parents[1] / "out" / "classes").iterdir())) as written:
+        np.testing.assert_array_equal(np.asarray(written) > 0, expected[..., 0] if expected.ndim == 3 else expected)
+    assert f"{name} 0.62" in command(capsys, "evaluate", run, "--threshold", f"{name}=0.62")
+    assert not (run / "best.thresholds.json").exists()
+
+
 def test_exports_carry_the_thresholds_and_decide_by_them(run, capsys):
     import tensorflow as tf
 

@@ -20,7 +20,7 @@ class Legend:
         names: names of the classes; their numbers where the predictor has none.
         colours: one for each class, `(classes, 3)` uint8.
         mode: "multiclass", "binary" or "multilabel", in which classes may overlap.
-        background: class of pixels that show no object; None where every class is one of objects.
+        background: class that overlays leave as the image is, and that has no objects; None where there is none.
         thresholds: probabilities above which a class is predicted: one in binary mode, in multilabel one for each
             class, none in multiclass.
     """
@@ -55,6 +55,11 @@ class Legend:
         return found[0] if found and not self.multilabel else None
 
     @property
+    def empty(self) -> int | None:
+        """Class of pixels that belong to no object: the background, and in binary mode the first class anyway."""
+        return 0 if self.background is None and self.mode == "binary" else self.background
+
+    @property
     def foreground(self) -> list[int]:
-        """Classes of objects: all but background and border."""
-        return [index for index in range(len(self.names)) if index not in (self.background, self.border)]
+        """Classes of objects: all but the empty one and border."""
+        return [index for index in range(len(self.names)) if index not in (self.empty, self.border)]

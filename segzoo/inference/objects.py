@@ -135,10 +135,10 @@ def _free(class_map: np.ndarray, legend: Legend, valid: np.ndarray | None) -> np
     """Return the pixels that a hole may consist of, `(H, W)` bool: those of no other class."""
     if legend.multilabel:
         free = np.ones(class_map.shape[:2], bool)
-    elif legend.background is None:
+    elif legend.empty is None:
         free = np.zeros(class_map.shape, bool)
     else:
-        free = class_map == legend.background
+        free = class_map == legend.empty
     return free if valid is None else free & valid
 
 

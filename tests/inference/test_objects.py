@@ -54,6 +54,14 @@ def test_without_a_background_every_class_has_objects():
     assert layer.min() == 1 and set(classes) == {0, 1, 2}
 
 
+def test_in_binary_mode_the_first_class_has_no_objects():
+    class_map = (blobs() > 0).astype(np.uint8)
+    plain = find_objects(class_map, legend("rest", "thing", mode="binary", background=None), fill_holes=3)
+    named = find_objects(class_map, legend("rest", "thing", mode="binary", background=0), fill_holes=3)
+    assert set(plain.classes) == {1}
+    np.testing.assert_array_equal(plain.layers[0], named.layers[0])
+
+
 def test_small_objects_are_left_out_and_the_others_numbered_without_gaps():
     class_map = blobs(1)
     (whole,), all_classes = find_objects(class_map, THREE)
