@@ -1,8 +1,10 @@
 """The command line as a user meets it: what is printed, what is written, and one paragraph for each error."""
 
+import io
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +166,20 @@ def test_predict_writes_the_outputs_that_were_asked_for(run, here, capsys):
     crs = ["--output", "polygons", "--coordinates", "crs"]
     assert "one.png: CRS missing" in refused(capsys, "predict", str(run), "one.png", "--out", "x", *crs)
     assert not (here / "x").exists()
+
+
+@pytest.mark.parametrize("separator", ["\n", "\0"])
+def test_paths_come_from_arguments_patterns_and_standard_input(run, here, monkeypatch, separator):
+    pixels = np.zeros((40, 40, 3), np.uint8)
+    (here / "in").mkdir()
+    for name in ("1.png", "2.png", "a b.png", "left.bmp"):
+        Image.fromarray(pixels).save(here / "in" / name)
+    listed = io.TextIOWrapper(io.BytesIO(separator.join(["in/a b.png", "in/1.png", ""]).encode()))
+    monkeypatch.setattr(sys, "stdin", listed)
+    main_quietly("predict", str(run), "in/*.bmp", "-", "in/2.png", "--out", "out")
+    assert sorted(path.name for path in (here / "out" / "classes").iterdir()) == [
+        "1.png", "2.png", "a b.png", "left.png",
+    ]  # fmt: skip
 
 
 def test_an_image_over_the_limit_names_the_option_that_raises_it(run, here, capsys):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,7 +22,14 @@ from segzoo.terminal import new_console, say, warn
 
 def predict(
     run: options.ModelArgument,
-    images: Annotated[Path, typer.Argument(help="An image or a folder of images.")],
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            help="Images, videos, folders of them or quoted patterns such as 'photos/*.png'; - for paths on standard "
+            "input, one a line or parted by NUL.",
+            metavar="IMAGES...",
+        ),
+    ],
     out: Annotated[Path, options.out("a folder for the results")],
     output: Annotated[
         str,
@@ -79,7 +89,7 @@ def predict(
     with progress_bar(console, "predicting", device or True, "images") as progress:
         summary = workflows.predict(
             [run, *(ensemble or ())],
-            images,
+            _listed(images),
             out,
             weights=weights,
             overrides=overrides or (),
@@ -98,6 +108,19 @@ def predict(
     say(console, str(summary))
     if summary.failed:
         raise typer.Exit(1)
+
+
+def _listed(names: Sequence[str]) -> list[str]:
+    """Return paths with those on the standard input in place of "-"."""
+    found = []
+    for name in names:
+        if name != "-":
+            found.append(name)
+            continue
+        data = sys.stdin.buffer.read()
+        parts = data.split(b"\0") if b"\0" in data else data.splitlines()
+        found += [os.fsdecode(part) for part in parts if part]
+    return found
 
 
 def export(

@@ -92,6 +92,19 @@ class ImageReader:
         image = self._scaled(self.stored(path), path)
         return turned(image, exif_orientation(path)) if self._upright else image
 
+    def of_array(self, array: np.ndarray, path: Path) -> np.ndarray:
+        """Convert pixels `(H, W)` or `(H, W, C)`, such as a frame of a video, as those of a picture.
+
+        Args:
+            array: grey, grey and alpha, RGB or RGBA.
+            path: their file, for messages.
+
+        Raises:
+            DataError: an unexpected number of channels, or values that are not finite.
+        """
+        self._check_channels(array.shape[2] if array.ndim == 3 else 1, False, path)
+        return self._scaled(self._arranged(array, path), path)
+
     def stored(self, path: Path) -> np.ndarray:
         """Read an image (H, W, channels) in the numbers that the file holds, before `value_range` or a cut to 8 bits.
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from segzoo.lazy import attach
 
 if TYPE_CHECKING:
+    from segzoo.inference.inputs import find_images as find_images
     from segzoo.inference.outputs import OutputOptions as OutputOptions
     from segzoo.inference.outputs import PredictionSummary as PredictionSummary
-    from segzoo.inference.outputs import find_images as find_images
     from segzoo.inference.predictor import Predictor as Predictor
     from segzoo.inference.writers.contract import Output as Output
     from segzoo.inference.writers.contract import Prediction as Prediction
@@ -25,7 +25,7 @@ _OBJECTS = {
     "Prediction": "segzoo.inference.writers.contract",
     "PredictionSummary": "segzoo.inference.outputs",
     "Predictor": "segzoo.inference.predictor",
-    "find_images": "segzoo.inference.outputs",
+    "find_images": "segzoo.inference.inputs",
     "overlay": "segzoo.reporting.pictures",
     "palette": "segzoo.reporting.pictures",
     "prediction_sheet": "segzoo.reporting.pictures",

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from segzoo.data.images import IMAGE_SUFFIXES
-from segzoo.errors import DataError, SegzooError, unknown_name
+from segzoo.errors import SegzooError, unknown_name
 from segzoo.inference.writers.table import OUTPUTS
 
 DEFAULT_OUTPUTS = ("classes", "overlay")
@@ -74,6 +72,7 @@ class PredictionSummary:
         files: files written, by the name of the output.
         failed: images that could not be read, with the reason, which names the file.
         thresholds: probabilities above which classes were predicted, by name; empty where the largest logit decided.
+        left_out: files in folders that are neither images nor videos, such as "2 .heic"; "" for none.
     """
 
     out: Path
@@ -81,6 +80,7 @@ class PredictionSummary:
     files: dict[str, list[Path]] = field(default_factory=dict)
     failed: dict[Path, str] = field(default_factory=dict)
     thresholds: dict[str, float] = field(default_factory=dict)
+    left_out: str = ""
 
     @property
     def written(self) -> list[Path]:
@@ -93,31 +93,6 @@ class PredictionSummary:
         lines = [f"{len(self.predicted)} of {total} images predicted, {len(self.failed)} failed. Results: {self.out}"]
         if self.thresholds:
             lines.append("Thresholds: " + ", ".join(f"{name} {value:.3g}" for name, value in self.thresholds.items()))
+        if self.left_out:
+            lines.append(f"Left out, by the endings of images and videos: {self.left_out}")
         return "\n".join([*lines, *(f"  failed: {reason}" for reason in self.failed.values())])
-
-
-def find_images(path: str | Path) -> list[Path]:
-    """List the image itself, or all images in a folder and, recursively, its sub-folders, sorted.
-
-    JPEG, PNG, BMP, TIFF, WebP, GIF, .npy and .npz by their endings. Hidden files and folders are left out (archives
-    from macOS bring "._NAME.jpg"), and links to folders are not followed, for they can lead in circles.
-
-    Raises:
-        DataError: a missing file or folder, or a folder without images.
-    """
-    path = Path(path)
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise DataError(f"{path}: no such image or folder.")
-    found = []
-    for folder, folders, names in os.walk(path):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            Path(folder, name)
-            for name in names
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
-        ]
-    if not found:
-        raise DataError(f"{path}: no image in this folder or below (looked for {', '.join(IMAGE_SUFFIXES)}).")
-    return sorted(found)

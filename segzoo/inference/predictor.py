@@ -10,9 +10,10 @@ import numpy as np
 
 from segzoo.data.images import ImageReader
 from segzoo.errors import DataError, SegzooError
+from segzoo.inference.inputs import find_images
 from segzoo.inference.legend import Legend
 from segzoo.inference.network import KerasNetwork, Network
-from segzoo.inference.outputs import DEFAULT_OUTPUTS, OutputOptions, PredictionSummary, find_images
+from segzoo.inference.outputs import DEFAULT_OUTPUTS, OutputOptions, PredictionSummary
 from segzoo.inference.results import Results, write_legend
 from segzoo.inference.tiling import Tiling, logit_bands
 from segzoo.inference.views import ViewsNetwork
@@ -263,7 +264,7 @@ class Predictor:
         """
         options = outputs if isinstance(outputs, OutputOptions) else OutputOptions(outputs)
         names = self.class_names if class_names is None else class_names
-        legend = self._legend(colours, names, background)
+        legend = self.legend(colours, names, background)
         results = Results(paths, Path(out), legend, options, Path(root) if root else None, overwrite)
         if names is not None:
             write_legend(Path(out), legend, overwrite)
@@ -292,7 +293,9 @@ class Predictor:
             class_map = predict_classes(logits, self.mode, self.thresholds).astype(self.dtype)
             yield class_map, array_probabilities(logits, self.mode)
 
-    def _legend(self, colours: np.ndarray | None, class_names: Sequence[str] | None, background: int | None) -> Legend:
+    def legend(
+        self, colours: np.ndarray | None, class_names: Sequence[str] | None, background: int | None = None
+    ) -> Legend:
         """Return the classes as outputs show them: the predictor's, where nothing else is given."""
         from segzoo.reporting.pictures import palette
 

@@ -113,7 +113,8 @@ def predict(
 
     Args:
         run: a run, a model file, or several for an ensemble, as `load` takes them.
-        images: an image, a folder of images, whose sub-folders are kept among the results, or paths of images.
+        images: an image or video, a folder of them, whose sub-folders are kept among the results, a pattern such as
+            "photos/*_left.png", or several of these. Of a video come an archive of class maps and a video of overlays.
         out: folder for the results.
         weights: "best" or "last" weights of the run; None: those that `model` has.
         overrides: changes to the run's configuration.
@@ -147,7 +148,8 @@ def predict(
         >>> done = segzoo.predict("runs/unet_b3", "photos", "predictions")
         >>> done.written, done.failed
     """
-    from segzoo.inference.outputs import OutputOptions, find_images
+    from segzoo.inference.inputs import find_inputs
+    from segzoo.inference.outputs import OutputOptions, PredictionSummary
 
     compute = Compute(tta, tile, overlap, batch, device)
     options = outputs if isinstance(outputs, OutputOptions) else OutputOptions(outputs)
@@ -156,20 +158,41 @@ def predict(
     out = Path(out)
     check_folder(out)
     models = open_models(run, weights, overrides, model, saved)
-    if isinstance(images, str | PathLike):
-        paths, root = find_images(Path(images)), Path(images) if Path(images).is_dir() else None
-    else:
-        paths, root = [Path(path) for path in images], None
+    inputs = find_inputs(images)
+    assert inputs.root is not None
     predictor = _started(models, compute, thresholds_of_models(models, threshold))
+    if max_pixels is not None:
+        predictor.reader.max_pixels = max_pixels
+    from segzoo.inference.results import write_legend
+    from segzoo.inference.video import VideoResults, count_frames
+
+    videos = VideoResults(inputs.videos, out, options, inputs.root, overwrite)
+    frames = sum(map(count_frames, inputs.videos))
+    total = len(inputs.images) + frames
+
+    def done(before: int) -> Callable[[int], None] | None:
+        # A video may have more frames than it states.
+        return None if progress is None else lambda count: progress(before + count, max(total, before + count))
+
     if progress is not None:
-        progress(0, len(paths))
-    return predictor.predict_files(
-        paths,
-        out,
-        outputs=options,
-        root=root,
-        overwrite=overwrite,
-        batch_size=batch,
-        max_pixels=max_pixels,
-        progress=None if progress is None else lambda done: progress(done, len(paths)),
-    )
+        progress(0, total)
+    if not inputs.images:
+        summary = PredictionSummary(out)
+    else:
+        summary = predictor.predict_files(
+            inputs.images,
+            out,
+            outputs=options,
+            root=inputs.root,
+            overwrite=overwrite,
+            batch_size=batch,
+            progress=done(0),
+        )
+    summary.left_out = inputs.left_out_words
+    if inputs.videos:
+        legend = predictor.legend(None, predictor.class_names)
+        if not inputs.images:
+            write_legend(out, legend, overwrite)
+        summary.thresholds = legend.named_thresholds
+        videos.predict(predictor, legend, summary, batch, done(len(inputs.images)))
+    return summary
