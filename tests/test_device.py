@@ -1,10 +1,13 @@
 """The device that computes, its name, and the warning of a card that lies idle."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
-from segzoo.device import device_name, idle_card_note, processor_name
+from segzoo.device import check_device, device_name, devices, idle_card_note, processor_name
+from segzoo.errors import SegzooError
 
 
 def test_a_processor_has_its_model_and_the_cores_that_may_be_used(tmp_path, monkeypatch):
@@ -62,3 +65,44 @@ def test_without_a_card_there_is_no_warning(tmp_path, monkeypatch):
     assert "NVIDIA H100 80GB HBM3" in idle_card_note(tmp_path, gpus=[])
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nexit 9\n")  # its driver does not answer
     assert idle_card_note(tmp_path, gpus=[]) is None
+
+
+def test_devices_are_named_as_tensorflow_does_and_one_that_is_missing_is_an_error(monkeypatch):
+    assert "CPU:0" in devices() and check_device("cpu") == check_device("/device:CPU:0") == "CPU:0"
+    monkeypatch.setattr("segzoo.device.devices", lambda: ["CPU:0", "GPU:0", "GPU:1"])
+    assert [check_device(name) for name in ("GPU:1", "cuda:1", "/gpu:0")] == ["GPU:1", "GPU:1", "GPU:0"]
+    for name in ("GPU:2", "TPU", "processor", "cpu:zero", ""):
+        with pytest.raises(SegzooError, match=r"has no device '.*' here. There is: CPU:0, GPU:0, GPU:1\."):
+            check_device(name)
+
+
+TWO_PROCESSORS = """
+import tensorflow as tf
+processor = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * 2)
+import keras
+import numpy
+from segzoo.device import devices, on_device
+from segzoo.inference.network import KerasNetwork
+
+class Seen(keras.layers.Layer):
+    def call(self, x):
+        if not isinstance(x, keras.KerasTensor):
+            print((x + 0).device)
+        return x
+
+with on_device("CPU:1"):
+    image = keras.Input((None, None, 3))
+    model = keras.Model(image, Seen()(keras.layers.Conv2D(2, 1)(image)))
+print(devices(), model.weights[0].value.device)
+KerasNetwork(model, device="CPU:1").logits(numpy.zeros((1, 32, 32, 3), numpy.uint8))
+"""
+
+
+def test_weights_and_graph_are_on_the_chosen_device():
+    """Two logical processors take the place of two cards, in a process of its own: devices are set up once."""
+    command = [sys.executable, "-c", TWO_PROCESSORS]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+    of_weights, of_graph = printed.splitlines()[-2:]
+    assert of_weights.startswith("['CPU:0', 'CPU:1']") and of_weights.endswith("device:CPU:1")
+    assert of_graph.endswith("device:CPU:1")

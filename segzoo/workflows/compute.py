@@ -1,11 +1,17 @@
-"""Options of the computation of predictions: augmentation, tiles, device."""
+"""Computation of predictions: its options, and the predictor of a model or an ensemble by them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from segzoo.errors import SegzooError
+
+if TYPE_CHECKING:
+    from segzoo.engine.checkpoint.thresholds import Thresholds
+    from segzoo.inference.predictor import Predictor
+    from segzoo.workflows.sources import Model
 
 
 @dataclass(frozen=True)
@@ -51,3 +57,43 @@ class Compute:
         if self.tile is None:
             return {**shared, "overlap": self.overlap}
         return {**shared, "tile": self.tile, "overlap": self.overlap, "tile_above": 0}
+
+
+def build_predictor(
+    models: Sequence[Model], compute: Compute, thresholds: Thresholds | None = None, *, tiled: bool = True
+) -> Predictor:
+    """Build the predictor of one model or an ensemble.
+
+    Args:
+        models: opened sources.
+        compute: options of the computation.
+        thresholds: those of the classes; None: 0.5.
+        tiled: whether large images are tiled without being told to.
+
+    Raises:
+        SegzooError: invalid options, or members of an ensemble that read images differently.
+    """
+    from segzoo.device import check_device
+    from segzoo.inference.ensemble import EnsembleNetwork
+    from segzoo.inference.predictor import Predictor
+
+    first, *others = models
+    reader = first.reader()
+    for other in others:
+        if (settings := other.reader().settings) != reader.settings:
+            raise SegzooError(
+                f"The members of an ensemble must read images alike: {first.name} by {reader.settings}, {other.name} "
+                f"by {settings} (channels, bands, value_range, alpha, turned by EXIF)."
+            )
+    device = None if compute.device is None else check_device(compute.device)
+    networks = [model.network(device) for model in models]
+    palette, background = first.display()
+    return Predictor(
+        networks[0] if len(networks) == 1 else EnsembleNetwork(networks),
+        reader=reader,
+        class_names=first.task.classes,
+        palette=palette,
+        background=background,
+        thresholds=None if thresholds is None else thresholds.numbers,
+        **compute.arguments(tiled),
+    )

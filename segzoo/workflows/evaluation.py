@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from segzoo import backend
 from segzoo.errors import RunError, SegzooError, unknown_name
 from segzoo.files import check_folder
-from segzoo.workflows.compute import Compute
+from segzoo.workflows.compute import Compute, build_predictor
 from segzoo.workflows.sources import (
     Model,
     RunModel,
-    build_predictor,
     check_same_classes,
     open_models,
     thresholds_of_models,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 from segzoo import backend
 from segzoo.errors import SegzooError
 from segzoo.files import check_folder
-from segzoo.workflows.compute import Compute
-from segzoo.workflows.sources import Model, build_predictor, open_models, thresholds_of_models
+from segzoo.workflows.compute import Compute, build_predictor
+from segzoo.workflows.sources import Model, open_models, thresholds_of_models
 
 if TYPE_CHECKING:
     import keras

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeGuard
 
 from segzoo.errors import RunError, SegzooError, WeightsError
 from segzoo.hub import is_address
-from segzoo.workflows.compute import Compute
 from segzoo.workflows.networks import description, network_of
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from segzoo.engine.checkpoint.thresholds import Thresholds
     from segzoo.export import ModelMetadata
     from segzoo.inference.network import Network
-    from segzoo.inference.predictor import Predictor
     from segzoo.task import Task
 
     #: A run folder, an address, an opened run, or a model file.
@@ -305,43 +303,3 @@ def thresholds_of_models(models: Sequence[Model], given: float | Mapping[str, fl
     if len(models) == 1:
         return models[0].thresholds(given)
     return chosen(models[0].task, "The ensemble", given, lambda: None)
-
-
-def build_predictor(
-    models: Sequence[Model], compute: Compute, thresholds: Thresholds | None = None, *, tiled: bool = True
-) -> Predictor:
-    """Build the predictor of one model or an ensemble.
-
-    Args:
-        models: opened sources.
-        compute: options of the computation.
-        thresholds: those of the classes; None: 0.5.
-        tiled: whether large images are tiled without being told to.
-
-    Raises:
-        SegzooError: invalid options, or members of an ensemble that read images differently.
-    """
-    from segzoo.device import check_device
-    from segzoo.inference.ensemble import EnsembleNetwork
-    from segzoo.inference.predictor import Predictor
-
-    first, *others = models
-    reader = first.reader()
-    for other in others:
-        if (settings := other.reader().settings) != reader.settings:
-            raise SegzooError(
-                f"The members of an ensemble must read images alike: {first.name} by {reader.settings}, {other.name} "
-                f"by {settings} (channels, bands, value_range, alpha, turned by EXIF)."
-            )
-    device = None if compute.device is None else check_device(compute.device)
-    networks = [model.network(device) for model in models]
-    palette, background = first.display()
-    return Predictor(
-        networks[0] if len(networks) == 1 else EnsembleNetwork(networks),
-        reader=reader,
-        class_names=first.task.classes,
-        palette=palette,
-        background=background,
-        thresholds=None if thresholds is None else thresholds.numbers,
-        **compute.arguments(tiled),
-    )
