@@ -99,6 +99,7 @@ KerasNetwork(model, device="CPU:1").logits(numpy.zeros((1, 32, 32, 3), numpy.uin
 """
 
 
+@pytest.mark.nightly
 def test_weights_and_graph_are_on_the_chosen_device():
     """Two logical processors take the place of two cards, in a process of its own: devices are set up once."""
     command = [sys.executable, "-c", TWO_PROCESSORS]
