@@ -253,7 +253,7 @@ def _open(source: Any, weights: Any, overrides: Sequence[str], model: Any, saved
     path = Path(source)
     if path.suffix and not path.exists():
         raise RunError(f"{path} does not exist. A model is a run folder, an address of a hub, or a model file.")
-    if (path / "config.yaml").is_file() or not _is_model_file(path):
+    if not path.exists() or (path / "config.yaml").is_file() or not _is_model_file(path):
         return RunModel(load_run(source, overrides), weights, model, saved)
     if weights != "best" or model is not None or saved:
         raise SegzooError(f"{path} is a model file, which has one network: leave weights, model and saved out.")

@@ -242,3 +242,16 @@ def test_members_of_other_classes_are_refused_with_the_first_difference(tiny_run
     put(path, ModelMetadata(classes=tuple(names), mode="multilabel"))
     with pytest.raises(SegzooError, match=r"tiny is multiclass, .*model.keras multilabel"):
         segzoo.load([tiny_run, path])
+
+
+def test_wrong_paths_are_found_before_a_framework_is_imported(tiny_run, tmp_path):
+    (tmp_path / "runs").symlink_to(tiny_run)
+    calls = ("load('missing')", "predict('runs', 'photos', 'out')", "evaluate(['runs', 'x.onnx'])")
+    code = "import sys, segzoo\n" + "".join(
+        f"try: segzoo.{call}\nexcept segzoo.SegzooError as error: print(error)\n" for call in calls
+    )
+    code += "print([name for name in ('keras', 'tensorflow', 'jax', 'torch') if name in sys.modules])"
+    printed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True)
+    *messages, imported = printed.stdout.splitlines()
+    assert imported == "[]" and len(messages) == 3
+    assert "no such folder" in messages[0] and "no such image" in messages[1] and "does not exist" in messages[2]
