@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import logging
 import re
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import huggingface_hub
 from huggingface_hub import errors, file_download
@@ -29,6 +32,7 @@ _LOGIN = "hf auth login"
 
 def fetch_from(address: Address, file: str, fresh: bool) -> tuple[Path, str]:
     """Fetch a file, see `Service.fetch`."""
+    alone = not _is_found()  # the library would look for it six times, for 24 seconds
 
     def fetch() -> str:
         return huggingface_hub.hf_hub_download(
@@ -36,6 +40,7 @@ def fetch_from(address: Address, file: str, fresh: bool) -> tuple[Path, str]:
             file,
             revision=address.revision,
             force_download=fresh,
+            local_files_only=alone,
             library_name=_LIBRARY,
             library_version=segzoo.__version__,
         )
@@ -75,6 +80,21 @@ def push_to(address: Address, folder: Path, options: PushOptions) -> str:
 
 def _last(path: Path) -> tuple[bool, str]:
     return path.name == manifest.NAME, path.name
+
+
+def _host() -> str:
+    return urlsplit(huggingface_hub.constants.ENDPOINT).hostname or ""
+
+
+def _is_found() -> bool:
+    """Return False if the hub's name has no address here, and there is no proxy that could know one."""
+    if {"http", "https", "all"} & getproxies().keys():
+        return True
+    try:
+        socket.getaddrinfo(_host(), None)
+    except OSError:
+        return False
+    return True
 
 
 def _is_broken(error: Exception) -> bool:
@@ -157,6 +177,11 @@ def _not_cached(error: Any, address: Address, purpose: str) -> str:
         return (
             f"{address} is not in the cache of huggingface_hub, and HF_HUB_OFFLINE forbids to fetch it. Fetch it once "
             "with a connection, by the same command without HF_HUB_OFFLINE."
+        )
+    if not _is_found():
+        return (
+            f"{address} is not in the cache of huggingface_hub, and there is no {_host()} to be found from here. Give "
+            "the same command again with a connection; behind a proxy or at a mirror, set HTTPS_PROXY or HF_ENDPOINT."
         )
     return _broken(error, address, purpose)
 

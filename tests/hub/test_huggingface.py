@@ -159,6 +159,18 @@ def test_without_a_connection_the_cache_is_used_too(hub, pushed, monkeypatch) ->
         fetch_run("hf://user/other")
 
 
+def test_without_a_name_server_the_cache_is_all_there_is(hub, pushed, monkeypatch) -> None:
+    found = fetch_run(RUN)
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "https://hub.invalid")  # reserved for what is nowhere
+    hub.requests.clear()
+    assert fetch_run(RUN) == found
+    with pytest.raises(
+        HubError, match=r"not in the cache.*there is no hub\.invalid to be found.*HF_ENDPOINT"
+    ) as caught:
+        fetch_run("hf://user/other")
+    assert not hub.requests and "\n" not in str(caught.value)
+
+
 def test_a_private_run_is_read_with_the_login_of_the_hub_alone(hub, pushed, log_in, caplog, tmp_path) -> None:
     hub.repositories["user/name"].private = True
     with pytest.raises(HubError, match=r"There is no repository user/name.*or it is private.*hf auth login"):
