@@ -19,7 +19,8 @@ is filled if its model was built and passed the tests in tests/zoo: parameters i
 counts as two operations) for one image of 256x256, three classes and default options. The output stride is that of the
 decoder if the network can be dilated. Cells of pairs that a run skips are kept, so `-k convnext` updates only some
 rows. "?" marks a compatible pair that has not passed yet; an empty cell an incompatible pair, whose backbone lacks the
-levels or the output stride.
+levels or the output stride. A worker that has built the largest networks holds 10 GB, which TensorFlow keeps: where
+memory is short, run families one by one with `-k` and `-n 1`.
 """
 
 
