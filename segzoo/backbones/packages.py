@@ -8,11 +8,12 @@ before.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from segzoo.errors import MissingPackageError
+from segzoo.errors import MissingPackageError, WeightsError
 from segzoo.extras import install_command
 
 # Package to the argument that its backbones take the shape of an image by.
@@ -27,6 +28,18 @@ def import_package(module: str) -> Any:
         extra = module.replace("_", "-")
         raise MissingPackageError(
             f"This backbone is built by {extra}, which cannot be imported ({error}): {install_command(extra)}."
+        ) from error
+
+
+@contextmanager
+def preset_of(network: str, preset: str) -> Iterator[None]:
+    """Refuse a preset whose weights turn out to be of another network: WeightsError in the place of what went wrong."""
+    try:
+        yield
+    except (AttributeError, KeyError, IndexError, ValueError) as error:
+        raise WeightsError(
+            f"The preset {preset} is not of {network}: {error}. Please report it with the version of keras-hub, and "
+            "use weights: none meanwhile."
         ) from error
 
 

@@ -11,13 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from segzoo.backbones.packages import import_package
-from segzoo.backbones.spec import Tap
-from segzoo.errors import WeightsError
+from segzoo.backbones.packages import import_package, preset_of
+from segzoo.backbones.spec import REFERENCE_DROP_PATH, Tap
 from segzoo.levels import TOKENS, prefix_of
 
-# The rate of stochastic depth at the deepest block, in terms of which segzoo's option `drop_path` is.
-_DROP_PATH = 0.2
 UNDILATED = "all maps of a plain vision transformer have the stride of its patches."
 # Layers besides the blocks that have weights.
 PATCHES, EMBEDDING = "patch_embedding", "token_embedding"
@@ -75,7 +72,8 @@ class PlainViT:
             raise ValueError(f"{self.name} has no classifier.")
         network = self.build(input_shape)
         if weights is not None:
-            self.load(network, getattr(import_package("keras_hub").models, self.backbone).from_preset(weights))
+            packaged = getattr(import_package("keras_hub").models, self.backbone).from_preset(weights)
+            self.load(network, packaged, weights)
         return network
 
     @property
@@ -105,7 +103,7 @@ class PlainViT:
                 self.heads,
                 self.hidden or 4 * self.width,
                 self.scale,
-                _DROP_PATH * (number - 1) / max(1, self.depth - 1),
+                REFERENCE_DROP_PATH * (number - 1) / max(1, self.depth - 1),
                 self.epsilon,
                 self.rotary,
                 self.prefix,
@@ -117,19 +115,14 @@ class PlainViT:
                 outputs[prefix_of(level)] = PrefixTokens(self.prefix, name=f"prefix_{number}")(x)
         return keras.Model(images, outputs, name=self.name)
 
-    def load(self, network: Any, packaged: Any) -> None:
-        """Set the weights of a network to those of keras-hub's.
+    def load(self, network: Any, packaged: Any, preset: str) -> None:
+        """Set the weights of a network to those of keras-hub's with a preset.
 
         Raises:
             WeightsError: it is another network.
         """
-        try:
+        with preset_of(self.name, preset):
             self.assign(network, packaged)
-        except (AttributeError, KeyError, IndexError, ValueError) as error:
-            raise WeightsError(
-                f"The preset is not of {self.name}: {error}. Please report it with the version of keras-hub, and use "
-                "weights: none meanwhile."
-            ) from error
 
     def taps(self) -> tuple[Tap, ...]:
         """Return the table of taps."""

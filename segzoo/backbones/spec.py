@@ -11,6 +11,9 @@ from segzoo.errors import SegzooError, unknown_name
 from segzoo.levels import MADE, TOKENS, levels_at
 from segzoo.registry import find
 
+# The rate of stochastic depth at the deepest block of a reference network, which the option `drop_path` scales.
+REFERENCE_DROP_PATH = 0.2
+
 
 @dataclass(frozen=True)
 class Tap:

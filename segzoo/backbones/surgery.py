@@ -10,7 +10,7 @@ import keras
 
 from segzoo.backbones import reference
 from segzoo.backbones.options import BackboneOptions
-from segzoo.backbones.spec import Pixels, Variant
+from segzoo.backbones.spec import REFERENCE_DROP_PATH, Pixels, Variant
 from segzoo.backbones.table import BACKBONES
 from segzoo.compat import SMP, SMP_0_1_0
 from segzoo.errors import SegzooError, unknown_name
@@ -31,8 +31,6 @@ from segzoo.layers import (
 )
 from segzoo.levels import MADE
 from segzoo.weights import apply_weights, as_text
-
-_REFERENCE_DROP_PATH = 0.2
 
 
 def create(
@@ -222,7 +220,7 @@ class _Copy:
         return self._as_it_is(layer, x, **kwargs)
 
     def _drop(self, layer: Any, x: Any, **kwargs: Any) -> Any:
-        rate, name = layer.rate * self.drop_path / _REFERENCE_DROP_PATH, self.names[id(layer)]
+        rate, name = layer.rate * self.drop_path / REFERENCE_DROP_PATH, self.names[id(layer)]
         return self._drop_path(layer, x, rate, layer.get_config()["noise_shape"], name)
 
     def _scale(self, layer: Any, x: Any, **kwargs: Any) -> Any:
@@ -234,7 +232,7 @@ class _Copy:
 
     def _transform(self, layer: Any, *inputs: Any, **kwargs: Any) -> Any:
         """Transform tokens or a map by a block with the stochastic depth that is asked for."""
-        rate = 0.0 if self.names[id(layer)] in self.frozen else layer.drop_path * self.drop_path / _REFERENCE_DROP_PATH
+        rate = 0.0 if self.names[id(layer)] in self.frozen else layer.drop_path * self.drop_path / REFERENCE_DROP_PATH
         return self._new(layer, {**layer.get_config(), "drop_path": rate})(*inputs)
 
     def _scale_and_add(self, layer: Any, x: Any, **kwargs: Any) -> Any:

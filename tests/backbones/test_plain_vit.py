@@ -117,7 +117,7 @@ def test_tokens_are_keras_hubs(name: str, small, pixels) -> None:
     theirs = packaged(name)
     network = find(BACKBONES[small(name)].constructor)
     ours = network(input_shape=(None, None, 3))
-    network.load(ours, theirs)
+    network.load(ours, theirs, "theirs")
     images = (pixels(height, width, batch=2) / 100 - 1).astype("float32")
     features = ours(images, training=False)
     *blocks, last = outputs_of(name, images)
@@ -135,11 +135,11 @@ def test_tokens_are_keras_hubs(name: str, small, pixels) -> None:
 
 def test_another_network_is_refused(small) -> None:
     network = find(BACKBONES[small("hub_dinov2_small")].constructor)
-    with pytest.raises(WeightsError, match="preset is not of hub_dinov2_small: it has 4 blocks, not 3"):
+    with pytest.raises(WeightsError, match="preset long is not of hub_dinov2_small: it has 4 blocks, not 3"):
         shorter = dataclasses.replace(network, depth=3)
-        shorter.load(shorter(), packaged("hub_dinov2_small"))
-    with pytest.raises(WeightsError, match="preset is not of hub_dinov2_small"):
-        network.load(network(), packaged("hub_dinov2_registers_small"))
+        shorter.load(shorter(), packaged("hub_dinov2_small"), "long")
+    with pytest.raises(WeightsError, match="preset registers is not of hub_dinov2_small"):
+        network.load(network(), packaged("hub_dinov2_registers_small"), "registers")
 
 
 def test_a_preset_is_loaded(small, pixels, tmp_path: Path, monkeypatch) -> None:

@@ -6,16 +6,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from segzoo.backbones.packages import import_package
-from segzoo.backbones.spec import STANDARDIZED, Variant, tap_table
+from segzoo.backbones.packages import import_package, preset_of
+from segzoo.backbones.spec import REFERENCE_DROP_PATH, STANDARDIZED, Variant, tap_table
 from segzoo.backbones.table import BACKBONES
-from segzoo.errors import WeightsError
 
 # Size to the channels of the first stage, the blocks of the stages and the heads of the first; both double.
 _SIZES = {"tiny": (96, (2, 2, 6, 2), 3), "small": (96, (2, 2, 18, 2), 3), "base": (128, (2, 2, 18, 2), 4)}
 _PATCH, _WINDOW = 4, 7
-# The rate of stochastic depth at the deepest block, in terms of which segzoo's option `drop_path` is.
-_DROP_PATH = 0.2
 
 
 def build(
@@ -63,20 +60,15 @@ def build(
             x = keras.layers.Dense(width * 2**stage, use_bias=False, name=f"stage{stage}_merge")(x)
         for block in range(depth):
             shift = _WINDOW // 2 if block % 2 else 0
-            rate = _DROP_PATH * number / last
+            rate = REFERENCE_DROP_PATH * number / last
             layer = f"stage{stage}_block{block}"
             x = WindowBlock(heads * 2**stage, _WINDOW, shift, drop_path=rate, name=layer)(x)
             number += 1
     network = keras.Model(images, normalize(x, "norm"), name=name)
     if weights is not None:
         packaged = import_package("keras_hub").models.SwinTransformerBackbone.from_preset(weights)
-        try:
+        with preset_of(name, weights):
             assign(network, packaged)
-        except (AttributeError, ValueError) as error:
-            raise WeightsError(
-                f"The preset {weights} is not of {name}: {error}. Please report it with the version of keras-hub, and "
-                "use weights: none meanwhile."
-            ) from error
     return network
 
 
