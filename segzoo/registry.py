@@ -180,6 +180,10 @@ class Registry:
             raise RegistrationError(f"There is no registered {self.kind} {name!r} to remove.")
         del self._entries[name]
 
+    def home(self, name: str) -> str | None:
+        """Return the module of segzoo that registers a name, without importing it; None for what is from outside."""
+        return self._built_in().get(name)
+
     def is_built_in(self, name: str) -> bool:
         """Return whether a name is one of segzoo's own."""
         return name in self._given or name in self._built_in()

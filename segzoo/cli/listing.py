@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from segzoo import backend
 from segzoo.cli import options
 from segzoo.cli.display import listing_table
+from segzoo.declared import UndeclaredError, declared
 from segzoo.files import check_file, replacing
+from segzoo.registry import Registry
 from segzoo.terminal import new_console, say
 
 
@@ -44,17 +46,27 @@ def backbones(
 
 def decoders(plugin: options.PluginOption = None) -> None:
     """List the decoders with their options and defaults."""
-    backend.start_backend()
-    from segzoo.decoders import DECODERS
+    from segzoo.decoders.table import DECODERS
 
     rows = []
     for name in DECODERS:
-        decoder = DECODERS[name]
-        taken = ", ".join(f"{option}={default!r}" for option, default in decoder.options().items())
-        rows.append((name, taken, re.split(r":\s", decoder.__doc__ or "")[0]))
+        doc, defaults = _declared(DECODERS, name)
+        taken = ", ".join(f"{option}={default!r}" for option, default in defaults.items())
+        rows.append((name, taken, re.split(r":\s", doc)[0]))
     new_console().print(
         listing_table(("decoder", "options", "source"), rows, "decoders", wrapped=("options", "source"))
     )
+
+
+def _declared(decoders: Registry, name: str) -> tuple[str, dict[str, Any]]:
+    """Return docstring and options of a decoder; for one from outside it is imported, and the framework with it."""
+    try:
+        found = declared(decoders, name, "Decoder")
+    except UndeclaredError:
+        backend.start_backend()
+        decoder = decoders[name]
+        return decoder.__doc__ or "", decoder.options()
+    return found.doc, found.defaults
 
 
 def schema(

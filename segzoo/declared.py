@@ -1,0 +1,123 @@
+"""Classes as their sources declare them: docstrings and default arguments, read without importing anything.
+
+A decoder is a Keras layer, so importing one to list its options starts the whole framework.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.util
+from dataclasses import dataclass
+from typing import Any
+
+from segzoo.registry import Registry
+
+
+class UndeclaredError(Exception):
+    """The source does not say it: there is none to read, or a default is computed."""
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A class of segzoo's own.
+
+    Attributes:
+        doc: its docstring, as `__doc__` has it.
+        defaults: names and default values of the constructor's arguments, those of a base class before its own.
+    """
+
+    doc: str
+    defaults: dict[str, Any]
+
+
+def declared(registry: Registry, name: str, root: str) -> Declared:
+    """Read the class that a module of segzoo registers as `name`.
+
+    Args:
+        registry: where it is registered.
+        name: registered name.
+        root: name of the base class whose own bases are no longer read.
+
+    Raises:
+        UndeclaredError: it is registered from outside, or its source does not say all; import it instead.
+    """
+    home = registry.home(name)
+    if home is None:
+        raise UndeclaredError(name)
+    module = _module(home)
+    kind = next((node for node in module.classes.values() if _registered(node) == name), None)
+    if kind is None:
+        raise UndeclaredError(name)
+    return Declared(ast.get_docstring(kind, clean=False) or "", _defaults(module, kind, root))
+
+
+@dataclass(frozen=True)
+class _Module:
+    """Classes and constants at the top level of a module, and the modules that other names there come from."""
+
+    classes: dict[str, ast.ClassDef]
+    constants: dict[str, ast.expr]
+    imported: dict[str, str]
+
+
+@functools.cache
+def _module(name: str) -> _Module:
+    spec = importlib.util.find_spec(name)
+    source = spec.loader.get_source(name) if spec and spec.loader else None  # type: ignore[attr-defined]  # has it
+    if source is None:
+        raise UndeclaredError(name)
+    classes: dict[str, ast.ClassDef] = {}
+    constants: dict[str, ast.expr] = {}
+    imported: dict[str, str] = {}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ClassDef):
+            classes[node.name] = node
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            constants[node.targets[0].id] = node.value
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            imported |= {alias.asname or alias.name: node.module for alias in node.names}
+    return _Module(classes, constants, imported)
+
+
+def _registered(kind: ast.ClassDef) -> str | None:
+    """Return the name of a decorator `@TABLE.register("name")`."""
+    for decorator in kind.decorator_list:
+        match decorator:
+            case ast.Call(func=ast.Attribute(attr="register"), args=[ast.Constant(value=str(name)), *_]):
+                return name
+    return None
+
+
+def _defaults(module: _Module, kind: ast.ClassDef, root: str) -> dict[str, Any]:
+    own = next((node for node in kind.body if isinstance(node, ast.FunctionDef) and node.name == "__init__"), None)
+    found = {} if own is None else _arguments(module, own.args)
+    if kind.name == root:
+        return found
+    for base in kind.bases:
+        if not isinstance(base, ast.Name):
+            raise UndeclaredError(kind.name)
+        home = module if base.id in module.classes else _module(module.imported.get(base.id, ""))
+        if base.id not in home.classes:
+            raise UndeclaredError(base.id)
+        found = {**_defaults(home, home.classes[base.id], root), **found}
+    return found
+
+
+def _arguments(module: _Module, arguments: ast.arguments) -> dict[str, Any]:
+    """Return the arguments that have a default and can be given by name."""
+    placed = arguments.args[len(arguments.args) - len(arguments.defaults) :]
+    pairs = [
+        *zip(placed, arguments.defaults, strict=True),
+        *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
+    ]
+    return {argument.arg: _value(module, default) for argument, default in pairs if default is not None}
+
+
+def _value(module: _Module, expression: ast.expr) -> Any:
+    if isinstance(expression, ast.Name) and expression.id in module.constants:
+        expression = module.constants[expression.id]
+    try:
+        return ast.literal_eval(expression)
+    except ValueError as error:
+        raise UndeclaredError(ast.unparse(expression)) from error
