@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from segzoo.models.build import logits_only as logits_only
     from segzoo.workflows import check_data as check_data
     from segzoo.workflows import evaluate as evaluate
+    from segzoo.workflows import export_all as export_all
     from segzoo.workflows import export_model as export_model
     from segzoo.workflows import find_learning_rate as find_learning_rate
     from segzoo.workflows import init as init
@@ -65,6 +66,7 @@ _OBJECTS = {
     "build_model": "segzoo.models.build",
     "check_data": "segzoo.workflows",
     "evaluate": "segzoo.workflows",
+    "export_all": "segzoo.workflows",
     "export_model": "segzoo.workflows",
     "find_learning_rate": "segzoo.workflows",
     "init": "segzoo.workflows",
@@ -90,6 +92,7 @@ __all__ = [
     "engine",
     "evaluate",
     "export",
+    "export_all",
     "export_model",
     "find_learning_rate",
     "hub",

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from segzoo import __version__
-from segzoo.cli import data, listing, models, sharing, training
+from segzoo.cli import data, exports, listing, models, sharing, training
 from segzoo.engine.interrupts import EXIT_CODE, SignalReceived, stopped_by_signals
 from segzoo.errors import RunInterruptedError, SegzooError, shortened
 from segzoo.escaping import unbroken
@@ -35,7 +35,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "find-lr": training.find_lr,
     "evaluate": training.evaluate,
     "predict": models.predict,
-    "export": models.export,
+    "export": exports.export,
     "push": sharing.push,
     "check-data": data.check_data,
     "preview": data.preview,

@@ -1,4 +1,4 @@
-"""Commands on trained models and weights: predict, export, weights convert."""
+"""Commands on trained models and weights: predict, weights convert."""
 
 from __future__ import annotations
 
@@ -121,38 +121,6 @@ def _listed(names: Sequence[str]) -> list[str]:
         parts = data.split(b"\0") if b"\0" in data else data.splitlines()
         found += [os.fsdecode(part) for part in parts if part]
     return found
-
-
-def export(
-    run: options.RunArgument,
-    format: Annotated[str, typer.Option("--format", help="onnx, litert, saved_model or openvino.")],
-    out: Annotated[Path | None, options.out("a folder or file; by default export/ in the run folder")] = None,
-    output: Annotated[
-        Literal["logits", "classes"], options.output("logits or classes, of the exported model")
-    ] = "logits",
-    size: Annotated[str | None, options.size("the only one that the exported model takes; by default any")] = None,
-    weights: options.WeightsOption = "best",
-    saved: options.SavedOption = False,
-    threshold: options.ThresholdOption = None,
-    overrides: options.SetOption = None,
-    plugin: options.PluginOption = None,
-) -> None:
-    """Export a run's model (raw pixels 0..255 in); done only when it agrees with the Keras model."""
-    from segzoo.export import FORMATS
-
-    FORMATS.check(format)
-    report = workflows.export_model(
-        run,
-        format,
-        out,
-        output=output,
-        size=options.parsed_size(size),
-        weights=weights,
-        overrides=overrides or (),
-        saved=saved,
-        threshold=options.parsed_threshold(threshold),
-    )
-    say(new_console(), str(report))
 
 
 def convert_weights(

@@ -22,7 +22,7 @@ def push(
     weights: options.WeightsOption = "best",
     license: Annotated[
         str | None,
-        typer.Option(help="Licence, as the hub spells it: mit or apache-2.0 on Hugging Face, MIT on Kaggle."),
+        typer.Option(help="Licence: as the hub spells it, mit or apache-2.0 on Hugging Face, MIT on Kaggle."),
     ] = None,
     private: Annotated[
         bool, typer.Option("--private", help="Make a new repository private; Kaggle makes all new ones private.")

@@ -4,21 +4,182 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
 from segzoo.backend import dtype_policy
 from segzoo.errors import SegzooError, unknown_name
-from segzoo.export.contract import Format
+from segzoo.export.accuracy import Accuracy, Validation
+from segzoo.export.contract import FLOAT32, Format, Run
 from segzoo.export.formats import FORMATS
 from segzoo.export.graph import Graph, Output, check_model, traced
 from segzoo.export.metadata import ModelMetadata
-from segzoo.export.parity import ExportReport, compare, comparison_batches
+from segzoo.export.parity import TOLERANCE, ExportReport, compare, comparison_batches
 from segzoo.export.precision import in_float32
+from segzoo.export.samples import Calibration
 from segzoo.task import Mode, takes_multilabel
+
+
+class Exporter:
+    """Model traced for export, which is written in as many formats and precisions as one likes.
+
+    Args:
+        graph: the traced model.
+        network: the Keras model that exports are compared with, in float32.
+        batches: images to compare on, `(B, H, W, C)`.
+        metadata: metadata for the files; None: none is written.
+        calibration: images for precisions that measure ranges.
+        validation: labelled images; None: accuracy is not measured.
+        from_half: whether the model computes in half precision and was rebuilt in float32.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        network: keras.Model,
+        batches: Sequence[np.ndarray],
+        *,
+        metadata: ModelMetadata | None = None,
+        calibration: Calibration | None = None,
+        validation: Validation | None = None,
+        from_half: bool = False,
+    ):
+        self.graph = graph
+        self.network = network
+        self.batches = batches
+        self.metadata = metadata
+        self.calibration = calibration
+        self.validation = validation
+        self.from_half = from_half
+
+    def write(self, format: str, path: Path, precision: str = FLOAT32, *, overwrite: bool = True) -> ExportReport:
+        """Write the model, compare it, and move it to its place, the artefact of the format in or at `path`.
+
+        Raises:
+            SegzooError: a package or images are missing, the conversion failed, the exported model differs from the
+                Keras model or loses too much, or the place is taken.
+        """
+        chosen: Format = FORMATS[format]
+        graph = self.graph
+        chosen.check_precision(format, precision)
+        chosen.check_packages(precision)
+        _check_images(chosen, precision, self.calibration, self.validation)
+        target = chosen.target(path, precision)
+        _check_target(chosen, target, overwrite)
+        reduced = chosen.reduced.get(precision)
+        kind = format if reduced is None else f"{format} ({precision})"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Beside the target, hence on the same file system: the last step is a rename.
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
+            draft = Path(folder) / target.name
+            try:
+                if reduced is None:
+                    chosen.write(graph, draft)
+                else:
+                    reduced.write(graph, draft, self.calibration or Calibration(()))
+                if self.metadata is not None and chosen.put_metadata is not None:
+                    chosen.put_metadata(draft, self._described(self.metadata, precision).to_json())
+                run = chosen.load(draft)
+            except Exception as error:  # converters raise whatever they like
+                raise SegzooError(f"Export to {kind} failed; nothing was written. {_reason(error)}") from error
+            try:
+                tolerance = TOLERANCE if reduced is None else reduced.tolerance
+                comparisons = compare(
+                    self.network, run, graph.output, self.batches, graph.mode, tolerance, graph.thresholds
+                )
+                accuracy = self._accuracy(run)
+            except Exception as error:
+                raise SegzooError(
+                    f"The {kind} export did not pass its comparison with the Keras model; nothing was written. "
+                    f"{_reason(error)}"
+                ) from error
+            megabytes = _bytes(draft) / 1e6
+            _check_target(chosen, target, overwrite)
+            if target.is_dir():
+                target.rename(Path(folder) / "replaced")
+            draft.replace(target)
+        return ExportReport(
+            format,
+            target,
+            graph.output,
+            graph.input_shape,
+            megabytes,
+            comparisons,
+            self.from_half,
+            precision,
+            accuracy,
+        )
+
+    def _described(self, metadata: ModelMetadata, precision: str) -> ModelMetadata:
+        _, height, width, channels = self.graph.input_shape
+        size = None if height is None or width is None else (height, width)
+        return dataclasses.replace(
+            metadata,
+            mode=self.graph.mode,
+            output=self.graph.output,
+            channels=channels,
+            size=size,
+            precision=precision,
+        )
+
+    def _accuracy(self, run: Run) -> Accuracy | None:
+        if self.validation is None:
+            return None
+        graph = self.graph
+        found = self.validation.score(self.network, run, graph.output, graph.mode, graph.thresholds)
+        found.check(self.validation.max_drop)
+        return found
+
+
+@contextmanager
+def exporter(
+    model: keras.Model | Callable[[], keras.Model],
+    output: Output = "logits",
+    *,
+    image_size: tuple[int, int] | None = None,
+    samples: Sequence[np.ndarray] | None = None,
+    mode: Mode = "multiclass",
+    metadata: ModelMetadata | None = None,
+    calibration: Iterable[Any] | None = None,
+    calibration_images: int = 100,
+    validation: Iterable[Any] | None = None,
+    ignore_index: int = 255,
+    max_drop: float = 1.0,
+) -> Iterator[Exporter]:
+    """Trace a model for export; arguments are those of `export_model`, but `validation` is read for each export.
+
+    Example:
+        >>> with exporter(model, calibration=train, validation=val) as exports:
+        ...     whole = exports.write("onnx", Path("out"))
+        ...     small = exports.write("onnx", Path("out"), "int8")
+    """
+    if output not in ("logits", "classes"):
+        raise unknown_name("output", output, ("logits", "classes"))
+    given = model if isinstance(model, keras.Model) else _build(model)
+    check_model(given, image_size)
+    channels = given.input_shape[3]
+    batches = comparison_batches(samples, image_size, channels)
+    ranges = None if calibration is None else Calibration.of(calibration, calibration_images, channels, image_size)
+    labelled = None
+    if validation is not None:
+        labelled = Validation(validation, ignore_index=ignore_index, max_drop=max_drop, size=image_size)
+    network = in_float32(given)
+    thresholds = None if metadata is None else metadata.thresholds
+    with traced(network, output, image_size, mode, thresholds) as graph:
+        yield Exporter(
+            graph,
+            network,
+            batches,
+            metadata=metadata,
+            calibration=ranges,
+            validation=labelled,
+            from_half=network is not given,
+        )
 
 
 @takes_multilabel
@@ -33,13 +194,23 @@ def export_model(
     overwrite: bool = True,
     mode: Mode = "multiclass",
     metadata: ModelMetadata | None = None,
+    precision: str = FLOAT32,
+    calibration: Iterable[Any] | None = None,
+    calibration_images: int = 100,
+    validation: Iterable[Any] | None = None,
+    ignore_index: int = 255,
+    max_drop: float = 1.0,
 ) -> ExportReport:
     """Export a model for another runtime, and compare its output there with the Keras model's.
 
     The exported model takes "image": raw pixels, float32 `(B, H, W, C)`, 0..255, three
-    channels in the order RGB; normalisation is inside. It
-    computes in float32, a model in mixed precision too, and the comparison is with that model in float32. Nothing
-    is left behind where the conversion or the comparison fails.
+    channels in the order RGB; normalisation is inside. A
+    model in mixed precision is rebuilt in float32, and the comparison is with that one. Nothing is left behind where
+    the conversion or the comparison fails.
+
+    Fewer bits make a smaller file, and int8 a faster one where the processor has instructions for it. How much the
+    classes suffer depends on the images, so "int8" and "dynamic" need `validation`, and are kept only if mean IoU falls
+    by at most `max_drop`.
 
     Args:
         model: a model from images to logits, or a function that builds it (called under the float32 policy).
@@ -55,74 +226,57 @@ def export_model(
         mode: "multiclass", "binary" or "multilabel", where classes may overlap, each there where its own logit is
             above 0.
         metadata: classes, colours and more for the file, which `read_metadata` gives back; its mode, output,
-            channels and size become those of the export, whose output "classes" is made by its thresholds.
+            channels, size and precision become those of the export, whose output "classes" is made by its thresholds.
+        precision: "float32"; "float16": weights rounded to half precision; "int8": weights and activations in 8 bits,
+            whose ranges come from `calibration`; "dynamic": weights in 8 bits. Formats have some of them, see
+            `FORMATS[format].precisions`.
+        calibration: training images `(H, W, C)`, or batches of them, or pairs whose first they are, 0..255, as the
+            model sees them; read until there are enough. Needed by "int8".
+        calibration_images: number of images that are taken of `calibration`.
+        validation: pairs of images and masks that training did not see, `(B, H, W, C)` and `(B, H, W)` or without B,
+            in multilabel masks `(B, H, W, classes)` of 0 and 1. Read once.
+        ignore_index: the value of mask pixels that do not count.
+        max_drop: points of mean IoU on `validation` (hundredths) that the export may lose.
 
     Raises:
-        UnknownNameError: no such format or output.
+        UnknownNameError: no such format, precision or output.
         SegzooError: a package is missing, the model or a size does not fit, the conversion failed, the exported
-            model differs from the Keras model, or `path` is taken.
+            model differs from the Keras model, images are missing, or `path` is taken.
     """
     chosen: Format = FORMATS[format]
-    if output not in ("logits", "classes"):
-        raise unknown_name("output", output, ("logits", "classes"))
-    chosen.check_packages()
-    target = chosen.target(Path(path))
-    _check_target(chosen, target, overwrite)
-    given = model if isinstance(model, keras.Model) else _build(model)
-    check_model(given, image_size)
-    batches = comparison_batches(samples, image_size, given.input_shape[3])
-    network = in_float32(given)
-    thresholds = None if metadata is None else metadata.thresholds
-    with traced(network, output, image_size, mode, thresholds) as graph:
-        return write_checked(
-            graph, network, target, format, batches, overwrite, from_half=network is not given, metadata=metadata
+    chosen.check_precision(format, precision)
+    chosen.check_packages(precision)
+    _check_target(chosen, chosen.target(Path(path), precision), overwrite)
+    _check_images(chosen, precision, calibration, validation)
+    with exporter(
+        model,
+        output,
+        image_size=image_size,
+        samples=samples,
+        mode=mode,
+        metadata=metadata,
+        calibration=calibration if precision != FLOAT32 and chosen.reduced[precision].calibrated else None,
+        calibration_images=calibration_images,
+        validation=validation,
+        ignore_index=ignore_index,
+        max_drop=max_drop,
+    ) as exports:
+        return exports.write(format, Path(path), precision, overwrite=overwrite)
+
+
+def _check_images(chosen: Format, precision: str, calibration: object, validation: object) -> None:
+    """Raise SegzooError if a precision lacks the images that it takes."""
+    if precision == FLOAT32:
+        return
+    reduced = chosen.reduced[precision]
+    if reduced.calibrated and calibration is None:
+        raise SegzooError(
+            f"{precision} measures the ranges of activations on training images: give some as calibration, such as 100."
         )
-
-
-def write_checked(
-    graph: Graph,
-    network: keras.Model,
-    target: Path,
-    format: str,
-    batches: Sequence[np.ndarray],
-    overwrite: bool = True,
-    from_half: bool = False,
-    metadata: ModelMetadata | None = None,
-) -> ExportReport:
-    """Write a traced model, compare it with `network`, and move it to `target`; see `export_model`."""
-    chosen: Format = FORMATS[format]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the target, hence on the same file system: the last step is a rename.
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
-        draft = Path(folder) / target.name
-        try:
-            chosen.write(graph, draft)
-            if metadata is not None and chosen.put_metadata is not None:
-                chosen.put_metadata(draft, _of_graph(metadata, graph).to_json())
-            run = chosen.load(draft)
-        except Exception as error:  # converters raise whatever they like
-            raise SegzooError(f"Export to {format} failed; nothing was written. {_reason(error)}") from error
-        try:
-            comparisons = compare(network, run, graph.output, batches, graph.mode, graph.thresholds)
-        except Exception as error:
-            raise SegzooError(
-                f"The {format} export did not pass its comparison with the Keras model; nothing was written. "
-                f"{_reason(error)}"
-            ) from error
-        megabytes = _bytes(draft) / 1e6
-        _check_target(chosen, target, overwrite)
-        if target.is_dir():
-            target.rename(Path(folder) / "replaced")
-        draft.replace(target)
-    return ExportReport(format, target, graph.output, graph.input_shape, megabytes, comparisons, from_half)
-
-
-def _of_graph(metadata: ModelMetadata, graph: Graph) -> ModelMetadata:
-    _, height, width, channels = graph.input_shape
-    size = None if height is None or width is None else (height, width)
-    return dataclasses.replace(
-        metadata, mode=graph.mode, output=graph.output, channels=channels, size=size, precision="float32"
-    )
+    if reduced.tolerance is None and validation is None:
+        raise SegzooError(
+            f"{precision} is done only if the model stays accurate: give pairs of images and masks as validation."
+        )
 
 
 def _check_target(chosen: Format, target: Path, overwrite: bool) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from segzoo.registry import Registry
 
+INPUT = "image"
+"""Name of the input in every format."""
+
 FORMATS = Registry(
     "export format",
     absent={"tflite": "TensorFlow Lite is called LiteRT now; use litert."},

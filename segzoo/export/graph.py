@@ -12,12 +12,12 @@ from typing import Any, Literal
 import keras
 
 from segzoo.errors import SegzooError
+from segzoo.export.formats import INPUT
 from segzoo.task import Mode, class_logits, cuts_of
 
 _SMALLEST, _LARGEST = 32, 8192  # pixels a side of a fixed input; the most is what a configuration takes too
 
 Output = Literal["logits", "classes"]
-INPUT = "image"
 
 
 @dataclass(frozen=True)

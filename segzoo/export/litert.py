@@ -5,28 +5,62 @@ from __future__ import annotations
 import importlib.util
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from segzoo.errors import SegzooError
-from segzoo.export.contract import Format, Run
+from segzoo.export.contract import HALF_TOLERANCE, Format, Reduced, Run
 from segzoo.export.formats import FORMATS
-from segzoo.export.graph import Graph
 from segzoo.export.metadata import KEY
+
+if TYPE_CHECKING:
+    from segzoo.export.graph import Graph
+    from segzoo.export.samples import Calibration
 
 
 def _write(graph: Graph, path: Path) -> None:
+    path.write_bytes(_converter(graph, "TFLITE_BUILTINS").convert())
+
+
+def _converter(graph: Graph, operations: str) -> Any:
+    """Return a converter to built-in operations only, which the plain runtime has, without TensorFlow's own."""
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_saved_model(str(graph.saved_model))
-    # Built-in operations only, so that the plain runtime without TensorFlow's own kernels runs the file.
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    converter.target_spec.supported_ops = [tf.lite.OpsSet[operations]]
+    return converter
+
+
+def _optimizing(graph: Graph, operations: str = "TFLITE_BUILTINS") -> Any:
+    import tensorflow as tf
+
+    converter = _converter(graph, operations)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    return converter
+
+
+def _write_float16(graph: Graph, path: Path, _: Calibration) -> None:
+    import tensorflow as tf
+
+    converter = _optimizing(graph)
+    converter.target_spec.supported_types = [tf.float16]
     path.write_bytes(converter.convert())
 
 
-def _load(path: Path) -> Run:
-    interpreter = _interpreter()(model_content=path.read_bytes())
+def _write_int8(graph: Graph, path: Path, calibration: Calibration) -> None:
+    """Write integer operations throughout; pixels and logits stay float32, so that files are used alike."""
+    converter = _optimizing(graph, "TFLITE_BUILTINS_INT8")
+    converter.representative_dataset = lambda: ([batch] for batch in calibration.batches())
+    path.write_bytes(converter.convert())
+
+
+def _write_dynamic(graph: Graph, path: Path, _: Calibration) -> None:
+    path.write_bytes(_optimizing(graph).convert())
+
+
+def _load(path: Path, /, *, threads: int | None = None) -> Run:
+    interpreter = _interpreter()(model_content=path.read_bytes(), num_threads=threads)
     given, returned = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
 
     def run(images: np.ndarray) -> np.ndarray:
@@ -89,5 +123,17 @@ def _get_metadata(path: Path) -> str | None:
 
 
 FORMAT = FORMATS.register(
-    "litert", Format("model.tflite", _write, _load, put_metadata=_put_metadata, get_metadata=_get_metadata)
+    "litert",
+    Format(
+        "model.tflite",
+        _write,
+        _load,
+        reduced={
+            "float16": Reduced(_write_float16, HALF_TOLERANCE),
+            "int8": Reduced(_write_int8, calibrated=True),
+            "dynamic": Reduced(_write_dynamic),
+        },
+        put_metadata=_put_metadata,
+        get_metadata=_get_metadata,
+    ),
 )

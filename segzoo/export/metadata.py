@@ -23,8 +23,6 @@ KEY = "segzoo"
 MOST = 2**20
 """Largest size of the JSON, in bytes: that of ten thousand classes."""
 
-Precision = Literal["float32", "float16", "int8", "dynamic"]
-
 _Name = Annotated[str, Field(min_length=1, max_length=1000)]
 _Byte = Annotated[int, Field(ge=0, le=255)]
 _Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -77,7 +75,7 @@ class ModelMetadata:
         output: "logits", `(B, H, W, C)`, with one logit in binary mode; or "classes", the labels `(B, H, W)`, in
             multilabel 0 and 1 `(B, H, W, classes)`.
         precision: numbers of the file: "float32", "float16", "int8" (weights and activations) or "dynamic" (weights
-            alone, activations when the model runs).
+            alone, activations when the model runs), or another of a registered format.
         value_range: pixel values that the model takes as black and white.
         colours: RGB colours of the classes, 0..255; None if nobody chose any.
         background: label that pictures leave untinted; None if there is no such class.
@@ -98,7 +96,7 @@ class ModelMetadata:
     channels: _Count = 3
     size: tuple[_Count, _Count] | None = None
     output: Literal["logits", "classes"] = "logits"
-    precision: Precision = "float32"
+    precision: _Name = "float32"
     value_range: tuple[_Number, _Number] = (0, 255)
     colours: tuple[tuple[_Byte, _Byte, _Byte], ...] | None = None
     background: Annotated[int, Field(ge=0)] | None = None

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from segzoo.export.contract import Format, Run
+from segzoo.export.contract import HALF_TOLERANCE, Format, Reduced, Run
 from segzoo.export.formats import FORMATS
-from segzoo.export.graph import Graph
 from segzoo.export.metadata import KEY
+from segzoo.export.onnx_precision import halve_weights, quantize
+
+if TYPE_CHECKING:
+    from segzoo.export.graph import Graph
+    from segzoo.export.samples import Calibration
 
 _OPSET = 18  # the highest that tf2onnx 1.17 writes
 _AXES = ("batch", "height", "width")
@@ -31,6 +35,22 @@ def _write(graph: Graph, path: Path) -> None:
     _explicit_padding(model)
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
+
+
+def _write_float16(graph: Graph, path: Path, _: Calibration) -> None:
+    import onnx
+
+    _write(graph, path)
+    model = onnx.load(str(path))
+    halve_weights(model)
+    onnx.save(model, str(path))
+
+
+def _write_int8(graph: Graph, path: Path, calibration: Calibration) -> None:
+    whole = path.with_name(f"float32-{path.name}")
+    _write(graph, whole)
+    quantize(whole, path, calibration)
+    whole.unlink()
 
 
 def _complement_of_erf(graph: Any, node: Any, name: str, _: Any) -> None:
@@ -121,10 +141,12 @@ def _shape(model: Any, name: str) -> list[int] | None:
     return None
 
 
-def _load(path: Path) -> Run:
+def _load(path: Path, /, *, threads: int | None = None) -> Run:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     (given,) = session.get_inputs()
 
     def run(images: np.ndarray) -> np.ndarray:
@@ -156,6 +178,10 @@ FORMAT = FORMATS.register(
         _load,
         packages=("tf2onnx", "onnx", "onnxruntime"),
         runtime=("onnx", "onnxruntime"),
+        reduced={
+            "float16": Reduced(_write_float16, HALF_TOLERANCE),
+            "int8": Reduced(_write_int8, calibrated=True),
+        },
         put_metadata=_put_metadata,
         get_metadata=_get_metadata,
     ),

@@ -34,8 +34,12 @@ def format_of(path: Path) -> str:
     return found
 
 
-def run_exported(path: Path) -> Run:
+def run_exported(path: Path, threads: int | None = None) -> Run:
     """Load an exported model in its own runtime on the CPU, in float32 where it holds such numbers.
+
+    Args:
+        path: the file or folder.
+        threads: number of threads; None: as many as the runtime chooses.
 
     Returns:
         A function from images `(B, H, W, C)`, float32 0..255, to what the file returns, see its metadata.
@@ -47,7 +51,8 @@ def run_exported(path: Path) -> Run:
     chosen: Format = FORMATS[name]
     chosen.check_packages(running=True)
     try:
-        return chosen.load(_artefact(chosen, path))
+        place = _artefact(chosen, path)
+        return chosen.load(place) if threads is None else chosen.load(place, threads=threads)
     except SegzooError:
         raise
     except Exception as error:  # runtimes raise whatever they like

@@ -11,8 +11,10 @@ import keras
 import numpy as np
 
 from segzoo.errors import SegzooError
-from segzoo.export.contract import Run
+from segzoo.export.accuracy import Accuracy
+from segzoo.export.contract import FLOAT32, Run
 from segzoo.export.graph import Output
+from segzoo.export.samples import check_image, resized
 from segzoo.task import Mode, class_logits, cuts_of, predict_classes
 
 # Largest difference of logits, as a fraction of the largest logit. Other kernels sum in another order: 1e-6 to 1e-5
@@ -51,6 +53,8 @@ class ExportReport:
         megabytes: size on disk, in 10^6 bytes.
         comparisons: one for each batch.
         from_half: whether the model computes in half precision and was rebuilt in float32 for the export.
+        precision: "float32", "float16", "int8" or "dynamic".
+        accuracy: mean IoU of both models on labelled images; None where none were given.
     """
 
     format: str
@@ -60,6 +64,8 @@ class ExportReport:
     megabytes: float
     comparisons: tuple[Comparison, ...]
     from_half: bool
+    precision: str = FLOAT32
+    accuracy: Accuracy | None = None
 
     @property
     def difference(self) -> float | None:
@@ -76,11 +82,19 @@ class ExportReport:
         """The path, then the comparison in a sentence."""
         sizes = ", ".join(f"{batch} x {height}x{width}" for batch, height, width in _shapes(self.comparisons))
         logits = "" if self.difference is None else f"logits differ by at most {self.difference:.2g}, "
-        note = " (the model computes in half precision; the export, and this comparison, are float32)"
-        return (
-            f"{self.format}: {self.path} ({self.megabytes:.1f} MB)\n"
+        note = " (the model computes in half precision; it was rebuilt in float32 for this comparison)"
+        kind = "" if self.precision == FLOAT32 else f" {self.precision}"
+        text = (
+            f"{self.format}{kind}: {self.path} ({self.megabytes:.1f} MB)\n"
             f"  {logits}{100 * self.agreement:.2f} % of pixels have the same class; compared with Keras on {sizes}"
             f"{note if self.from_half else ''}"
+        )
+        if self.accuracy is None:
+            return text
+        found = self.accuracy
+        return (
+            f"{text}\n  mean IoU on {found.images} validation images: {100 * found.exported:.2f} %, Keras "
+            f"{100 * found.keras:.2f} %"
         )
 
 
@@ -105,19 +119,11 @@ def comparison_batches(
     if samples is None:
         sizes = [(1, *image_size)] * 2 if image_size else _SIZES
         return [_smooth(shape, seed, channels) for seed, shape in enumerate(sizes)]
-    batches = []
+    batches: list[np.ndarray] = []
     for sample in samples:
         image = np.asarray(sample, np.float32)
-        if image.ndim != 3 or image.shape[2] != channels or min(image.shape[:2]) < 33:
-            raise SegzooError(
-                f"samples must be images (H, W, {channels}) of 33 x 33 pixels or more, got {image.shape}."
-            )
-        if image_size:
-            # One by one: OpenCV averages at most four channels at a time.
-            resized = [cv2.resize(one, image_size[::-1], interpolation=cv2.INTER_AREA) for one in np.rollaxis(image, 2)]
-            batches.append(np.stack(resized, -1)[None])
-        else:
-            batches += [image[None], image[None, :-1, :-1]]
+        check_image(image, channels, "samples", 33)  # each loses a row and a column
+        batches += [resized(image, image_size)[None]] if image_size else [image[None], image[None, :-1, :-1]]
     if not batches:
         raise SegzooError("samples is empty; leave it out to compare on random images.")
     return batches
@@ -139,6 +145,7 @@ def compare(
     output: Output,
     batches: Sequence[np.ndarray],
     mode: Mode = "multiclass",
+    tolerance: float | None = TOLERANCE,
     thresholds: Sequence[float] | None = None,
 ) -> tuple[Comparison, ...]:
     """Compare an exported model with its Keras model, both on the CPU.
@@ -149,6 +156,7 @@ def compare(
         output: what it returns.
         batches: images.
         mode: "multiclass", "binary" or "multilabel".
+        tolerance: largest difference of logits, as a fraction of the largest logit; None: any but NaN.
         thresholds: probabilities above which a class is predicted; None: 0.5.
 
     Raises:
@@ -165,18 +173,24 @@ def compare(
             found = np.asarray(run(images))
         if thresholds is not None and output == "classes":  # so that they are decided at 0 again
             expected = expected - cuts_of(thresholds)
-        comparisons.append(_compare_batch(expected, found, output, images.shape[:3], mode))
+        comparisons.append(_compare_batch(expected, found, output, images.shape[:3], mode, tolerance))
     return tuple(comparisons)
 
 
 def _compare_batch(
-    expected: np.ndarray, found: np.ndarray, output: Output, shape: tuple, mode: Mode = "multiclass"
+    expected: np.ndarray,
+    found: np.ndarray,
+    output: Output,
+    shape: tuple,
+    mode: Mode = "multiclass",
+    tolerance: float | None = TOLERANCE,
 ) -> Comparison:
     size = "{} x {}x{}".format(*shape)
     if not np.isfinite(expected).all():
         raise SegzooError(f"The Keras model itself returns NaN or infinity on an image of {size} pixels.")
     scale = float(np.abs(expected).max())
     classes = predict_classes(expected, mode)
+    allowed = (np.inf if tolerance is None else tolerance) * scale
     dtype, wanted = (np.float32, expected.shape) if output == "logits" else (np.int32, classes.shape)
     if found.dtype != dtype or found.shape != wanted:
         raise SegzooError(
@@ -190,15 +204,15 @@ def _compare_batch(
             second, first = np.moveaxis(np.partition(class_logits(expected), -2, axis=-1)[..., -2:], -1, 0)
             ahead = first - second
         # Two logits that are equal but for rounding may change places.
-        wrong = int(((found != classes) & (ahead > 2 * TOLERANCE * scale)).sum())
+        wrong = int(((found != classes) & (ahead > 2 * allowed)).sum())
         if wrong:
             raise SegzooError(f"{wrong} pixels of {classes.size} got another class on an image of {size} pixels.")
         return Comparison(shape, None, None, float((found == classes).mean()))
     difference = float(np.abs(found - expected).max())
-    if not difference <= TOLERANCE * scale:  # so that NaN is refused
+    if not np.isfinite(difference) or difference > allowed:
         raise SegzooError(
             f"logits differ by up to {difference:.3g} on an image of {size} pixels, where the largest logit is "
-            f"{scale:.3g} and {TOLERANCE:g} of it is allowed."
+            f"{scale:.3g} and {f'{tolerance:g} of it' if tolerance else 'any finite number'} is allowed."
         )
     return Comparison(
         shape,

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from segzoo.export.contract import Format, Run
-from segzoo.export.formats import FORMATS
-from segzoo.export.graph import INPUT, Graph
+from segzoo.export.formats import FORMATS, INPUT
 from segzoo.export.metadata import KEY, MOST
 from segzoo.files import read_at_most
+
+if TYPE_CHECKING:
+    from segzoo.export.graph import Graph
 
 _EXTRA = "assets.extra"  # TensorFlow's folder for files that it does not read itself
 
@@ -20,8 +23,11 @@ def _write(graph: Graph, path: Path) -> None:
     shutil.copytree(graph.saved_model, path)
 
 
-def _load(path: Path) -> Run:
+def _load(path: Path, /, *, threads: int | None = None) -> Run:
     import tensorflow as tf
+
+    if threads is not None:  # refused once TensorFlow has started
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
 
     module = tf.saved_model.load(str(path))
     serve = module.signatures["serving_default"]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from segzoo.workflows.data_check import check_data as check_data
     from segzoo.workflows.evaluation import RunEvaluation as RunEvaluation
     from segzoo.workflows.evaluation import evaluate as evaluate
+    from segzoo.workflows.export_table import export_all as export_all
     from segzoo.workflows.exporting import export_model as export_model
     from segzoo.workflows.learning_rate import find_learning_rate as find_learning_rate
     from segzoo.workflows.prediction import load as load
@@ -31,6 +32,7 @@ _OBJECTS = {
     "RunEvaluation": "segzoo.workflows.evaluation",
     "check_data": "segzoo.workflows.data_check",
     "evaluate": "segzoo.workflows.evaluation",
+    "export_all": "segzoo.workflows.export_table",
     "export_model": "segzoo.workflows.exporting",
     "find_learning_rate": "segzoo.workflows.learning_rate",
     "init": "segzoo.workflows.proposal",

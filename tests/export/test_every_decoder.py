@@ -7,7 +7,7 @@ from networks import NARROW, small_for
 
 from segzoo.decoders import DECODERS
 from segzoo.export import FORMATS
-from segzoo.export.exporter import write_checked
+from segzoo.export.exporter import Exporter
 from segzoo.export.graph import traced
 from segzoo.export.parity import comparison_batches
 from segzoo.models.build import build_model
@@ -62,7 +62,7 @@ def test_decoder_agrees_with_keras(zoo, tmp_path, require, format, record_proper
         format = "onnx"
     require(*FORMATS[format].packages)
     model, graph = zoo
-    report = write_checked(graph, model, FORMATS[format].target(tmp_path), format, comparison_batches(None, None))
+    report = Exporter(graph, model, comparison_batches(None, None)).write(format, tmp_path)
 
     record_property("difference", report.difference)
     assert report.difference < 1e-3

@@ -195,7 +195,8 @@ def test_comparison_refuses_a_model_that_returns_nan():
 
 
 def test_listing_formats_imports_no_framework():
-    code = "import sys; from segzoo.export import FORMATS; print(*FORMATS); assert 'keras' not in sys.modules"
+    code = "import sys; from segzoo.export import FORMATS, is_model_file; from pathlib import Path; print(*FORMATS); "
+    code += "assert not is_model_file(Path('x')); assert not {'keras', 'tensorflow', 'onnx', 'cv2'} & {*sys.modules}"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.split() == ALL
 

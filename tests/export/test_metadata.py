@@ -67,7 +67,7 @@ def test_a_key_of_a_later_version_is_passed_over():
         (changed(value_range=[0, float("nan")]), "value_range"),
         (changed(reading={"bands": [1]}), "1 bands for 3 channels"),
         (changed(reading={"alpha": "grey"}), r"reading\.alpha"),
-        (changed(precision="int4"), "precision"),
+        (changed(precision=8), "precision"),
         (changed(license=5), "license"),
         (changed(version="9" * MOST), "the most"),
     ],
