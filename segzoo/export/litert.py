@@ -63,10 +63,16 @@ def _load(path: Path, /, *, threads: int | None = None) -> Run:
     interpreter = _interpreter()(model_content=path.read_bytes(), num_threads=threads)
     given, returned = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
 
+    ready: tuple[int, ...] = ()
+
     def run(images: np.ndarray) -> np.ndarray:
-        # strict: an axis that the file fixes must not be resized.
-        interpreter.resize_tensor_input(given["index"], images.shape, strict=True)
-        interpreter.allocate_tensors()
+        nonlocal ready
+        if images.shape != ready:  # memory is planned anew, which takes longer than a small image
+            ready = ()
+            # strict: an axis that the file fixes must not be resized.
+            interpreter.resize_tensor_input(given["index"], images.shape, strict=True)
+            interpreter.allocate_tensors()
+            ready = images.shape
         interpreter.set_tensor(given["index"], images)
         interpreter.invoke()
         return interpreter.get_tensor(returned["index"])

@@ -36,6 +36,15 @@ def test_litert_needs_no_extra_kernels_and_names_its_tensors(model, tmp_path):
     assert "RSQRT" not in operations
 
 
+def test_litert_follows_images_of_changing_size(model, tmp_path, pixels):
+    from segzoo.export import run_exported
+
+    run = run_exported(export_model(model, tmp_path, "litert").path)
+    for size in ((40, 56), (40, 56), (33, 70), (40, 56)):
+        images = pixels(*size)
+        np.testing.assert_allclose(run(images), model(images, training=False), atol=1e-4)
+
+
 def test_onnx_names_its_axes_and_keeps_to_the_standard(model, tmp_path, require):
     require("tf2onnx", "onnx", "onnxruntime")
     import onnx
