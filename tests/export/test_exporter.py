@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from segzoo.errors import SegzooError, UnknownNameError
-from segzoo.export import FORMATS, export_model, saved_model
+from segzoo.export import FORMATS, ModelMetadata, export_model, read_metadata, saved_model
 from segzoo.export.parity import TOLERANCE, _compare_batch, comparison_batches
 from segzoo.extras import install_command
 
@@ -34,8 +34,10 @@ def fake():
 @pytest.mark.parametrize("format", ALL)
 def test_export_agrees_with_keras_at_even_and_odd_sizes(model, tmp_path, require, format):
     require(*FORMATS[format].packages)
-    report = export_model(model, tmp_path / "export", format)
+    metadata = ModelMetadata(classes=("a", "b", "c"))
+    report = export_model(model, tmp_path / "export", format, metadata=metadata)
 
+    assert read_metadata(report.path) == metadata
     assert report.path == tmp_path / "export" / FORMATS[format].artefact and report.path.exists()
     assert [comparison.shape for comparison in report.comparisons] == [(2, 64, 96), (1, 75, 109)]
     assert report.difference < 1e-4 and report.agreement > 0.999

@@ -83,7 +83,9 @@ def test_options_become_what_json_gives_back():
     assert plain({"channels": (8, 4), "of": {1: np.float32}}) == {"channels": [8, 4], "of": {"1": str(np.float32)}}
 
 
-@pytest.mark.parametrize("format", list(FORMATS))
+@pytest.mark.parametrize(  # OpenVINO takes seconds, and test_exporter.py has it
+    "format", [pytest.param(name, marks=pytest.mark.nightly if name == "openvino" else ()) for name in FORMATS]
+)
 def test_every_format_carries_the_metadata(model, tmp_path, require, pixels, format):
     require(*FORMATS[format].packages)
     path = export_model(model, tmp_path / "described", format, metadata=ROADS).path
