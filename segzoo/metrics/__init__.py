@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from segzoo.metrics.confusion import MultilabelCounts as MultilabelCounts
     from segzoo.metrics.confusion import pixel_counts as pixel_counts
     from segzoo.metrics.mean_iou import MeanIoU as MeanIoU
+    from segzoo.metrics.paired_resampling import Difference as Difference
+    from segzoo.metrics.paired_resampling import Differences as Differences
+    from segzoo.metrics.paired_resampling import paired_bootstrap as paired_bootstrap
     from segzoo.metrics.probability_histogram import ProbabilityHistogram as ProbabilityHistogram
     from segzoo.metrics.resampling import ImageCounts as ImageCounts
     from segzoo.metrics.resampling import Intervals as Intervals
@@ -24,6 +27,8 @@ _CLASSES = {
     "METRICS": "segzoo.metrics.table",
     "Calibration": "segzoo.metrics.calibration",
     "ConfusionMatrix": "segzoo.metrics.confusion",
+    "Difference": "segzoo.metrics.paired_resampling",
+    "Differences": "segzoo.metrics.paired_resampling",
     "ImageCounts": "segzoo.metrics.resampling",
     "Intervals": "segzoo.metrics.resampling",
     "MeanIoU": "segzoo.metrics.mean_iou",
@@ -32,6 +37,7 @@ _CLASSES = {
     "SurfaceMetrics": "segzoo.metrics.surface",
     "bootstrap": "segzoo.metrics.resampling",
     "figures_by_class": "segzoo.metrics.class_metrics",
+    "paired_bootstrap": "segzoo.metrics.paired_resampling",
     "pixel_counts": "segzoo.metrics.confusion",
 }
 
@@ -39,6 +45,8 @@ __all__ = [
     "METRICS",
     "Calibration",
     "ConfusionMatrix",
+    "Difference",
+    "Differences",
     "ImageCounts",
     "Intervals",
     "MeanIoU",
@@ -47,6 +55,7 @@ __all__ = [
     "SurfaceMetrics",
     "bootstrap",
     "figures_by_class",
+    "paired_bootstrap",
     "pixel_counts",
 ]
 

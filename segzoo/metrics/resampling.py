@@ -65,6 +65,24 @@ def bootstrap(
     Raises:
         ValueError: no images, or values out of range.
     """
+    iou, mean, accuracy = resampled(images, resamples, seed, confidence)
+    return Intervals(
+        np.array([interval(column, confidence) for column in iou.T]),
+        interval(mean, confidence),
+        interval(accuracy, confidence),
+    )
+
+
+def resampled(
+    images: Sequence[ImageCounts], resamples: int, seed: int, confidence: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return IoU (resamples, C), mean IoU and pixel accuracy (resamples,) of resamples of the images; NaN for n/a.
+
+    As many images with the same seed are drawn alike, whatever their counts.
+
+    Raises:
+        ValueError: no images, or values out of range.
+    """
     if not images or resamples < 1 or not 0 < confidence < 1:
         raise ValueError(
             f"The bootstrap needs images, 1 or more resamples and a confidence between 0 and 1, not {len(images)}, "
@@ -78,11 +96,12 @@ def bootstrap(
         accuracy = hits.sum(1) / actual.sum(1)
     known = ~np.isnan(iou)
     mean = np.where(known, iou, 0).sum(1) / np.where(known.any(1), known.sum(1), np.nan)
+    return iou, mean, accuracy
+
+
+def interval(figures: np.ndarray, confidence: float) -> tuple[float, float]:
+    """Return the percentile interval of a metric's resamples; NaN where none has a value."""
+    figures = figures[~np.isnan(figures)]
     ends = (50 * (1 - confidence), 50 * (1 + confidence))
-
-    def interval(figures: np.ndarray) -> tuple[float, float]:
-        figures = figures[~np.isnan(figures)]
-        low, high = np.percentile(figures, ends) if figures.size else (np.nan, np.nan)
-        return float(low), float(high)
-
-    return Intervals(np.array([interval(column) for column in iou.T]), interval(mean), interval(accuracy))
+    low, high = np.percentile(figures, ends) if figures.size else (np.nan, np.nan)
+    return float(low), float(high)
