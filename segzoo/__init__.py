@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from segzoo.models.build import build_model as build_model
     from segzoo.models.build import logits_only as logits_only
     from segzoo.workflows import check_data as check_data
+    from segzoo.workflows import compare as compare
     from segzoo.workflows import evaluate as evaluate
     from segzoo.workflows import export_all as export_all
     from segzoo.workflows import export_model as export_model
@@ -65,6 +66,7 @@ _SUBPACKAGES = (
 _OBJECTS = {
     "build_model": "segzoo.models.build",
     "check_data": "segzoo.workflows",
+    "compare": "segzoo.workflows",
     "evaluate": "segzoo.workflows",
     "export_all": "segzoo.workflows",
     "export_model": "segzoo.workflows",
@@ -86,6 +88,7 @@ __all__ = [
     "backbones",
     "build_model",
     "check_data",
+    "compare",
     "config",
     "data",
     "decoders",

@@ -116,6 +116,19 @@ ThresholdOption = Annotated[
         "0.5.",
     ),
 ]
+SplitOption = Annotated[
+    Literal["train", "val", "test"],
+    typer.Option("--split", help="Split to evaluate on; for test, see data.test_split."),
+]
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        help="Configuration whose data to evaluate on, of the same classes: a YAML file or the name of a recipe; by "
+        "default the run's.",
+        metavar="CONFIG",
+    ),
+]
 ReportOption = Annotated[
     Path | None, typer.Option("--report", help="Folder for the report: by default in the folder of the run or runs.")
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -70,18 +70,8 @@ def find_lr(
 
 def evaluate(
     run: options.ModelArgument,
-    split: Annotated[
-        Literal["train", "val", "test"], typer.Option(help="Split to evaluate on; for test, see data.test_split.")
-    ] = "val",
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data",
-            help="Configuration whose data to evaluate on, of the same classes: a YAML file or the name of a recipe; "
-            "by default the run's.",
-            metavar="CONFIG",
-        ),
-    ] = None,
+    split: options.SplitOption = "val",
+    data: options.DataOption = None,
     ensemble: options.EnsembleOption = None,
     tta: options.TtaOption = None,
     tile: Annotated[int | None, options.tile("none")] = None,

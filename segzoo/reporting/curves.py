@@ -1,4 +1,4 @@
-"""Plot of the training curves of a run."""
+"""Plots of the training curves of a run, and of several runs in one."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from segzoo.escaping import for_plot
 from segzoo.files import replacing
 
 _OUTLIER_FACTOR = 5.0
 _TRAIN, _VALIDATION, _QUIET = "#0072b2", "#d55e00", "#777777"
+# Colours of runs, apart for colour-blind readers too: Okabe and Ito 2008, https://jfly.uni-koeln.de/color/
+_RUNS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 
 
 def plot_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -28,12 +31,10 @@ def plot_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
             if every row has one, else the step, else the index of the row.
         path: the PNG to write, replaced atomically; its folder is created.
     """
-    unit = next((key for key in ("epoch", "step") if rows and all(key in row for row in rows)), "row")
-    places = [float(row.get(unit, index)) for index, row in enumerate(rows, 1)]
+    unit = _unit(rows)
 
     def points(key: str, scale: float = 1.0) -> tuple[list[float], list[float]]:
-        found = [(x, scale * float(row[key])) for x, row in zip(places, rows, strict=True) if _is_number(row.get(key))]
-        return [x for x, _ in found], [y for _, y in found]
+        return _points(rows, unit, key, scale)
 
     # No pyplot, which keeps figures alive and selects a backend for the whole process.
     rate = points("learning_rate")
@@ -66,6 +67,53 @@ def plot_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
     with replacing(Path(path)) as temporary:
         figure.savefig(temporary, format="png")
+
+
+def plot_runs(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
+    """Plot training loss, validation loss and validation mIoU of several runs, a colour for each, as a PNG.
+
+    Args:
+        runs: rows of metrics as `plot_curves` takes, by the name of the run. The horizontal axis is the epoch if every
+            row of all runs has one, else the step, else the index of the row.
+        path: the PNG to write, replaced atomically; its folder must exist.
+    """
+    unit = _unit([row for rows in runs.values() for row in rows])
+    figure = Figure(figsize=(15, 4.2 + 0.2 * len(runs)), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = (
+        ("loss", "training loss", 1.0),
+        ("val_loss", "validation loss", 1.0),
+        ("val_mean_iou", "validation mIoU in %", 100.0),
+    )
+    named: dict[str, Any] = {}
+    for axes, (key, title, scale) in zip(figure.subplots(1, 3), panels, strict=True):
+        for index, (name, rows) in enumerate(runs.items()):
+            xs, ys = _points(rows, unit, key, scale)
+            _line(axes, xs, ys, _RUNS[index % len(_RUNS)], for_plot(name))
+            if xs:
+                axes.lines[-1].set_linestyle(("-", "--", ":", "-.")[index // len(_RUNS) % 4])
+                named.setdefault(name, axes.lines[-1])
+        _finish(axes, title, unit)
+        if axes.lines and key != "val_mean_iou":
+            _limit_losses(axes, unit)
+    if named:
+        figure.legend(handles=list(named.values()), frameon=False, loc="outside lower left", ncols=3)
+    with replacing(Path(path)) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def _unit(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the name of the horizontal axis: that of the first key that every row has."""
+    return next((key for key in ("epoch", "step") if rows and all(key in row for row in rows)), "row")
+
+
+def _points(
+    rows: Sequence[Mapping[str, Any]], unit: str, key: str, scale: float = 1.0
+) -> tuple[list[float], list[float]]:
+    """Return places and scaled values of a metric in the rows that have it."""
+    places = [float(row.get(unit, index)) for index, row in enumerate(rows, 1)]
+    found = [(x, scale * float(row[key])) for x, row in zip(places, rows, strict=True) if _is_number(row.get(key))]
+    return [x for x, _ in found], [y for _, y in found]
 
 
 def _line(axes: Axes, xs: list[float], ys: list[float], colour: str, label: str) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from segzoo.lazy import attach
 
 if TYPE_CHECKING:
+    from segzoo.workflows.comparison import RunComparison as RunComparison
+    from segzoo.workflows.comparison import compare as compare
     from segzoo.workflows.data_check import DataCheck as DataCheck
     from segzoo.workflows.data_check import check_data as check_data
     from segzoo.workflows.evaluation import RunEvaluation as RunEvaluation
@@ -29,8 +31,10 @@ _OBJECTS = {
     "DataCheck": "segzoo.workflows.data_check",
     "Pushed": "segzoo.workflows.pushing",
     "Proposal": "segzoo.workflows.proposal",
+    "RunComparison": "segzoo.workflows.comparison",
     "RunEvaluation": "segzoo.workflows.evaluation",
     "check_data": "segzoo.workflows.data_check",
+    "compare": "segzoo.workflows.comparison",
     "evaluate": "segzoo.workflows.evaluation",
     "export_all": "segzoo.workflows.export_table",
     "export_model": "segzoo.workflows.exporting",

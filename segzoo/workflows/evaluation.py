@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     )
     from segzoo.workflows.sources import Source
 
-_SPLITS = ("train", "val", "test")
+#: Splits of a data set.
+SPLITS = ("train", "val", "test")
 _WORST = 10  # samples that the report shows
 
 
@@ -152,15 +153,15 @@ def evaluate(
         >>> found = segzoo.evaluate("runs/unet_b3", "test", report=False)
         >>> found.mean_iou, found.intervals.mean_iou, found.confusion.iou()
     """
-    if split not in _SPLITS:
-        raise unknown_name("split", split, _SPLITS)
+    if split not in SPLITS:
+        raise unknown_name("split", split, SPLITS)
     compute = Compute(tta, tile, overlap, batch, device)
     models = open_models(run, weights, () if data is not None else overrides, model, saved)
     if tune_threshold is None:
         thresholds = thresholds_of_models(models, threshold)
     else:
         tuned_run, tuned_weights = check_tuning(models, compute, tune_threshold, split, threshold)
-    config = _config_of(models, data, split, overrides)
+    config = config_of_data(models, data, split, overrides)
     words = [models[0].words, *compute.words]
     place = _place(models, split, words) if report in (None, False) else Path(str(report))
     if report is not False:
@@ -242,7 +243,7 @@ def evaluate(
     return result
 
 
-def _config_of(
+def config_of_data(
     models: Sequence[Model], data: str | PathLike[str] | Config | None, split: str, overrides: Sequence[str]
 ) -> Config:
     """Return the configuration of the data that the models are evaluated with, after checking that it fits them.

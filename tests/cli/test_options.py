@@ -43,13 +43,14 @@ def test_a_configuration_or_a_run_is_the_first_argument():
     assert first == {
         **dict.fromkeys(configs, "config"),
         **dict.fromkeys(("evaluate", "predict", "export", "push"), "run"),
+        "compare": "runs",
     }
     for name, what in first.items():
         options = {option for parameter in COMMANDS[name].params for option in parameter.opts}
         assert {"--set", "--plugin"} <= options
         assert ("--config" in options) == (what == "config")
-        assert ("--weights" in options) == (what == "run")
-        assert ("--saved-model" in options) == (what == "run" and name != "push")  # which pushes no model.keras
+        assert ("--weights" in options) == (what != "config")
+        assert ("--saved-model" in options) == (what != "config" and name != "push")  # which pushes no model.keras
 
 
 @pytest.mark.parametrize("command", ["train", "find-lr", "check-data", "preview"])
