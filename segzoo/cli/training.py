@@ -115,7 +115,8 @@ def evaluate(
         )
     from segzoo.engine.callbacks.progress_display import class_table
 
-    console.print(class_table(found.confusion, found.class_names, f"{split} split, {found.network}", found.metrics))
+    title = f"{split} split, {found.network}"
+    console.print(class_table(found.confusion, found.class_names, title, found.metrics, found.background))
     if found.thresholds.values:
         say(console, f"Thresholds: {found.thresholds}")
         for note in found.thresholds.notes():

@@ -140,7 +140,7 @@ def _counts_of(name: str, mask: np.ndarray, prediction: np.ndarray, confusion: A
     own = type(confusion)(confusion.classes, confusion.ignore_index)
     own.update(mask, prediction)
     confusion.merge(own)
-    return ImageCounts(name, own.hits.copy(), own.actual, own.predicted)
+    return ImageCounts(name, own.hits.copy(), own.actual, own.predicted, int(np.max(own.valid)))
 
 
 def evenly_spaced(ids: list[str], count: int) -> frozenset[str]:

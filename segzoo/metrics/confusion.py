@@ -91,6 +91,10 @@ class ClassCounts:
         """Return the mean IoU over the classes that occur in target or prediction; NaN where none does."""
         return mean_of(self.iou())
 
+    def foreground_mean_iou(self, background: int) -> float:
+        """Return the mean IoU over the classes that occur, without the background's; NaN where no other occurs."""
+        return mean_of(np.delete(self.iou(), background))
+
     def mean_accuracy(self) -> float:
         """Return the mean recall over the classes of the target (Long et al. 2015); NaN where nothing was counted."""
         return mean_of(self.recall())

@@ -91,8 +91,7 @@ def _pooled(images: Sequence[ImageCounts]) -> tuple[np.ndarray, float]:
         np.sum([getattr(image, key) for image in images], axis=0) for key in ("hits", "actual", "predicted")
     )
     whole = ImageCounts("all", hits, actual, predicted)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return hits / (actual + predicted - hits), whole.mean_iou()
+    return whole.iou(), whole.mean_iou()
 
 
 def _check_pairs(images: Sequence[ImageCounts], reference: Sequence[ImageCounts]) -> None:

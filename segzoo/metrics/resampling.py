@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from segzoo.metrics.confusion import ratio
+
 
 @dataclass(frozen=True)
 class ImageCounts:
@@ -18,12 +20,18 @@ class ImageCounts:
         hits: correctly predicted pixels of each class, int64 (C,).
         actual: target pixels of each class, int64 (C,).
         predicted: predicted pixels of each class, int64 (C,).
+        pixels: pixels that were counted, of classes that overlap those of the class with the most; None: not known.
     """
 
     name: str
     hits: np.ndarray
     actual: np.ndarray
     predicted: np.ndarray
+    pixels: int | None = None
+
+    def iou(self) -> np.ndarray:
+        """Return IoU of each class (C,); NaN for one in neither target nor prediction."""
+        return ratio(self.hits, self.actual + self.predicted - self.hits)
 
     def mean_iou(self) -> float:
         """Return the mean IoU over the classes that occur in the image's target or prediction; NaN where none does."""

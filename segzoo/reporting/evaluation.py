@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -18,16 +17,20 @@ from segzoo.files import make_folder, replacing
 from segzoo.metrics import (
     Calibration,
     ConfusionMatrix,
+    ImageCounts,
     Intervals,
     MultilabelCounts,
     ProbabilityHistogram,
     figures_by_class,
 )
 from segzoo.metrics.confusion import mean_of
+from segzoo.reporting import calibration as calibration_section
+from segzoo.reporting.image_table import write_image_table
 from segzoo.reporting.page import (
     figure_text,
     heading,
     html_table,
+    link,
     markdown_table,
     page,
     picture,
@@ -37,6 +40,7 @@ from segzoo.reporting.page import (
 from segzoo.reporting.pictures import prediction_sheet
 from segzoo.reporting.precision_recall import precision_recall, precision_recall_picture, table_rows
 
+_IMAGES = "images.csv"
 _FIGURES = ("iou", "dice", "precision", "recall", "specificity")
 
 
@@ -53,8 +57,9 @@ class Report:
         calibration: confidence and accuracy of all pixels.
         worst: (image, ground truth, prediction, title) of the samples of lowest mean IoU.
         samples: number of samples.
+        images: pixel counts of each sample, for the CSV; none: no CSV.
         loss: mean loss, or None.
-        background: class that pictures leave untinted, or None.
+        background: class that pictures and the foreground mean leave out, or None.
         metrics: further metrics of the table by class.
         thresholds: probabilities above which classes were predicted, by name; empty where the largest logit decided.
         thresholds_from: origin of the thresholds, in words.
@@ -75,6 +80,7 @@ class Report:
     thresholds: Mapping[str, float] = field(default_factory=dict)
     thresholds_from: str = ""
     probabilities: ProbabilityHistogram | None = None
+    images: Sequence[ImageCounts] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return all metrics as JSON-compatible values; n/a is None."""
@@ -82,16 +88,23 @@ class Report:
         specificity = self.confusion.specificity()
         further = figures_by_class(self.confusion, self.metrics)
         confidence, accuracy = self.calibration.curve()
+        class_errors = self.calibration.class_ece()
+        foreground = {}
+        if self.background is not None:
+            foreground["foreground_mean_iou"] = plain(self.confusion.foreground_mean_iou(self.background))
         for index, row in enumerate(rows):
             row["specificity"] = plain(specificity[index])
             row["metrics"] = {heading: plain(values[index]) for heading, values in further.items()}
             row["iou_interval"] = [plain(end) for end in self.intervals.iou[index]]
+            if class_errors.size:
+                row["calibration_error"] = plain(class_errors[index])
         return {
             "title": self.title,
             "samples": self.samples,
             "loss": self.loss,
             "mean_iou": plain(self.confusion.mean_iou()),
             "mean_iou_interval": [plain(end) for end in self.intervals.mean_iou],
+            **foreground,
             "pixel_accuracy": plain(self.confusion.pixel_accuracy()),
             "pixel_accuracy_interval": [plain(end) for end in self.intervals.pixel_accuracy],
             "mean_accuracy": plain(self.confusion.mean_accuracy()),
@@ -99,6 +112,7 @@ class Report:
             "mcc": plain(mean_of(self.confusion.mcc())),
             "cohen_kappa": plain(mean_of(self.confusion.cohen_kappa())),
             "expected_calibration_error": plain(self.calibration.ece()),
+            "class_wise_calibration_error": plain(mean_of(class_errors)) if class_errors.size else None,
             "classes": rows,
             "confusion_matrix": self.confusion.counts.tolist(),
             "calibration": {
@@ -114,14 +128,16 @@ class Report:
         }
 
     def write(self, folder: Path) -> Path:
-        """Write report.json, report.md, index.html and the pictures into `folder`; returns the page's path.
+        """Write report.json, report.md, index.html, images.csv and the pictures into `folder`; returns the page's path.
 
         Each file is replaced atomically; the page is written last, so that the pictures it refers to exist.
         """
         make_folder(folder)
         figures = self.as_json()
         confusion_picture(self.confusion, self.names, folder / "confusion.png")
-        _calibration_picture(self.calibration, folder / "calibration.png")
+        calibration_section.calibration_picture(self.calibration, folder / "calibration.png")
+        if self.images:
+            write_image_table(self.images, self.names, folder / _IMAGES)
         if self.probabilities is not None:
             colours = self.colours[len(self.names) - len(self.thresholds) :]
             picture_path = folder / "precision_recall.png"
@@ -133,12 +149,56 @@ class Report:
         index = folder / "index.html"
         for path, text in (
             (folder / "report.json", json.dumps(figures, indent=2, allow_nan=False) + "\n"),
-            (folder / "report.md", _markdown(figures)),
-            (index, _page(figures, confusion_note(self.confusion))),
+            (folder / "report.md", self._markdown(figures)),
+            (index, self._page(figures)),
         ):
             with replacing(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
         return index
+
+    def _markdown(self, figures: dict[str, Any]) -> str:
+        lines = [f"# {for_markdown(figures['title'])}", "", for_markdown(_remark(figures)), ""]
+        lines += [*markdown_table([("Metric", "Value"), *_summary(figures)]), ""]
+        lines += [*markdown_table(_rows(figures)), ""]
+        lines += ["![Confusion matrix](confusion.png)", "", "![Calibration](calibration.png)", ""]
+        if rows := calibration_section.class_rows(self.calibration, self.names):
+            lines += [*markdown_table(rows), ""]
+        if self.images:
+            lines += [f"[Metrics of each image]({_IMAGES})", ""]
+        if figures["precision_recall"]:
+            lines += [*markdown_table(table_rows(figures["precision_recall"])), ""]
+            lines += ["![Precision and recall](precision_recall.png)", ""]
+        if figures["worst"]:
+            lines += ["![Samples of lowest mean IoU](worst.png)", ""]
+        return "\n".join(lines)
+
+    def _page(self, figures: dict[str, Any]) -> str:
+        parts = [
+            quiet(_remark(figures)),
+            html_table(_summary(figures), headed=False),
+            *([link(_IMAGES, "Metrics of each image (CSV)")] if self.images else []),
+            heading("Classes"),
+            html_table(_rows(figures)),
+            heading("Confusion matrix"),
+            quiet(confusion_note(self.confusion)),
+            picture("confusion.png", "Confusion matrix, normalised by row"),
+            heading("Calibration"),
+            picture("calibration.png", "Accuracy by confidence"),
+        ]
+        if rows := calibration_section.class_rows(self.calibration, self.names):
+            parts += [quiet(calibration_section.NOTE), html_table(rows)]
+        if figures["precision_recall"]:
+            parts += [
+                heading("Precision and recall"),
+                html_table(table_rows(figures["precision_recall"])),
+                picture("precision_recall.png", "Precision over recall of each class, with the threshold in use"),
+            ]
+        if figures["worst"]:
+            parts += [
+                heading(f"{len(figures['worst'])} samples of lowest mean IoU"),
+                picture("worst.png", "Image, ground truth, prediction and errors of the samples of lowest mean IoU"),
+            ]
+        return page(figures["title"], parts)
 
 
 def _between(ends: Sequence[float | None]) -> str:
@@ -149,6 +209,11 @@ def _summary(figures: dict[str, Any]) -> list[tuple[str, str]]:
     """Return name and text of each metric of the whole data set."""
     return [
         ("mean IoU", f"{figure_text(figures['mean_iou'])} (95 % interval {_between(figures['mean_iou_interval'])})"),
+        *(
+            [("foreground mean IoU", figure_text(figures["foreground_mean_iou"]))]
+            if "foreground_mean_iou" in figures
+            else []
+        ),
         (
             "pixel accuracy",
             f"{figure_text(figures['pixel_accuracy'])} (95 % interval {_between(figures['pixel_accuracy_interval'])})",
@@ -158,6 +223,11 @@ def _summary(figures: dict[str, Any]) -> list[tuple[str, str]]:
         ("Matthews correlation", figure_text(figures["mcc"])),
         ("Cohen's kappa", figure_text(figures["cohen_kappa"])),
         ("expected calibration error", figure_text(figures["expected_calibration_error"])),
+        *(
+            [("class-wise calibration error", figure_text(figures["class_wise_calibration_error"]))]
+            if figures["class_wise_calibration_error"] is not None
+            else []
+        ),
         ("loss", figure_text(figures["loss"])),
         *([("thresholds", figures["thresholds"]["from"])] if figures["thresholds"] else []),
     ]
@@ -189,50 +259,11 @@ def na(rows: Sequence[dict[str, Any]]) -> str:
     return f"n/a: undefined, because no pixel contributes to the metric.{left_out}"
 
 
-def _markdown(figures: dict[str, Any]) -> str:
-    lines = [f"# {for_markdown(figures['title'])}", "", for_markdown(_remark(figures)), ""]
-    lines += [*markdown_table([("Metric", "Value"), *_summary(figures)]), ""]
-    lines += [*markdown_table(_rows(figures)), ""]
-    lines += ["![Confusion matrix](confusion.png)", "", "![Calibration](calibration.png)", ""]
-    if figures["precision_recall"]:
-        lines += [*markdown_table(table_rows(figures["precision_recall"])), ""]
-        lines += ["![Precision and recall](precision_recall.png)", ""]
-    if figures["worst"]:
-        lines += ["![Samples of lowest mean IoU](worst.png)", ""]
-    return "\n".join(lines)
-
-
 def confusion_note(confusion: ConfusionMatrix | MultilabelCounts) -> str:
     """Explain the rows of the plot of the confusion matrix."""
     if isinstance(confusion, MultilabelCounts):
         return "For each class: the fraction of its positive and of its negative pixels that is predicted as positive."
     return "Rows are target classes; each row sums to 100 % of the pixels of its class."
-
-
-def _page(figures: dict[str, Any], note: str) -> str:
-    parts = [
-        quiet(_remark(figures)),
-        html_table(_summary(figures), headed=False),
-        heading("Classes"),
-        html_table(_rows(figures)),
-        heading("Confusion matrix"),
-        quiet(note),
-        picture("confusion.png", "Confusion matrix, normalised by row"),
-        heading("Calibration"),
-        picture("calibration.png", "Accuracy by confidence"),
-    ]
-    if figures["precision_recall"]:
-        parts += [
-            heading("Precision and recall"),
-            html_table(table_rows(figures["precision_recall"])),
-            picture("precision_recall.png", "Precision over recall of each class, with the threshold in use"),
-        ]
-    if figures["worst"]:
-        parts += [
-            heading(f"{len(figures['worst'])} samples of lowest mean IoU"),
-            picture("worst.png", "Image, ground truth, prediction and errors of the samples of lowest mean IoU"),
-        ]
-    return page(figures["title"], parts)
 
 
 def confusion_picture(confusion: ConfusionMatrix | MultilabelCounts, names: Sequence[str], path: Path) -> None:
@@ -265,38 +296,5 @@ def confusion_picture(confusion: ConfusionMatrix | MultilabelCounts, names: Sequ
             ink = "white" if shares[row, column] > 55 else "black"
             axes.text(column, row, f"{shares[row, column]:.0f}", ha="center", va="center", color=ink, fontsize=8)
     figure.colorbar(image, label="% of the target class's pixels", shrink=0.8)
-    _save(figure, path)
-
-
-def _calibration_picture(calibration: Calibration, path: Path) -> None:
-    """Plot the reliability diagram: accuracy by confidence, and below it the histogram of confidences."""
-    confidence, accuracy = calibration.curve()
-    figure = Figure(figsize=(6, 6), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    known = ~np.isnan(accuracy)
-    upper.plot([0, 1], [0, 1], color="#999999", linestyle="--", label="perfect calibration")
-    upper.plot(confidence[known], accuracy[known], color="#0072b2", marker="o", markersize=4, label="model")
-    upper.set_ylim(0, 1.02)
-    upper.set_title(f"calibration (ECE {figure_text(plain(calibration.ece()))})", loc="left", fontsize=11)
-    upper.set_ylabel("accuracy")
-    upper.legend(frameon=False)
-    width = 1 / calibration.bins
-    share = calibration.counts / max(1, calibration.counts.sum())
-    lower.bar((np.arange(calibration.bins) + 0.5) * width, 100 * share, width=0.9 * width, color="#0072b2")
-    lower.set_ylabel("% of pixels")
-    lower.set_xlabel("confidence")
-    lower.set_xlim(0, 1)
-    for axes in (upper, lower):
-        _plain_frame(axes)
-    _save(figure, path)
-
-
-def _plain_frame(axes: Axes) -> None:
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _save(figure: Figure, path: Path) -> None:
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png")

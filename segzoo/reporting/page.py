@@ -56,6 +56,11 @@ def quiet(text: str) -> str:
     return f'<p class="quiet">{for_html(text)}</p>'
 
 
+def link(target: str, text: str) -> str:
+    """Return a paragraph that links to a file by its URL."""
+    return f'<p><a href="{for_html(target)}">{for_html(text)}</a></p>'
+
+
 def heading(text: str) -> str:
     """Return a section heading of plain text."""
     return f"<h2>{for_html(text)}</h2>"

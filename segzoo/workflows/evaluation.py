@@ -66,6 +66,7 @@ class RunEvaluation:
         metrics: further metrics of the tables by class, `output.metrics` of the run.
         probabilities: histogram of the probabilities of the classes that have a threshold, with precision and recall at
             each; None in multiclass mode.
+        background: label of the background, which the foreground mean leaves out; None where there is none.
     """
 
     run: str
@@ -81,6 +82,7 @@ class RunEvaluation:
     report: Path | None = None
     metrics: Sequence[Any] = ()
     probabilities: ProbabilityHistogram | None = None
+    background: int | None = None
 
     @property
     def mean_iou(self) -> float:
@@ -176,7 +178,9 @@ def evaluate(
     _check_reading(models[0], builders.image_reader(config))
     source = builders.build_source(config, split)
     calibration = Calibration(
-        ignore_index=config.task.ignore_index, mode="multilabel" if config.task.multilabel else "multiclass"
+        ignore_index=config.task.ignore_index,
+        mode="multilabel" if config.task.multilabel else "multiclass",
+        classes=len(config.task.classes),
     )
     network, loss = _network(models, compute), _loss(models[0], config, data)
     colours, background = models[0].display()
@@ -222,6 +226,7 @@ def evaluate(
         None if report is False else place / "index.html",
         config.output.metrics,
         histogram,
+        background,
     )
     if report is not False:
         Report(
@@ -233,6 +238,7 @@ def evaluate(
             calibration=calibration,
             worst=found.worst,
             samples=len(found.images),
+            images=found.images,
             loss=found.loss,
             background=background,
             metrics=config.output.metrics,

@@ -84,3 +84,53 @@ def test_logits_and_other_shapes_are_refused():
         Calibration().update(np.zeros(2, int), np.zeros((3, 4)))
     with pytest.raises(ValueError, match="at least 1 bin"):
         Calibration(0)
+
+
+def by_definition(targets, probabilities, bins):
+    """Calibration error of one class: targets 0 and 1, probabilities, both (N,)."""
+    error = 0.0
+    for i in range(bins):
+        within = (probabilities > i / bins) & (probabilities <= (i + 1) / bins)
+        if i == 0:
+            within |= probabilities == 0
+        if within.any():
+            error += within.mean() * abs(probabilities[within].mean() - targets[within].mean())
+    return error
+
+
+def test_errors_of_classes_are_those_of_the_definition(predictions):
+    labels, probabilities = predictions
+    counted = labels != IGNORE
+    metric = Calibration(10, IGNORE, classes=3)
+    for image in range(2):
+        metric.update(labels[image], probabilities[image])
+    part = Calibration(10, IGNORE, classes=3)
+    part.update(labels[2:], probabilities[2:])
+    metric.merge(part)
+    expected = [by_definition(labels[counted] == k, probabilities[counted][:, k], 10) for k in range(3)]
+    np.testing.assert_allclose(metric.class_ece(), expected, rtol=1e-9)
+    assert min(expected) > 0.1
+    with pytest.raises(ValueError, match="errors of 0 classes into those of 3"):
+        metric.merge(Calibration(10, IGNORE))
+    with pytest.raises(ValueError, match="not of 2 classes"):
+        Calibration(classes=2).update(labels[2:, 1:], probabilities[2:, 1:])
+
+
+def test_errors_of_overlapping_classes_leave_out_what_is_ignored_for_each():
+    rng = np.random.default_rng(8)
+    probabilities = rng.uniform(size=(500, 2))
+    targets = (rng.uniform(size=(500, 2)) < probabilities**2).astype(int)
+    targets[:100, 0] = IGNORE
+    metric = Calibration(15, IGNORE, "multilabel", classes=2)
+    metric.update(targets, probabilities)
+    expected = [by_definition(targets[100:, 0], probabilities[100:, 0], 15)]
+    expected.append(by_definition(targets[:, 1], probabilities[:, 1], 15))
+    np.testing.assert_allclose(metric.class_ece(), expected, rtol=1e-9)
+    assert metric.class_pixels.tolist() == [400, 500]
+
+
+def test_a_class_that_is_as_frequent_as_its_probability_has_no_error():
+    metric = Calibration(classes=2)
+    metric.update(np.array([0, 1, 1, 1]), np.tile([0.25, 0.75], (4, 1)))
+    assert metric.class_ece().tolist() == [0, 0]
+    assert np.isnan(Calibration(classes=2).class_ece()).all() and Calibration().class_ece().shape == (0,)

@@ -92,3 +92,11 @@ def test_products_of_counts_are_exact_at_1e11_pixels():
 def test_beta_is_positive(beta):
     with pytest.raises(ValueError, match="beta must be positive"):
         ConfusionMatrix(2).f_beta(beta)
+
+
+def test_the_foreground_mean_leaves_out_the_background_and_what_is_absent():
+    matrix = ConfusionMatrix(4, counts=[[90, 5, 5, 0], [0, 10, 10, 0], [5, 0, 15, 0], [0, 0, 0, 0]])
+    iou = matrix.iou()
+    assert matrix.foreground_mean_iou(0) == pytest.approx((iou[1] + iou[2]) / 2)
+    assert matrix.foreground_mean_iou(3) == pytest.approx(matrix.mean_iou())
+    assert np.isnan(ConfusionMatrix(2, counts=[[7, 0], [0, 0]]).foreground_mean_iou(0))

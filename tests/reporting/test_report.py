@@ -1,6 +1,8 @@
 """The report of an evaluation: its figures, its words, its pictures."""
 
+import csv
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -89,9 +91,36 @@ def test_the_markdown_tables_have_as_many_cells_in_every_row(report, tmp_path):
     assert cells.count(9) == 1 + len(NAMES)
 
 
-def test_a_report_without_worst_samples_shows_none(report, tmp_path):
-    from dataclasses import replace
+def test_images_foreground_and_errors_of_classes_are_shown_where_they_are_known(report, tmp_path):
+    calibration = Calibration(ignore_index=255, classes=3)
+    calibration.update(np.array([0, 1]), np.array([[0.75, 0.25, 0], [0.25, 0.75, 0]]))
+    images = [
+        ImageCounts("a, b.png", np.array([5, 0, 0]), np.array([10, 0, 0]), np.array([10, 0, 0]), 10),
+        ImageCounts("\udcff", np.array([5, 1, 0]), np.array([5, 1, 0]), np.array([5, 1, 0])),
+    ]
+    page = replace(report, calibration=calibration, images=images, background=0).write(tmp_path)
+    with (tmp_path / "images.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert list(rows[0]) == ["name", "pixels", "mean_iou", *(f"iou/{name}" for name in NAMES)]
+    assert list(rows[0].values()) == ["a, b.png", "10", "0.333333", "0.333333", "", ""]
+    assert list(rows[1].values()) == ["\\udcff", "", "1.000000", "1.000000", "1.000000", ""]
+    figures = json.loads((tmp_path / "report.json").read_text())
+    assert figures["foreground_mean_iou"] == pytest.approx(report.confusion.iou()[1])
+    assert [row["calibration_error"] for row in figures["classes"]] == pytest.approx([0.25, 0.25, 0])
+    assert figures["class_wise_calibration_error"] == pytest.approx(0.5 / 3)
+    for text in (page.read_text(encoding="utf-8"), (tmp_path / "report.md").read_text()):
+        for words in ("foreground mean IoU", "class-wise calibration error", "images.csv", "0.1667"):
+            assert words in text
 
+
+def test_what_is_not_known_is_left_out_of_the_report(report, tmp_path):
+    text = report.write(tmp_path).read_text(encoding="utf-8")
+    assert "foreground_mean_iou" not in (tmp_path / "report.json").read_text()
+    assert not (tmp_path / "images.csv").exists()
+    assert not [word for word in ("foreground", "class-wise", "images.csv") if word in text]
+
+
+def test_a_report_without_worst_samples_shows_none(report, tmp_path):
     page = replace(report, worst=[]).write(tmp_path)
     assert not (tmp_path / "worst.png").exists()
     assert "worst.png" not in page.read_text() + (tmp_path / "report.md").read_text()

@@ -1,5 +1,6 @@
 """Functions over a run: what they return, that they print nothing, and which network they take."""
 
+import csv
 import json
 import shutil
 
@@ -46,6 +47,13 @@ def test_evaluate_finds_what_training_found_and_writes_the_report(tiny_run, tmp_
     assert found.calibration.counts.sum() == labelled
     assert found.report == tmp_path / "here" / "index.html" and found.report.is_file()
     assert steps == [(0, 5), (4, 5), (5, 5)]
+    with (tmp_path / "here" / "images.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["name"] for row in rows] == [image.name for image in found.images]
+    assert sum(int(row["pixels"]) for row in rows) == labelled
+    assert [float(row["mean_iou"]) for row in rows] == pytest.approx([i.mean_iou() for i in found.images], abs=1e-6)
+    assert found.calibration.class_pixels.tolist() == [labelled] * 6
+    assert 0 < np.mean(found.calibration.class_ece()) < 1
 
 
 def test_evaluate_takes_an_open_run_with_more_overrides_and_can_leave_the_report_out(tiny_run, quiet):

@@ -166,9 +166,21 @@ def duration(seconds: float) -> str:
 
 
 def class_table(
-    confusion: ConfusionMatrix | MultilabelCounts, names: Sequence[str], title: str, metrics: Sequence[Any] = ()
+    confusion: ConfusionMatrix | MultilabelCounts,
+    names: Sequence[str],
+    title: str,
+    metrics: Sequence[Any] = (),
+    background: int | None = None,
 ) -> Table:
-    """Per-class IoU, Dice, precision, recall and further metrics, the mean IoU below; n/a where one is undefined."""
+    """Per-class IoU, Dice, precision, recall and further metrics, means below; n/a where one is undefined.
+
+    Args:
+        confusion: counts of a whole split.
+        names: names of the classes.
+        title: title of the table.
+        metrics: further metrics, see `class_cells`.
+        background: label that the foreground mean leaves out; None: no such row.
+    """
     heading, *rows = class_cells(confusion, names, metrics)
     table = Table(title=Text(printable(title)), title_justify="left")
     for place, name in enumerate(heading):
@@ -177,5 +189,7 @@ def class_table(
         table.add_row(Text(printable(first)), *figures)
     table.add_section()
     table.add_row("mean IoU", figure_text(confusion.mean_iou()), style="bold")
+    if background is not None:
+        table.add_row("foreground mean IoU", figure_text(confusion.foreground_mean_iou(background)))
     table.add_row("pixel accuracy", figure_text(confusion.pixel_accuracy()))
     return table
