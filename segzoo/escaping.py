@@ -1,12 +1,12 @@
-r"""Escaping of foreign text (names of classes, paths, messages) for terminal, plot, Markdown and HTML.
+r"""Escaping of foreign text (names of classes, paths, messages) for terminal, plot, Markdown and pages.
 
 A class may be called "[/b]", "$\foo$" or "</pre>", and a file anything but "/" and the zero byte. Each medium has one
-function here that lets such a text be seen as it is; nothing else escapes.
+function here that lets such a text be seen as it is; nothing else escapes but the templates of pages, which are given
+printable text.
 """
 
 from __future__ import annotations
 
-import html
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -77,11 +77,6 @@ def _in_glyphs(text: str, fonts: Iterable[Any]) -> str:
 def for_markdown(text: str) -> str:
     """Escape text to one line of Markdown, for a paragraph, a heading or a table cell."""
     return _MARKDOWN.sub(r"\\\1", printable(text))
-
-
-def for_html(text: str) -> str:
-    """Escape text to one line of HTML, for an element or an attribute."""
-    return html.escape(printable(text))
 
 
 def unbroken(text: str) -> str:

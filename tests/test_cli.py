@@ -108,7 +108,13 @@ def test_evaluate_finds_what_training_found(run, capsys):
     assert report["mean_iou"] == pytest.approx(finish["val_mean_iou"], abs=1e-6)
     assert np.array(report["confusion_matrix"]).shape == (6, 6)
     pictures = {"confusion.png", "calibration.png", "worst.png"}
-    assert {path.name for path in folder.iterdir()} == {"report.json", "report.md", "index.html", *pictures}
+    assert {path.name for path in folder.iterdir()} == {
+        "report.json",
+        "report.md",
+        "index.html",
+        "images.csv",
+        *pictures,
+    }
     assert "is not a run folder" in refused(capsys, "evaluate", str(run.parent))
 
 

@@ -98,7 +98,7 @@ def write_summary(
 
     parts = [quiet(remark), html_table(figures, headed=False), heading("Classes"), html_table(classes)]
     for path, name, alt, said in pictures:
-        parts += [heading(name), *([quiet(said)] if said else []), picture(embedded(path), alt)]
+        parts += [heading(name), *([quiet(said)] if said else []), picture(embedded(path.read_bytes()), alt)]
     parts += [heading("Configuration"), preformatted(given)]
     parts += [heading("Environment"), html_table(environment, headed=False, words=True)]
     for path, text in ((folder.summary.with_suffix(".md"), "\n".join(lines)), (folder.summary, page(title, parts))):

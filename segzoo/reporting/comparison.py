@@ -163,7 +163,7 @@ class ComparisonReport:
     def _page(self, curves: bool) -> str:
         parts = []
         for name, note, rows, words in self._sections():
-            parts += [heading(name), quiet(note), html_table(rows, words=words)]
+            parts += [heading(name), quiet(note), html_table(rows, words=words, footed=not words)]
         if curves:
             parts += [heading("Training curves"), picture(_CURVES, "Losses and validation mIoU of the runs")]
         return page(self.title, parts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 from collections.abc import Sequence
@@ -18,10 +17,11 @@ from rich.table import Table
 from rich.text import Text
 
 from segzoo.data import Findings, Report
+from segzoo.data.checks import Thumbnail
 from segzoo.data.problems import KINDS, Problem
-from segzoo.escaping import for_html, for_plot, printable
+from segzoo.escaping import for_plot, printable
 from segzoo.files import make_folder, replacing
-from segzoo.reporting.page import STYLE
+from segzoo.reporting.page import embedded, heading, html_table, page, picture
 from segzoo.reporting.pictures import overlay, palette
 
 _SHOWN = 200  # problems of one kind on the page; all of them are in the JSON file
@@ -76,114 +76,85 @@ class DataReport:
     def write(self, folder: Path) -> Path:
         """Write report.json and report.html into `folder`; return the page's path. Each is replaced atomically."""
         make_folder(folder)
-        page = folder / "report.html"
+        index = folder / "report.html"
         text = json.dumps(self.as_json(), indent=1) + "\n"
-        for path, content in ((folder / "report.json", text), (page, self._page())):
+        for path, content in ((folder / "report.json", text), (index, self._page())):
             with replacing(path) as temporary:
                 temporary.write_text(content, encoding="utf-8")
-        return page
+        return index
 
     def _page(self) -> str:
-        kinds = self.counts()
         numbers = {s: sum(p.severity == s for p in self.findings.problems) for s in ("error", "warning", "note")}
         summary = ", ".join(f"{n:,} {name}{'' if n == 1 else 's'}" for name, n in numbers.items())
         total = sum(report.samples for report in self.findings.splits.values())
+        histogram = embedded(_histogram(self.findings, self.colours))
         parts = [
-            "<!doctype html>",
-            f'<html lang="en"><head><meta charset="utf-8"><title>{for_html(self.title)}</title>'
-            f"<style>{STYLE}{_MORE_STYLE}</style></head><body>",
-            f"<h1>{for_html(self.title)}</h1>",
-            f'<p class="quiet">{total:,} samples: {summary}. Errors stop training or invalidate its metrics, '
-            "warnings may reduce the quality of the model, notes are for information.</p>",
+            heading("Classes"),
+            html_table(_class_rows(self.findings)),
+            picture(histogram, "Percentage of pixels per class and split"),
+            heading("Sizes"),
+            html_table(_size_rows(self.findings)),
         ]
-        if kinds:
-            parts += ["<h2>Problems</h2>", _problem_table(kinds)]
-        parts += ["<h2>Classes</h2>", _class_table(self.findings)]
-        parts.append(_picture(_histogram(self.findings, self.colours), "Percentage of pixels per class and split"))
-        parts += ["<h2>Sizes</h2>", _size_table(self.findings)]
-        if self.findings.thumbnails:
-            parts += ["<h2>Samples</h2>", _legend(list(self._names()), self.colours), '<div class="sheet">']
-            for small in self.findings.thumbnails:
-                drawn = _drawn(small.image, small.mask, self.colours, self.ignore_index, self.background)
-                caption = for_html(f"{small.split}: {small.id}")
-                parts.append(
-                    f"<figure>{_picture(_jpeg(drawn), caption, 'jpeg')}<figcaption>{caption}</figcaption></figure>"
-                )
-            parts.append("</div>")
-        for kind, problems in kinds:
-            parts.append(_listed(kind, problems))
-        return "\n".join([*parts, "</body></html>", ""])
+        samples = [
+            (embedded(self._thumbnail(small), "jpeg"), f"{small.split}: {small.id}")
+            for small in self.findings.thumbnails
+        ]
+        return page(
+            self.title,
+            parts,
+            "data_quality.html",
+            remark=f"{total:,} samples: {summary}. Errors stop training or invalidate its metrics, warnings may reduce "
+            "the quality of the model, notes are for information.",
+            kinds=[_shown(kind, problems) for kind, problems in self.counts()],
+            legend=list(zip(self._names(), self.colours.tolist(), strict=False)),
+            samples=samples,
+        )
+
+    def _thumbnail(self, small: Thumbnail) -> bytes:
+        return _jpeg(_drawn(small.image, small.mask, self.colours, self.ignore_index, self.background))
 
     def _names(self) -> Sequence[str]:
         return list(next(iter(self.findings.splits.values())).pixels)
 
 
-_MORE_STYLE = """
-td.text, th.text { text-align: left; } .error { color: #b00020; font-weight: 600; } .warning { color: #9a5b00; }
-.sheet { display: flex; flex-wrap: wrap; gap: 12px; } figure { margin: 0; } figcaption { font-size: .8em; color: #666;
-max-width: 480px; overflow-wrap: anywhere; } .swatch { display: inline-block; width: .9em; height: .9em;
-margin: 0 .3em 0 1em; border: 1px solid #888; vertical-align: -.1em; } summary { cursor: pointer; margin-top: .6em; }
-li { overflow-wrap: anywhere; }
-"""
-
-
-def _problem_table(kinds: Sequence[tuple[str, list[Problem]]]) -> str:
-    rows = ["<tr><th>problem</th><th>count</th><th class=text>severity</th><th class=text>remedy</th></tr>"]
-    for kind, problems in kinds:
-        severity, title, cure, _ = KINDS[kind]
-        rows.append(
-            f'<tr><td><a href="#{kind}">{for_html(title)}</a></td><td>{len(problems):,}</td>'
-            f'<td class="text {severity}">{severity}</td><td class=text>{for_html(cure)}</td></tr>'
-        )
-    return f'<div class="scroll"><table>{"".join(rows)}</table></div>'
-
-
-def _listed(kind: str, problems: Sequence[Problem]) -> str:
-    """Return the HTML list of the problems of a kind, truncated if there are very many."""
-    severity, title, cure, _ = KINDS[kind]
-    items = [f"<li>{for_html(f'{p.split}: ' if p.split else '')}{for_html(p.message)}</li>" for p in problems[:_SHOWN]]
+def _shown(kind: str, problems: Sequence[Problem]) -> dict[str, Any]:
+    """Return what the page shows of a kind of problems; the list is truncated if there are very many."""
+    severity, title, remedy, _ = KINDS[kind]
+    affected = [(f"{p.split}: " if p.split else "") + p.message for p in problems[:_SHOWN]]
     if len(problems) > _SHOWN:
-        items.append(f"<li>{len(problems) - _SHOWN:,} more in report.json</li>")
-    return (
-        f'<h2 id="{kind}" class="{severity}">{for_html(title)} ({len(problems):,})</h2>'
-        f"<p>{for_html(cure)}</p><details open><summary>Affected samples</summary><ul>{''.join(items)}</ul></details>"
-    )
+        affected.append(f"{len(problems) - _SHOWN:,} more in report.json")
+    return {
+        "name": kind,
+        "severity": severity,
+        "title": title,
+        "remedy": remedy,
+        "count": f"{len(problems):,}",
+        "affected": affected,
+    }
 
 
-def _class_table(findings: Findings) -> str:
-    """Return the HTML table of pixels, percentage and samples of each class in each split."""
+def _class_rows(findings: Findings) -> list[list[str]]:
+    """Return the cells of the table of pixels, percentage and samples of each class in each split, heading first."""
     splits = findings.splits
-    heads = "".join(f"<th>{for_html(name)}: pixels</th><th>% of labelled</th><th>samples</th>" for name in splits)
-    rows = [f"<tr><th>class</th>{heads}</tr>"]
+    rows = [["class", *(text for name in splits for text in (f"{name}: pixels", "% of labelled", "samples"))]]
     for key in next(iter(splits.values())).pixels:
-        cells = ""
+        cells = [key]
         for report in splits.values():
             share = 100 * report.pixels[key] / max(1, sum(report.pixels.values()))
-            cells += f"<td>{report.pixels[key]:,}</td><td>{share:.2f}</td><td>{report.images[key]:,}</td>"
-        rows.append(f"<tr><td>{for_html(key)}</td>{cells}</tr>")
-    cells = "".join(f"<td>{report.ignored:,}</td><td></td><td></td>" for report in splits.values())
-    rows.append(f"<tr><td>ignored</td>{cells}</tr>")
-    return f'<div class="scroll"><table>{"".join(rows)}</table></div>'
+            cells += [f"{report.pixels[key]:,}", f"{share:.2f}", f"{report.images[key]:,}"]
+        rows.append(cells)
+    return [*rows, ["ignored", *(text for report in splits.values() for text in (f"{report.ignored:,}", "", ""))]]
 
 
-def _size_table(findings: Findings) -> str:
-    rows = ["<tr><th>split</th><th>width x height</th><th>samples</th></tr>"]
+def _size_rows(findings: Findings) -> list[list[str]]:
+    """Return the cells of the table of image sizes in each split, heading first."""
+    rows = [["split", "width x height", "samples"]]
     for name, report in findings.splits.items():
         sizes = list(report.sizes.items())
-        for (height, width), samples in sizes[:10]:
-            rows.append(f"<tr><td>{for_html(name)}</td><td>{width} x {height}</td><td>{samples:,}</td></tr>")
+        rows += [[name, f"{width} x {height}", f"{samples:,}"] for (height, width), samples in sizes[:10]]
         if len(sizes) > 10:
-            others = sum(samples for _, samples in sizes[10:])
-            rows.append(f"<tr><td>{for_html(name)}</td><td>{len(sizes) - 10} others</td><td>{others:,}</td></tr>")
-    return f'<div class="scroll"><table>{"".join(rows)}</table></div>'
-
-
-def _legend(names: Sequence[str], colours: np.ndarray) -> str:
-    swatches = [
-        f'<span class="swatch" style="background: rgb({r},{g},{b})"></span>{for_html(name)}'
-        for name, (r, g, b) in zip(names, colours[: len(names)].tolist(), strict=True)
-    ]
-    return f"<p>{''.join(swatches)}</p>"
+            rows.append([name, f"{len(sizes) - 10} others", f"{sum(samples for _, samples in sizes[10:]):,}"])
+    return rows
 
 
 def _drawn(
@@ -234,16 +205,12 @@ def _jpeg(pixels: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def _picture(data: bytes, words: str, kind: str = "png") -> str:
-    return f'<img alt="{words}" src="data:image/{kind};base64,{base64.b64encode(data).decode()}">'
-
-
 def split_table(name: str, report: Report) -> Table:
     """Return samples and pixels of each class of a split, for the terminal."""
     table = Table(title=f"{name}: {report.samples:,} samples, {len(report.problems):,} unusable", title_justify="left")
     table.add_column("class")
-    for heading in ("samples", "pixels", "% of labelled"):
-        table.add_column(heading, justify="right")
+    for name in ("samples", "pixels", "% of labelled"):
+        table.add_column(name, justify="right")
     total = max(1, sum(report.pixels.values()))
     for key, pixels in report.pixels.items():
         table.add_row(Text(printable(key)), f"{report.images[key]:,}", f"{pixels:,}", f"{100 * pixels / total:.2f}")
@@ -254,8 +221,8 @@ def split_table(name: str, report: Report) -> Table:
 def kind_table(kinds: Sequence[tuple[str, list[Problem]]]) -> Table:
     """Return the kinds of problems with severity, count and remedy, for the terminal."""
     table = Table(title="problems", title_justify="left")
-    for heading, side in (("problem", "left"), ("severity", "left"), ("count", "right"), ("remedy", "left")):
-        table.add_column(heading, justify=side)  # type: ignore[arg-type]
+    for name, side in (("problem", "left"), ("severity", "left"), ("count", "right"), ("remedy", "left")):
+        table.add_column(name, justify=side)  # type: ignore[arg-type]
     for kind, problems in kinds:
         severity, title, cure, _ = KINDS[kind]
         style = {"error": "bold red", "warning": "yellow"}.get(severity, "")

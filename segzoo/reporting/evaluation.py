@@ -186,7 +186,7 @@ class Report:
             picture("calibration.png", "Accuracy by confidence"),
         ]
         if rows := calibration_section.class_rows(self.calibration, self.names):
-            parts += [quiet(calibration_section.NOTE), html_table(rows)]
+            parts += [quiet(calibration_section.NOTE), html_table(rows, footed=True)]
         if figures["precision_recall"]:
             parts += [
                 heading("Precision and recall"),

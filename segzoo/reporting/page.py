@@ -1,24 +1,31 @@
-"""Building blocks of reports: tables in Markdown and HTML, pictures, and the page around them."""
+"""Building blocks of reports: figures as text, tables in Markdown, and HTML pages from the files in templates/."""
 
 from __future__ import annotations
 
 import base64
-import html
+import functools
 import math
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from segzoo.escaping import for_html, for_markdown, unbroken
+from segzoo.escaping import for_markdown, printable, unbroken
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1280px; margin: 2em auto; padding: 0 1em; }
-h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
-table { border-collapse: collapse; } th, td { padding: .25em .8em; border-bottom: 1px solid #ddd; text-align: right; }
-th:first-child, td:first-child { text-align: left; } th { border-bottom: 2px solid #888; }
-table.words td { text-align: left; vertical-align: top; overflow-wrap: anywhere; }
-img { max-width: 100%; } .scroll { overflow-x: auto; } .quiet { color: #666; }
-pre { font: 13px/1.45 ui-monospace, monospace; background: #f6f6f6; padding: 1em; overflow-x: auto; }
-"""
+if TYPE_CHECKING:
+    import jinja2
+
+
+@dataclass(frozen=True)
+class Block:
+    """Part of a page.
+
+    Attributes:
+        macro: name of the macro of templates/blocks.html that renders it.
+        values: arguments of the macro; plain text, which is escaped there.
+    """
+
+    macro: str
+    values: Mapping[str, Any]
 
 
 def plain(value: float) -> float | None:
@@ -38,51 +45,80 @@ def markdown_table(rows: Sequence[Sequence[str]], words: bool = False) -> list[s
     return lines + [f"| {' | '.join(row)} |" for row in rest]
 
 
-def html_table(rows: Sequence[Sequence[str]], headed: bool = True, words: bool = False) -> str:
-    """Return a table that scrolls if it is too wide; the first row is the heading if `headed`.
+def html_table(rows: Sequence[Sequence[str]], headed: bool = True, words: bool = False, footed: bool = False) -> Block:
+    """Return a table that scrolls if it is too wide, and is sorted by a click on a column's heading.
 
-    Cells are plain text, right-aligned like numbers, except in the first column, or in all columns if `words`.
+    Args:
+        rows: cells in plain text, aligned to the right like numbers except in the first column.
+        headed: whether the first row is the heading.
+        words: whether all columns are aligned to the left.
+        footed: whether the last row, such as that of the mean, stays last.
     """
-    lines = []
-    for index, row in enumerate(rows):
-        kind = "th" if headed and index == 0 else "td"
-        lines.append("<tr>" + "".join(f"<{kind}>{for_html(cell)}</{kind}>" for cell in row) + "</tr>")
-    opening = '<table class="words">' if words else "<table>"
-    return f'<div class="scroll">{opening}' + "\n".join(lines) + "</table></div>"
+    rows = list(rows)
+    head = rows.pop(0) if headed else None
+    foot = rows.pop() if footed else None
+    return Block("table", {"head": head, "rows": rows, "foot": foot, "words": words})
 
 
-def quiet(text: str) -> str:
+def quiet(text: str) -> Block:
     """Return a paragraph of plain text in a muted style."""
-    return f'<p class="quiet">{for_html(text)}</p>'
+    return Block("quiet", {"text": text})
 
 
-def link(target: str, text: str) -> str:
+def link(target: str, text: str) -> Block:
     """Return a paragraph that links to a file by its URL."""
-    return f'<p><a href="{for_html(target)}">{for_html(text)}</a></p>'
+    return Block("link", {"target": target, "text": text})
 
 
-def heading(text: str) -> str:
+def heading(text: str) -> Block:
     """Return a section heading of plain text."""
-    return f"<h2>{for_html(text)}</h2>"
+    return Block("heading", {"text": text})
 
 
-def preformatted(text: str) -> str:
+def preformatted(text: str) -> Block:
     """Return preformatted text, such as a file, with its line breaks and spaces."""
-    return f"<pre>{html.escape(unbroken(text))}</pre>"
+    return Block("preformatted", {"text": text})
 
 
-def picture(source: str, alt: str) -> str:
-    """Return a picture by its URL, with an alternative text."""
-    return f'<img src="{for_html(source)}" alt="{for_html(alt)}">'
+def picture(source: str, alt: str) -> Block:
+    """Return a picture by its URL, with an alternative text; a click enlarges it."""
+    return Block("picture", {"source": source, "alt": alt})
 
 
-def embedded(path: Path) -> str:
-    """Return a PNG as a data URL, for a self-contained page."""
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+def embedded(data: bytes, kind: str = "png") -> str:
+    """Return the content of a picture file as a data URL, for a self-contained page; `kind` is "png" or "jpeg"."""
+    return f"data:image/{kind};base64," + base64.b64encode(data).decode("ascii")
 
 
-def page(title: str, parts: Sequence[str]) -> str:
-    """Return the whole page: a title in plain text, followed by parts in HTML."""
-    text = for_html(title)
-    head = f'<html lang="en"><head><meta charset="utf-8"><title>{text}</title><style>{STYLE}</style></head><body>'
-    return "\n".join(["<!doctype html>", head, f"<h1>{text}</h1>", *parts, "</body></html>", ""])
+def page(title: str, parts: Sequence[Block], template: str = "page.html", **values: Any) -> str:
+    """Return a whole page, which needs no other file but the pictures that it names.
+
+    Args:
+        title: title in plain text.
+        parts: contents in their order.
+        template: file in templates/, which extends page.html.
+        values: further variables of the template; plain text is escaped there.
+    """
+    return _environment().get_template(template).render(title=title, parts=parts, **values)
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    """Build the environment of the templates, which escapes every text that they insert."""
+    import jinja2
+    from markupsafe import Markup
+
+    def finalize(value: Any) -> Any:
+        return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("segzoo.reporting"),
+        autoescape=True,
+        finalize=finalize,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.filters["unbroken"] = lambda text: Markup.escape(unbroken(text))
+    return made

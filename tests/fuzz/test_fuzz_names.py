@@ -18,7 +18,7 @@ from rich.console import Console
 
 from segzoo.engine.callbacks.progress_display import class_table
 from segzoo.engine.logs import TensorBoardLog, write_csv
-from segzoo.escaping import fenced, for_html, for_markdown, for_plot, printable
+from segzoo.escaping import fenced, for_markdown, for_plot, printable
 from segzoo.metrics import ConfusionMatrix
 from segzoo.reporting.evaluation import confusion_picture
 from segzoo.reporting.page import html_table, markdown_table, page, preformatted
@@ -146,10 +146,10 @@ def test_html_has_the_tags_that_it_should_have_and_the_name_as_text(name):
     parser = Texts()
     parser.feed(page(name, [html_table([(name, "0.5")], headed=False), preformatted(name)]))
     parser.close()
-    expected = ["html", "head", "meta", "title", "style", "body", "h1", "div", "table", "tr", "td", "td", "pre"]
-    assert parser.tags == expected
+    head = ["html", "head", "meta", "meta", "title", "style"]
+    body = ["body", "h1", "div", "table", "tbody", "tr", "td", "td", "pre", "script"]
+    assert parser.tags == head + body
     assert "".join(parser.text).count(printable(name)) >= 3
-    assert for_html(name) == for_html(printable(name))
 
 
 @settings(max_examples=min(20, settings().max_examples))  # each draws two pictures
