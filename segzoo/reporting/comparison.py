@@ -19,6 +19,7 @@ from segzoo.reporting.page import figure_text, heading, html_table, markdown_tab
 _MEAN = "mean IoU"
 _CURVES = "curves.png"
 _IOU_NOTE = "IoU with the 95 % interval of the bootstrap over images, 1,000 resamples."
+_CURVES_NOTE = "Losses compare only where the runs have the same loss and the same data."
 _DIFFERENCES_NOTE = (
     "IoU minus that of {first}, with the 95 % interval of the paired bootstrap: each of 1,000 resamples draws the same "
     "images for both. p is twice the share of resamples on the other side of 0; with many classes some are small by "
@@ -157,7 +158,7 @@ class ComparisonReport:
         for name, note, rows, words in self._sections():
             lines += [f"## {name}", "", for_markdown(note), "", *markdown_table(rows, words), ""]
         if curves:
-            lines += ["## Training curves", "", f"![Training curves]({_CURVES})", ""]
+            lines += ["## Training curves", "", _CURVES_NOTE, "", f"![Training curves]({_CURVES})", ""]
         return "\n".join(lines)
 
     def _page(self, curves: bool) -> str:
@@ -165,7 +166,11 @@ class ComparisonReport:
         for name, note, rows, words in self._sections():
             parts += [heading(name), quiet(note), html_table(rows, words=words, footed=not words)]
         if curves:
-            parts += [heading("Training curves"), picture(_CURVES, "Losses and validation mIoU of the runs")]
+            parts += [
+                heading("Training curves"),
+                quiet(_CURVES_NOTE),
+                picture(_CURVES, "Losses and validation mIoU of the runs"),
+            ]
         return page(self.title, parts)
 
 
@@ -184,10 +189,10 @@ def differing(settings: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str
 
 
 def flattened(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the values of nested sections by dotted key, such as "data.root"; an empty section is a value."""
+    """Return the values of nested sections by dotted key, such as "data.root"; an empty section has none."""
     found: dict[str, Any] = {}
     for key, value in section.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping):
             found.update(flattened(value, f"{prefix}{key}."))
         else:
             found[f"{prefix}{key}"] = value
