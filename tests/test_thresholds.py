@@ -281,3 +281,25 @@ def test_thresholds_on_the_command_line(texts, expected):
 def test_other_texts_are_no_thresholds(texts):
     with pytest.raises(SegzooError, match="--threshold must be one number"):
         parsed_threshold(texts)
+
+
+def test_another_threshold_is_compared_and_shows_in_the_metrics_of_images_and_classes(run, tmp_path):
+    """Compare a run with an evaluation of it in which one class needs a probability of 0.9999."""
+    mode = load_run(run).config.mode
+    strict = segzoo.evaluate(run, threshold={"bright": 0.9999}, report=tmp_path / "strict")
+    found = segzoo.compare([strict, run], report=False)
+    bright = CLASSES[mode].index("bright")
+    assert found.names == ["tiny", "tiny (2)"] and strict.confusion.iou()[bright] == 0
+    assert found.differences[0].iou[bright].value == pytest.approx(found.evaluations[1].confusion.iou()[bright])
+    rows = (tmp_path / "strict" / "images.csv").read_text().splitlines()
+    assert rows[0] == "name,pixels,mean_iou,iou/{},iou/{}".format(*CLASSES[mode])
+    assert [row.split(",")[:2] for row in rows[1:]] == [[str(number), str(30 * 32)] for number in range(8)]
+    report = json.loads((tmp_path / "strict" / "report.json").read_text())
+    assert ("foreground_mean_iou" in report) == (mode == "binary")
+    if mode == "binary":
+        assert report["foreground_mean_iou"] == 0
+    assert strict.calibration.class_pixels.tolist() == [8 * 30 * 32] * 2
+    masks, probabilities = masks_of(segzoo.load(run), mode)
+    counted = masks[..., 0] != 255
+    gap = abs(probabilities[counted].mean(0) - (masks[counted] == 1).mean(0))
+    assert (strict.calibration.class_ece()[-len(gap) :] >= gap - 1e-4).all()  # bins cannot hide the gap of the whole

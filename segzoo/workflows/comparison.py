@@ -9,7 +9,6 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from segzoo import backend
 from segzoo.errors import SegzooError, unknown_name
 from segzoo.files import check_folder
 from segzoo.workflows.evaluation import SPLITS, RunEvaluation, config_of_data, evaluate
@@ -113,7 +112,6 @@ def compare(
             )
             done += 1
         found.append(model)
-    backend.start_backend()
     from segzoo.reporting.comparison import ComparisonReport
 
     names = _numbered([evaluation.run for evaluation in found])
