@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from segzoo.workflows import load as load
     from segzoo.workflows import predict as predict
     from segzoo.workflows import push as push
+    from segzoo.workflows import serve as serve
 
 __version__ = "0.2.0"
 
@@ -76,6 +77,7 @@ _OBJECTS = {
     "logits_only": "segzoo.models.build",
     "predict": "segzoo.workflows",
     "push": "segzoo.workflows",
+    "serve": "segzoo.workflows",
     "load_config": "segzoo.config",
     "load_run": "segzoo.engine.checkpoint.run",
     "train": "segzoo.engine",
@@ -113,6 +115,7 @@ __all__ = [
     "predict",
     "push",
     "reporting",
+    "serve",
     "train",
     "workflows",
 ]

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from segzoo import __version__
-from segzoo.cli import comparing, data, exports, listing, models, sharing, training
+from segzoo.cli import comparing, data, exports, listing, models, serving, sharing, training
 from segzoo.engine.interrupts import EXIT_CODE, SignalReceived, stopped_by_signals
 from segzoo.errors import RunInterruptedError, SegzooError, shortened
 from segzoo.escaping import unbroken
@@ -36,6 +36,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": training.evaluate,
     "compare": comparing.compare,
     "predict": models.predict,
+    "serve": serving.serve,
     "export": exports.export,
     "push": sharing.push,
     "check-data": data.check_data,

@@ -67,12 +67,7 @@ def predict(
     overrides: options.SetOption = None,
     plugin: options.PluginOption = None,
     overwrite: options.OverwriteOption = False,
-    max_pixels: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Maximum number of pixels per image, to protect memory; by default data.max_pixels of the run."
-        ),
-    ] = None,
+    max_pixels: options.MaxPixelsOption = None,
 ) -> None:
     """Predict new images: for each a class map and an overlay, or other outputs (--output)."""
     from segzoo.inference.outputs import OutputOptions

@@ -129,6 +129,14 @@ DataOption = Annotated[
         metavar="CONFIG",
     ),
 ]
+MaxPixelsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-pixels",
+        min=1,
+        help="Maximum number of pixels per image, to protect memory; by default data.max_pixels of the run.",
+    ),
+]
 ReportOption = Annotated[
     Path | None, typer.Option("--report", help="Folder for the report: by default in the folder of the run or runs.")
 ]

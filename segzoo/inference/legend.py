@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -47,6 +48,18 @@ class Legend:
         """Thresholds by the names of the classes that have one."""
         found = {name: self.threshold(label) for label, name in enumerate(self.names)}
         return {name: value for name, value in found.items() if value is not None}
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """Index, name and colour of each class, and its threshold where it has one, as JSON takes them."""
+        found: list[dict[str, Any]] = [
+            {"index": index, "name": name, "colour": [int(value) for value in colour]}
+            for index, (name, colour) in enumerate(zip(self.names, self.colours, strict=True))
+        ]
+        for row in found:
+            if (threshold := self.threshold(row["index"])) is not None:
+                row["threshold"] = threshold
+        return found
 
     @property
     def border(self) -> int | None:

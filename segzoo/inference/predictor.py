@@ -200,6 +200,28 @@ class Predictor:
             return self.network.logits(images)
         return np.stack([self._whole(image) for image in images])
 
+    def predictions(
+        self, images: np.ndarray, with_probabilities: bool = False
+    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Predict images of one size, each with its class map and its probabilities.
+
+        Args:
+            images: `(B, H, W, C)`, uint8 or float32, 0..255.
+            with_probabilities: whether probabilities are wanted, which cost memory.
+
+        Yields:
+            the class map of an image, as `predict` returns it, and its probabilities `(H, W, classes)`, or None.
+
+        Raises:
+            DataError: an array of unsupported shape or type.
+        """
+        if not with_probabilities:
+            yield from ((class_map, None) for class_map in self.predict_batch(images))
+            return
+        for logits in self.logits(images):
+            class_map = predict_classes(logits, self.mode, self.thresholds).astype(self.dtype)
+            yield class_map, array_probabilities(logits, self.mode)
+
     def _whole(self, image: np.ndarray) -> np.ndarray:
         found = np.empty((*image.shape[:2], self.network.outputs), np.float32)
         for top, band in self._logit_bands(image):
@@ -272,7 +294,7 @@ class Predictor:
         if max_pixels is not None:
             self.reader.max_pixels = max_pixels
         for batch in self._batches(results.jobs, batch_size, summary):
-            found = self._predicted(np.stack([image for _, image in batch]), results.needs_probabilities)
+            found = self.predictions(np.stack([image for _, image in batch]), results.needs_probabilities)
             for (job, image), (class_map, probabilities) in zip(batch, found, strict=True):
                 results.add(job, image, class_map, probabilities)
             if progress is not None:
@@ -281,17 +303,6 @@ class Predictor:
         if progress is not None:  # images that failed may have come last
             progress(len(summary.predicted) + len(summary.failed))
         return summary
-
-    def _predicted(
-        self, images: np.ndarray, with_probabilities: bool
-    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        """Yield the class map of each of some images of one size, and its probabilities where they are wanted."""
-        if not with_probabilities:
-            yield from ((class_map, None) for class_map in self.predict_batch(images))
-            return
-        for logits in self.logits(images):
-            class_map = predict_classes(logits, self.mode, self.thresholds).astype(self.dtype)
-            yield class_map, array_probabilities(logits, self.mode)
 
     def legend(
         self, colours: np.ndarray | None, class_names: Sequence[str] | None, background: int | None = None

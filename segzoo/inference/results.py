@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -176,14 +175,7 @@ def write_legend(out: Path, legend: Legend, overwrite: bool) -> None:
     Raises:
         SegzooError: the folder has another legend, and `overwrite` is False.
     """
-    rows: list[dict[str, Any]] = [
-        {"index": index, "name": name, "colour": [int(value) for value in colour]}
-        for index, (name, colour) in enumerate(zip(legend.names, legend.colours, strict=True))
-    ]
-    for row in rows:
-        if (threshold := legend.threshold(row["index"])) is not None:
-            row["threshold"] = threshold
-    text = json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(legend.rows, indent=2, ensure_ascii=False) + "\n"
     path = out / LEGEND_FILE
     if path.exists() and not overwrite and path.read_text(encoding="utf-8") != text:
         raise SegzooError(

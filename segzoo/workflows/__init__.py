@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from segzoo.workflows.proposal import init as init
     from segzoo.workflows.pushing import Pushed as Pushed
     from segzoo.workflows.pushing import push as push
+    from segzoo.workflows.serving import serve as serve
 
 _OBJECTS = {
     "DataCheck": "segzoo.workflows.data_check",
@@ -43,6 +44,7 @@ _OBJECTS = {
     "load": "segzoo.workflows.prediction",
     "predict": "segzoo.workflows.prediction",
     "push": "segzoo.workflows.pushing",
+    "serve": "segzoo.workflows.serving",
 }
 
 __all__ = list(_OBJECTS)

@@ -24,24 +24,28 @@ class Overlay(Output):
 
     def write(self, prediction: Prediction) -> list[Path]:
         """Write the overlay of an image."""
-        from segzoo.reporting.pictures import overlay
-
         (path,) = self.files(prediction.job)
-        classes, ignored = prediction.class_map, None
-        if prediction.valid is not None and self.legend.multilabel:
-            classes = classes * prediction.valid[..., None]
-        elif prediction.valid is not None:
-            ignored = len(self.legend.names)
-            classes = np.where(prediction.valid, classes, ignored)
-        picture = overlay(
-            prediction.image,
-            classes,
-            self.legend.colours,
-            self.options.alpha,
-            ignored,
-            background=self.legend.background,
-            contours=True,
-        )
         with replacing(path) as temporary:
-            Image.fromarray(picture).save(temporary, format="JPEG", quality=92)
+            Image.fromarray(drawn(prediction)).save(temporary, format="JPEG", quality=92)
         return [path]
+
+
+def drawn(prediction: Prediction) -> np.ndarray:
+    """Draw the overlay of an image, `(H, W, 3)` uint8, with the opacity of the prediction's options."""
+    from segzoo.reporting.pictures import overlay
+
+    legend, classes, ignored = prediction.legend, prediction.class_map, None
+    if prediction.valid is not None and legend.multilabel:
+        classes = classes * prediction.valid[..., None]
+    elif prediction.valid is not None:
+        ignored = len(legend.names)
+        classes = np.where(prediction.valid, classes, ignored)
+    return overlay(
+        prediction.image,
+        classes,
+        legend.colours,
+        prediction.options.alpha,
+        ignored,
+        background=legend.background,
+        contours=True,
+    )

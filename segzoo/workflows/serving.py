@@ -1,0 +1,106 @@
+"""Server of predictions by a trained model."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from segzoo import backend
+from segzoo.errors import MissingPackageError
+from segzoo.extras import install_command
+from segzoo.workflows.compute import Compute, build_predictor
+from segzoo.workflows.sources import open_models, thresholds_of_models
+
+if TYPE_CHECKING:
+    from segzoo.workflows.sources import Source
+
+_PACKAGES = ("fastapi", "uvicorn", "python_multipart")
+
+
+@dataclass(frozen=True)
+class Serving:
+    """Server that has started.
+
+    Attributes:
+        address: such as "http://127.0.0.1:8000".
+        private: whether only this machine reaches it.
+        missing: outputs that it cannot give, with the reason.
+    """
+
+    address: str
+    private: bool
+    missing: dict[str, str]
+
+    def __str__(self) -> str:
+        """Return one line of the address, and one for each output that cannot be given."""
+        return "\n".join([f"Serving at {self.address}; Ctrl-C stops.", *self.missing.values()])
+
+
+def serve(
+    run: Source | Sequence[Source],
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    *,
+    max_bytes: int = 32 * 2**20,
+    max_pixels: int | None = None,
+    batch: int = 4,
+    weights: Literal["best", "last"] | None = "best",
+    overrides: Sequence[str] = (),
+    saved: bool = False,
+    tta: str | None = None,
+    tile: int | None = None,
+    overlap: int | None = None,
+    device: str | None = None,
+    threshold: float | Mapping[str, float] | None = None,
+    started: Callable[[Serving], None] | None = None,
+) -> None:
+    """Serve predictions over HTTP until SIGTERM or SIGINT (docs/serve.md); needs the extra `serve`.
+
+    Args:
+        run: a run, a model file, or several for an ensemble, as `load` takes them.
+        host: interface to listen on; by default requests of this machine alone are answered. There is no login.
+        port: port to listen on; 0: a free one.
+        max_bytes: most bytes of a request.
+        max_pixels: most pixels of an image; by default data.max_pixels of the run.
+        batch: most images of one size, of the requests that wait, or tiles of a large one, that are computed at once.
+        weights: "best" or "last" weights of the run.
+        overrides: changes to the run's configuration.
+        saved: take the run's model.keras instead, which holds the best weights, as Keras loads it.
+        tta: test-time augmentation, such as "mirror", "d4" or "mirror+scales"; see `segzoo.inference.Predictor`.
+        tile: height and width of the tiles of larger images, a multiple of 32; 0: never tile. By default images above
+            2048 x 2048 are predicted in tiles of 1024.
+        overlap: pixels that neighbouring tiles share, a multiple of 32; by default a quarter of a tile.
+        device: device that computes, such as "CPU" or "GPU:1"; by default the backend's choice.
+        threshold: probability above which a class is predicted, as in `load`.
+        started: called when requests are answered.
+
+    Raises:
+        MissingPackageError: the extra `serve` is not installed.
+        SegzooError: the port is taken, a limit below 1, and as in `load`.
+    """
+    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingPackageError(
+            f"segzoo serve needs {' and '.join(missing).replace('_', '-')}, not installed: {install_command('serve')}"
+        )
+    from segzoo.serving.limits import Limits
+
+    Limits(max_bytes=max_bytes, max_pixels=1 if max_pixels is None else max_pixels)
+    compute = Compute(tta, tile, overlap, batch, device)
+    models = open_models(run, weights, overrides, None, saved)
+    thresholds = thresholds_of_models(models, threshold)
+    from segzoo.serving import server
+
+    with closing(server.listen(host, port)) as listener:
+        backend.start_backend()
+        predictor = build_predictor(models, compute, thresholds)
+        from segzoo.serving.app import create_app
+
+        limits = Limits(max_bytes, max_pixels or predictor.reader.max_pixels, batch)
+        app = create_app(predictor, limits, [Path(model.name).name for model in models])
+        serving = Serving(server.address_of(listener), server.is_private(listener), app.state.missing)
+        server.run(app, listener, None if started is None else lambda: started(serving))
