@@ -29,13 +29,17 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family)
+        listener = socket.create_server((host, port), family=family)
     except (OSError, OverflowError, TypeError, ValueError) as error:  # the last two of odd names
         reason = getattr(error, "strerror", None) or error
         raise SegzooError(
             f"{host}, port {port}: cannot be listened on ({reason}). Choose another --host or --port; port 0 takes a "
             "free one."
         ) from error
+    # Connections inherit it. asyncio sets it on none whose protocol was left open, and a small body, sent after its
+    # head, would wait 40 ms for the client's delayed acknowledgement.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def address_of(listener: socket.socket) -> str:

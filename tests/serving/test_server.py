@@ -113,6 +113,14 @@ def test_only_loopback_is_private(host, private):
         assert re.fullmatch(r"http://[\d.]+:\d+", server.address_of(listener))
 
 
+def test_small_answers_are_sent_at_once():
+    """Else each body waits 40 ms for the acknowledgement of its head."""
+    with server.listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_missing_packages_are_named_with_the_cure(tiny_run, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingPackageError, match="fastapi and uvicorn and python-multipart") as error:
