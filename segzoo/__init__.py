@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from segzoo.models.build import logits_only as logits_only
     from segzoo.workflows import check_data as check_data
     from segzoo.workflows import compare as compare
+    from segzoo.workflows import demo as demo
     from segzoo.workflows import evaluate as evaluate
     from segzoo.workflows import export_all as export_all
     from segzoo.workflows import export_model as export_model
@@ -68,6 +69,7 @@ _OBJECTS = {
     "build_model": "segzoo.models.build",
     "check_data": "segzoo.workflows",
     "compare": "segzoo.workflows",
+    "demo": "segzoo.workflows",
     "evaluate": "segzoo.workflows",
     "export_all": "segzoo.workflows",
     "export_model": "segzoo.workflows",
@@ -94,6 +96,7 @@ __all__ = [
     "config",
     "data",
     "decoders",
+    "demo",
     "engine",
     "evaluate",
     "export",

@@ -37,6 +37,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "compare": comparing.compare,
     "predict": models.predict,
     "serve": serving.serve,
+    "demo": serving.demo,
     "export": exports.export,
     "push": sharing.push,
     "check-data": data.check_data,

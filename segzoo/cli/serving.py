@@ -1,24 +1,30 @@
-"""Command that serves a model: serve."""
+"""Commands that serve a model: serve, for programs, and demo, a page to try it on."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from segzoo import workflows
 from segzoo.cli import options
 from segzoo.terminal import new_console, say, warn
 from segzoo.workflows.serving import Serving
 
+_Host = Annotated[
+    str, typer.Option(help="Interface to listen on; by default only this machine is answered. There is no login.")
+]
+_Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")]
+_MaxBytes = Annotated[int, typer.Option(min=1, help="Most bytes of a request.")]
+
 
 def serve(
     run: options.ModelArgument,
-    host: Annotated[
-        str, typer.Option(help="Interface to listen on; by default only this machine is answered. There is no login.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
-    max_bytes: Annotated[int, typer.Option(min=1, help="Most bytes of a request.")] = 32 * 2**20,
+    host: _Host = "127.0.0.1",
+    port: _Port = 8000,
+    max_bytes: _MaxBytes = 32 * 2**20,
     max_pixels: options.MaxPixelsOption = None,
     ensemble: options.EnsembleOption = None,
     tta: options.TtaOption = None,
@@ -36,13 +42,6 @@ def serve(
 
     Ctrl-C or SIGTERM stops the server after the requests that it has.
     """
-    console = new_console()
-
-    def started(serving: Serving) -> None:
-        say(console, str(serving))
-        if not serving.private:
-            warn(console, f"Everybody who reaches {host} can send images: there is no login and no encryption.")
-
     workflows.serve(
         [run, *(ensemble or ())],
         host,
@@ -58,5 +57,57 @@ def serve(
         overlap=overlap,
         device=device,
         threshold=options.parsed_threshold(threshold),
-        started=started,
+        started=_teller(new_console()),
     )
+
+
+def demo(
+    run: options.ModelArgument,
+    host: _Host = "127.0.0.1",
+    port: _Port = 7860,
+    max_bytes: _MaxBytes = 32 * 2**20,
+    max_pixels: options.MaxPixelsOption = None,
+    ensemble: options.EnsembleOption = None,
+    tta: options.TtaOption = None,
+    tile: Annotated[int | None, options.tile("1024 for images above 2048 x 2048")] = None,
+    overlap: options.OverlapOption = None,
+    batch: options.BatchOption = 4,
+    device: options.DeviceOption = None,
+    weights: options.WeightsOption = "best",
+    saved: options.SavedOption = False,
+    threshold: options.ThresholdOption = None,
+    overrides: options.SetOption = None,
+    plugin: options.PluginOption = None,
+) -> None:
+    """Serve a page to try the model on: drop an image, see its classes; see docs/serve.md.
+
+    Ctrl-C or SIGTERM stops the server after the requests that it has.
+    """
+    workflows.demo(
+        [run, *(ensemble or ())],
+        host,
+        port,
+        max_bytes=max_bytes,
+        max_pixels=max_pixels,
+        batch=batch,
+        weights=weights,
+        overrides=overrides or (),
+        saved=saved,
+        tta=tta,
+        tile=tile,
+        overlap=overlap,
+        device=device,
+        threshold=options.parsed_threshold(threshold),
+        started=_teller(new_console()),
+    )
+
+
+def _teller(console: Console) -> Callable[[Serving], None]:
+    """Return a function that prints where a server that has started is reached."""
+
+    def tell(serving: Serving) -> None:
+        say(console, str(serving))
+        if not serving.private:
+            warn(console, "Everybody who reaches this machine can send images: there is no login and no encryption.")
+
+    return tell

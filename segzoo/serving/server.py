@@ -14,8 +14,6 @@ from fastapi import FastAPI
 
 from segzoo.errors import SegzooError
 
-_STOP_SECONDS = 60  # that requests have left when a signal asks the server to stop
-
 
 def listen(host: str, port: int) -> socket.socket:
     """Open the socket of a server.
@@ -53,19 +51,22 @@ def is_private(listener: socket.socket) -> bool:
     return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
 
 
-def run(app: FastAPI, listener: socket.socket, started: Callable[[], None] | None = None) -> None:
+def run(
+    app: FastAPI, listener: socket.socket, started: Callable[[], None] | None = None, stop_seconds: int = 60
+) -> None:
     """Serve until SIGTERM or SIGINT; then take no more requests, and finish those that run.
 
     Args:
         app: the application.
         listener: listening socket; closed at the end.
         started: called when requests are answered.
+        stop_seconds: seconds that requests have left from the signal on.
 
     Raises:
         SegzooError: the application did not start.
     """
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=_STOP_SECONDS
+        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=stop_seconds
     )
     server = _Server(config, started)
     server.run([listener])

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from segzoo.workflows.proposal import init as init
     from segzoo.workflows.pushing import Pushed as Pushed
     from segzoo.workflows.pushing import push as push
+    from segzoo.workflows.serving import demo as demo
     from segzoo.workflows.serving import serve as serve
 
 _OBJECTS = {
@@ -36,6 +37,7 @@ _OBJECTS = {
     "RunEvaluation": "segzoo.workflows.evaluation",
     "check_data": "segzoo.workflows.data_check",
     "compare": "segzoo.workflows.comparison",
+    "demo": "segzoo.workflows.serving",
     "evaluate": "segzoo.workflows.evaluation",
     "export_all": "segzoo.workflows.export_table",
     "export_model": "segzoo.workflows.exporting",

@@ -1,7 +1,8 @@
-"""Server of predictions by a trained model."""
+"""Servers of predictions by a trained model: for programs, and a page to try it on."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -16,9 +17,15 @@ from segzoo.workflows.compute import Compute, build_predictor
 from segzoo.workflows.sources import open_models, thresholds_of_models
 
 if TYPE_CHECKING:
-    from segzoo.workflows.sources import Source
+    from segzoo.engine.checkpoint.thresholds import Thresholds
+    from segzoo.workflows.sources import Model, Source
 
-_PACKAGES = ("fastapi", "uvicorn", "python_multipart")
+#: Packages of the extras, the modules whose `create_app` makes an application of a predictor, and the seconds that
+#: requests have at its end: an open page has a request that never ends.
+_APPLICATIONS = {
+    "serve": (("fastapi", "uvicorn", "python_multipart"), "segzoo.serving.app", 60),
+    "demo": (("gradio", "fastapi", "uvicorn"), "segzoo.serving.demo", 5),
+}
 
 
 @dataclass(frozen=True)
@@ -82,25 +89,99 @@ def serve(
         MissingPackageError: the extra `serve` is not installed.
         SegzooError: the port is taken, a limit below 1, and as in `load`.
     """
-    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    compute = Compute(tta, tile, overlap, batch, device)
+
+    def open_() -> Opened:
+        models = open_models(run, weights, overrides, None, saved)
+        return models, thresholds_of_models(models, threshold)
+
+    _run("serve", open_, compute, (host, port), max_bytes, max_pixels, started)
+
+
+def demo(
+    run: Source | Sequence[Source],
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    *,
+    max_bytes: int = 32 * 2**20,
+    max_pixels: int | None = None,
+    batch: int = 4,
+    weights: Literal["best", "last"] | None = "best",
+    overrides: Sequence[str] = (),
+    saved: bool = False,
+    tta: str | None = None,
+    tile: int | None = None,
+    overlap: int | None = None,
+    device: str | None = None,
+    threshold: float | Mapping[str, float] | None = None,
+    started: Callable[[Serving], None] | None = None,
+) -> None:
+    """Serve a page to try a model on, until SIGTERM or SIGINT (docs/serve.md#page); needs the extra `demo`.
+
+    An image that is dropped on it comes back under the colours of its classes, with an opacity and a choice of classes,
+    areas and confidences, and as files: class map and polygons.
+
+    Args:
+        run: a run, a model file, or several for an ensemble, as `load` takes them.
+        host: interface to listen on; by default requests of this machine alone are answered. There is no login.
+        port: port to listen on; 0: a free one.
+        max_bytes: most bytes of an upload.
+        max_pixels: most pixels of an image; by default data.max_pixels of the run.
+        batch: most images of one size, of the requests that wait, or tiles of a large one, that are computed at once.
+        weights: "best" or "last" weights of the run.
+        overrides: changes to the run's configuration.
+        saved: take the run's model.keras instead, which holds the best weights, as Keras loads it.
+        tta: test-time augmentation, such as "mirror", "d4" or "mirror+scales"; see `segzoo.inference.Predictor`.
+        tile: height and width of the tiles of larger images, a multiple of 32; 0: never tile. By default images above
+            2048 x 2048 are predicted in tiles of 1024.
+        overlap: pixels that neighbouring tiles share, a multiple of 32; by default a quarter of a tile.
+        device: device that computes, such as "CPU" or "GPU:1"; by default the backend's choice.
+        threshold: probability above which a class is predicted, as in `load`.
+        started: called when the page is there.
+
+    Raises:
+        MissingPackageError: the extra `demo` is not installed.
+        SegzooError: the port is taken, a limit below 1, and as in `load`.
+    """
+    compute = Compute(tta, tile, overlap, batch, device)
+
+    def open_() -> Opened:
+        models = open_models(run, weights, overrides, None, saved)
+        return models, thresholds_of_models(models, threshold)
+
+    _run("demo", open_, compute, (host, port), max_bytes, max_pixels, started)
+
+
+Opened = tuple[Sequence["Model"], "Thresholds"]
+
+
+def _run(
+    extra: str,
+    open_: Callable[[], Opened],
+    compute: Compute,
+    place: tuple[str, int],
+    max_bytes: int,
+    max_pixels: int | None,
+    started: Callable[[Serving], None] | None,
+) -> None:
+    """Check what can be checked without a framework, take the port, load the model and serve it."""
+    packages, module, stop_seconds = _APPLICATIONS[extra]
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingPackageError(
-            f"segzoo serve needs {' and '.join(missing).replace('_', '-')}, not installed: {install_command('serve')}"
+            f"segzoo {extra} needs {' and '.join(missing).replace('_', '-')}, not installed: {install_command(extra)}"
         )
     from segzoo.serving.limits import Limits
 
     Limits(max_bytes=max_bytes, max_pixels=1 if max_pixels is None else max_pixels)
-    compute = Compute(tta, tile, overlap, batch, device)
-    models = open_models(run, weights, overrides, None, saved)
-    thresholds = thresholds_of_models(models, threshold)
+    models, thresholds = open_()
     from segzoo.serving import server
 
-    with closing(server.listen(host, port)) as listener:
+    with closing(server.listen(*place)) as listener:
         backend.start_backend()
         predictor = build_predictor(models, compute, thresholds)
-        from segzoo.serving.app import create_app
-
-        limits = Limits(max_bytes, max_pixels or predictor.reader.max_pixels, batch)
-        app = create_app(predictor, limits, [Path(model.name).name for model in models])
+        limits = Limits(max_bytes, max_pixels or predictor.reader.max_pixels, compute.batch)
+        names = [Path(model.name).name for model in models]
+        app = importlib.import_module(module).create_app(predictor, limits, names)
         serving = Serving(server.address_of(listener), server.is_private(listener), app.state.missing)
-        server.run(app, listener, None if started is None else lambda: started(serving))
+        server.run(app, listener, None if started is None else lambda: started(serving), stop_seconds)

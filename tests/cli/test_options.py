@@ -42,7 +42,7 @@ def test_a_configuration_or_a_run_is_the_first_argument():
     configs = ("train", "find-lr", "check-data", "preview")
     assert first == {
         **dict.fromkeys(configs, "config"),
-        **dict.fromkeys(("evaluate", "predict", "serve", "export", "push"), "run"),
+        **dict.fromkeys(("evaluate", "predict", "serve", "demo", "export", "push"), "run"),
         "compare": "runs",
     }
     for name, what in first.items():
