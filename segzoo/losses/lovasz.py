@@ -97,12 +97,14 @@ def _steps(errors: Any, truth: Any) -> Any:
         truth: the same shape: 1 in the target, 0 outside, or shares between them.
     """
     shape, pixels = ops.shape(errors), errors.shape[-1]
-    errors, truth = (ops.reshape(values, (-1, shape[-1])) for values in (errors, truth))
+    dtype = errors.dtype
+    errors, truth = (ops.reshape(ops.cast(values, "float32"), (-1, shape[-1])) for values in (errors, truth))
     places = _MOST_PLACES if pixels is None else min(_MOST_PLACES, max(_FEWEST_PLACES, 2 ** (pixels - 1).bit_length()))
     rows, largest = ops.shape(errors)[0], ops.max(errors, axis=-1, keepdims=True)
+    # Clipped from below, too: what is not finite becomes any number, and the loss has to say so, not an index.
     rank = ops.cast(errors * (places / ops.maximum(largest, keras.config.epsilon())), "int32")
-    rank = places - 1 - ops.minimum(rank, places - 1) + places * ops.arange(rows, dtype="int32")[:, None]
-    place, inside = ops.reshape(rank, (-1,)), ops.cast(ops.reshape(truth, (-1,)), "float32")
+    rank = places - 1 - ops.clip(rank, 0, places - 1) + places * ops.arange(rows, dtype="int32")[:, None]
+    place, inside = ops.reshape(rank, (-1,)), ops.reshape(truth, (-1,))
 
     def counted(values: Any) -> Any:
         return ops.reshape(ops.segment_sum(values, place, num_segments=rows * places), (-1, places))
@@ -120,4 +122,4 @@ def _steps(errors: Any, truth: Any) -> Any:
     # Without a target the loss is 1 from the first wrong pixel on.
     first = ops.cast(errors >= largest, "float32")
     steps = ops.where(total > 0, steps, first / ops.sum(first, axis=-1, keepdims=True))
-    return ops.reshape(ops.cast(steps, errors.dtype), shape)
+    return ops.reshape(ops.cast(steps, dtype), shape)

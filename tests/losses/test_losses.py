@@ -18,6 +18,7 @@ from segzoo.losses import (
     Dice,
     FocalTversky,
     Jaccard,
+    LovaszHinge,
     LovaszSoftmax,
     SigmoidFocal,
     SoftmaxFocal,
@@ -572,3 +573,11 @@ class TestTensorFlow:
         alone = number(loss(*batch))
         monkeypatch.setattr(tf.distribute, "get_strategy", lambda: SimpleNamespace(num_replicas_in_sync=2))
         assert number(loss(*batch)) == pytest.approx(alone / 2, rel=1e-6)
+
+
+def test_lovasz_of_what_is_no_number_is_none_either():
+    logits = np.random.default_rng(0).normal(size=(1, 8, 8, 3)).astype("float32")
+    logits[0, 3, 4, 1] = np.nan
+    labels = np.arange(64).reshape(1, 8, 8) % 3
+    assert np.isnan(float(LovaszSoftmax()(labels, logits)))
+    assert np.isnan(float(LovaszHinge(mode="multilabel")(np.eye(3)[labels], logits)))
