@@ -128,6 +128,7 @@ def test_tuned_thresholds_are_the_best_and_are_used_and_said_everywhere(run, cap
         assert harmonic == pytest.approx(dice[name], abs=2e-3) and len(row["curve"]["recall"]) == 99
     assert min(Image.open(run / "evaluation_val_best" / "precision_recall.png").size) > 200
     assert "precision_recall.png" in (run / "evaluation_val_best" / "index.html").read_text()
+    assert read_metadata(run / "model.keras").thresholds == tuned  # which was written before
     again = segzoo.evaluate(run, report=False)
     assert again.thresholds.numbers == tuned and again.mean_iou == pytest.approx(report["mean_iou"], abs=1e-6)
 

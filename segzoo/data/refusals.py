@@ -98,8 +98,10 @@ def _unreadable(path: Path, error: Exception, kind: str, what: str) -> DataError
         why = "it is damaged, or in none of the formats JPEG, PNG, BMP, TIFF, WebP and GIF"
     elif isinstance(error, OSError) and error.strerror:
         why = error.strerror
+    if isinstance(error, FileNotFoundError):
+        return DataError(f"{path}: there is no such file.", kind)
     if what == "image":
-        cure = "The file is probably truncated or no image: copy it again, or remove it together with its mask."
+        cure = "The file is probably truncated or no image: copy it again or remove it, in a data set with its mask."
     else:
         cure = "Write the file again or remove it."
     article = "an" if what == "image" else "a"

@@ -61,8 +61,10 @@ def find_inputs(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
         files.update(dict.fromkeys(_named_by(text, found.left_out, alone=len(texts) == 1)))
     found.images = [path for path in files if path.suffix.lower() not in VIDEO_SUFFIXES]
     found.videos = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
+    if not texts:
+        raise DataError("There is nothing to predict: no image was named.")
     if not files:
-        where = ", ".join(texts[:3]) or "nothing was named"
+        where = ", ".join(texts[:3])
         among = f" among {found.left_out_words}" if found.left_out else ""
         raise DataError(
             f"{where}: no image in this folder or below{among} (looked for {', '.join(IMAGE_SUFFIXES)} and videos, "

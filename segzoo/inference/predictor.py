@@ -14,7 +14,7 @@ from segzoo.inference.inputs import find_images
 from segzoo.inference.legend import Legend
 from segzoo.inference.network import KerasNetwork, Network
 from segzoo.inference.outputs import DEFAULT_OUTPUTS, OutputOptions, PredictionSummary
-from segzoo.inference.results import Results, write_legend
+from segzoo.inference.results import Results, check_legend, write_legend
 from segzoo.inference.tiling import Tiling, logit_bands
 from segzoo.inference.views import ViewsNetwork
 from segzoo.inference.writers.contract import Job
@@ -289,12 +289,14 @@ class Predictor:
         legend = self.legend(colours, names, background)
         results = Results(paths, Path(out), legend, options, Path(root) if root else None, overwrite)
         if names is not None:
-            write_legend(Path(out), legend, overwrite)
+            check_legend(Path(out), legend, overwrite)
         summary = results.summary
         if max_pixels is not None:
             self.reader.max_pixels = max_pixels
         for batch in self._batches(results.jobs, batch_size, summary):
             found = self.predictions(np.stack([image for _, image in batch]), results.needs_probabilities)
+            if names is not None and not summary.predicted:  # only where there is something to explain
+                write_legend(Path(out), legend)
             for (job, image), (class_map, probabilities) in zip(batch, found, strict=True):
                 results.add(job, image, class_map, probabilities)
             if progress is not None:

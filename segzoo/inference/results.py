@@ -169,18 +169,21 @@ def _named(paths: Iterable[str | Path], out: Path, root: Path | None, folders: s
     ]
 
 
-def write_legend(out: Path, legend: Legend, overwrite: bool) -> None:
-    """Write `classes.json`: index, name and colour of each class, and its threshold where it has one.
-
-    Raises:
-        SegzooError: the folder has another legend, and `overwrite` is False.
-    """
-    text = json.dumps(legend.rows, indent=2, ensure_ascii=False) + "\n"
+def check_legend(out: Path, legend: Legend, overwrite: bool) -> None:
+    """Raise SegzooError if the folder has another legend, and `overwrite` is False."""
     path = out / LEGEND_FILE
-    if path.exists() and not overwrite and path.read_text(encoding="utf-8") != text:
+    if path.exists() and not overwrite and path.read_text(encoding="utf-8") != _text(legend):
         raise SegzooError(
             f"{path} describes other classes or thresholds, so results of another model lie in this folder. Choose "
             "another output folder, or allow replacing them with overwrite=True (--overwrite)."
         )
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+
+
+def write_legend(out: Path, legend: Legend) -> None:
+    """Write `classes.json`: index, name and colour of each class, and its threshold where it has one."""
+    with replacing(out / LEGEND_FILE) as temporary:
+        temporary.write_text(_text(legend), encoding="utf-8")
+
+
+def _text(legend: Legend) -> str:
+    return json.dumps(legend.rows, indent=2, ensure_ascii=False) + "\n"

@@ -87,6 +87,13 @@ def build_predictor(
             )
     device = None if compute.device is None else check_device(compute.device)
     networks = [model.network(device) for model in models]
+    for network in networks:
+        if network.size is not None and (compute.tile is not None or compute.overlap is not None):
+            height, width = network.size
+            raise SegzooError(
+                f"{network} computes on images of {height} x {width} (height x width) alone, so these are its tiles: "
+                "leave --tile and --overlap out (tile=..., overlap=...)."
+            )
     palette, background = first.display()
     return Predictor(
         networks[0] if len(networks) == 1 else EnsembleNetwork(networks),

@@ -94,6 +94,8 @@ def export_all(
     description(weights, model, saved)
     opened = load_run(run, overrides)
     folder = opened.results / "export" if out is None else Path(out)
+    if folder.suffix and folder.suffix in {Path(FORMATS[name].artefact).suffix for name in FORMATS}:
+        raise SegzooError(f"{folder} is the name of a file, and several exports are written into a folder: name one.")
     check_folder(folder)
     thresholds = thresholds_of(opened, "best" if saved else weights, threshold)
     chosen = _choices(formats or list(FORMATS), precisions)

@@ -163,7 +163,7 @@ def predict(
     predictor = _started(models, compute, thresholds_of_models(models, threshold))
     if max_pixels is not None:
         predictor.reader.max_pixels = max_pixels
-    from segzoo.inference.results import write_legend
+    from segzoo.inference.results import check_legend, write_legend
     from segzoo.inference.video import VideoResults, count_frames
 
     videos = VideoResults(inputs.videos, out, options, inputs.root, overwrite)
@@ -192,7 +192,9 @@ def predict(
     if inputs.videos:
         legend = predictor.legend(None, predictor.class_names)
         if not inputs.images:
-            write_legend(out, legend, overwrite)
+            check_legend(out, legend, overwrite)
         summary.thresholds = legend.named_thresholds
         videos.predict(predictor, legend, summary, batch, done(len(inputs.images)))
+        if summary.predicted:
+            write_legend(out, legend)
     return summary

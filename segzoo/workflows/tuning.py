@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segzoo.errors import SegzooError
@@ -69,4 +71,16 @@ def tune(run: Run, weights: str, histogram: ProbabilityHistogram, criterion: str
     best = histogram.tuned(criterion)
     found = tuned_thresholds(classes_with_thresholds(run.config.task), criterion, best.values, best.scores)
     store_thresholds(run, weights, found)
+    if weights == "best" and run.pushed is None and run.folder.model.is_file():
+        _describe(run.folder.model, found)
     return found
+
+
+def _describe(model: Path, found: Thresholds) -> None:
+    """Write thresholds into the metadata of a run's model.keras, which holds the best weights."""
+    from segzoo.export import read_metadata
+    from segzoo.export.keras_file import put_metadata
+
+    metadata = read_metadata(model)
+    if metadata is not None:  # of a run of an earlier version there is none
+        put_metadata(model, replace(metadata, thresholds=found.numbers).to_json())

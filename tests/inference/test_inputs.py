@@ -60,7 +60,7 @@ def test_a_file_that_is_named_is_an_image_whatever_its_ending(tree):
         ("missing.png", "no such image or folder"),
         ("*.tif", "no file matches this pattern"),
         ("empty", r"no image in this folder or below among 1 .csv \(looked for .jpg"),
-        ([], "nothing was named: no image"),
+        ([], "nothing to predict: no image was named"),
     ],
 )
 def test_nothing_to_predict_is_an_error(tree, monkeypatch, given, message):

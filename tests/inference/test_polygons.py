@@ -62,14 +62,26 @@ def test_polygons_in_the_crs_of_the_image(predictor, tmp_path, transform):
     assert [house["properties"]["pixels"] for house in houses] == [1, 9]
 
 
-def test_polygons_in_degrees(predictor, tmp_path):
-    image = save_raster(tmp_path / "a.tif", HOLES)
+@pytest.mark.parametrize("transform", [PLACE, PLACE * type(PLACE).scale(1, -1)], ids=["north-up", "south-up"])
+def test_polygons_in_degrees(predictor, tmp_path, transform):
+    image = save_raster(tmp_path / "a.tif", HOLES, transform=transform)
     content = geojson(predictor, image, tmp_path / "out", coordinates="wgs84")
     assert "crs" not in content and "WGS 84" in content["coordinate_system"]
     assert content["features"][1]["geometry"]["coordinates"][0][0] == pytest.approx([7.62, 49.64], abs=0.02)
     for feature in content["features"]:
+        parts = feature["geometry"]["coordinates"]
+        for outer, *holes in parts if feature["geometry"]["type"] == "MultiPolygon" else [parts]:
+            assert is_counterclockwise(outer) and not any(map(is_counterclockwise, holes))
         feature["geometry"] = transform_geom("EPSG:4326", UTM, feature["geometry"])
-    np.testing.assert_array_equal(burnt(content, PLACE), HOLES)
+    np.testing.assert_array_equal(burnt(content, transform), HOLES)
+
+
+def is_counterclockwise(ring) -> bool:
+    """Return True if the ring's lowest point is passed from the left to the right."""
+    points = ring[:-1]
+    lowest = min(range(len(points)), key=lambda place: (points[place][1], points[place][0]))
+    before, here, after = points[lowest - 1], points[lowest], points[(lowest + 1) % len(points)]
+    return (here[0] - before[0]) * (after[1] - here[1]) - (here[1] - before[1]) * (after[0] - here[0]) > 0
 
 
 @pytest.mark.parametrize("georeferenced", [False, True])

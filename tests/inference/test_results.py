@@ -117,6 +117,15 @@ def test_a_file_about_all_images_is_there_whole_or_not_at_all(predictor, images,
     assert sorted(path.name for path in (tmp_path / "out").rglob("*.txt")) == ["a.txt"]
 
 
+def test_no_legend_is_left_where_nothing_was_predicted(predictor, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    names = [f"class {number}" for number in range(predictor.classes)]
+    summary = predictor.predict_files([tmp_path / "broken.png"], tmp_path / "out", class_names=names)
+    assert len(summary.failed) == 1 and not (tmp_path / "out").exists()
+    missing = predictor.predict_files([tmp_path / "missing.png"], tmp_path / "out")
+    assert list(missing.failed.values()) == [f"{tmp_path / 'missing.png'}: there is no such file."]
+
+
 def test_a_full_disk_leaves_no_half_file(predictor, images, tmp_path, monkeypatch):
     def full(name, path):
         if name == "flush" and path.parent.name == "overlays":

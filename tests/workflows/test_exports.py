@@ -61,6 +61,8 @@ def test_options_are_checked_before_anything_is_built(tiny_run, tmp_path):
     for wrong in ({"calibration_images": 0}, {"max_drop": -1}, {"max_drop": float("nan")}):
         with pytest.raises(SegzooError, match="calibration_images must be 1 or more and max_drop 0 or more"):
             segzoo.export_model(tiny_run, "onnx", tmp_path, precision="int8", **wrong)
+    with pytest.raises(SegzooError, match=r"all.onnx is the name of a file, and several exports are written into a fo"):
+        segzoo.export_all(tiny_run, tmp_path / "all.onnx")
     assert [*tmp_path.iterdir()] == []
 
 

@@ -96,6 +96,8 @@ def test_an_export_of_a_fixed_size_predicts_smaller_images_and_tiles_larger_ones
     # The small network sees few pixels around each, so tiles that overlap by a quarter agree with one pass.
     whole = segzoo.load(tiny_run).predict(photo)
     assert (found.predict(photo) != whole).mean() < 0.02
+    with pytest.raises(SegzooError, match=r"64 x 96 .height x width. alone.*leave --tile and --overlap out"):
+        segzoo.load(exported("litert", size=(64, 96)), tile=32)
 
 
 def test_an_export_that_returns_classes_gives_class_maps_alone(tiny_run, exported, photo):
