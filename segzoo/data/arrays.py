@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,10 @@ _KINDS = {
     "O": "Python objects", "S": "text", "U": "text", "V": "a structure of fields", "c": "complex numbers", "M": "dates",
     "m": "durations", "T": "text",
 }  # fmt: skip
+
+# NumPy parses headers as Python's source, which several threads at once cannot in Python 3.11 ("AST constructor
+# recursion depth mismatch", python/cpython#106905).
+PARSING = threading.Lock()
 
 
 def load_array(
@@ -38,7 +43,7 @@ def load_array(
         DataError: a missing, damaged or truncated file; values other than finite real numbers; an unexpected number of
             axes; more than `max_pixels` pixels; an .npz without that key; or an .npy with data after its array.
     """
-    with _opened(path, key, several) as (stream, length):
+    with _opened(path, key, several) as (stream, length), PARSING:
         _check_header(stream, path, max_pixels, length)
         stream.seek(0)
         array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
@@ -49,13 +54,13 @@ def load_array(
 
 def array_shape(path: Path, max_pixels: int) -> tuple[int, ...]:
     """Return the shape of the only array of an .npy or .npz; raises as `load_array` does, which reads it too."""
-    with _opened(path, None, "It is not the only one.") as (stream, length):
+    with _opened(path, None, "It is not the only one.") as (stream, length), PARSING:
         return _check_header(stream, path, max_pixels, length)[0]
 
 
 def array_type(path: Path, max_pixels: int) -> np.dtype[Any]:
     """Return the number type that `load_array` gives of the only array of a file; raises as `array_shape`."""
-    with _opened(path, None, "It is not the only one.") as (stream, length):
+    with _opened(path, None, "It is not the only one.") as (stream, length), PARSING:
         return _check_header(stream, path, max_pixels, length)[1].newbyteorder("=")
 
 
