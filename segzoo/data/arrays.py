@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,7 @@ _KINDS = {
 
 # NumPy parses headers as Python's source, which several threads at once cannot in Python 3.11 ("AST constructor
 # recursion depth mismatch", python/cpython#106905).
-PARSING = threading.Lock()
+_PARSING = threading.Lock()
 
 
 def load_array(
@@ -43,10 +43,9 @@ def load_array(
         DataError: a missing, damaged or truncated file; values other than finite real numbers; an unexpected number of
             axes; more than `max_pixels` pixels; an .npz without that key; or an .npy with data after its array.
     """
-    with _opened(path, key, several) as (stream, length), PARSING:
-        _check_header(stream, path, max_pixels, length)
-        stream.seek(0)
-        array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
+    with _opened(path, key, several) as (stream, length):
+        header = _checked_header(stream, path, max_pixels, length)
+        array = _read_numbers(stream, header)
         stream.read(1)  # at the end of its member zipfile compares the checksum
     check_finite(array, path)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
@@ -54,14 +53,24 @@ def load_array(
 
 def array_shape(path: Path, max_pixels: int) -> tuple[int, ...]:
     """Return the shape of the only array of an .npy or .npz; raises as `load_array` does, which reads it too."""
-    with _opened(path, None, "It is not the only one.") as (stream, length), PARSING:
-        return _check_header(stream, path, max_pixels, length)[0]
+    with _opened(path, None, "It is not the only one.") as (stream, length):
+        return _checked_header(stream, path, max_pixels, length).shape
 
 
 def array_type(path: Path, max_pixels: int) -> np.dtype[Any]:
     """Return the number type that `load_array` gives of the only array of a file; raises as `array_shape`."""
-    with _opened(path, None, "It is not the only one.") as (stream, length), PARSING:
-        return _check_header(stream, path, max_pixels, length)[1].newbyteorder("=")
+    with _opened(path, None, "It is not the only one.") as (stream, length):
+        return _checked_header(stream, path, max_pixels, length).dtype.newbyteorder("=")
+
+
+def read_npy(stream: IO[bytes]) -> np.ndarray:
+    """Read an array of plain numbers that segzoo wrote with `numpy.save`, one of several in a file.
+
+    Raises:
+        ValueError: no such array.
+        EOFError: it ends early.
+    """
+    return _read_numbers(stream, _read_header(stream))
 
 
 def check_finite(array: np.ndarray, path: Path) -> None:
@@ -113,11 +122,35 @@ def _opened(path: Path, key: str | None, several: str) -> Iterator[tuple[IO[byte
         ) from error
 
 
-def _check_header(stream: IO[bytes], path: Path, max_pixels: int, length: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Return shape and type of the array that begins a stream of `length` bytes; DataError if it cannot be used."""
-    version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(stream)
+class _Header(NamedTuple):
+    """Header of an .npy: shape, whether columns lie one behind the other, and number type."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype[Any]
+
+
+def _read_header(stream: IO[bytes]) -> _Header:
+    with _PARSING:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        return _Header(*read(stream))
+
+
+def _read_numbers(stream: IO[bytes], header: _Header) -> np.ndarray:
+    """Read the numbers behind a header; EOFError if there are too few."""
+    if header.dtype.hasobject:
+        raise ValueError(f"an array of {header.dtype}, which is no plain number")
+    array = np.empty(header.shape[::-1] if header.fortran else header.shape, header.dtype)
+    if stream.readinto(array.reshape(-1).view(np.uint8)) < array.nbytes:  # type: ignore[attr-defined]  # all have it
+        raise EOFError("the array ends early")
+    return array.T if header.fortran else array
+
+
+def _checked_header(stream: IO[bytes], path: Path, max_pixels: int, length: int) -> _Header:
+    """Return the header of the array that begins a stream of `length` bytes; DataError if it cannot be used."""
+    header = _read_header(stream)
+    shape, dtype = header.shape, header.dtype
     if dtype.kind not in "biuf":
         raise DataError(
             f"{path}: holds {_KINDS.get(dtype.kind, dtype)} ({dtype}), which are not read. Save plain numbers: "
@@ -143,4 +176,4 @@ def _check_header(stream: IO[bytes], path: Path, max_pixels: int, length: int) -
             "meant is not for segzoo to guess. Write each array into a file of its own.",
             "several_pictures",
         )
-    return shape, dtype
+    return header

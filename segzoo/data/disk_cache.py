@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segzoo.data.arrays import PARSING
+from segzoo.data.arrays import read_npy
 from segzoo.data.sources import Sample, Source
 from segzoo.errors import DataError
 from segzoo.files import replacing
@@ -58,12 +58,8 @@ class DiskCachedSource:
     def __getitem__(self, index: int) -> Sample:
         """Return sample `index` as the source does, from the disk where it is there."""
         path = self._path(index)
-        with (
-            suppress(OSError, ValueError, EOFError),
-            path.open("rb") as stream,
-            PARSING,
-        ):  # damaged or gone: made again below
-            return Sample(np.load(stream, allow_pickle=False), np.load(stream, allow_pickle=False), self.ids[index])
+        with suppress(OSError, ValueError, EOFError), path.open("rb") as stream:  # damaged or gone: made again below
+            return Sample(read_npy(stream), read_npy(stream), self.ids[index])
         sample = self._source[index]
         if self._begin(index, sample.image.nbytes + sample.mask.nbytes + 2 * _HEADER):
             try:
