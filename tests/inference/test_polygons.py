@@ -68,12 +68,27 @@ def test_polygons_in_degrees(predictor, tmp_path, transform):
     content = geojson(predictor, image, tmp_path / "out", coordinates="wgs84")
     assert "crs" not in content and "WGS 84" in content["coordinate_system"]
     assert content["features"][1]["geometry"]["coordinates"][0][0] == pytest.approx([7.62, 49.64], abs=0.02)
+    check_winding(content)
+    for feature in content["features"]:
+        feature["geometry"] = transform_geom("EPSG:4326", UTM, feature["geometry"])
+    np.testing.assert_array_equal(burnt(content, transform), HOLES)
+
+
+def test_an_image_in_degrees_needs_no_conversion_and_has_the_same_rings(predictor, tmp_path):
+    transform = type(PLACE)(1e-7, 0, 7.62, 0, 1e-7, 49.64)  # rows run north, a centimetre each
+    image = save_raster(tmp_path / "a.tif", HOLES, transform=transform, crs="EPSG:4326")
+    content = geojson(predictor, image, tmp_path / "out")
+    assert "crs" not in content and "WGS 84" in content["coordinate_system"]
+    check_winding(content)
+    np.testing.assert_array_equal(burnt(content, transform), HOLES)
+
+
+def check_winding(content) -> None:
+    """Check that outer rings run counterclockwise and holes clockwise (RFC 7946)."""
     for feature in content["features"]:
         parts = feature["geometry"]["coordinates"]
         for outer, *holes in parts if feature["geometry"]["type"] == "MultiPolygon" else [parts]:
             assert is_counterclockwise(outer) and not any(map(is_counterclockwise, holes))
-        feature["geometry"] = transform_geom("EPSG:4326", UTM, feature["geometry"])
-    np.testing.assert_array_equal(burnt(content, transform), HOLES)
 
 
 def is_counterclockwise(ring) -> bool:

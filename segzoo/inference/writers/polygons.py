@@ -89,23 +89,19 @@ class Polygons(Output):
     def _rounded(self, geometry: dict[str, Any], place: Georeference) -> dict[str, Any]:
         """Return a geometry in degrees or in the CRS, with a thousandth of a pixel."""
         if self.options.coordinates == "wgs84":
-            geometry, digits = _wound(place.in_degrees(geometry)), _DIGITS_OF_DEGREES
+            geometry, digits = place.in_degrees(geometry), _DIGITS_OF_DEGREES
         else:
             digits = max(0, 3 - math.floor(math.log10(math.sqrt(abs(place.transform.determinant)))))
-        return {"type": geometry["type"], "coordinates": _round(geometry["coordinates"], digits)}
+        several = geometry["type"] == "MultiPolygon"
+        wound = [_wound(rings) for rings in geometry["coordinates"]] if several else _wound(geometry["coordinates"])
+        return {"type": geometry["type"], "coordinates": _round(wound, digits)}
 
 
-def _wound(geometry: dict[str, Any]) -> dict[str, Any]:
-    """Return a geometry whose outer rings run counterclockwise, and holes clockwise, as RFC 7946 requires.
+def _wound(rings: Any) -> list[Any]:
+    """Return a polygon's rings, the outer one counterclockwise and the holes clockwise, as RFC 7946 requires.
 
-    Rows of most rasters run south; those of one that run north are mirrored, and so are outlines.
+    Rows of most rasters run south; of one whose rows run north the outlines are mirrored.
     """
-    if geometry["type"] == "MultiPolygon":
-        return {**geometry, "coordinates": [_wound_rings(rings) for rings in geometry["coordinates"]]}
-    return {**geometry, "coordinates": _wound_rings(geometry["coordinates"])}
-
-
-def _wound_rings(rings: Any) -> list[Any]:
     return [
         list(ring) if (_doubled_area(ring) > 0) == (place == 0) else list(ring)[::-1]
         for place, ring in enumerate(rings)
@@ -114,7 +110,9 @@ def _wound_rings(rings: Any) -> list[Any]:
 
 def _doubled_area(ring: Any) -> float:
     """Return twice the area of a closed ring, negative where it runs clockwise."""
-    return sum(x * after_y - after_x * y for (x, y), (after_x, after_y) in itertools.pairwise(ring))
+    left, top = ring[0]  # from here: coordinates of millions of metres would leave no digits for a small pixel's area
+    points = [(x - left, y - top) for x, y in ring]
+    return sum(x * after_y - after_x * y for (x, y), (after_x, after_y) in itertools.pairwise(points))
 
 
 def _properties(found: Measures) -> dict[str, Any]:
