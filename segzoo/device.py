@@ -65,9 +65,14 @@ def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     except OSError:  # only Linux has it
         pass
     model = model or platform.processor() or platform.machine() or "processor"
-    allowed = getattr(os, "sched_getaffinity", None)
-    cores = len(allowed(0)) if allowed is not None else os.cpu_count() or 1
+    cores = available_cores()
     return f"{model}, {cores} core{'s' if cores > 1 else ''}"
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    allowed = getattr(os, "sched_getaffinity", None)  # Linux alone has it
+    return len(allowed(0)) if allowed is not None else os.cpu_count() or 1
 
 
 def idle_card_note(

@@ -15,7 +15,7 @@ from segzoo.export.contract import Run
 from segzoo.export.graph import Output
 from segzoo.export.samples import resized
 from segzoo.metrics import pixel_counts
-from segzoo.task import Mode, Task, cuts_of, predict_classes
+from segzoo.task import Mode, Task, predict_classes
 
 
 @dataclass(frozen=True)
@@ -100,13 +100,12 @@ class Validation:
 
         classes = 2 if mode == "binary" else int(model.output_shape[-1])
         task = Task(tuple(map(str, range(classes))), self.ignore_index, mode)
-        cuts = None if thresholds is None else cuts_of(thresholds)
         ours, theirs, seen = pixel_counts(task), pixel_counts(task), 0
 
         def labels(model: Callable[[np.ndarray], Any], batch: np.ndarray, of: Output) -> np.ndarray:
             with tf.device("CPU:0"):
                 found = keras.ops.convert_to_numpy(model(batch))
-            return found if of == "classes" else predict_classes(found if cuts is None else found - cuts, mode)
+            return found if of == "classes" else predict_classes(found, mode, thresholds)
 
         for image, mask in _pairs(self.samples):
             batch, truth = resized(image, self.size)[None], resized(mask, self.size, nearest=True)[None]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from segzoo.device import available_cores
 from segzoo.errors import SegzooError
 
 _MOST_SECONDS = 600  # a process that takes longer is ended
@@ -57,7 +58,7 @@ def benchmark(path: Path, shape: tuple[int, int, int, int], *, threads: int | No
     Raises:
         SegzooError: no export, a package is missing, or the file does not run.
     """
-    threads = available_threads() if threads is None else threads
+    threads = available_cores() if threads is None else threads
     if threads < 1 or runs < 1:
         raise SegzooError(f"threads and runs must be 1 or more, got {threads} and {runs}.")
     with tempfile.TemporaryDirectory() as folder:
@@ -81,12 +82,6 @@ def benchmark(path: Path, shape: tuple[int, int, int, int], *, threads: int | No
             raise SegzooError(f"{path} was not timed: the process that ran it ended ({last[:300]}).")
         found = json.loads(answer.read_text())
     return Speed(found["milliseconds"], found["megabytes"], shape, threads, runs)
-
-
-def available_threads() -> int:
-    """Return the number of cores that this process may use."""
-    allowed = getattr(os, "sched_getaffinity", None)  # Linux alone has it
-    return len(allowed(0)) if allowed is not None else os.cpu_count() or 1
 
 
 def _child() -> None:

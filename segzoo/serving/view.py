@@ -44,7 +44,7 @@ class View:
     def rows(self) -> list[ClassRow]:
         """A row for each class."""
         found, legend = [], self.prediction.legend
-        probabilities, counted = self.prediction.probabilities, self._counted
+        probabilities, counted = self.prediction.probabilities, self.prediction.counted
         for label, (name, colour) in enumerate(zip(legend.names, legend.colours, strict=True)):
             where = self.prediction.where(label)
             pixels = int(where.sum())
@@ -53,11 +53,6 @@ class View:
             red, green, blue = map(int, colour)
             found.append(ClassRow(name, (red, green, blue), pixels, pixels / max(1, counted), confidence))
         return found
-
-    @property
-    def _counted(self) -> int:
-        height, width = self.prediction.class_map.shape[:2]
-        return height * width if self.prediction.valid is None else int(self.prediction.valid.sum())
 
     @property
     def tinted(self) -> list[str]:

@@ -200,11 +200,10 @@ def _timed(row: ExportRow, folder: Path, shape: tuple[int, int, int, int], threa
 
 
 def _speed_notes(shape: tuple[int, int, int, int], threads: int | None, runs: int) -> list[str]:
-    from segzoo.device import processor_name
-    from segzoo.export.benchmarking import available_threads
+    from segzoo.device import available_cores, processor_name
 
     _, height, width, _ = shape
-    used = available_threads() if threads is None else threads
+    used = available_cores() if threads is None else threads
     return [
         f"Latency: median of {runs} images of {height} x {width} pixels, one at a time, on {used} threads of "
         f"{processor_name()}, in float32 where the file holds such numbers. Peak memory: of a process that runs "

@@ -32,9 +32,8 @@ class Areas(Output):
 
     def write(self, prediction: Prediction) -> list[Path]:
         """Keep the rows of an image."""
-        place, valid = prediction.job.georeference, prediction.valid
+        place, counted = prediction.job.georeference, prediction.counted
         metres = None if place is None else place.square_metres
-        counted = int(prediction.class_map.shape[0] * prediction.class_map.shape[1] if valid is None else valid.sum())
         for label, name in enumerate(self.legend.names):
             pixels = int(prediction.where(label).sum())
             self._rows.append(

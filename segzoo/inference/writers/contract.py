@@ -72,6 +72,12 @@ class Prediction:
         area = None if place is None else place.square_metres
         return measure(self.objects, self.legend.names, self.probabilities, area)
 
+    @property
+    def counted(self) -> int:
+        """Number of pixels that have data."""
+        height, width = self.class_map.shape[:2]
+        return height * width if self.valid is None else int(self.valid.sum())
+
     def where(self, label: int) -> np.ndarray:
         """Return the pixels of a class, `(H, W)` bool, without those that have no data."""
         found = self.class_map[..., label] == 1 if self.legend.multilabel else self.class_map == label
