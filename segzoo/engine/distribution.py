@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from segzoo.engine.forward import Filler, Forward
+from segzoo.engine.forward import Filler, Forward, with_copies
 from segzoo.errors import RunError
 from segzoo.extras import install_command
 
@@ -334,5 +334,4 @@ def _set_synchronized(network: Any, synchronized: bool) -> None:
 
 def _padded(images: np.ndarray, devices: int) -> np.ndarray:
     """Pad images by repeating the last one, until they divide evenly among the devices."""
-    missing = -len(images) % devices
-    return np.concatenate([images, np.repeat(images[-1:], missing, axis=0)]) if missing else images
+    return with_copies(images, -len(images) % devices)

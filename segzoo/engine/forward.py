@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import keras
 import numpy as np
+
+from segzoo.inference.network import in_graphs
 
 
 class Predicts(Protocol):
@@ -29,7 +32,7 @@ class Forward:
     def __init__(self, network: keras.Model):
         self.network = network
         self._filler = Filler()
-        self._graph: Any = None
+        self._run: Callable[[np.ndarray], Any] | None = None
 
     def predict_on_batch(self, images: np.ndarray) -> Any:
         """Return the logits `(B, H, W, classes)` of images `(B, H, W, C)`."""
@@ -42,20 +45,13 @@ class Forward:
                 return self.network.predict_on_batch(images)
 
     def _in_graph(self, images: np.ndarray) -> Any:
-        import tensorflow as tf
+        if self._run is None:
+            import tensorflow as tf
 
-        if self._graph is None:
-
-            def logits(batch: tf.Tensor) -> tf.Tensor:
-                return self.network(tf.cast(batch, tf.float32), training=False)
-
-            spec = (None, *self.network.input_shape[1:])
-            self._graph = {
-                kind: tf.function(logits, [tf.TensorSpec(spec, kind)], autograph=False, jit_compile=False)
-                for kind in ("uint8", "float32")
-            }
-        kind = "uint8" if images.dtype == np.uint8 else "float32"
-        return self._graph[kind](images.astype(kind, copy=False))
+            self._run = in_graphs(
+                lambda batch: self.network(tf.cast(batch, tf.float32), training=False), self.network.input_shape
+            )
+        return self._run(images)
 
 
 class Filler:
@@ -68,4 +64,9 @@ class Filler:
         """Return images `(B, H, W, C)` with copies of the last one behind them."""
         size, count = images.shape[1:], len(images)
         most = self._largest[size] = max(count, self._largest.get(size, 0))
-        return np.concatenate([images, np.repeat(images[-1:], most - count, axis=0)]) if count < most else images
+        return with_copies(images, most - count)
+
+
+def with_copies(images: np.ndarray, count: int) -> np.ndarray:
+    """Return images `(B, H, W, C)` with `count` copies of the last one behind them."""
+    return np.concatenate([images, np.repeat(images[-1:], count, axis=0)]) if count else images

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -112,6 +112,32 @@ def _outputs_of(model: keras.Model) -> int:
     return returned[3]
 
 
+def in_graphs(function: Callable[[Any], Any], shape: Sequence[int | None]) -> Callable[[np.ndarray], Any]:
+    """Compile a function of a batch of images into TensorFlow graphs, each traced once for all shapes, without XLA.
+
+    Args:
+        function: from a tensor of images to what the graph returns.
+        shape: `(B, H, W, C)`, of which None is free; so is B.
+
+    Returns:
+        A function of images uint8 or, converted to it, float32. There is a graph for each: a signature names one type,
+        and uint8 is a fourth of the bytes to bring to a device.
+    """
+    import tensorflow as tf
+
+    spec = (None, *shape[1:])
+    graphs = {
+        kind: tf.function(function, [tf.TensorSpec(spec, kind)], autograph=False, jit_compile=False)
+        for kind in ("uint8", "float32")
+    }
+
+    def run(images: np.ndarray) -> Any:
+        kind = "uint8" if images.dtype == np.uint8 else "float32"
+        return graphs[kind](images.astype(kind, copy=False))
+
+    return run
+
+
 _Run = Callable[[np.ndarray], np.ndarray]
 
 
@@ -131,19 +157,12 @@ def _compiled(model: keras.Model, mode: Mode, device: str | None) -> tuple[_Run,
         return tf.cast(model(tf.cast(images, tf.float32), training=False), tf.float32)
 
     def compiled(function: Callable[[Any], Any]) -> _Run:
-        # uint8 in and classes out: the device gets and gives a fraction of the bytes that floats would take.
-        # One trace for each type: a signature names only one.
-        spec = (None, None, None, model.input_shape[3])
-
         def placed(images: tf.Tensor) -> tf.Tensor:
             with on_device(device):  # a graph does not inherit the device of who calls it
                 return function(images)
 
-        graphs = {
-            dtype: tf.function(placed, input_signature=[tf.TensorSpec(spec, dtype)], autograph=False, jit_compile=False)
-            for dtype in ("uint8", "float32")
-        }
-        return lambda images: graphs[images.dtype.name](images).numpy()
+        run = in_graphs(placed, model.input_shape)
+        return lambda images: run(images).numpy()
 
     def classes(images: tf.Tensor) -> tf.Tensor:
         logits = forward(images)
