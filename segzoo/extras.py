@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import json
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -25,6 +27,23 @@ def install_command(*extras: str) -> str:
     if clone is None:
         return index_command(*extras)
     return _command("." if clone == Path.cwd() else str(clone), extras)
+
+
+def missing_packages(modules: Iterable[str]) -> list[str]:
+    """Return the modules that are not installed; none is imported."""
+    return [name for name in modules if importlib.util.find_spec(name) is None]
+
+
+def cure_of(what: str, missing: Sequence[str], *extras: str) -> str:
+    """Return a message that something needs packages which are not installed, with the command that installs them.
+
+    Args:
+        what: what needs them, such as "This export".
+        missing: names of the packages, one or more.
+        extras: names of optional dependencies in pyproject.toml.
+    """
+    are = "is" if len(missing) == 1 else "are"
+    return f"{what} needs {' and '.join(missing)}, which {are} not installed: {install_command(*extras)}"
 
 
 def index_command(*extras: str) -> str:

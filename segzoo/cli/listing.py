@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from segzoo import backend
 from segzoo.cli import options
 from segzoo.cli.display import listing_table
-from segzoo.declared import UndeclaredError, declared
 from segzoo.files import check_file, replacing
-from segzoo.registry import Registry
 from segzoo.terminal import new_console, say
+
+if TYPE_CHECKING:
+    from segzoo.registry import Registry
 
 
 def backbones(
@@ -60,6 +61,8 @@ def decoders(plugin: options.PluginOption = None) -> None:
 
 def _declared(decoders: Registry, name: str) -> tuple[str, dict[str, Any]]:
     """Return docstring and options of a decoder; for one from outside it is imported, and the framework with it."""
+    from segzoo.declared import UndeclaredError, declared
+
     try:
         found = declared(decoders, name, "Decoder")
     except UndeclaredError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from segzoo.errors import MissingPackageError, unknown_name
-from segzoo.extras import install_command
+from segzoo.extras import cure_of, missing_packages
 
 if TYPE_CHECKING:
     from segzoo.export.graph import Graph
@@ -102,12 +101,8 @@ class Format:
         if precision in self.reduced:
             needed += self.reduced[precision].packages
             extras += self.reduced[precision].extras
-        missing = [name for name in needed if importlib.util.find_spec(name) is None]
-        if missing:
-            raise MissingPackageError(
-                f"{'Reading this file' if running else 'This export'} needs {' and '.join(missing)}, which "
-                f"{'is' if len(missing) == 1 else 'are'} not installed: {install_command(*extras)}"
-            )
+        if missing := missing_packages(needed):
+            raise MissingPackageError(cure_of("Reading this file" if running else "This export", missing, *extras))
 
     def target(self, path: Path, precision: str = FLOAT32) -> Path:
         """Return the path of the artefact: `path` if it has the right suffix, else a file in the folder `path`.

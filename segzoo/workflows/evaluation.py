@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from segzoo import backend
-from segzoo.errors import RunError, SegzooError, unknown_name
+from segzoo.errors import SegzooError, unknown_name
 from segzoo.files import check_folder
 from segzoo.workflows.compute import Compute, build_predictor
 from segzoo.workflows.sources import (
@@ -17,6 +17,7 @@ from segzoo.workflows.sources import (
     RunModel,
     check_same_classes,
     open_models,
+    refuse_given_data,
     thresholds_of_models,
 )
 from segzoo.workflows.tuning import check_tuning, tune
@@ -266,12 +267,12 @@ def config_of_data(
         config = resolve_config(data, overrides)
     elif isinstance(first, RunModel):
         config = first.run.config
-        if f"{split}_data" in first.run.given and not any(change.startswith("data.") for change in overrides):
-            raise RunError(
-                f"{first.run.folder.path} was trained with {split}_data that was given to segzoo.train, which its "
-                "configuration does not describe. Evaluate on data that it does describe, with --set data.root=... and "
-                "the like, by --data CONFIG, or on another split."
-            )
+        refuse_given_data(
+            first.run,
+            split,
+            ". Evaluate on data that it does describe, with --set data.root=... and the like, by --data CONFIG, or on "
+            "another split.",
+        )
     else:
         raise SegzooError(
             f"{first.name} is a model file, which has no data. Name the configuration of the data to evaluate it on: "

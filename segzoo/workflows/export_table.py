@@ -12,7 +12,8 @@ from segzoo import backend
 from segzoo.errors import DataError, MissingPackageError, RunError, SegzooError
 from segzoo.files import check_folder
 from segzoo.workflows.exporting import check_numbers, data_of, metadata_of
-from segzoo.workflows.networks import description, network_of
+from segzoo.workflows.networks import description
+from segzoo.workflows.sources import RunModel
 
 if TYPE_CHECKING:
     import keras
@@ -85,7 +86,6 @@ def export_all(
         >>> [(row.file, row.milliseconds, row.mean_iou) for row in table.rows]
     """
     from segzoo.engine.checkpoint.run import load_run
-    from segzoo.engine.checkpoint.thresholds import thresholds_of
     from segzoo.export import FORMATS
 
     for format in formats or ():
@@ -97,7 +97,8 @@ def export_all(
     if folder.suffix and folder.suffix in {Path(FORMATS[name].artefact).suffix for name in FORMATS}:
         raise SegzooError(f"{folder} is the name of a file, and several exports are written into a folder: name one.")
     check_folder(folder)
-    thresholds = thresholds_of(opened, "best" if saved else weights, threshold)
+    source = RunModel(opened, weights, model, saved)
+    thresholds = source.thresholds(threshold)
     chosen = _choices(formats or list(FORMATS), precisions)
     backend.start_backend()
     from segzoo.export.exporter import exporter
@@ -107,7 +108,7 @@ def export_all(
     shape = _timed_shape(size, data, opened.config.model.input_channels)
     rows: list[ExportRow] = []
     with exporter(
-        network_of(opened, weights, model, saved),
+        source.keras_model(),
         output,
         image_size=size,
         mode=opened.config.mode,
@@ -124,7 +125,7 @@ def export_all(
     if exports.validation is not None and exports.validation.keras is not None:
         rows.insert(0, ExportRow("keras", "float32", mean_iou=exports.validation.keras))
     notes += _speed_notes(shape, threads, runs) if benchmark else []
-    title = f"Exports of {opened.name}, {description(weights, model, saved)}"
+    title = f"Exports of {opened.name}, {source.words}"
     return ExportTable(title, rows, notes).written(folder)
 
 

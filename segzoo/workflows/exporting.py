@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from segzoo import backend
-from segzoo.errors import RunError, SegzooError
+from segzoo.errors import SegzooError
 from segzoo.files import check_folder
-from segzoo.workflows.networks import description, network_of
+from segzoo.workflows.networks import description
+from segzoo.workflows.sources import RunModel, refuse_given_data
 
 if TYPE_CHECKING:
     import keras
@@ -81,7 +82,6 @@ def export_model(
         >>> report.path, report.difference
     """
     from segzoo.engine.checkpoint.run import Run, load_run
-    from segzoo.engine.checkpoint.thresholds import thresholds_of
     from segzoo.export import FORMATS
 
     if not isinstance(run, str | PathLike | Run):
@@ -96,12 +96,13 @@ def export_model(
     place = opened.results / "export" if out is None else Path(out)
     check_folder(place.parent if place.suffix and not place.is_dir() else place)  # a file by its ending
     FORMATS[format].check_precision(format, precision)
-    thresholds = thresholds_of(opened, "best" if saved else weights, threshold)
+    source = RunModel(opened, weights, model, saved)
+    thresholds = source.thresholds(threshold)
     backend.start_backend()
     from segzoo.export import export_model as write
 
     return write(
-        network_of(opened, weights, model, saved),
+        source.keras_model(),
         place,
         format,
         output=output,
@@ -142,12 +143,12 @@ def data_of(opened: Run, calibration_images: int, max_drop: float) -> dict[str, 
 
     config = opened.config
     for split in ("train", "val"):
-        if f"{split}_data" in opened.given and not any(change.startswith("data.") for change in opened.overrides):
-            raise RunError(
-                f"{opened.folder.path} was trained with {split}_data that was given to segzoo.train, which its "
-                "configuration does not describe, and 8 bits need images of it. Describe data with --set "
-                "data.root=... and the like, or call segzoo.export.export_model with calibration and validation."
-            )
+        refuse_given_data(
+            opened,
+            split,
+            ", and 8 bits need images of it. Describe data with --set data.root=... and the like, or call "
+            "segzoo.export.export_model with calibration and validation.",
+        )
     return {
         "calibration": builders.train_batches(config, builders.build_source(config, "train")).batches(),
         "calibration_images": calibration_images,

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from segzoo import backend
 from segzoo.errors import MissingPackageError
-from segzoo.extras import install_command
+from segzoo.extras import cure_of, missing_packages
 from segzoo.workflows.compute import Compute, build_predictor
 from segzoo.workflows.sources import open_models, thresholds_of_models
 
@@ -90,12 +90,8 @@ def serve(
         SegzooError: the port is taken, a limit below 1, and as in `load`.
     """
     compute = Compute(tta, tile, overlap, batch, device)
-
-    def open_() -> Opened:
-        models = open_models(run, weights, overrides, None, saved)
-        return models, thresholds_of_models(models, threshold)
-
-    _run("serve", open_, compute, (host, port), max_bytes, max_pixels, started)
+    opening = partial(_opened, run, weights, overrides, saved, threshold)
+    _run("serve", opening, compute, (host, port), max_bytes, max_pixels, started)
 
 
 def demo(
@@ -144,20 +140,27 @@ def demo(
         SegzooError: the port is taken, a limit below 1, and as in `load`.
     """
     compute = Compute(tta, tile, overlap, batch, device)
-
-    def open_() -> Opened:
-        models = open_models(run, weights, overrides, None, saved)
-        return models, thresholds_of_models(models, threshold)
-
-    _run("demo", open_, compute, (host, port), max_bytes, max_pixels, started)
+    opening = partial(_opened, run, weights, overrides, saved, threshold)
+    _run("demo", opening, compute, (host, port), max_bytes, max_pixels, started)
 
 
 Opened = tuple[Sequence["Model"], "Thresholds"]
 
 
+def _opened(
+    run: Source | Sequence[Source],
+    weights: Literal["best", "last"] | None,
+    overrides: Sequence[str],
+    saved: bool,
+    threshold: float | Mapping[str, float] | None,
+) -> Opened:
+    models = open_models(run, weights, overrides, None, saved)
+    return models, thresholds_of_models(models, threshold)
+
+
 def _run(
     extra: str,
-    open_: Callable[[], Opened],
+    opening: Callable[[], Opened],
     compute: Compute,
     place: tuple[str, int],
     max_bytes: int,
@@ -166,15 +169,13 @@ def _run(
 ) -> None:
     """Check what can be checked without a framework, take the port, load the model and serve it."""
     packages, module, stop_seconds = _APPLICATIONS[extra]
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
-    if missing:
-        raise MissingPackageError(
-            f"segzoo {extra} needs {' and '.join(missing).replace('_', '-')}, not installed: {install_command(extra)}"
-        )
+    if missing := missing_packages(packages):
+        names = [name.replace("_", "-") for name in missing]
+        raise MissingPackageError(cure_of(f"segzoo {extra}", names, extra))
     from segzoo.serving.limits import Limits
 
     Limits(max_bytes=max_bytes, max_pixels=1 if max_pixels is None else max_pixels)
-    models, thresholds = open_()
+    models, thresholds = opening()
     from segzoo.serving import server
 
     with closing(server.listen(*place)) as listener:

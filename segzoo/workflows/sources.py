@@ -268,6 +268,21 @@ def _is_model_file(path: Path) -> bool:
     return is_model_file(path)
 
 
+def refuse_given_data(run: Run, split: str, then: str) -> None:
+    """Raise RunError if a split of a run is data that was given to `segzoo.train` and no override names others.
+
+    Args:
+        run: the run.
+        split: "train", "val" or "test".
+        then: end of the message, behind "which its configuration does not describe".
+    """
+    if f"{split}_data" in run.given and not any(change.startswith("data.") for change in run.overrides):
+        raise RunError(
+            f"{run.folder.path} was trained with {split}_data that was given to segzoo.train, which its configuration "
+            f"does not describe{then}"
+        )
+
+
 def check_same_classes(one: str, task: Task, other: str, other_task: Task) -> None:
     """Raise SegzooError, naming the first difference, unless two tasks have the same classes and mode.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from segzoo.errors import MissingPackageError
-from segzoo.extras import install_command
+from segzoo.extras import cure_of, missing_packages
 from segzoo.inference.legend import Legend
 from segzoo.inference.objects import Measures, Objects, find_objects, measure
 
@@ -137,9 +136,7 @@ class Output:
 
     def check_packages(self) -> None:
         """Raise MissingPackageError, naming the cure, if a package is missing; imports none of them."""
-        missing = {name: extra for name, extra in self.packages if importlib.util.find_spec(name) is None}
-        if missing:
-            raise MissingPackageError(
-                f"The output {self.folder} needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} "
-                f"not installed: {install_command(*dict.fromkeys(missing.values()))}"
-            )
+        extras = dict(self.packages)
+        if missing := missing_packages(extras):
+            of_missing = dict.fromkeys(extras[name] for name in missing)
+            raise MissingPackageError(cure_of(f"The output {self.folder}", missing, *of_missing))
