@@ -14,7 +14,7 @@ from segzoo.engine import builders
 from segzoo.engine.batched import Batched
 from segzoo.engine.callbacks.stateful import kinds_of, states_of
 from segzoo.engine.distribution import Distribution
-from segzoo.errors import DataError, RunError
+from segzoo.errors import DataError, RunError, listed
 from segzoo.keras_compat import all_layers
 from segzoo.models.given import check_fits, functional
 from segzoo.models.remat import RematModel
@@ -90,8 +90,8 @@ class Given:
         names = list(config.task.classes)
         if list(given.classes) != names or given.ignore_index != config.data.ignore_index:
             raise DataError(
-                f"{split}_data has the classes {', '.join(given.classes)} and ignore index {given.ignore_index}; the "
-                f"configuration has {', '.join(names)} and {config.data.ignore_index}. Make them the same."
+                f"{split}_data has the classes {listed(given.classes)} and ignore index {given.ignore_index}; the "
+                f"configuration has {listed(names)} and {config.data.ignore_index}. Make them the same."
             )
         return given
 

@@ -313,9 +313,7 @@ class Predictor:
         from segzoo.reporting.pictures import palette
 
         colours = self.palette if colours is None else colours
-        if colours is None:  # there are 512 distinct colours; beyond them they repeat
-            colours = np.resize(palette(min(self.classes, 512)), (self.classes, 3))
-        colours = np.asarray(colours, np.uint8)
+        colours = palette(self.classes) if colours is None else np.asarray(colours, np.uint8)
         self._check_one_for_each(colours, class_names)
         names = [str(index) for index in range(self.classes)] if class_names is None else list(class_names)
         thresholds = self.thresholds or (0.5,) * threshold_count(self.mode, self.classes)

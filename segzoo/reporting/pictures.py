@@ -14,6 +14,7 @@ from segzoo.escaping import for_picture
 from segzoo.files import replacing
 
 IGNORED = (128, 128, 128)
+_RESERVED = ((0, 0, 0), (255, 255, 255), IGNORED)  # what no class looks like
 CORRECT = (226, 226, 226)
 WRONG = (214, 20, 40)
 
@@ -32,6 +33,8 @@ _FIRST = (
     (20, 40, 110),
 )
 
+_MOST, _FAR_APART = 65_536, 1000  # colours of a palette; of them chosen to be far apart
+
 # Dimensions of a sheet in pixels.
 _PANEL_WIDTH, _PANEL_HEIGHT = 300, 300
 _GAP, _LINE, _SWATCH = 8, 22, 14
@@ -44,31 +47,49 @@ def palette(n: int) -> np.ndarray:
     """Return n distinct colours, uint8 (n, 3) RGB; deterministic.
 
     Ten are chosen by hand; each further colour is the one of a grid that is farthest, in CIELAB, from all previous
-    colours, black, white and the grey of ignored pixels. Hence a shorter palette is a prefix of a longer one.
+    colours, black, white and the grey of ignored pixels; beyond a thousand, which nobody tells apart anyway, they are
+    those of a finer grid in a fixed random order. A shorter palette is a prefix of a longer one.
 
     Args:
-        n: number of colours, 0 to 512.
+        n: number of colours, 0 to 65,536.
 
     Raises:
         ValueError: n is out of range.
     """
-    if not 0 <= n <= 512:
-        raise ValueError(f"A palette has 0 to 512 colours, not {n}.")
-    return _distinct_colours(n).copy()
+    if not 0 <= n <= _MOST:
+        raise ValueError(f"A palette has 0 to {_MOST:,} colours, not {n}.")
+    chosen = _far_apart()[:n]
+    return np.concatenate([chosen, _further()[: n - len(chosen)]]) if n > len(chosen) else chosen.copy()
 
 
-@functools.lru_cache(maxsize=8)
-def _distinct_colours(n: int) -> np.ndarray:
-    steps = np.linspace(0, 255, 12).astype(np.uint8)
-    grid = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
-    grid_lab, taken = _lab(grid), _lab(np.array([(0, 0, 0), (255, 255, 255), IGNORED, *_FIRST], np.uint8))
+@functools.lru_cache(maxsize=1)
+def _far_apart() -> np.ndarray:
+    """Choose colours of a grid, each the farthest from all before; uint8 (1000, 3)."""
+    grid = _grid(12)
+    grid_lab, taken = _lab(grid), _lab(np.array([*_RESERVED, *_FIRST], np.uint8))
     distance = np.linalg.norm(grid_lab[:, None] - taken[None], axis=-1).min(1)
-    chosen = [np.array(colour, np.uint8) for colour in _FIRST[:n]]
-    while len(chosen) < n:
+    chosen = [np.array(colour, np.uint8) for colour in _FIRST]
+    while len(chosen) < _FAR_APART:
         best = int(distance.argmax())
         chosen.append(grid[best])
         distance = np.minimum(distance, np.linalg.norm(grid_lab - grid_lab[best], axis=-1))
-    return np.array(chosen, np.uint8).reshape(n, 3)
+    return np.array(chosen, np.uint8)
+
+
+@functools.lru_cache(maxsize=1)
+def _further() -> np.ndarray:
+    """Shuffle the colours of a finer grid that are in none of the others; uint8 (N, 3)."""
+    taken = np.concatenate([np.array(_RESERVED, np.uint8), _far_apart()])
+    weights = np.array([65536, 256, 1])
+    grid = _grid(41)
+    free = grid[~np.isin(grid @ weights, taken @ weights)]
+    return np.random.default_rng(0).permutation(free)
+
+
+def _grid(steps: int) -> np.ndarray:
+    """Return the colours of a regular grid, uint8 (steps^3, 3)."""
+    values = np.linspace(0, 255, steps).astype(np.uint8)
+    return np.stack(np.meshgrid(values, values, values, indexing="ij"), -1).reshape(-1, 3)
 
 
 def _lab(colours: np.ndarray) -> np.ndarray:

@@ -38,8 +38,15 @@ def test_a_palette_that_was_changed_leaves_the_next_one_alone():
 
 
 def test_a_palette_has_a_limit():
-    with pytest.raises(ValueError, match="not 513"):
-        palette(513)
+    with pytest.raises(ValueError, match="not 65537"):
+        palette(65537)
+
+
+def test_a_palette_of_thousands_of_classes_is_distinct_and_spares_the_reserved_colours():
+    many = palette(65_536)
+    assert len({colour.tobytes() for colour in many} | {bytes(IGNORED), bytes(3), b"\xff" * 3}) == 65_536 + 3
+    for n in (512, 999, 1001, 3000):
+        np.testing.assert_array_equal(palette(n), many[:n])
 
 
 def test_an_overlay_mixes_and_leaves_ignored_pixels():

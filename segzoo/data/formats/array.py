@@ -10,7 +10,7 @@ from segzoo.data.arrays import load_array
 from segzoo.data.formats.contract import Labels, OneFile, white_hint
 from segzoo.data.formats.pictures import compact, whole_numbers
 from segzoo.data.formats.table import MASK_FORMATS
-from segzoo.errors import ConfigError, DataError
+from segzoo.errors import ConfigError, DataError, listed
 from segzoo.task import MODES, Mode
 
 
@@ -75,7 +75,7 @@ def layered(mask: np.ndarray, high: int, labels: Labels, place: Path) -> np.ndar
     if mask.ndim != 3 or mask.shape[2] != len(labels.classes):
         raise DataError(
             f"{place}: a mask of shape {mask.shape}, where multilabel needs (H, W, {len(labels.classes)}): one "
-            f"channel for each class ({', '.join(labels.classes)})."
+            f"channel for each class ({listed(labels.classes)})."
         )
     result = (mask == high).astype(labels.dtype)
     ignored = (mask == labels.ignore_index) & (mask != high)

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from segzoo.data.formats.annotations import differs, entries, points, read_json, shown
 from segzoo.data.formats.contract import HOLE, IGNORE, Labels, Missing, OneFile, painted
 from segzoo.data.formats.table import MASK_FORMATS
-from segzoo.errors import ConfigError, DataError
+from segzoo.errors import ConfigError, DataError, listed
 from segzoo.task import MODES, Mode
 
 # Shapes of three points or more that enclose what lies between them: LabelMe's own, of older versions and of its forks
@@ -107,7 +107,7 @@ class LabelMeFormat(OneFile):
         if self._other == "background":
             return None
         raise DataError(
-            f"{name}: its label {label!r} is no class ({', '.join(self.labels.classes)}). Correct it, add it to "
+            f"{name}: its label {label!r} is no class ({listed(self.labels.classes)}). Correct it, add it to "
             "data.classes, or set masks.other: ignore or background."
         )
 

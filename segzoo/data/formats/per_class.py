@@ -11,7 +11,7 @@ import numpy as np
 from segzoo.data.formats.binary import BinaryFormat, Channel, check_channel, read_grey
 from segzoo.data.formats.contract import Labels, Missing, check_threshold, two_values
 from segzoo.data.formats.table import MASK_FORMATS
-from segzoo.errors import ConfigError, DataError
+from segzoo.errors import ConfigError, DataError, listed
 from segzoo.task import MODES, Mode
 
 _CURE = "Set masks.threshold: 128 to count values from there up as the class."
@@ -80,7 +80,7 @@ class PerClassFormat:
         if not found:
             raise DataError(
                 f"{pattern}: no mask of any class here (looked for {self._files}, with {{class}} one of "
-                f"{', '.join(self.labels.classes)}). Check data.mask_dir and masks.files."
+                f"{listed(self.labels.classes)}). Check data.mask_dir and masks.files."
             )
         return found
 
