@@ -1,4 +1,4 @@
-"""How time and memory grow: with image size, batch, classes, files, size of a prediction, devices and processes.
+"""Growth of time and memory with image size, batch, classes, files, size of a prediction, devices and processes.
 
     python benchmarks/growth.py [--axes size batch classes files prediction devices processes] [--steps 6]
 

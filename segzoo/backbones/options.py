@@ -26,7 +26,8 @@ class BackboneOptions:
         mean: mean of each channel, in pixel values; None: that of the pretrained weights.
         std: standard deviation of each channel, in pixel values; given with `mean`.
         drop_path: rate of stochastic depth at the deepest block, 0..1 (1 excluded), decreasing linearly to the first
-            block; only for families with stochastic depth, such as EfficientNet and ConvNeXt.
+            block; only for families with stochastic depth, such as EfficientNet and ConvNeXt. It pays in long training:
+            in runs of a few epochs it costs accuracy (docs/results.md).
         trainable: False freezes the whole backbone; a level, such as "P2", freezes the layers that this level depends
             on and trains the others; "T1" to "T4" are those of a plain vision transformer, whose pyramid, which no
             pretrained network has, is never frozen. Frozen layers also run batch normalisation and dropout in inference
@@ -51,7 +52,7 @@ class BackboneOptions:
     input_channels: int = 3
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
-    drop_path: float = 0.2
+    drop_path: float = 0.0
     trainable: bool | Literal["P1", "P2", "P3", "P4", "P5", "T1", "T2", "T3", "T4"] = True
     batch_norm: Literal["train", "frozen"] = "train"
     compat: str | None = None

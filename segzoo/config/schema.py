@@ -106,7 +106,7 @@ class ModelConfig(Section):
     )
     drop_path: Fraction = Field(
         default=BackboneOptions.drop_path,
-        description="Stochastic depth: drop rate of the backbone's last block, 0 to 1.",
+        description="Stochastic depth: drop rate of the backbone's last block, 0 to 1. It pays in long training only.",
     )
     options: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the decoder's constructor.")
 

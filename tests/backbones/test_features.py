@@ -125,19 +125,19 @@ def test_features_round_up_at_any_size(name: str) -> None:
 
 
 def test_the_drop_path_rate_reaches_the_deepest_block() -> None:
-    """0.2 is the paper's rate at the last block, falling linearly to the first; 0 takes the layers out."""
+    """The rate of the last block falls linearly to the first; 0, the default, takes the layers out."""
 
-    def rates(drop_path: float) -> list[float]:
+    def rates(**options: float) -> list[float]:
         with without_variables():
-            model = backbones.create("efficientnet_b0", weights="none", drop_path=drop_path)
+            model = backbones.create("efficientnet_b0", weights="none", **options)
         return [layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
 
     # 16 blocks; the last one with a residual is number 15, block6d (table 1 of the paper, repeats 1 2 2 3 3 4 1).
-    twice = rates(0.4)
+    twice = rates(drop_path=0.4)
     assert len(twice) == 9
     assert twice == sorted(twice)
     np.testing.assert_allclose(twice[-1], 0.4 * 14 / 16)
-    assert rates(0.0) == []
+    assert rates(drop_path=0.0) == rates() == []
 
 
 def test_half_precision_features_follow_float32(pixels, shake, dtype_policy) -> None:
