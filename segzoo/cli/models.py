@@ -41,6 +41,12 @@ def predict(
     probabilities: Annotated[
         Literal["all", "top"], typer.Option(help="Probabilities to write: of all classes, or of the top one alone.")
     ] = "all",
+    uncertainty: Annotated[
+        Literal["entropy", "disagreement"],
+        typer.Option(
+            help="Measure of uncertainty: entropy of the probabilities, or disagreement of the members of an ensemble."
+        ),
+    ] = "entropy",
     coordinates: Annotated[
         Literal["auto", "crs", "wgs84", "pixels"],
         typer.Option(
@@ -76,6 +82,7 @@ def predict(
     wanted = OutputOptions(
         output.split(","),
         probabilities=probabilities,
+        uncertainty=uncertainty,
         coordinates=coordinates,
         min_area=min_area,
         fill_holes=fill_holes,

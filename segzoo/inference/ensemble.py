@@ -8,7 +8,8 @@ import numpy as np
 
 from segzoo.errors import SegzooError
 from segzoo.inference.network import Network
-from segzoo.task import Mode
+from segzoo.inference.uncertainty import disagreement
+from segzoo.task import Mode, array_probabilities
 
 
 class EnsembleNetwork(Network):
@@ -29,6 +30,7 @@ class EnsembleNetwork(Network):
         if not self.members:
             raise SegzooError("An ensemble needs members.")
         first = self.members[0]
+        self.member_count = len(self.members)
         self.channels, self.outputs, self.mode = first.channels, first.outputs, first.mode
         for other in self.members[1:]:
             for what, of in (("mode", "mode"), ("number of channels", "channels"), ("number of logits", "outputs")):
@@ -46,6 +48,12 @@ class EnsembleNetwork(Network):
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Compute the logits of the mean probabilities; see `Network.logits`."""
         return mean_logits([member.logits(images) for member in self.members], self.mode)
+
+    def logits_and_disagreement(self, images: np.ndarray) -> np.ndarray:
+        """Compute logits and disagreement; see `Network.logits_and_disagreement`."""
+        found = [member.logits(images) for member in self.members]
+        apart = disagreement([array_probabilities(one, self.mode) for one in found], self.mode == "multilabel")
+        return np.concatenate([mean_logits(found, self.mode), apart[..., None]], axis=-1)
 
     def __str__(self) -> str:
         """Return the texts of the members."""

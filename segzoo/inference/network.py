@@ -25,6 +25,7 @@ class Network(ABC):
         mode: "multiclass", "binary" or "multilabel".
         size: the only height and width of images that it computes on; None: any. Smaller images are extended to it.
         decides: whether it gives classes alone, and no logits that thresholds could be compared with.
+        member_count: number of networks whose probabilities its own are the mean of; 1: it is no ensemble.
     """
 
     channels: int
@@ -32,6 +33,7 @@ class Network(ABC):
     mode: Mode
     size: tuple[int, int] | None = None
     decides: bool = False
+    member_count: int = 1
 
     @abstractmethod
     def logits(self, images: np.ndarray) -> np.ndarray:
@@ -43,6 +45,14 @@ class Network(ABC):
     def classes(self, images: np.ndarray) -> np.ndarray:
         """Predict the classes `(B, H, W)` of images, in multilabel `(B, H, W, classes)` of 0 and 1."""
         return predict_classes(self.logits(images), self.mode)
+
+    def logits_and_disagreement(self, images: np.ndarray) -> np.ndarray:
+        """Compute the logits, and behind them the disagreement of the members, `(B, H, W, outputs + 1)`, float32.
+
+        Raises:
+            SegzooError: it is no ensemble.
+        """
+        raise SegzooError(f"{self} is a single network, which has nobody to disagree with.")
 
     @abstractmethod
     def __str__(self) -> str:

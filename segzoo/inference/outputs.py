@@ -12,7 +12,9 @@ from segzoo.inference.writers.table import OUTPUTS
 
 DEFAULT_OUTPUTS = ("classes", "overlay")
 Probabilities = Literal["all", "top"]
+Uncertainty = Literal["entropy", "disagreement"]
 Coordinates = Literal["auto", "crs", "wgs84", "pixels"]
+_CHOICES = {"probabilities": Probabilities, "uncertainty": Uncertainty, "coordinates": Coordinates}
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class OutputOptions:
     Attributes:
         names: names of `OUTPUTS`.
         probabilities: "all": of every class; "top": of the most probable one.
+        uncertainty: "entropy": of the probabilities; "disagreement": of the members of an ensemble.
         coordinates: of polygons. "auto": those of the image's CRS, pixels where it has none; "crs": those of the CRS,
             an error without one; "wgs84": longitude and latitude; "pixels": x to the right and y down, from the outer
             corner of the first pixel.
@@ -37,6 +40,7 @@ class OutputOptions:
 
     names: Sequence[str] = DEFAULT_OUTPUTS
     probabilities: Probabilities = "all"
+    uncertainty: Uncertainty = "entropy"
     coordinates: Coordinates = "auto"
     min_area: int = 1
     fill_holes: int = 0
@@ -50,7 +54,7 @@ class OutputOptions:
             OUTPUTS.check(name)
         if not self.names or len(set(self.names)) < len(self.names):
             raise SegzooError(f"Name at least one output, and each once; got {', '.join(self.names) or 'none'}.")
-        for option, known in (("probabilities", Probabilities), ("coordinates", Coordinates)):
+        for option, known in _CHOICES.items():
             if (value := getattr(self, option)) not in get_args(known):
                 raise unknown_name(f"value of {option}", value, get_args(known))
         if self.min_area < 1 or self.fill_holes < 0:
@@ -60,6 +64,14 @@ class OutputOptions:
             )
         if not 0 <= self.alpha <= 1:
             raise SegzooError(f"alpha must be 0 to 1, got {self.alpha}.")
+
+    def check_members(self, count: int) -> None:
+        """Raise SegzooError where disagreement is wanted of a single network; `count` is that of the networks."""
+        if count < 2 and self.uncertainty == "disagreement" and "uncertainty" in self.names:
+            raise SegzooError(
+                "A single network has no members that could disagree: add one by --ensemble RUN (a list of models), or "
+                "take --uncertainty entropy (uncertainty=...)."
+            )
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -20,7 +21,21 @@ from segzoo.inference.views import ViewsNetwork
 from segzoo.inference.writers.contract import Job
 from segzoo.task import Mode, array_probabilities, predict_classes, takes_multilabel, threshold_count
 
-__all__ = ["PredictionSummary", "Predictor", "find_images"]
+__all__ = ["Found", "PredictionSummary", "Predictor", "find_images"]
+
+
+class Found(NamedTuple):
+    """What was predicted for an image.
+
+    Attributes:
+        class_map: class of each pixel, as `Predictor.predict` returns it.
+        probabilities: `(H, W, classes)` float32; None where they were not wanted.
+        disagreement: of the members of an ensemble, `(H, W)` float32, 0..1; None where it was not wanted.
+    """
+
+    class_map: np.ndarray
+    probabilities: np.ndarray | None = None
+    disagreement: np.ndarray | None = None
 
 
 class Predictor:
@@ -195,37 +210,67 @@ class Predictor:
         Raises:
             DataError: an array of unsupported shape or type.
         """
-        self._check_images(images)
-        if not self._tiles(*images.shape[1:3]):
-            return self.network.logits(images)
-        return np.stack([self._whole(image) for image in images])
+        return self._computed(self.network.logits, images, self.network.outputs)
+
+    def disagreement(self, image: np.ndarray) -> np.ndarray:
+        """Compute the disagreement of the members of an ensemble at every pixel of one image.
+
+        Of several views of an image (`tta`) it is the mean, and tiles are blended, as logits are.
+
+        Args:
+            image: `(H, W, C)` as `predict` takes it.
+
+        Returns:
+            `(H, W)` float32, 0..1; see `segzoo.inference.uncertainty.disagreement`.
+
+        Raises:
+            SegzooError: the model is no ensemble.
+            DataError: an array of unsupported shape or type.
+        """
+        (found,) = self.predictions(self._one(image)[None], with_disagreement=True)
+        assert found.disagreement is not None
+        return found.disagreement
 
     def predictions(
-        self, images: np.ndarray, with_probabilities: bool = False
-    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        """Predict images of one size, each with its class map and its probabilities.
+        self, images: np.ndarray, with_probabilities: bool = False, with_disagreement: bool = False
+    ) -> Iterator[Found]:
+        """Predict images of one size.
 
         Args:
             images: `(B, H, W, C)`, uint8 or float32, 0..255.
             with_probabilities: whether probabilities are wanted, which cost memory.
+            with_disagreement: whether disagreement is wanted, with which probabilities come too.
 
         Yields:
-            the class map of an image, as `predict` returns it, and its probabilities `(H, W, classes)`, or None.
+            class map, probabilities and disagreement of an image.
 
         Raises:
+            SegzooError: disagreement is wanted of a model that is no ensemble.
             DataError: an array of unsupported shape or type.
         """
-        if not with_probabilities:
-            yield from ((class_map, None) for class_map in self.predict_batch(images))
-            return
-        for logits in self.logits(images):
-            class_map = predict_classes(logits, self.mode, self.thresholds).astype(self.dtype)
-            yield class_map, array_probabilities(logits, self.mode)
+        if with_disagreement:
+            outputs = self.network.outputs
+            computed = self._computed(self.network.logits_and_disagreement, images, outputs + 1)
+            for numbers in computed:
+                yield self._decided(numbers[..., :outputs], numbers[..., outputs])
+        elif with_probabilities:
+            yield from map(self._decided, self.logits(images))
+        else:
+            yield from map(Found, self.predict_batch(images))
 
-    def _whole(self, image: np.ndarray) -> np.ndarray:
-        found = np.empty((*image.shape[:2], self.network.outputs), np.float32)
-        for top, band in self._logit_bands(image):
-            found[top : top + len(band)] = band
+    def _decided(self, logits: np.ndarray, disagreement: np.ndarray | None = None) -> Found:
+        class_map = predict_classes(logits, self.mode, self.thresholds).astype(self.dtype)
+        return Found(class_map, array_probabilities(logits, self.mode), disagreement)
+
+    def _computed(self, function: Callable[[np.ndarray], np.ndarray], images: np.ndarray, channels: int) -> np.ndarray:
+        """Return what a function computes of images, `(B, H, W, channels)`; of large ones by tiles."""
+        self._check_images(images)
+        if self._tiling is None or not self._tiling.applies(*images.shape[1:3]):
+            return function(images)
+        found = np.empty((*images.shape[:3], channels), np.float32)
+        for image, numbers in zip(images, found, strict=True):
+            for top, band in logit_bands(function, image, channels, self._tiling, self._batch):
+                numbers[top : top + len(band)] = band
         return found
 
     def _one(self, image: np.ndarray) -> np.ndarray:
@@ -287,6 +332,7 @@ class Predictor:
         options = outputs if isinstance(outputs, OutputOptions) else OutputOptions(outputs)
         names = self.class_names if class_names is None else class_names
         legend = self.legend(colours, names, background)
+        options.check_members(self.network.member_count)
         results = Results(paths, Path(out), legend, options, Path(root) if root else None, overwrite)
         if names is not None:
             check_legend(Path(out), legend, overwrite)
@@ -294,11 +340,12 @@ class Predictor:
         if max_pixels is not None:
             self.reader.max_pixels = max_pixels
         for batch in self._batches(results.jobs, batch_size, summary):
-            found = self.predictions(np.stack([image for _, image in batch]), results.needs_probabilities)
+            images = np.stack([image for _, image in batch])
+            found = self.predictions(images, results.needs_probabilities, results.needs_disagreement)
             if names is not None and not summary.predicted:  # only where there is something to explain
                 write_legend(Path(out), legend)
-            for (job, image), (class_map, probabilities) in zip(batch, found, strict=True):
-                results.add(job, image, class_map, probabilities)
+            for (job, image), one in zip(batch, found, strict=True):
+                results.add(job, image, *one)
             if progress is not None:
                 progress(len(summary.predicted) + len(summary.failed))
         results.finish()

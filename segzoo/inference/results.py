@@ -76,7 +76,19 @@ class Results:
         """True if one of the outputs is made of probabilities."""
         return any(output.needs_probabilities for output in self._outputs.values())
 
-    def add(self, job: Job, image: np.ndarray, class_map: np.ndarray, probabilities: np.ndarray | None) -> None:
+    @property
+    def needs_disagreement(self) -> bool:
+        """True if one of the outputs is made of the disagreement of an ensemble's members."""
+        return any(output.needs_disagreement for output in self._outputs.values())
+
+    def add(
+        self,
+        job: Job,
+        image: np.ndarray,
+        class_map: np.ndarray,
+        probabilities: np.ndarray | None = None,
+        disagreement: np.ndarray | None = None,
+    ) -> None:
         """Write the results of an image; one whose pixels without data cannot be told is listed as failed.
 
         Args:
@@ -84,6 +96,7 @@ class Results:
             image: `(H, W, C)`.
             class_map: `(H, W)`, in multilabel `(H, W, classes)` of 0 and 1.
             probabilities: `(H, W, classes)`; None unless `needs_probabilities`.
+            disagreement: `(H, W)`; None unless `needs_disagreement`.
         """
         place = job.georeference
         try:
@@ -91,7 +104,7 @@ class Results:
         except DataError as error:
             self.summary.failed[job.image] = str(error)
             return
-        prediction = Prediction(job, self.legend, self.options, image, class_map, probabilities, valid)
+        prediction = Prediction(job, self.legend, self.options, image, class_map, probabilities, disagreement, valid)
         for name, output in self._outputs.items():
             written = output.write(prediction)
             for stale in set(output.files(job)) - {*written}:  # of an earlier prediction, which this one replaces

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -104,6 +105,7 @@ class ViewsNetwork(Network):
             network.mode,
             network.size,
         )
+        self.member_count = network.member_count
         size = network.size
         if size is not None and any(view.scale > 1 or (view.turns % 2 and size[0] != size[1]) for view in self.views):
             raise SegzooError(
@@ -113,11 +115,19 @@ class ViewsNetwork(Network):
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Compute the mean logits; see `Network.logits`."""
+        return self._mean(self.network.logits, images)
+
+    def logits_and_disagreement(self, images: np.ndarray) -> np.ndarray:
+        """Compute the means of logits and disagreement; see `Network.logits_and_disagreement`."""
+        return self._mean(self.network.logits_and_disagreement, images)
+
+    def _mean(self, function: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
+        """Return the mean of what a function makes of the views, in the grid of the images."""
         height, width = images.shape[1:3]
-        total = np.zeros((*images.shape[:3], self.outputs), np.float32)
+        total: np.ndarray | float = np.float32(0)
         for view in self.views:
-            total += view.undone(self.network.logits(view.of(images)), height, width)
-        return total / len(self.views)
+            total = total + view.undone(function(view.of(images)), height, width)
+        return total / np.float32(len(self.views))
 
     def __str__(self) -> str:
         """Return the text of the network that computes."""

@@ -16,13 +16,13 @@ from starlette.exceptions import HTTPException
 
 from segzoo import __version__
 from segzoo.inference.outputs import Coordinates, OutputOptions, Probabilities
-from segzoo.inference.predictor import Predictor
+from segzoo.inference.predictor import Found, Predictor
 from segzoo.inference.writers.contract import Prediction
 from segzoo.serving.answers import ANSWERS, Answer, Answers
 from segzoo.serving.bodies import read_image_bytes
 from segzoo.serving.limits import Limits, RefusedError
 from segzoo.serving.uploads import Upload, decode
-from segzoo.serving.worker import Found, PredictionWorker
+from segzoo.serving.worker import PredictionWorker
 
 _CODECS = 2  # threads that decode and encode while the worker computes: more would hold more images in memory
 

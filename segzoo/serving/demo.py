@@ -70,10 +70,8 @@ def _page(predictor: Predictor, answers: Answers, worker: PredictionWorker, titl
             answers.check(_OPTIONS, upload)
         except RefusedError as error:
             raise gr.Error(str(error), duration=None) from error
-        class_map, probabilities = worker.submit(upload.image, with_probabilities).result()
-        view = View(
-            Prediction(upload.job, answers.legend, _OPTIONS, upload.image, class_map, probabilities, valid=upload.valid)
-        )
+        found = worker.submit(upload.image, with_probabilities).result()
+        view = View(Prediction(upload.job, answers.legend, _OPTIONS, upload.image, *found, valid=upload.valid))
         present = [row.name for row in view.rows if row.pixels]
         choice = gr.update(choices=present, value=view.tinted)
         with tempfile.TemporaryDirectory(prefix="segzoo-") as folder:

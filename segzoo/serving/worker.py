@@ -8,10 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from segzoo.inference.predictor import Predictor
-
-#: Class map of an image, and its probabilities where they are wanted.
-Found = tuple[np.ndarray, np.ndarray | None]
+from segzoo.inference.predictor import Found, Predictor
 
 # Pixels of a batch: those of the largest image that is not tiled, whose memory has to be there anyway.
 _BATCH_PIXELS = 2048 * 2048

@@ -140,8 +140,8 @@ def predict(
         WeightsError: weights that are unreadable or belong to another network.
         DataError: no images, or two with the same result files.
         MissingPackageError: an output needs a package that is not installed.
-        SegzooError: results that exist and `overwrite` is False; an output that cannot be made for one of the images;
-            and as in `load`.
+        SegzooError: results that exist and `overwrite` is False; an output that cannot be made for one of the images,
+            as disagreement without an ensemble; and as in `load`.
         StorageError: the results cannot be written.
 
     Example:
@@ -158,6 +158,7 @@ def predict(
     out = Path(out)
     check_folder(out)
     models = open_models(run, weights, overrides, model, saved)
+    options.check_members(len(models))
     inputs = find_inputs(images)
     assert inputs.root is not None
     predictor = _started(models, compute, thresholds_of_models(models, threshold))

@@ -10,7 +10,7 @@ from scipy import stats
 
 from segzoo.errors import SegzooError
 from segzoo.inference import OutputOptions
-from segzoo.inference.writers.uncertainty import entropy
+from segzoo.inference.uncertainty import entropy
 
 MAP = np.random.default_rng(0).integers(0, 3, (40, 50)).astype(np.uint8)
 

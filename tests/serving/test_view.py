@@ -19,10 +19,10 @@ MAP[5:25, 5:25] = 1
 
 
 def view_of(predictor, pixels, valid=None, probable=True) -> View:
-    ((class_map, probabilities),) = predictor.predictions(pixels[None], probable)
+    (found,) = predictor.predictions(pixels[None], probable)
     job = Job(Path("image"), Path("image"), "image")
     legend = predictor.legend(None, predictor.class_names)
-    return View(Prediction(job, legend, OutputOptions(), pixels, class_map, probabilities, valid))
+    return View(Prediction(job, legend, OutputOptions(), pixels, *found, valid=valid))
 
 
 @pytest.fixture(scope="module")

@@ -47,6 +47,7 @@ class Prediction:
         image: `(H, W, C)`, 0..255.
         class_map: class of each pixel `(H, W)`; in multilabel `(H, W, classes)` of 0 and 1.
         probabilities: `(H, W, classes)` float32; None unless one of the chosen outputs `needs_probabilities`.
+        disagreement: of the members of an ensemble, `(H, W)` float32; None unless one `needs_disagreement`.
         valid: `(H, W)` bool, False where the image has no data; None: it has data everywhere.
     """
 
@@ -56,6 +57,7 @@ class Prediction:
     image: np.ndarray
     class_map: np.ndarray
     probabilities: np.ndarray | None = None
+    disagreement: np.ndarray | None = None
     valid: np.ndarray | None = None
 
     @cached_property
@@ -111,6 +113,11 @@ class Output:
         self.legend = legend
         self.options = options
         self.run_file: Path | None = None
+
+    @property
+    def needs_disagreement(self) -> bool:
+        """True if it reads `Prediction.disagreement`, which ensembles alone have."""
+        return False
 
     def suffixes(self, job: Job) -> tuple[str, ...]:
         """Return the endings of the files that `write` may make for an image, the main one first; none by default."""
