@@ -61,6 +61,11 @@ def predict(
         int, typer.Option(min=0, help="Pixels of the largest hole in an object that is filled, for the same outputs.")
     ] = 0,
     georeference: Annotated[bool, typer.Option(help="Write GeoTIFFs for GeoTIFFs, with their place on Earth.")] = True,
+    alpha: Annotated[float, typer.Option(min=0, max=1, help="Opacity of the colours in overlays.")] = 0.5,
+    contours: Annotated[bool, typer.Option(help="Draw contours of regions in overlays.")] = True,
+    legend: Annotated[
+        bool, typer.Option(help="Draw a legend below overlays, of the classes that the image shows.")
+    ] = True,
     ensemble: options.EnsembleOption = None,
     tta: options.TtaOption = None,
     tile: Annotated[int | None, options.tile("1024 for images above 2048 x 2048")] = None,
@@ -87,6 +92,9 @@ def predict(
         min_area=min_area,
         fill_holes=fill_holes,
         georeference=georeference,
+        alpha=alpha,
+        contours=contours,
+        legend=legend,
     )
     with progress_bar(console, "predicting", device or True, "images") as progress:
         summary = workflows.predict(

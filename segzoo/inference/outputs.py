@@ -32,6 +32,8 @@ class OutputOptions:
         fill_holes: pixels of the largest hole in an object that is filled, for the same; 0: none is.
         georeference: whether images with a place on Earth give GeoTIFFs.
         alpha: opacity of the colours in overlays, 0..1.
+        contours: whether regions in overlays have contours.
+        legend: whether overlays have a legend below the image, of the classes that it shows.
 
     Raises:
         UnknownNameError: no such output.
@@ -46,6 +48,8 @@ class OutputOptions:
     fill_holes: int = 0
     georeference: bool = True
     alpha: float = 0.5
+    contours: bool = True
+    legend: bool = True
 
     def __post_init__(self) -> None:
         names = self.names.split(",") if isinstance(self.names, str) else self.names

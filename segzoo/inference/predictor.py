@@ -25,7 +25,7 @@ __all__ = ["Found", "PredictionSummary", "Predictor", "find_images"]
 
 
 class Found(NamedTuple):
-    """What was predicted for an image.
+    """Prediction of an image.
 
     Attributes:
         class_map: class of each pixel, as `Predictor.predict` returns it.

@@ -124,8 +124,9 @@ class ViewsNetwork(Network):
     def _mean(self, function: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
         """Return the mean of what a function makes of the views, in the grid of the images."""
         height, width = images.shape[1:3]
-        total: np.ndarray | float = np.float32(0)
-        for view in self.views:
+        first, *others = self.views
+        total = first.undone(function(first.of(images)), height, width)
+        for view in others:
             total = total + view.undone(function(view.of(images)), height, width)
         return total / np.float32(len(self.views))
 

@@ -8,10 +8,23 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from segzoo.escaping import for_picture
 from segzoo.files import replacing
+from segzoo.reporting.swatches import (
+    GAP,
+    INK,
+    LINE,
+    PALE_INK,
+    PAPER,
+    Entry,
+    draw_entry,
+    flow,
+    font,
+    font_file,
+    shortened,
+)
 
 IGNORED = (128, 128, 128)
 _RESERVED = ((0, 0, 0), (255, 255, 255), IGNORED)  # what no class looks like
@@ -37,10 +50,8 @@ _MOST, _FAR_APART = 65_536, 1000  # colours of a palette; of them chosen to be f
 
 # Dimensions of a sheet in pixels.
 _PANEL_WIDTH, _PANEL_HEIGHT = 300, 300
-_GAP, _LINE, _SWATCH = 8, 22, 14
 _CONTOUR_PER_PIXELS = 800  # contours are one pixel wider per this number of pixels of the longer side
 _COLUMNS = ("image", "ground truth", "prediction", "errors")
-_INK, _PALE_INK, _PAPER = (30, 30, 30), (110, 110, 110), (255, 255, 255)
 
 
 def palette(n: int) -> np.ndarray:
@@ -192,7 +203,7 @@ def prediction_sheet(
         panels = _panels(image, truth, prediction, colours, ignore_index, background)
         rows.append((panels, title, _share_wrong(truth, prediction, ignore_index)))
     entries = list(_legend([sample[1:3] for sample in samples], classes, colours, ignore_index, background))
-    _write_sheet(rows, _COLUMNS, entries, path, [("wrong", WRONG), ("correct", CORRECT)])
+    _write_sheet(rows, _COLUMNS, entries, path, [Entry("wrong", WRONG), Entry("correct", CORRECT)])
 
 
 def sample_sheet(
@@ -245,39 +256,39 @@ def _size_note(image: np.ndarray) -> str:
 def _write_sheet(
     rows: Sequence[tuple[Sequence[np.ndarray], str, str]],
     columns: Sequence[str],
-    entries: Sequence[tuple[str, tuple[int, ...]]],
+    entries: Sequence[Entry],
     path: Path,
-    last_entries: Sequence[tuple[str, tuple[int, ...]]] = (),
+    last_entries: Sequence[Entry] = (),
 ) -> None:
     """Write a PNG of rows (panels, title, note at the right) under headings, with a legend below.
 
     `last_entries` are the legend of the last column, next to its heading.
     """
-    bold, font, small = _font(14, bold=True), _font(13), _font(12)
-    width = len(columns) * (_PANEL_WIDTH + _GAP) + _GAP
-    places, legend_height = _flow([font.getlength(name) for name, _ in entries], width)
-    heights = [max(panel.shape[0] for panel in panels) + _LINE + _GAP for panels, *_ in rows]
-    sheet = Image.new("RGB", (width, _LINE + 2 * _GAP + sum(heights) + legend_height + _GAP), _PAPER)
+    bold, normal, small = font(14, bold=True), font(13), font(12)
+    width = len(columns) * (_PANEL_WIDTH + GAP) + GAP
+    places, legend_height = flow([entry.name for entry in entries], width)
+    heights = [max(panel.shape[0] for panel in panels) + LINE + GAP for panels, *_ in rows]
+    sheet = Image.new("RGB", (width, LINE + 2 * GAP + sum(heights) + legend_height + GAP), PAPER)
     draw = ImageDraw.Draw(sheet)
 
     for column, name in enumerate(columns):
-        left = _GAP + column * (_PANEL_WIDTH + _GAP)
-        draw.text((left, _GAP + _LINE / 2), name, font=bold, fill=_INK, anchor="lm")
-    for number, (name, colour) in enumerate(last_entries):
-        _entry(draw, int(left + _PANEL_WIDTH * (2 + number) / 4), _GAP, name, colour)
-    top = _LINE + 2 * _GAP
+        left = GAP + column * (_PANEL_WIDTH + GAP)
+        draw.text((left, GAP + LINE / 2), name, font=bold, fill=INK, anchor="lm")
+    for number, entry in enumerate(last_entries):
+        draw_entry(draw, int(left + _PANEL_WIDTH * (2 + number) / 4), GAP, entry)
+    top = LINE + 2 * GAP
     for (panels, title, note), height in zip(rows, heights, strict=True):
-        room = width - 3 * _GAP - small.getlength(note)
-        middle = top + _LINE / 2
-        draw.text((_GAP, middle), _shortened(title, font, room), font=font, fill=_INK, anchor="lm")
-        draw.text((width - _GAP, middle), note, font=small, fill=_PALE_INK, anchor="rm")
+        room = width - 3 * GAP - small.getlength(note)
+        middle = top + LINE / 2
+        draw.text((GAP, middle), shortened(title, normal, room), font=normal, fill=INK, anchor="lm")
+        draw.text((width - GAP, middle), note, font=small, fill=PALE_INK, anchor="rm")
         for column, panel in enumerate(panels):
             centred = (_PANEL_WIDTH - panel.shape[1]) // 2
-            left = _GAP + column * (_PANEL_WIDTH + _GAP) + centred
-            sheet.paste(Image.fromarray(panel), (left, top + _LINE))
+            left = GAP + column * (_PANEL_WIDTH + GAP) + centred
+            sheet.paste(Image.fromarray(panel), (left, top + LINE))
         top += height
-    for (name, colour), (x, y) in zip(entries, places, strict=True):
-        _entry(draw, x, top + y, name, colour)
+    for entry, (x, y) in zip(entries, places, strict=True):
+        draw_entry(draw, x, top + y, entry)
 
     with replacing(Path(path)) as temporary:
         # A run writes two sheets per epoch: a sixth more bytes than with `optimize`, in a tenth of the time.
@@ -385,14 +396,14 @@ def _legend(
     colours: np.ndarray,
     ignore_index: int | None,
     background: int | None = None,
-) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Yield name and colour of each class that occurs, except the untinted one, then of ignored pixels."""
+) -> Iterator[Entry]:
+    """Yield an entry for each class that occurs, except the untinted one, then of ignored pixels."""
     seen = {label for maps in samples for class_map in maps for label in _shown(class_map, ignore_index)}
     for label, name in enumerate(classes):
         if label in seen and label not in (ignore_index, background):
-            yield for_picture(name, _font_file()), tuple(int(channel) for channel in colours[label])
+            yield Entry(for_picture(name, font_file()), tuple(int(channel) for channel in colours[label]))
     if ignore_index in seen:
-        yield "ignored", _ignored_colour(colours)
+        yield Entry("ignored", _ignored_colour(colours))
 
 
 def _shown(class_map: np.ndarray, ignore_index: int | None) -> set[int]:
@@ -401,41 +412,3 @@ def _shown(class_map: np.ndarray, ignore_index: int | None) -> set[int]:
         return {int(label) for label in np.unique(class_map)}
     found = {index for index in range(class_map.shape[2]) if (class_map[..., index] == 1).any()}
     return found | ({ignore_index} if ignore_index is not None and _ignored(class_map, ignore_index).any() else set())
-
-
-def _entry(draw: ImageDraw.ImageDraw, left: int, top: int, name: str, colour: tuple[int, ...]) -> None:
-    """Draw a swatch and its name on a line that begins at (left, top)."""
-    middle = top + _LINE // 2
-    box = (left, middle - _SWATCH // 2, left + _SWATCH, middle + _SWATCH // 2)
-    draw.rectangle(box, fill=colour, outline=_PALE_INK)
-    draw.text((left + _SWATCH + 6, middle), name, font=_font(13), fill=_INK, anchor="lm")
-
-
-def _flow(text_widths: Sequence[float], width: int) -> tuple[list[tuple[int, int]], int]:
-    """Return the corner of each legend entry, in columns across `width`, and the height of all."""
-    column = int(max(text_widths, default=0)) + _SWATCH + 6 + 2 * _GAP
-    per_row = max(1, (width - _GAP) // column)
-    places = [(_GAP + i % per_row * column, i // per_row * _LINE) for i in range(len(text_widths))]
-    return places, -(-len(text_widths) // per_row) * _LINE
-
-
-def _shortened(text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
-    """Truncate text on the left to fit: the end of a path is more informative than its beginning."""
-    text = for_picture(text, _font_file())
-    if font.getlength(text) <= room:
-        return text
-    while text and font.getlength("…" + text) > room:
-        text = text[1:]
-    return "…" + text
-
-
-@functools.cache
-def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(str(_font_file(bold)), size)
-
-
-def _font_file(bold: bool = False) -> Path:
-    # Matplotlib includes DejaVu, which has the Greek and Cyrillic letters that Pillow's own font lacks.
-    import matplotlib
-
-    return Path(matplotlib.get_data_path()) / "fonts" / "ttf" / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf")

@@ -39,6 +39,8 @@ class Wishes(BaseModel):
     fill_holes: int = Field(0, ge=0)
     georeference: bool = True
     alpha: float = Field(0.5, ge=0, le=1)
+    contours: bool = True
+    legend: bool = True
 
     def options(self) -> OutputOptions:
         """Return them as those of a prediction of files."""

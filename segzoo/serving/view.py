@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from segzoo.inference.drawing import draw
 from segzoo.inference.outputs import OutputOptions
 from segzoo.inference.writers.contract import Prediction
 from segzoo.inference.writers.table import OUTPUTS
@@ -70,16 +71,17 @@ class View:
         Returns:
             `(H, W, 3)` uint8.
         """
-        from segzoo.reporting.pictures import overlay
-
-        prediction = self.prediction
-        chosen = np.array([name in tinted for name in prediction.legend.names])
-        if prediction.legend.multilabel:
-            classes, ignored = prediction.class_map * chosen, None
-        else:
-            ignored = len(chosen)
-            classes = np.where(chosen[prediction.class_map], prediction.class_map, ignored)
-        return overlay(prediction.image, classes, prediction.legend.colours, alpha, ignored, contours=alpha > 0)
+        found = self.prediction
+        shown = [label for label, name in enumerate(found.legend.names) if name in tinted]
+        return draw(
+            found.image,
+            found.class_map,
+            found.legend,
+            valid=found.valid,
+            shown=shown,
+            alpha=alpha,
+            contours=alpha > 0,
+        )
 
     def table(self) -> str:
         """Return the classes as an HTML table, with a swatch of each colour."""

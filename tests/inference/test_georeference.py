@@ -52,7 +52,7 @@ def test_overlays_tint_nothing_where_there_is_no_data(tmp_path):
     image = save_raster(tmp_path / "a.tif", class_map, nodata=7)
     predictor = painted_predictor(background=None)
     for georeference in (True, False):
-        options = OutputOptions(["overlay"], georeference=georeference)
+        options = OutputOptions(["overlay"], georeference=georeference, legend=False)
         (path,) = predictor.predict_files([image], tmp_path / str(georeference), outputs=options).written
         shown = np.asarray(Image.open(path))[:16].astype(int)
         assert (np.abs(shown - 7).max() < 8) == georeference

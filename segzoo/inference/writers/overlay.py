@@ -1,20 +1,25 @@
-"""Overlays: the image under the colours of its classes."""
+"""Overlays: the image under the colours of its classes, with a legend below."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from segzoo.files import replacing
+from segzoo.inference.drawing import draw
 from segzoo.inference.writers.contract import Job, Output, Prediction
 from segzoo.inference.writers.table import OUTPUTS
 
 
 @OUTPUTS.register("overlay")
 class Overlay(Output):
-    """Image under the colours of its classes with their contours, as JPEG; background and nodata stay untinted."""
+    """Image under the colours of its classes, with contours and a legend, as JPEG; background and nodata are untinted.
+
+    The image has its own place and size at the top left: the legend is below it, and covers none of it.
+    """
 
     folder = "overlays"
 
@@ -30,22 +35,15 @@ class Overlay(Output):
         return [path]
 
 
-def drawn(prediction: Prediction) -> np.ndarray:
-    """Draw the overlay of an image, `(H, W, 3)` uint8, with the opacity of the prediction's options."""
-    from segzoo.reporting.pictures import overlay
-
-    legend, classes, ignored = prediction.legend, prediction.class_map, None
-    if prediction.valid is not None and legend.multilabel:
-        classes = classes * prediction.valid[..., None]
-    elif prediction.valid is not None:
-        ignored = len(legend.names)
-        classes = np.where(prediction.valid, classes, ignored)
-    return overlay(
+def drawn(prediction: Prediction, named: Literal["present", "all"] = "present") -> np.ndarray:
+    """Draw the overlay of an image by its options, uint8 `(h, w, 3)`; see `segzoo.inference.drawing.draw`."""
+    options = prediction.options
+    return draw(
         prediction.image,
-        classes,
-        legend.colours,
-        prediction.options.alpha,
-        ignored,
-        background=legend.background,
-        contours=True,
+        prediction.class_map,
+        prediction.legend,
+        valid=prediction.valid,
+        alpha=options.alpha,
+        contours=options.contours,
+        named=named if options.legend else None,
     )
