@@ -35,7 +35,7 @@ def draw(
         contours: whether regions have contours in the opaque colour of their class.
         named: classes that the legend names: those shown that are "present" in the image; "all" shown, those that are
             absent pale, so that it has one size for the frames of a video; None: there is no legend. No legend is drawn
-            where it would have no entry.
+            where it would have no entry, and none of "all" where it would be taller than half the image.
 
     Returns:
         `(h, w, 3)` uint8, `(H, W, 3)` without a legend. A legend is below the image, covers nothing of it, and makes
@@ -78,6 +78,8 @@ def _with_legend(
         return picture
     height, width = picture.shape[:2]
     below = strip(entries, width, max(1, max(height, width) / _SIDE))
+    if named == "all" and len(below) > height / 2:
+        return picture
     found = np.full((height + len(below), below.shape[1], 3), PAPER, np.uint8)
     found[:height, :width] = picture
     found[height:] = below

@@ -69,6 +69,16 @@ class OutputOptions:
         if not 0 <= self.alpha <= 1:
             raise SegzooError(f"alpha must be 0 to 1, got {self.alpha}.")
 
+    def check_videos(self, videos: Sequence[Path]) -> None:
+        """Raise SegzooError if there are videos, and an output that cannot be made of them."""
+        without = [name for name in self.names if OUTPUTS[name].video_suffixes is None]
+        if videos and without:
+            known = ", ".join(name for name in OUTPUTS if OUTPUTS[name].video_suffixes is not None)
+            raise SegzooError(
+                f"Of a video come {known}, not {', '.join(without)}. Leave that out (--output), or write its frames as "
+                f"images: ffmpeg -i {videos[0].name} frames/%06d.png."
+            )
+
     def check_members(self, count: int) -> None:
         """Raise SegzooError where disagreement is wanted of a single network; `count` is that of the networks."""
         if count < 2 and self.uncertainty == "disagreement" and "uncertainty" in self.names:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from segzoo.inference.network import KerasNetwork, Network
 from segzoo.inference.outputs import DEFAULT_OUTPUTS, OutputOptions, PredictionSummary
 from segzoo.inference.results import Results, check_legend, write_legend
 from segzoo.inference.tiling import Tiling, logit_bands
+from segzoo.inference.video import predict_videos
 from segzoo.inference.views import ViewsNetwork
 from segzoo.inference.writers.contract import Job
 from segzoo.task import Mode, array_probabilities, predict_classes, takes_multilabel, threshold_count
@@ -299,6 +301,7 @@ class Predictor:
         batch_size: int = 1,
         max_pixels: int | None = None,
         background: int | None = None,
+        videos: Iterable[str | Path] = (),
         progress: Callable[[int], None] | None = None,
     ) -> PredictionSummary:
         """Predict image files; an image that cannot be read is reported, and prediction continues with the next.
@@ -320,37 +323,48 @@ class Predictor:
             batch_size: most images in one pass; only neighbours of the same size share one.
             max_pixels: an image with more pixels is refused before it is decoded; None: the reader's limit.
             background: class without objects, which overlays leave as the image is; by default the predictor's.
-            progress: called after each batch with the number of images done so far, those that failed too.
+            videos: video files, which come after the images.
+            progress: called after each batch with the number of images and frames done so far, with images that failed.
 
         Raises:
             UnknownNameError: no such output.
             DataError: no images, images outside `root`, in the output folder, or with the same output files.
             MissingPackageError: an output needs a package that is not installed.
             SegzooError: results exist and `overwrite` is False; a number of names or colours other than that of the
-                classes; an output that cannot be made for one of the images.
+                classes; an output that cannot be made for one of the images, of videos, or of a single network.
         """
         options = outputs if isinstance(outputs, OutputOptions) else OutputOptions(outputs)
         names = self.class_names if class_names is None else class_names
         legend = self.legend(colours, names, background)
         options.check_members(self.network.member_count)
-        results = Results(paths, Path(out), legend, options, Path(root) if root else None, overwrite)
+        results = Results(paths, Path(out), legend, options, Path(root) if root else None, overwrite, videos)
         if names is not None:
             check_legend(Path(out), legend, overwrite)
         summary = results.summary
         if max_pixels is not None:
             self.reader.max_pixels = max_pixels
+        predict = partial(
+            self.predictions,
+            with_probabilities=results.needs_probabilities,
+            with_disagreement=results.needs_disagreement,
+        )
         for batch in self._batches(results.jobs, batch_size, summary):
-            images = np.stack([image for _, image in batch])
-            found = self.predictions(images, results.needs_probabilities, results.needs_disagreement)
+            found = predict(np.stack([image for _, image in batch]))
             if names is not None and not summary.predicted:  # only where there is something to explain
                 write_legend(Path(out), legend)
             for (job, image), one in zip(batch, found, strict=True):
                 results.add(job, image, *one)
             if progress is not None:
                 progress(len(summary.predicted) + len(summary.failed))
-        results.finish()
+        done = len(summary.predicted) + len(summary.failed)
         if progress is not None:  # images that failed may have come last
-            progress(len(summary.predicted) + len(summary.failed))
+            progress(done)
+        if results.videos:
+            shown = None if progress is None else lambda frames: progress(done + frames)
+            predict_videos(results, self.reader, predict, batch_size, shown)
+            if names is not None and summary.predicted:
+                write_legend(Path(out), legend)
+        results.finish()
         return summary
 
     def legend(

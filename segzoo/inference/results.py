@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,15 +38,18 @@ class Results:
         options: the outputs.
         root: folder whose sub-folders are kept among the results.
         overwrite: whether results that exist may be replaced.
+        videos: video files.
 
     Attributes:
         jobs: the images, without duplicates and without those that have failed.
+        videos: the videos, without duplicates.
         summary: what was made so far.
 
     Raises:
-        DataError: no images, an image outside `root` or among the results, or two with the same files.
+        DataError: nothing to predict, an image outside `root` or among the results, or two with the same files.
         MissingPackageError: an output needs a package that is not installed.
-        SegzooError: results exist and `overwrite` is False, or an output cannot be made for one of the images.
+        SegzooError: results exist and `overwrite` is False, or an output cannot be made for one of the images, or of
+            videos.
     """
 
     def __init__(
@@ -55,6 +60,7 @@ class Results:
         options: OutputOptions,
         root: Path | None = None,
         overwrite: bool = False,
+        videos: Iterable[str | Path] = (),
     ):
         self.legend = legend
         self.options = options
@@ -65,7 +71,11 @@ class Results:
         self._outputs: dict[str, Output] = {name: OUTPUTS[name](out, legend, options) for name in options.names}
         for output in self._outputs.values():
             output.check_packages()
-        self.jobs = self._located(_named(paths, out, root, self._folders()))
+        clips = dict.fromkeys(Path(video).absolute() for video in videos)
+        named = _named([*paths, *clips], out, root, self._folders())
+        self.videos = [job for job in named if job.image in clips]
+        options.check_videos([job.image for job in self.videos])
+        self.jobs = self._located([job for job in named if job.image not in clips])
         for output in self._outputs.values():
             for job in self.jobs:
                 output.check(job)
@@ -110,6 +120,38 @@ class Results:
             for stale in set(output.files(job)) - {*written}:  # of an earlier prediction, which this one replaces
                 remove(stale)
             self.summary.files[name] += written
+        self.summary.predicted.append(job.image)
+
+    @contextmanager
+    def open_video(self, job: Job, rate: float) -> Iterator[Callable[..., None]]:
+        """Open the results of a video, one of `videos`, which are there when the block ends without an error.
+
+        Args:
+            job: the video.
+            rate: frames a second.
+
+        Yields:
+            a function that takes the frames in turn, each by image, class map, probabilities and disagreement, as `add`
+            takes them.
+        """
+        numbers = itertools.count()
+        with ExitStack() as stack:
+            writers = [stack.enter_context(output.open_video(job, rate)) for output in self._outputs.values()]
+
+            def add(
+                image: np.ndarray,
+                class_map: np.ndarray,
+                probabilities: np.ndarray | None = None,
+                disagreement: np.ndarray | None = None,
+            ) -> None:
+                found = image, class_map, probabilities, disagreement
+                prediction = Prediction(job, self.legend, self.options, *found, frame=next(numbers))
+                for write in writers:
+                    write(prediction)
+
+            yield add
+        for name, output in self._outputs.items():
+            self.summary.files[name] += output.files_of_video(job)
         self.summary.predicted.append(job.image)
 
     def finish(self) -> None:
@@ -159,6 +201,9 @@ class Results:
             for job in self.jobs:
                 for path in output.files(job):
                     yield path, job.image if len(same) == 1 else f"{job.image} as {name}"
+            for job in self.videos:
+                for path in output.files_of_video(job):
+                    yield path, job.image
 
 
 def _named(paths: Iterable[str | Path], out: Path, root: Path | None, folders: set[str]) -> list[Job]:

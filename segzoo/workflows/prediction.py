@@ -114,7 +114,8 @@ def predict(
     Args:
         run: a run, a model file, or several for an ensemble, as `load` takes them.
         images: an image or video, a folder of them, whose sub-folders are kept among the results, a pattern such as
-            "photos/*_left.png", or several of these. Of a video come an archive of class maps and a video of overlays.
+            "photos/*_left.png", or several of these. Of a video come archives with something
+            for each frame, and videos.
         out: folder for the results.
         weights: "best" or "last" weights of the run; None: those that `model` has.
         overrides: changes to the run's configuration.
@@ -131,7 +132,8 @@ def predict(
         outputs: names of outputs, or a `segzoo.inference.OutputOptions` of names and options.
         overwrite: replace what is there.
         max_pixels: most pixels of an image, 1 or more, to guard memory; by default data.max_pixels of the run.
-        progress: called with the number of images done so far, failed ones too, and that of all, first with (0, all).
+        progress: called with the number of images and frames done so far, failed images too, and that of all, first
+            with (0, all).
 
     Raises:
         UnknownNameError: no such output.
@@ -149,7 +151,7 @@ def predict(
         >>> done.written, done.failed
     """
     from segzoo.inference.inputs import find_inputs
-    from segzoo.inference.outputs import OutputOptions, PredictionSummary
+    from segzoo.inference.outputs import OutputOptions
 
     compute = Compute(tta, tile, overlap, batch, device)
     options = outputs if isinstance(outputs, OutputOptions) else OutputOptions(outputs)
@@ -160,42 +162,25 @@ def predict(
     models = open_models(run, weights, overrides, model, saved)
     options.check_members(len(models))
     inputs = find_inputs(images)
-    assert inputs.root is not None
+    options.check_videos(inputs.videos)
     predictor = _started(models, compute, thresholds_of_models(models, threshold))
     if max_pixels is not None:
         predictor.reader.max_pixels = max_pixels
-    from segzoo.inference.results import check_legend, write_legend
-    from segzoo.inference.video import VideoResults, count_frames
+    from segzoo.inference.frames import count_frames
 
-    videos = VideoResults(inputs.videos, out, options, inputs.root, overwrite)
-    frames = sum(map(count_frames, inputs.videos))
-    total = len(inputs.images) + frames
-
-    def done(before: int) -> Callable[[int], None] | None:
-        # A video may have more frames than it states.
-        return None if progress is None else lambda count: progress(before + count, max(total, before + count))
-
+    total = len(inputs.images) + sum(map(count_frames, inputs.videos))
     if progress is not None:
         progress(0, total)
-    if not inputs.images:
-        summary = PredictionSummary(out)
-    else:
-        summary = predictor.predict_files(
-            inputs.images,
-            out,
-            outputs=options,
-            root=inputs.root,
-            overwrite=overwrite,
-            batch_size=batch,
-            progress=done(0),
-        )
+    summary = predictor.predict_files(
+        inputs.images,
+        out,
+        outputs=options,
+        root=inputs.root,
+        overwrite=overwrite,
+        batch_size=batch,
+        videos=inputs.videos,
+        # A video may have more frames than it states.
+        progress=None if progress is None else lambda count: progress(count, max(total, count)),
+    )
     summary.left_out = inputs.left_out_words
-    if inputs.videos:
-        legend = predictor.legend(None, predictor.class_names)
-        if not inputs.images:
-            check_legend(out, legend, overwrite)
-        summary.thresholds = legend.named_thresholds
-        videos.predict(predictor, legend, summary, batch, done(len(inputs.images)))
-        if summary.predicted:
-            write_legend(out, legend)
     return summary

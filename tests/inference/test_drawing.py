@@ -53,11 +53,12 @@ def test_pixels_without_data_and_hidden_classes_are_in_no_legend():
 
 
 def test_a_legend_of_all_classes_has_one_size_and_frames_those_that_are_absent():
-    image, classes = scene()
+    image, classes = scene(240, 320)
     some, none = (draw(image, shown, LEGEND, named="all") for shown in (classes, 0 * classes))
-    assert some.shape == none.shape and some.shape[0] > 60
-    assert swatches(some[60:]) == [1, 3] and swatches(none[60:]) == []
-    assert all((none[60:] == colour).all(axis=-1).any() for colour in LEGEND.colours[1:])
+    assert some.shape == none.shape and some.shape[0] > 240
+    assert swatches(some[240:]) == [1, 3] and swatches(none[240:]) == []
+    assert all((none[240:] == colour).all(axis=-1).any() for colour in LEGEND.colours[1:])
+    assert draw(*scene(40, 60), LEGEND, named="all").shape == (40, 60, 3)  # it would be taller than half the frame
 
 
 def test_classes_that_overlap_are_named_each():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import cv2
@@ -12,8 +13,11 @@ from PIL import Image
 import segzoo
 from segzoo.data.images import ImageReader
 from segzoo.errors import DataError, SegzooError, StorageError
-from segzoo.inference import video
-from segzoo.inference.video import Video, count_frames
+from segzoo.inference import OutputOptions, frames
+from segzoo.inference.frames import count_frames
+from segzoo.inference.uncertainty import entropy
+from segzoo.inference.video import Video
+from segzoo.workflows import prediction
 
 pytestmark = pytest.mark.usefixtures("small_network", "no_trial")
 
@@ -52,18 +56,72 @@ def test_a_video_gives_an_archive_and_a_video_beside_the_results_of_images(tiny_
     done = segzoo.predict(tiny_run, folder, out, batch=2, progress=lambda *step: steps.append(step))
 
     assert not done.failed and done.predicted == [folder / "one.png", clip]
-    assert done.files["classes"] == [out.absolute() / "classes" / "one.png", out / "classes" / "clip.npz"]
+    assert done.files["classes"] == [out / "classes" / "one.png", out / "classes" / "clip.npz"]
     assert steps[0] == (0, 8) and steps[-1] == (8, 8) and steps == sorted(steps)
     assert str(done).splitlines()[1] == "Left out, by the endings of images and videos: 1 .txt"
     predictor, source = segzoo.load(tiny_run), Video(clip, ImageReader())
-    frames = [frame for batch in source.batches(1) for frame in batch]
+    pictures = [frame for batch in source.batches(1) for frame in batch]
     with np.load(out / "classes" / "clip.npz") as archive:  # without pickles
         assert float(archive["rate"]) == 12.5 and archive["classes"].tolist() == predictor.class_names
         maps = [archive[f"frame_{number:06d}"] for number in range(7)]
         assert len(archive.files) == 9
-    np.testing.assert_array_equal(maps, [predictor.predict(frame) for frame in frames])
+    np.testing.assert_array_equal(maps, [predictor.predict(frame) for frame in pictures])
     shown = Video(out / "overlays" / "clip.mp4", ImageReader())
-    assert (shown.frames, shown.rate, shown.size) == (7, 12.5, (50, 66))
+    assert (shown.frames, shown.rate, shown.size) == (7, 12.5, (50, 66))  # too small for a legend
+
+
+def test_further_outputs_have_something_for_every_frame(tiny_run, tmp_path):
+    clip, out = write(tmp_path / "in" / "clip.avi", 3), tmp_path / "out"
+    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(tmp_path / "in" / "one.png")
+    wanted = ["probabilities", "uncertainty", "objects", "table"]
+
+    done = segzoo.predict(tiny_run, tmp_path / "in", out, outputs=wanted, batch=2)
+
+    assert done.files["uncertainty"][2:] == [out / "uncertainty" / f"clip.{ending}" for ending in ("mp4", "npz")]
+    predictor = segzoo.load(tiny_run)
+    pictures = [frame for batch in Video(clip, ImageReader()).batches(1) for frame in batch]
+    expected = [predictor.probabilities(frame) for frame in pictures]
+    maps = [predictor.predict(frame) for frame in pictures]
+    with np.load(out / "probabilities" / "clip.npz") as stored:
+        assert stored["frame_000000"].dtype == np.float16 and stored["classes"].tolist() == predictor.class_names
+        np.testing.assert_allclose([stored[f"frame_00000{number}"] for number in range(3)], expected, atol=1e-3)
+    with np.load(out / "uncertainty" / "clip.npz") as stored:
+        found = [stored[f"frame_00000{number}"] for number in range(3)]
+        np.testing.assert_allclose(found, [entropy(one) for one in expected], atol=1e-3)
+    assert Video(out / "uncertainty" / "clip.mp4", ImageReader()).frames == 3
+    objects = list(csv.DictReader((out / "objects" / "clip.csv").open()))
+    with np.load(out / "objects" / "clip.npz") as stored:
+        for number in range(3):
+            rows = [row for row in objects if row["frame"] == str(number)]
+            assert stored[f"frame_00000{number}"].max() == len(rows)
+            for row in rows:
+                pixels = stored[f"frame_00000{number}"] == int(row["object"])
+                assert pixels.sum() == int(row["pixels"])
+    table = list(csv.DictReader((out / "table.csv").open()))
+    names = predictor.class_names
+    assert [(row["image"], row["frame"]) for row in table[:: len(names)]] == [
+        ("one.png", ""),
+        *(("clip.avi", str(number)) for number in range(3)),
+    ]
+    for row in table[len(names) :]:
+        assert int(row["pixels"]) == (maps[int(row["frame"])] == names.index(row["class"])).sum()
+
+
+def test_the_legend_of_a_video_is_below_its_frames(tiny_run, tmp_path):
+    clip = write(tmp_path / "clip.avi", 2, size=(240, 320))
+    segzoo.predict(tiny_run, clip, tmp_path / "out", outputs=["overlay"])
+    height, width = Video(tmp_path / "out" / "overlays" / "clip.mp4", ImageReader()).size
+    assert 240 < height < 360 and width == 320
+
+
+def test_frames_of_a_damaged_video_are_in_no_table(tiny_run, tmp_path):
+    whole, cut = write(tmp_path / "in" / "whole.avi", 2), tmp_path / "in" / "cut.avi"
+    data = bytearray(write(tmp_path / "cut.avi", 40).read_bytes())
+    data[len(data) // 3 : -2000] = bytes(len(data) - 2000 - len(data) // 3)
+    cut.write_bytes(data)
+    done = segzoo.predict(tiny_run, tmp_path / "in", tmp_path / "out", outputs=["table"], batch=8)
+    assert done.predicted == [whole] and list(done.failed) == [cut]
+    assert {row["image"] for row in csv.DictReader((tmp_path / "out" / "table.csv").open())} == {"whole.avi"}
 
 
 def test_odd_sizes_get_a_row_and_a_column_more_and_nothing_is_cut(tiny_run, tmp_path, monkeypatch):
@@ -77,7 +135,7 @@ def test_odd_sizes_get_a_row_and_a_column_more_and_nothing_is_cut(tiny_run, tmp_
         self.size = (41, 55)
 
     monkeypatch.setattr(Video, "__init__", with_odd_size)
-    segzoo.predict(tiny_run, clip, tmp_path / "out")
+    segzoo.predict(tiny_run, clip, tmp_path / "out", outputs=OutputOptions(legend=False))
     monkeypatch.setattr(Video, "__init__", init)
     assert Video(tmp_path / "out" / "overlays" / "clip.mp4", ImageReader()).size == (42, 56)
     with np.load(tmp_path / "out" / "classes" / "clip.npz") as archive:
@@ -100,25 +158,31 @@ def test_a_damaged_video_fails_and_leaves_nothing(tiny_run, tmp_path):
     assert [path.name for path in (tmp_path / "out" / "classes").iterdir()] == ["whole.npz"]
 
 
-def test_what_cannot_be_is_refused_before_anything_is_predicted(tiny_run, tmp_path):
+def test_what_cannot_be_is_refused_before_anything_is_predicted(tiny_run, tmp_path, monkeypatch):
     clip = write(tmp_path / "in" / "clip.avi", 2)
-    with pytest.raises(SegzooError, match="Of a video come classes and overlay, not table"):
-        segzoo.predict(tiny_run, clip, tmp_path / "out", outputs=["classes", "table"])
+    expected = "come classes, overlay, probabilities, uncertainty, objects, table, not polygons, coco. Leave"
+    with monkeypatch.context() as patch, pytest.raises(SegzooError, match=expected):
+        patch.setattr(prediction, "_started", lambda *given: pytest.fail("the network was built"))
+        segzoo.predict(tiny_run, clip, tmp_path / "out", outputs=["classes", "polygons", "coco"])
     segzoo.predict(tiny_run, clip, tmp_path / "out")
-    with pytest.raises(SegzooError, match=r"clip.npz exists already.*overwrite=True"):
+    with pytest.raises(SegzooError, match=r"2 results exist already, first .*clip.npz.*overwrite=True"):
         segzoo.predict(tiny_run, clip, tmp_path / "out")
     segzoo.predict(tiny_run, clip, tmp_path / "out", overwrite=True)
     write(tmp_path / "in" / "clip.mov.avi", 2).rename(tmp_path / "in" / "clip.mkv")
+    (tmp_path / "in" / "clip.avi.mkv").write_bytes(clip.read_bytes())
     with pytest.raises(DataError, match="would get the same result file; rename one"):
         segzoo.predict(tiny_run, tmp_path / "in", tmp_path / "more")
+    (tmp_path / "in" / "clip.avi.mkv").unlink()
+    both = segzoo.predict(tiny_run, tmp_path / "in", tmp_path / "more", outputs=["classes"])
+    assert [path.name for path in both.written] == ["clip.avi.npz", "clip.mkv.npz"]
     failed = segzoo.predict(tiny_run, clip, tmp_path / "few", max_pixels=1000).failed
     assert "has frames of 64 x 48 pixels, and 1,000 are the most" in failed[clip]
 
 
 def test_a_video_that_is_not_written_whole_is_an_error(tiny_run, tmp_path, monkeypatch):
     clip = write(tmp_path / "clip.avi", 5)
-    count = video.count_frames
-    monkeypatch.setattr(video, "count_frames", lambda path: count(path) - (".avi" not in path.name))
+    count = frames.count_frames
+    monkeypatch.setattr(frames, "count_frames", lambda path: count(path) - (".avi" not in path.name))
     with pytest.raises(StorageError, match=r"clip.mp4 cannot be written: 4 of 5 frames arrived"):
         segzoo.predict(tiny_run, clip, tmp_path / "out")
     assert not list((tmp_path / "out" / "overlays").iterdir())

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from segzoo.files import replacing
+from segzoo.inference.frames import frame_archive
 from segzoo.inference.georeference import write_geotiff
 from segzoo.inference.writers.contract import Job, Output, Prediction
 from segzoo.inference.writers.table import OUTPUTS
@@ -23,6 +26,7 @@ class Classes(Output):
     """
 
     folder = "classes"
+    video_suffixes = (".npz",)
 
     def suffixes(self, job: Job) -> tuple[str, ...]:
         """Return .png, or .tif for a GeoTIFF or several pages."""
@@ -46,6 +50,13 @@ class Classes(Output):
         else:
             write_class_map(path, prediction.class_map, self.legend.colours)
         return [path]
+
+    @contextmanager
+    def open_video(self, job: Job, rate: float) -> Iterator[Callable[[Prediction], None]]:
+        """Open an archive of the class maps, with the names of the classes under "classes"."""
+        (path,) = self.files_of_video(job)
+        with frame_archive(path, rate, classes=np.array(self.legend.names)) as put:
+            yield lambda prediction: put(prediction.frame or 0, prediction.class_map)
 
     def _marked(self, prediction: Prediction) -> tuple[np.ndarray, int]:
         """Return the class map with its nodata value where the image has no data, and that value."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -49,6 +51,7 @@ class Prediction:
         probabilities: `(H, W, classes)` float32; None unless one of the chosen outputs `needs_probabilities`.
         disagreement: of the members of an ensemble, `(H, W)` float32; None unless one `needs_disagreement`.
         valid: `(H, W)` bool, False where the image has no data; None: it has data everywhere.
+        frame: number of the frame of a video, from 0; None: it is of no video.
     """
 
     job: Job
@@ -59,6 +62,7 @@ class Prediction:
     probabilities: np.ndarray | None = None
     disagreement: np.ndarray | None = None
     valid: np.ndarray | None = None
+    frame: int | None = None
 
     @cached_property
     def objects(self) -> Objects:
@@ -90,7 +94,8 @@ class Output:
 
     A class of its own sets the class attributes, and overrides `suffixes` and `write` for a file an image; for a file
     about all images it sets `run_file` in its constructor and overrides `finish`. Each file must be written whole or
-    not at all (`segzoo.files.replacing`).
+    not at all (`segzoo.files.replacing`). One that can be made of videos sets `video_suffixes`, and overrides
+    `open_video`.
 
     Args:
         out: folder of all results.
@@ -101,12 +106,14 @@ class Output:
         folder: name of the folder of its files, below that of all results.
         needs_probabilities: whether it reads `Prediction.probabilities`.
         packages: modules that it imports beside segzoo's own requirements, each with the extra that installs it.
+        video_suffixes: endings of its files of a video; None: it cannot be made of videos.
         run_file: file that `finish` writes; None where there is none.
     """
 
     folder: ClassVar[str]
     needs_probabilities: ClassVar[bool] = False
     packages: ClassVar[tuple[tuple[str, str], ...]] = ()
+    video_suffixes: ClassVar[tuple[str, ...] | None] = None
 
     def __init__(self, out: Path, legend: Legend, options: OutputOptions):
         self.out = out
@@ -130,6 +137,19 @@ class Output:
         """Write the files of an image, and return them; or keep what `finish` writes."""
         return []
 
+    def open_video(self, job: Job, rate: float) -> AbstractContextManager[Callable[[Prediction], None]]:
+        """Open the files of a video, `files_of_video`, which are there, and whole, when the block ends.
+
+        Args:
+            job: the video.
+            rate: frames a second.
+
+        Returns:
+            a context manager of a function that takes each frame in turn; what it got counts for nothing where the
+            block ends by an error.
+        """
+        raise NotImplementedError(f"The output {self.folder} cannot be made of videos.")
+
     def finish(self) -> None:
         """Write `run_file`, about all images; called after the last one, and never after a failure."""
 
@@ -140,6 +160,10 @@ class Output:
     def files(self, job: Job) -> list[Path]:
         """Return the files that `write` may make for an image."""
         return [self.file(job, suffix) for suffix in self.suffixes(job)]
+
+    def files_of_video(self, job: Job) -> list[Path]:
+        """Return the files of a video."""
+        return [self.file(job, suffix) for suffix in self.video_suffixes or ()]
 
     def check_packages(self) -> None:
         """Raise MissingPackageError, naming the cure, if a package is missing; imports none of them."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import numpy as np
 from PIL import Image
 
 from segzoo.files import replacing
+from segzoo.inference.frames import frame_archive
 from segzoo.inference.georeference import write_geotiff
-from segzoo.inference.objects import Measures
+from segzoo.inference.objects import Measures, Objects
 from segzoo.inference.writers.classes import write_pages
 from segzoo.inference.writers.contract import Job, Output, Prediction
 from segzoo.inference.writers.table import OUTPUTS
@@ -30,6 +32,7 @@ class ObjectImages(Output):
     """
 
     folder = "objects"
+    video_suffixes = (".npz", ".csv")
     packages = (("skimage", "objects"),)
 
     def suffixes(self, job: Job) -> tuple[str, ...]:
@@ -39,9 +42,8 @@ class ObjectImages(Output):
 
     def write(self, prediction: Prediction) -> list[Path]:
         """Write image and table of an image's objects."""
-        job, objects = prediction.job, prediction.objects
-        small = len(objects.classes) <= _MOST_IN_PNG
-        layers = [layer.astype(np.uint16 if small else np.int32) for layer in objects.layers]
+        job, layers = prediction.job, _small(prediction.objects)
+        small = layers[0].dtype == np.uint16
         if job.georeference is not None:
             image = self.file(job, ".tif")
             names = [self.legend.names[label] for label in self.legend.foreground] if self.legend.multilabel else ()
@@ -56,6 +58,27 @@ class ObjectImages(Output):
         table = self.file(job, ".csv")
         write_csv(table, _COLUMNS, list(prediction.measures.values()))
         return [image, table]
+
+    @contextmanager
+    def open_video(self, job: Job, rate: float) -> Iterator[Callable[[Prediction], None]]:
+        """Open an archive of the numbers, in multilabel `(H, W, foreground classes)`, and a table of all frames."""
+        numbers, table = self.files_of_video(job)
+        rows: list[Sequence[Any]] = []
+        with frame_archive(numbers, rate) as put:
+
+            def add(prediction: Prediction) -> None:
+                layers = _small(prediction.objects)
+                put(prediction.frame or 0, np.stack(layers, axis=-1) if self.legend.multilabel else layers[0])
+                rows.extend((prediction.frame, *found) for found in prediction.measures.values())
+
+            yield add
+        write_csv(table, ("frame", *_COLUMNS), rows)
+
+
+def _small(objects: Objects) -> list[np.ndarray]:
+    """Return the layers of objects in 16 bits, and in 32 where there are too many."""
+    dtype = np.uint16 if len(objects.classes) <= _MOST_IN_PNG else np.int32
+    return [layer.astype(dtype) for layer in objects.layers]
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

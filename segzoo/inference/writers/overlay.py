@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +12,7 @@ from PIL import Image
 
 from segzoo.files import replacing
 from segzoo.inference.drawing import draw
+from segzoo.inference.frames import video_file
 from segzoo.inference.writers.contract import Job, Output, Prediction
 from segzoo.inference.writers.table import OUTPUTS
 
@@ -22,6 +25,7 @@ class Overlay(Output):
     """
 
     folder = "overlays"
+    video_suffixes = (".mp4",)
 
     def suffixes(self, job: Job) -> tuple[str, ...]:
         """Return .jpg."""
@@ -33,6 +37,13 @@ class Overlay(Output):
         with replacing(path) as temporary:
             Image.fromarray(drawn(prediction)).save(temporary, format="JPEG", quality=92)
         return [path]
+
+    @contextmanager
+    def open_video(self, job: Job, rate: float) -> Iterator[Callable[[Prediction], None]]:
+        """Open a video of overlays, whose legend has all classes so that it is one."""
+        (path,) = self.files_of_video(job)
+        with video_file(path, rate) as append:
+            yield lambda prediction: append(drawn(prediction, "all"))
 
 
 def drawn(prediction: Prediction, named: Literal["present", "all"] = "present") -> np.ndarray:

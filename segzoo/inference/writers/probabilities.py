@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from segzoo.files import replacing
+from segzoo.inference.frames import frame_archive
 from segzoo.inference.georeference import write_geotiff
 from segzoo.inference.writers.contract import Job, Output, Prediction
 from segzoo.inference.writers.table import OUTPUTS
@@ -21,6 +24,7 @@ class Probabilities(Output):
     """
 
     folder = "probabilities"
+    video_suffixes = (".npz",)
     needs_probabilities = True
 
     def suffixes(self, job: Job) -> tuple[str, ...]:
@@ -29,19 +33,28 @@ class Probabilities(Output):
 
     def write(self, prediction: Prediction) -> list[Path]:
         """Write the probabilities of an image."""
-        found = prediction.probabilities
-        assert found is not None
-        top = self.options.probabilities == "top"
-        numbers = (found.max(axis=-1) if top else found).astype(np.float16)
+        numbers = self._numbers(prediction)
         (path,) = self.files(prediction.job)
         if prediction.job.georeference is None:
             write_npz(path, probabilities=numbers, classes=np.array(self.legend.names))
             return [path]
         if prediction.valid is not None:
             numbers[~prediction.valid] = np.nan
-        names = ("largest probability",) if top else self.legend.names
+        names = self.legend.names if numbers.ndim == 3 else ("largest probability",)
         write_geotiff(path, numbers, prediction.job.georeference, np.nan, names=names)
         return [path]
+
+    @contextmanager
+    def open_video(self, job: Job, rate: float) -> Iterator[Callable[[Prediction], None]]:
+        """Open an archive of the probabilities, with the names of the classes under "classes"."""
+        (path,) = self.files_of_video(job)
+        with frame_archive(path, rate, classes=np.array(self.legend.names)) as put:
+            yield lambda prediction: put(prediction.frame or 0, self._numbers(prediction))
+
+    def _numbers(self, prediction: Prediction) -> np.ndarray:
+        found = prediction.probabilities
+        assert found is not None
+        return (found.max(axis=-1) if self.options.probabilities == "top" else found).astype(np.float16)
 
 
 def write_npz(path: Path, **arrays: np.ndarray) -> None:

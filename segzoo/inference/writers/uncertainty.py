@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from segzoo.files import replacing
+from segzoo.inference.frames import frame_archive, video_file
 from segzoo.inference.georeference import write_geotiff
 from segzoo.inference.uncertainty import entropy
 from segzoo.inference.writers.contract import Job, Output, Prediction
@@ -28,6 +31,7 @@ class Uncertainty(Output):
     """
 
     folder = "uncertainty"
+    video_suffixes = (".mp4", ".npz")
     needs_probabilities = True
 
     @property
@@ -45,8 +49,8 @@ class Uncertainty(Output):
         found = self._measured(prediction)
         if prediction.valid is not None:
             found[~prediction.valid] = np.nan
-        shown = Image.fromarray(np.rint(255 * np.nan_to_num(found)).astype(np.uint8))
-        shown.putpalette(_magma())
+        shown = Image.fromarray(_in_bytes(found))
+        shown.putpalette(_magma().tobytes())
         with replacing(picture) as temporary:
             shown.save(temporary, format="PNG")
         if prediction.job.georeference is None:
@@ -54,6 +58,19 @@ class Uncertainty(Output):
         else:
             write_geotiff(numbers, found.astype(np.float16), prediction.job.georeference, np.nan)
         return [picture, numbers]
+
+    @contextmanager
+    def open_video(self, job: Job, rate: float) -> Iterator[Callable[[Prediction], None]]:
+        """Open a video of the pictures, and an archive of the numbers."""
+        shown, numbers = self.files_of_video(job)
+        with video_file(shown, rate) as append, frame_archive(numbers, rate) as put:
+
+            def add(prediction: Prediction) -> None:
+                found = self._measured(prediction)
+                append(_magma()[_in_bytes(found)])
+                put(prediction.frame or 0, found.astype(np.float16))
+
+            yield add
 
     def _measured(self, prediction: Prediction) -> np.ndarray:
         if self.needs_disagreement:
@@ -63,9 +80,14 @@ class Uncertainty(Output):
         return entropy(prediction.probabilities, self.legend.multilabel)
 
 
+def _in_bytes(uncertainty: np.ndarray) -> np.ndarray:
+    """Return 0..255 for 0..1, and 0 for NaN."""
+    return np.rint(255 * np.nan_to_num(uncertainty)).astype(np.uint8)
+
+
 @cache
-def _magma() -> bytes:
-    """Return matplotlib's colour map magma as the palette of a picture: black is certain, yellow is uncertain."""
+def _magma() -> np.ndarray:
+    """Return matplotlib's colour map magma as a palette `(256, 3)` uint8: black is certain, yellow is uncertain."""
     from matplotlib import colormaps
 
-    return colormaps["magma"](np.arange(256), bytes=True)[:, :3].tobytes()
+    return colormaps["magma"](np.arange(256), bytes=True)[:, :3]
