@@ -25,13 +25,16 @@ _KEPT = 3600  # seconds that uploads and files to download are kept
 _OPTIONS = OutputOptions(["classes"])
 
 
-def create_app(predictor: Predictor, limits: Limits | None = None, names: Sequence[str] = ()) -> FastAPI:
+def create_app(
+    predictor: Predictor, limits: Limits | None = None, names: Sequence[str] = (), examples: Sequence[Path] = ()
+) -> FastAPI:
     """Create the application of the page, whose HTML names no other server that a browser would ask.
 
     Args:
         predictor: used by the application alone from here on; its reader gets the limit of pixels.
         limits: limits of uploads; None: those of `Limits()`.
         names: names of the models, for the title.
+        examples: pictures to try, PNG or JPEG, in a folder without other files, all of which are served.
 
     Returns:
         the application; `app.state.missing` are the files that it cannot offer, with the reason.
@@ -49,14 +52,17 @@ def create_app(predictor: Predictor, limits: Limits | None = None, names: Sequen
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.missing = {name: reason for name, reason in answers.missing.items() if name in _FILES}
-    page = _page(predictor, answers, worker, ", ".join(names))
+    gr.set_static_paths([path.parent for path in examples[:1]])  # copies would be deleted with the uploads
+    page = _page(predictor, answers, worker, ", ".join(names), examples)
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # others come from a server
     return gr.mount_gradio_app(
         app, page, "/", theme=theme, max_file_size=limits.max_bytes, ssr_mode=False, footer_links=[]
     )
 
 
-def _page(predictor: Predictor, answers: Answers, worker: PredictionWorker, title: str) -> gr.Blocks:
+def _page(
+    predictor: Predictor, answers: Answers, worker: PredictionWorker, title: str, examples: Sequence[Path]
+) -> gr.Blocks:
     offered = [name for name in _FILES if name in answers.names]
     with_probabilities = "probabilities" in answers.names
 
@@ -94,6 +100,8 @@ def _page(predictor: Predictor, answers: Answers, worker: PredictionWorker, titl
                 picture = gr.Image(interactive=False, format="png", label="Overlay", buttons=["fullscreen"])
                 alpha = gr.Slider(0, 1, 0.5, step=0.05, label="Opacity")
                 tinted = gr.CheckboxGroup([], label="Classes shown")
+        if examples:
+            gr.Examples([str(path) for path in examples], image, label="Validation pictures")
         table = gr.HTML()
         with gr.Row():
             files = [gr.DownloadButton(f"Download {name}") for name in offered]

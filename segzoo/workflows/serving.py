@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
 from segzoo import backend
-from segzoo.errors import MissingPackageError
+from segzoo.errors import MissingPackageError, SegzooError
 from segzoo.extras import cure_of, missing_packages
 from segzoo.workflows.compute import Compute, build_predictor
+from segzoo.workflows.examples import write_examples
 from segzoo.workflows.sources import open_models, thresholds_of_models
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ class Serving:
     Attributes:
         address: such as "http://127.0.0.1:8000".
         private: whether only this machine reaches it.
-        missing: outputs that it cannot give, with the reason.
+        missing: outputs that it cannot give, and of a page "examples", with the reason.
     """
 
     address: str
@@ -43,7 +45,7 @@ class Serving:
     missing: dict[str, str]
 
     def __str__(self) -> str:
-        """Return one line of the address, and one for each output that cannot be given."""
+        """Return one line of the address, and one for everything that is missing."""
         return "\n".join([f"Serving at {self.address}; Ctrl-C stops.", *self.missing.values()])
 
 
@@ -115,7 +117,7 @@ def demo(
     """Serve a page to try a model on, until SIGTERM or SIGINT (docs/serve.md#page); needs the extra `demo`.
 
     An image that is dropped on it comes back under the colours of its classes, with an opacity and a choice of classes,
-    areas and confidences, and as files: class map and polygons.
+    areas and confidences, and as files: class map and polygons. Pictures of the run's validation split are examples.
 
     Args:
         run: a run, a model file, or several for an ensemble, as `load` takes them.
@@ -178,11 +180,22 @@ def _run(
     models, thresholds = opening()
     from segzoo.serving import server
 
-    with closing(server.listen(*place)) as listener:
+    with ExitStack() as stack:
+        listener = stack.enter_context(closing(server.listen(*place)))
         backend.start_backend()
         predictor = build_predictor(models, compute, thresholds)
         limits = Limits(max_bytes, max_pixels or predictor.reader.max_pixels, compute.batch)
         names = [Path(model.name).name for model in models]
-        app = importlib.import_module(module).create_app(predictor, limits, names)
-        serving = Serving(server.address_of(listener), server.is_private(listener), app.state.missing)
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="segzoo-")))
+        more, absent = _examples(models[0], folder, limits.max_pixels) if extra == "demo" else ({}, {})
+        app = importlib.import_module(module).create_app(predictor, limits, names, **more)
+        serving = Serving(server.address_of(listener), server.is_private(listener), absent | app.state.missing)
         server.run(app, listener, None if started is None else lambda: started(serving), stop_seconds)
+
+
+def _examples(model: Model, folder: Path, max_pixels: int) -> tuple[dict[str, list[Path]], dict[str, str]]:
+    """Return the argument of the page for its examples; or the reason why there are none."""
+    try:
+        return {"examples": write_examples(model, folder, max_pixels)}, {}
+    except SegzooError as error:
+        return {}, {"examples": str(error)}

@@ -1,11 +1,11 @@
 """Every kind of page in headless Chromium: no console message, no missing picture, and the script's functions."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from chromium import chromium
 
 import segzoo
 from segzoo.config import load_config
@@ -17,20 +17,9 @@ pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("small_network", "no_
 
 @pytest.fixture(scope="module")
 def browser():
-    """Chromium without a window, driven by selenium, which records what pages write to the console."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="pip install selenium")
-    programs = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
-    missing = [name for name, path in programs.items() if path is None]
-    if missing:
-        pytest.skip(f"{' and '.join(missing)} not found: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = programs["chromium"]
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)  # without the sandbox it runs as root, as in containers
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(programs["chromedriver"]))
-    yield driver
-    driver.quit()
+    """A browser for all tests of this file."""
+    with chromium() as driver:
+        yield driver
 
 
 def complaints(browser, path: Path) -> list[str]:

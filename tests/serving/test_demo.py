@@ -3,6 +3,7 @@
 pytest -m peers tests/serving/test_demo.py
 """
 
+import io
 import json
 import os
 import re
@@ -14,12 +15,15 @@ from pathlib import Path
 import httpx2
 import numpy as np
 import pytest
+from demo_page import demo_page
 from PIL import Image
 
 sys.path.append(str(Path(__file__).parents[1] / "inference"))
 from painted import painted, painted_predictor, save
 
 import segzoo
+from segzoo.engine import builders
+from segzoo.serving.limits import Limits
 
 pytestmark = pytest.mark.peers
 MAP = np.zeros((40, 50), np.uint8)
@@ -29,22 +33,10 @@ MAP[5:30, 5:40] = 1
 @pytest.fixture(scope="module")
 def client():
     """A client of a page that runs in a thread."""
-    pytest.importorskip("gradio")
-    import uvicorn
-    from gradio_client import Client
+    with demo_page(painted_predictor(), limits=Limits(max_bytes=20_000, max_pixels=5_000)) as address:
+        from gradio_client import Client
 
-    from segzoo.serving.demo import create_app
-    from segzoo.serving.limits import Limits
-    from segzoo.serving.server import address_of, listen
-
-    app = create_app(painted_predictor(), Limits(max_bytes=20_000, max_pixels=5_000), ["tiny"])
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
-    with listen("127.0.0.1", 0) as listener:
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        yield Client(address_of(listener), verbose=False)
-        server.should_exit = True
-        thread.join(60)
+        yield Client(address, verbose=False)
 
 
 def test_an_upload_comes_back_as_overlay_table_and_files(client, tmp_path):
@@ -79,12 +71,21 @@ def test_the_page_asks_no_other_server(client):
 
 
 @pytest.mark.usefixtures("small_network", "no_trial")
-def test_a_signal_stops_the_page(tiny_run):
-    pages = []
+def test_a_signal_stops_the_page_whose_examples_are_validation_pictures(tiny_run):
+    pages, notes = [], []
 
-    def visit(address):
-        pages.append(httpx2.get(address))
+    def visit(serving):
+        text = httpx2.get(serving.address).text
+        (example, *_) = re.findall(r'"path":"([^"]+/1\.png)"', text)
+        pages.append((text, httpx2.get(f"{serving.address}/gradio_api/file={example}")))
         os.kill(os.getpid(), signal.SIGTERM)
 
-    segzoo.demo(tiny_run, port=0, started=lambda it: threading.Thread(target=visit, args=(it.address,)).start())
-    assert pages[0].status_code == 200 and "tiny" in pages[0].text
+    def started(serving):
+        notes.append(str(serving))
+        threading.Thread(target=visit, args=(serving,)).start()
+
+    segzoo.demo(tiny_run, port=0, started=started)
+    ((text, example),) = pages
+    assert "tiny" in text and "No examples" not in notes[0]
+    source = builders.build_source(segzoo.load_run(tiny_run).config, "val")
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(example.content))), source[0].image)
