@@ -209,6 +209,10 @@ def test_given_thresholds_take_the_place_of_tuned_ones(run):
     assert thresholds_of(opened, "best", 0.25).numbers == (0.25,) * len(stored.values)
     changed = thresholds_of(opened, "best", {first: 0.25})
     assert changed.numbers == (0.25, *(stored.values[name] for name in others)) and "(given)" in str(changed)
+    rest = thresholds_of(opened, "best", {"*": 0.2, first: 0.3})
+    assert rest.numbers == (0.3, *(0.2 for _ in others)) and "(given)" in str(rest)
+    with pytest.raises(SegzooError, match=r"must be above 0 and below 1, got 2\."):
+        thresholds_of(opened, "best", {"*": 2.0} if others else 2.0)
     assert thresholds_of(opened, None).numbers is None and thresholds_of(opened, "last").numbers is None
     with pytest.raises(UnknownNameError, match=r"class with a threshold 'brigt'\. Did you mean bright"):
         thresholds_of(opened, "best", {"brigt": 0.5})
@@ -249,7 +253,7 @@ def test_what_cannot_be_tuned_is_refused_before_any_work(run, tiny_run, capsys):
         (["--tune-threshold", "accuracy"], "tuned by f1, f2"),
         (["--tune-threshold", "f1", "--split", "train"], "on the validation split, not on train"),
         (["--tune-threshold", "f1", "--threshold", "0.4"], "not both"),
-        (["--threshold", "bright=x"], "must be one number for all classes"),
+        (["--threshold", "bright=x"], "must be a number for all classes"),
     ):
         assert words in command(capsys, "evaluate", run, *options, code=1)
     for options in (["--tune-threshold", "f1"], ["--threshold", "0.4"]):
@@ -272,15 +276,21 @@ def test_a_class_that_the_split_does_not_show_stays_at_a_half(run, capsys):
 
 @pytest.mark.parametrize(
     ("texts", "expected"),
-    [(None, None), (["0.4"], 0.4), (["a=0.4", "b = c=1e-2"], {"a": 0.4, "b = c": 0.01})],
+    [
+        (None, None),
+        (["0.4"], 0.4),
+        (["a=0.4", "b = c=1e-2"], {"a": 0.4, "b = c": 0.01}),
+        (["0.2", "bar=0.3"], {"*": 0.2, "bar": 0.3}),
+        (["bar=0.3", "0.2"], {"*": 0.2, "bar": 0.3}),
+    ],
 )
 def test_thresholds_on_the_command_line(texts, expected):
     assert parsed_threshold(texts) == expected
 
 
-@pytest.mark.parametrize("texts", [["a"], ["a="], ["0.4", "0.5"], ["a=0.4", "a=0.5"], ["0.4", "a=0.5"]])
+@pytest.mark.parametrize("texts", [["a"], ["a="], ["=0.4"], ["0.4", "0.5"], ["a=0.4", "a=0.5"], ["0.4", "a=b"]])
 def test_other_texts_are_no_thresholds(texts):
-    with pytest.raises(SegzooError, match="--threshold must be one number"):
+    with pytest.raises(SegzooError, match="--threshold must be a number"):
         parsed_threshold(texts)
 
 

@@ -112,8 +112,8 @@ ThresholdOption = Annotated[
         "--threshold",
         metavar="P|CLASS=P",
         help="Threshold: the probability above which a class is predicted in binary and multilabel mode, for all "
-        "classes or for one. May be repeated. By default what evaluate --tune-threshold stored with the weights, or "
-        "0.5.",
+        "classes or for one. Repeated it is for all and exceptions: 0.2, then road=0.3. By default what evaluate "
+        "--tune-threshold stored with the weights, or 0.5.",
     ),
 ]
 SplitOption = Annotated[
@@ -153,20 +153,20 @@ def one_config(argument: str | None, option: str | None) -> str:
 
 
 def parsed_threshold(texts: list[str] | None) -> float | dict[str, float] | None:
-    """Read --threshold: one number, or numbers by the names of classes; SegzooError for anything else."""
+    """Read --threshold: one number, or numbers by the names of classes, "*" for all others; or raise SegzooError."""
     if not texts:
         return None
-    pairs = [text.rpartition("=") for text in texts]
+    pairs = [text.rpartition("=") if "=" in text else ("*", "", text) for text in texts]
     try:
         found = {name.strip(): float(value) for name, _, value in pairs}
     except ValueError:
         found = {}
-    if len(found) < len(texts) or ("" in found and len(found) > 1):
+    if len(found) < len(texts) or "" in found:
         raise SegzooError(
-            "--threshold must be one number for all classes, such as 0.4, or CLASS=NUMBER once for each class, such as "
-            f"road=0.4; got {' and '.join(map(shortened, texts))}."
+            "--threshold must be a number for all classes, such as 0.4, at most once, and CLASS=NUMBER for exceptions, "
+            f"once for each class, such as road=0.3; got {' and '.join(map(shortened, texts))}."
         )
-    return found.get("", found)
+    return found["*"] if list(found) == ["*"] else found
 
 
 def parsed_size(text: str | None) -> tuple[int, int] | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from segzoo.errors import MissingPackageError, unknown_name
+from segzoo.errors import MissingPackageError
 from segzoo.extras import cure_of, missing_packages
 
 if TYPE_CHECKING:
@@ -83,11 +83,6 @@ class Format:
     def precisions(self) -> tuple[str, ...]:
         """Names of the precisions that it can be written in."""
         return (FLOAT32, *self.reduced)
-
-    def check_precision(self, name: str, precision: str) -> None:
-        """Raise UnknownNameError, naming the format by `name`, unless it can be written in a precision."""
-        if precision not in self.precisions:
-            raise unknown_name(f"precision of {name}", precision, self.precisions)
 
     def check_packages(self, precision: str = FLOAT32, *, running: bool = False) -> None:
         """Raise MissingPackageError, naming the cure, if a package is missing; imports none of them.

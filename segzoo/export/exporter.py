@@ -16,7 +16,7 @@ from segzoo.backend import dtype_policy
 from segzoo.errors import SegzooError, unknown_name
 from segzoo.export.accuracy import Accuracy, Validation
 from segzoo.export.contract import FLOAT32, Format, Run
-from segzoo.export.formats import FORMATS
+from segzoo.export.formats import FORMATS, check_precision
 from segzoo.export.graph import Graph, Output, check_model, traced
 from segzoo.export.metadata import ModelMetadata
 from segzoo.export.parity import TOLERANCE, ExportReport, compare, comparison_batches
@@ -66,7 +66,7 @@ class Exporter:
         """
         chosen: Format = FORMATS[format]
         graph = self.graph
-        chosen.check_precision(format, precision)
+        check_precision(format, precision)
         chosen.check_packages(precision)
         _check_images(chosen, precision, self.calibration, self.validation)
         target = chosen.target(path, precision)
@@ -244,7 +244,7 @@ def export_model(
             model differs from the Keras model, images are missing, or `path` is taken.
     """
     chosen: Format = FORMATS[format]
-    chosen.check_precision(format, precision)
+    check_precision(format, precision)
     chosen.check_packages(precision)
     _check_target(chosen, chosen.target(Path(path), precision), overwrite)
     _check_images(chosen, precision, calibration, validation)

@@ -51,10 +51,17 @@ class Georeference:
         return self.crs is not None and not self.gcps
 
     @property
-    def crs_name(self) -> str | None:
-        """Authority and number of the CRS, such as "EPSG:25832"; None where it has none."""
+    def crs_name(self) -> str:
+        """Authority and number of the CRS, such as "EPSG:25832"; where it has none its WKT; "" without a CRS."""
         authority = None if self.crs is None else self.crs.to_authority()
-        return None if authority is None else ":".join(authority)
+        return ":".join(authority) if authority else "" if self.crs is None else self.crs.to_wkt()
+
+    @property
+    def crs_urn(self) -> str:
+        """OGC's URN of the CRS, as GeoJSON of 2008 names it; where it has none its WKT, which GDAL reads there."""
+        if self.crs.to_authority() is None:
+            return self.crs_name
+        return "urn:ogc:def:crs:{}::{}".format(*self.crs.to_authority())
 
     def in_degrees(self, geometry: dict[str, Any]) -> dict[str, Any]:
         """Return a GeoJSON geometry of the CRS in longitude and latitude of WGS 84."""

@@ -12,14 +12,14 @@ import numpy as np
 
 from segzoo.data.images import ImageReader
 from segzoo.errors import DataError, SegzooError
+from segzoo.inference.augmented import ViewsNetwork
 from segzoo.inference.inputs import find_images
 from segzoo.inference.legend import Legend
 from segzoo.inference.network import KerasNetwork, Network
 from segzoo.inference.outputs import DEFAULT_OUTPUTS, OutputOptions, PredictionSummary
 from segzoo.inference.results import Results, check_legend, write_legend
-from segzoo.inference.tiling import Tiling, logit_bands
+from segzoo.inference.tiling import TILE, Tiling, logit_bands
 from segzoo.inference.video import predict_videos
-from segzoo.inference.views import ViewsNetwork
 from segzoo.inference.writers.contract import Job
 from segzoo.task import Mode, array_probabilities, predict_classes, takes_multilabel, threshold_count
 
@@ -87,7 +87,7 @@ class Predictor:
         self,
         model: keras.Model | Network,
         *,
-        tile: int | None = 1024,
+        tile: int | None = TILE,
         overlap: int | None = None,
         tile_above: int = 2048 * 2048,
         tta: str | None = None,

@@ -12,6 +12,7 @@ from segzoo.errors import SegzooError
 
 # Tiles start at multiples of the deepest stride, so that a strided network samples the same pixels as in one pass.
 ALIGNMENT = 32
+TILE = 1024  # height and width of tiles where nobody says
 
 
 def tile_spans(length: int, tile: int, overlap: int) -> list[tuple[int, int]]:

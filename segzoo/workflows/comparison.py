@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from segzoo.errors import SegzooError, unknown_name
 from segzoo.files import check_folder
+from segzoo.workflows.compute import Compute
 from segzoo.workflows.evaluation import SPLITS, RunEvaluation, config_of_data, evaluate
 from segzoo.workflows.sources import Model, RunModel, check_same_classes, open_models
 
@@ -53,6 +54,9 @@ def compare(
     overrides: Sequence[str] = (),
     saved: bool = False,
     data: str | PathLike[str] | Config | None = None,
+    tta: str | None = None,
+    tile: int | None = None,
+    overlap: int | None = None,
     batch: int = 1,
     device: str | None = None,
     report: str | PathLike[str] | Literal[False] | None = None,
@@ -68,6 +72,9 @@ def compare(
         overrides: changes to the configuration of the data, such as "data.root=elsewhere".
         saved: take the runs' model.keras; see `evaluate`.
         data: configuration whose data all models are evaluated on; by default that of the first run.
+        tta: test-time augmentation of all models, as in `evaluate`; evaluations stay as they are.
+        tile: height and width of the tiles of larger images, a multiple of 32; by default no image is tiled.
+        overlap: pixels that neighbouring tiles share, a multiple of 32; by default a quarter of a tile.
         batch: most tiles that are computed at once, as in `evaluate`.
         device: device that computes; by default the backend's choice.
         report: folder for the report; by default in the folder of the first run or file, and none where there are
@@ -75,7 +82,7 @@ def compare(
         progress: called with the number of images done so far, by all models together, and that of all.
 
     Raises:
-        UnknownNameError: no such split.
+        UnknownNameError: no such split or test-time augmentation.
         SegzooError: fewer than two models; models of other classes, which names the first difference; evaluations of
             other images or another split; and as in `evaluate`.
 
@@ -86,13 +93,14 @@ def compare(
     if isinstance(models, str | PathLike) or len(models) < 2:
         raise SegzooError("Give two or more runs, model files or evaluations to compare, as a list.")
     split = _split_of(models, split)
+    compute = Compute(tta, tile, overlap, batch, device)
     opened = [model if isinstance(model, RunEvaluation) else _open(model, weights, saved) for model in models]
     first, *others = opened
     for other in others:
         check_same_classes(_name(first), _task(first), _name(other), _task(other))
     sources = [model for model in opened if not isinstance(model, RunEvaluation)]
     config = _config(sources, data, split, overrides) if sources else None
-    place = Path(str(report)) if report not in (None, False) else _place(opened, sources, split)
+    place = Path(str(report)) if report not in (None, False) else _place(opened, sources, split, compute)
     if report is not False and place is not None:
         check_folder(place)
 
@@ -105,8 +113,7 @@ def compare(
                 weights=weights if isinstance(model, RunModel) else "best",
                 saved=saved and isinstance(model, RunModel),
                 data=config,
-                batch=batch,
-                device=device,
+                **asdict(compute),
                 report=False,
                 progress=_shifted(progress, done, len(sources)),
             )
@@ -170,13 +177,16 @@ def _config(
     return config_of_data([first], data, split, overrides)
 
 
-def _place(opened: Sequence[Model | RunEvaluation], sources: Sequence[Model], split: str) -> Path | None:
+def _place(
+    opened: Sequence[Model | RunEvaluation], sources: Sequence[Model], split: str, compute: Compute
+) -> Path | None:
     """Return the default folder of the report, whose name says what was compared; None without a run or file."""
     if not sources:
         return None
     folder, start = sources[0].results
     others = [Path(_name(model)).stem for model in opened if model is not sources[0]]
-    return folder / "_".join([f"{start}comparison_{split}", *(f"with_{name}" for name in others)])
+    how = [word.replace(" ", "-") for word in compute.words]
+    return folder / "_".join([f"{start}comparison_{split}", *(f"with_{name}" for name in others), *how])
 
 
 def _shifted(progress: Callable[[int, int], None] | None, index: int, models: int) -> Callable[[int, int], None] | None:

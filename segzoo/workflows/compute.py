@@ -28,7 +28,8 @@ class Compute:
         device: name of the device, such as "CPU" or "GPU:1"; by default the backend's choice.
 
     Raises:
-        SegzooError: a batch below 1, or an overlap of tiles that there are not.
+        UnknownNameError: no such test-time augmentation.
+        SegzooError: a batch below 1, an overlap of tiles that there are not, or sizes of tiles that cannot be.
     """
 
     tta: str | None = None
@@ -42,6 +43,15 @@ class Compute:
             raise SegzooError(f"batch must be 1 or more, got {self.batch}.")
         if self.tile == 0 and self.overlap is not None:
             raise SegzooError("overlap is of tiles; leave it out where tile is 0.")
+        # Here, and not only by the predictor: it is built after the network.
+        if self.tta is not None:
+            from segzoo.inference.views import views_of
+
+            views_of(self.tta)
+        if self.tile or self.overlap is not None:
+            from segzoo.inference.tiling import TILE, Tiling
+
+            Tiling.square(self.tile or TILE, self.overlap, 0)
 
     @property
     def words(self) -> list[str]:

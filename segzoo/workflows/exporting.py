@@ -83,6 +83,7 @@ def export_model(
     """
     from segzoo.engine.checkpoint.run import Run, load_run
     from segzoo.export import FORMATS
+    from segzoo.export.formats import check_precision
 
     if not isinstance(run, str | PathLike | Run):
         raise SegzooError(
@@ -95,7 +96,7 @@ def export_model(
     opened = load_run(run, overrides)
     place = opened.results / "export" if out is None else Path(out)
     check_folder(place.parent if place.suffix and not place.is_dir() else place)  # a file by its ending
-    FORMATS[format].check_precision(format, precision)
+    check_precision(format, precision)
     source = RunModel(opened, weights, model, saved)
     thresholds = source.thresholds(threshold)
     backend.start_backend()

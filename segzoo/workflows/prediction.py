@@ -53,9 +53,9 @@ def load(
         overlap: pixels that neighbouring tiles share, a multiple of 32; by default a quarter of a tile.
         batch: most tiles that are computed at once.
         device: device that computes, such as "CPU" or "GPU:1"; by default the backend's choice.
-        threshold: probability above which a class is predicted, of all classes or by their names, in binary and
-            multilabel mode; None: those that were tuned for a run's weights (`segzoo.evaluate`) or that a model file
-            states, else 0.5, as for ensembles.
+        threshold: probability above which a class is predicted, of all classes or by their names ("*" for those that
+            are not named), in binary and multilabel mode; None: those that were tuned for a run's weights
+            (`segzoo.evaluate`) or that a model file states, else 0.5, as for ensembles.
 
     Returns:
         A `Predictor`: called with an image `(H, W, C)` or the path of one it returns the class map `(H, W)`, in

@@ -254,6 +254,7 @@ def _open(source: Any, weights: Any, overrides: Sequence[str], model: Any, saved
     if path.suffix and not path.exists():
         raise RunError(f"{path} does not exist. A model is a run folder, an address of a hub, or a model file.")
     if not path.exists() or (path / "config.yaml").is_file() or not _is_model_file(path):
+        _refuse_others(path)
         return RunModel(load_run(source, overrides), weights, model, saved)
     if weights != "best" or model is not None or saved:
         raise SegzooError(f"{path} is a model file, which has one network: leave weights, model and saved out.")
@@ -266,6 +267,28 @@ def _is_model_file(path: Path) -> bool:
     from segzoo.export.opening import is_model_file  # starts Keras, which runs must not before their backend is chosen
 
     return is_model_file(path)
+
+
+_OTHERS = {
+    ".bin": "holds the weights of an OpenVINO model alone: give the model.xml beside it, or their folder",
+    ".h5": "is a weights file, which does not describe its network: give the run folder that it is of, or model.keras",
+    ".pt": "is a checkpoint of PyTorch: segzoo weights convert makes weights of it, for a configuration",
+    ".yaml": "is a configuration: give the run folder that segzoo train made of it",
+}
+_OTHERS |= {".pth": _OTHERS[".pt"], ".safetensors": _OTHERS[".pt"], ".yml": _OTHERS[".yaml"]}
+
+
+def _refuse_others(path: Path) -> None:
+    """Raise RunError, saying what it is and what to give, for files and folders that people take for a model."""
+    if path.is_file() and path.suffix.lower() in _OTHERS:
+        raise RunError(f"{path} {_OTHERS[path.suffix.lower()]}.")
+    if path.is_dir() and not (path / "config.yaml").is_file():
+        exports = sorted(entry.name for entry in path.iterdir() if _is_model_file(entry))
+        if exports:
+            raise RunError(
+                f"{path} is a folder of model files, and no run folder: give one of them, such as {path / exports[0]} "
+                f"(of {', '.join(exports[:8])}), or several by --ensemble."
+            )
 
 
 def refuse_given_data(run: Run, split: str, then: str) -> None:

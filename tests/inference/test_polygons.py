@@ -118,12 +118,28 @@ def test_a_missing_crs_is_an_error_before_any_work(predictor, tmp_path, wanted):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_crs_without_a_number_is_named_by_no_geojson(predictor, tmp_path):
-    own = "+proj=laea +lat_0=51.3 +lon_0=9.7 +x_0=7 +y_0=3 +ellps=bessel +units=m"
-    image = save_raster(tmp_path / "a.tif", HOLES, crs=own)
-    with pytest.raises(SegzooError, match="no number of EPSG"):
-        geojson(predictor, image, tmp_path / "out")
-    assert geojson(predictor, image, tmp_path / "out", coordinates="wgs84")["features"]
+OWN = "+proj=laea +lat_0=51.3 +lon_0=9.7 +x_0=7 +y_0=3 +ellps=bessel +units=m"
+
+
+def test_a_crs_without_a_number_is_named_by_its_wkt_beside_others(predictor, tmp_path):
+    images = [save_raster(tmp_path / "a.tif", HOLES, crs=OWN), save_raster(tmp_path / "b.tif", HOLES)]
+    done = predictor.predict_files(images, tmp_path / "out", outputs=OutputOptions(["polygons"]))
+    own, usual = (json.loads(path.read_text()) for path in done.written)
+    assert usual["crs"]["properties"]["name"] == "urn:ogc:def:crs:EPSG::25832"
+    assert own["coordinate_system"] == own["crs"]["properties"]["name"]
+    assert rasterio.crs.CRS.from_user_input(own["coordinate_system"]) == rasterio.crs.CRS.from_string(OWN)
+    np.testing.assert_array_equal(burnt(own, PLACE), HOLES)
+    assert geojson(predictor, images[0], tmp_path / "degrees", coordinates="wgs84")["features"]
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("crs", [OWN, "EPSG:25832", "ESRI:102003"])
+def test_gdal_reads_the_crs_of_polygons(predictor, tmp_path, crs):
+    pyogrio = pytest.importorskip("pyogrio")
+    image = save_raster(tmp_path / "a.tif", HOLES, crs=crs)
+    (path,) = predictor.predict_files([image], tmp_path / "out", outputs=OutputOptions(["polygons"])).written
+    found = rasterio.crs.CRS.from_user_input(pyogrio.read_info(path)["crs"])
+    assert found == rasterio.crs.CRS.from_user_input(crs)
 
 
 def test_parts_that_touch_at_a_corner_are_polygons_of_one_object():

@@ -9,9 +9,10 @@ import pytest
 from scipy import ndimage
 
 from segzoo.errors import SegzooError, UnknownNameError
+from segzoo.inference.augmented import ViewsNetwork
 from segzoo.inference.network import Network
 from segzoo.inference.predictor import Predictor
-from segzoo.inference.views import VIEWS, View, ViewsNetwork, views_of
+from segzoo.inference.views import VIEWS, View, views_of
 
 ODD = (37, 51)
 

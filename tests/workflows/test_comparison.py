@@ -70,6 +70,19 @@ def test_two_runs_are_evaluated_and_compared_on_the_data_of_the_first(tiny_run, 
     assert [len(model.history) for model in found.contents.models] == [2, 3, 2]
 
 
+def test_all_models_are_viewed_and_tiled_as_evaluate_does(other_run, tmp_path):
+    options = {"tta": "mirror", "tile": 32, "overlap": 0}
+    run = tmp_path / "run"  # the report goes into its folder
+    shutil.copytree(other_run, run)
+    expected = segzoo.evaluate(run, report=False, **options)
+    found = segzoo.compare([run, other_run], **options)
+    for each in found.evaluations:
+        np.testing.assert_array_equal(each.confusion.counts, expected.confusion.counts)
+        assert each.network == "best weights, tta mirror, tile 32, overlap 0"
+    assert found.report.parent.name == "comparison_val_with_other_tta-mirror_tile-32_overlap-0"
+    assert "tta mirror" in found.report.read_text(encoding="utf-8")
+
+
 def test_a_model_file_is_evaluated_on_the_data_of_the_run(tiny_run, measured):
     for package in FORMATS["litert"].packages:
         pytest.importorskip(package)

@@ -56,7 +56,9 @@ def test_data_that_the_run_does_not_describe_is_asked_for(undescribed, tmp_path)
 
 
 def test_options_are_checked_before_anything_is_built(tiny_run, tmp_path):
-    with pytest.raises(UnknownNameError, match=r"precision of onnx.*float16, float32, int8"):
+    with pytest.raises(
+        UnknownNameError, match=r"precision of onnx.*float16, float32, int8\. Formats with dynamic: litert\."
+    ):
         segzoo.export_model(tiny_run, "onnx", tmp_path, precision="dynamic")
     for wrong in ({"calibration_images": 0}, {"max_drop": -1}, {"max_drop": float("nan")}):
         with pytest.raises(SegzooError, match="calibration_images must be 1 or more and max_drop 0 or more"):

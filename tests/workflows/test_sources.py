@@ -257,3 +257,48 @@ def test_wrong_paths_are_found_before_a_framework_is_imported(tiny_run, tmp_path
     *messages, imported = printed.stdout.splitlines()
     assert imported == "[]" and len(messages) == 3
     assert "no such folder" in messages[0] and "no such image" in messages[1] and "does not exist" in messages[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("model.bin", "weights of an OpenVINO model alone: give the model.xml beside it, or their folder"),
+        ("best.weights.h5", "a weights file, which does not describe its network: give the run folder"),
+        ("model.pth", "a checkpoint of PyTorch: segzoo weights convert"),
+        ("run.yaml", "a configuration: give the run folder"),
+    ],
+)
+def test_files_that_are_no_models_are_named_with_what_to_give(tmp_path, name, words):
+    (tmp_path / name).write_bytes(b"1234")
+    for given in (tmp_path / name, [tmp_path / name]):
+        with pytest.raises(RunError, match=f"{name} .*{words}"):
+            segzoo.load(given)
+
+
+def test_a_folder_of_exports_is_refused_with_those_that_it_holds(tmp_path):
+    folder = tmp_path / "export"
+    (folder / "openvino").mkdir(parents=True)
+    (folder / "openvino" / "model.xml").touch()
+    (folder / "model.onnx").touch()
+    (folder / "notes.txt").touch()
+    with pytest.raises(RunError, match=r"folder of model files.* such as .*model\.onnx \(of model.onnx, openvino\)"):
+        segzoo.load(folder)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RunError, match="config"):
+        segzoo.load(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tta": "mirrors"}, "Unknown test-time augmentation 'mirrors'. Did you mean mirror"),
+        ({"tta": "d4+flips"}, "only scales can be joined"),
+        ({"tile": 100}, "tile and overlap must be multiples of 32"),
+        ({"tile": 64, "overlap": 64}, "overlap at most half of tile; got tile 64 and overlap 64"),
+        ({"overlap": 33}, "got tile 1024 and overlap 33"),
+    ],
+)
+def test_views_and_tiles_that_cannot_be_are_found_before_a_run_is_opened(options, message):
+    for call in (segzoo.load, segzoo.evaluate, lambda run, **given: segzoo.compare([run, run], **given)):
+        with pytest.raises(SegzooError, match=message):
+            call("no run", **options)

@@ -19,6 +19,7 @@ from segzoo.task import Task, threshold_count
 
 _ENDING = ".thresholds.json"
 _MOST = 2**20  # bytes
+OTHERS = "*"  # in place of a name: all classes that are not named
 _Threshold = Annotated[float, Field(gt=0, lt=1)]
 _Score = Annotated[float, Field(ge=0, le=1)] | None
 
@@ -86,7 +87,7 @@ def thresholds_of(run: Run, weights: str | None, given: float | Mapping[str, flo
     Args:
         run: the run.
         weights: "best" or "last"; None for those of a model that was given, for which none are stored.
-        given: one for all classes, or by the names of classes, whose others stay as they are.
+        given: as in `chosen`.
 
     Raises:
         RunError: the stored ones are damaged, or were tuned for other weights.
@@ -105,7 +106,7 @@ def chosen(
     Args:
         task: classes and mode.
         name: name of the model, for messages.
-        given: one for all classes, or by the names of classes, whose others stay as they are.
+        given: one for all classes, or by the names of classes. Others stay as they are, or get that of the name "*".
         stored: reads the stored ones, where they are needed; returns None where there are none.
 
     Raises:
@@ -117,16 +118,18 @@ def chosen(
         if given is not None:
             raise SegzooError(f"{name} is in multiclass mode, where the largest logit decides: it has no thresholds.")
         return Thresholds({})
-    if given is not None and not isinstance(given, Mapping):
-        values: Mapping[str, float] = dict.fromkeys(names, given)
+    if given is None:
+        return stored() or Thresholds(dict.fromkeys(names, 0.5))
+    named = dict(given) if isinstance(given, Mapping) else {}
+    rest = given if not isinstance(given, Mapping) else None if OTHERS in names else named.pop(OTHERS, None)
+    for other in named:
+        if other not in names:
+            raise unknown_name("class with a threshold", other, names)
+    if rest is None:
+        before = stored()
+        values = {**(before.values if before else dict.fromkeys(names, 0.5)), **named}
     else:
-        for other in given or ():
-            if other not in names:
-                raise unknown_name("class with a threshold", other, names)
-        before = stored() or Thresholds(dict.fromkeys(names, 0.5))
-        if given is None:
-            return before
-        values = {**before.values, **given}
+        values = {**dict.fromkeys(names, rest), **named}
     for other, value in values.items():
         if not 0 < value < 1:
             raise SegzooError(f"The threshold of {other} must be above 0 and below 1, got {value:g}.")

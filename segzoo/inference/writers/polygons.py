@@ -27,7 +27,8 @@ class Polygons(Output):
     """GeoJSON of the objects' outlines along the edges of pixels, with holes, and with class and area of each.
 
     Its member "coordinate_system" says what its coordinates are. Those of a CRS are named by the member "crs" of the
-    specification of 2008, which GDAL and QGIS read; longitude and latitude (RFC 7946) need no name.
+    specification of 2008, which GDAL and QGIS read; a CRS without a number of an authority by its WKT. Longitude and
+    latitude (RFC 7946) need no name.
     """
 
     folder = "polygons"
@@ -38,18 +39,13 @@ class Polygons(Output):
         return (".geojson",)
 
     def check(self, job: Job) -> None:
-        """Raise SegzooError where coordinates in a CRS are wanted of an image without one, or cannot be named."""
+        """Raise SegzooError where coordinates in a CRS are wanted of an image without one."""
         wanted, place = self.options.coordinates, job.georeference
         if wanted in ("crs", "wgs84") and (place is None or not place.has_coordinates):
             raise SegzooError(
                 f"{job.image}: CRS missing: it has no coordinates on Earth that polygons could be in. Write it as a "
                 "GeoTIFF with a CRS and a transform (gdal_edit.py -a_srs, gdalwarp), or take pixels by --coordinates "
                 "auto or pixels (coordinates=...)."
-            )
-        if wanted in ("auto", "crs") and place is not None and place.has_coordinates and place.crs_name is None:
-            raise SegzooError(
-                f"{job.image}: its CRS has no number of EPSG or another authority, by which GeoJSON names a CRS. Take "
-                "--coordinates wgs84 or pixels (coordinates=...)."
             )
 
     def write(self, prediction: Prediction) -> list[Path]:
@@ -58,8 +54,7 @@ class Polygons(Output):
         place = self._place(prediction.job)
         content: dict[str, Any] = {"type": "FeatureCollection", "coordinate_system": self._system(place)}
         if place is not None and self.options.coordinates != "wgs84" and place.crs_name != _WGS84:
-            authority, _, code = str(place.crs_name).partition(":")
-            content["crs"] = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:{authority}::{code}"}}
+            content["crs"] = {"type": "name", "properties": {"name": place.crs_urn}}
         content["features"] = self._features(prediction, place)
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -73,7 +68,7 @@ class Polygons(Output):
     def _system(self, place: Georeference | None) -> str:
         if place is None:
             return _PIXELS
-        return _DEGREES if self.options.coordinates == "wgs84" or place.crs_name == _WGS84 else str(place.crs_name)
+        return _DEGREES if self.options.coordinates == "wgs84" or place.crs_name == _WGS84 else place.crs_name
 
     def _features(self, prediction: Prediction, place: Georeference | None) -> list[dict[str, Any]]:
         found = []
