@@ -1,13 +1,19 @@
-"""Exports of segzoo beside segmentation_models.pytorch's network in PyTorch: latency of one image, as ratios.
+"""Exports of segzoo beside segmentation_models.pytorch's network in PyTorch: latency of one image, and what int8 costs.
 
-    python benchmarks/exports.py [--rounds 3] [--only unet-efficientnet_b3] [--peer-python PATH]
+    python benchmarks/exports.py [--run runs/unet_b3] [--rounds 3] [--runs 20] [--peer-python PATH]
 
-One image of 256x256, 12 classes, random weights (which do not change the time), float32 input. Exports are those of
-`segzoo export`: ONNX and OpenVINO, float32 and int8, the size of the input free. The peer is channels-last, in
-inference mode. Contenders run in processes of their own with one thread for each core, in turn; medians over all
-rounds. int8 by OpenVINO needs NNCF (pip install nncf). What int8 costs in mean IoU is a matter of trained weights:
-`segzoo export RUN --format all --benchmark` says it. The peer is optional: pip install torch==2.13.0
-segmentation-models-pytorch, or name an interpreter that has them.
+prints, for U-Net on EfficientNet-B3 and on EfficientNet-Lite0, a table in Markdown with the ratio of each export's
+latency to the peer's, and whether the aim is met: int8 by ONNX Runtime or OpenVINO at most 0.35 of the peer's latency,
+with at most one point of mean IoU lost on the validation split.
+
+One image of 256x256, float32 input. Exports are those of `segzoo export`: ONNX and OpenVINO, float32 and int8, the size
+of the input free. The peer is channels-last, in inference mode. Contenders run in processes of their own with one
+thread for each core that this process may use, in turn; medians over all rounds.
+
+Without `--run` weights are random, which does not change the time, and the accuracy is not known. With it, once for
+each network, they are those of a trained run of that network, whose data must be there: int8 is calibrated on its
+training split, and all are scored on its validation split. int8 by OpenVINO needs NNCF (pip install nncf). The peer is
+optional: pip install torch==2.13.0 segmentation-models-pytorch, or name an interpreter that has them.
 """
 
 from __future__ import annotations
@@ -20,7 +26,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,11 +38,29 @@ PAIRS = {
     "unet-efficientnet_b3": ("efficientnet_b3", "efficientnet-b3"),
     "unet-efficientnet_lite0": ("efficientnet_lite0", "timm-tf_efficientnet_lite0"),
 }
-EXPORTS = [("onnx", "float32"), ("onnx", "int8"), ("openvino", "float32"), ("openvino", "int8")]
+FORMATS, PRECISIONS = ("onnx", "openvino"), ("float32", "int8")
+PEER = "SMP, PyTorch"
+MOST_RATIO, MOST_POINTS = 0.35, 1.0
+HEADINGS = ("Network", "Contender", "Latency, ms", "Of the peer's", "mIoU, %", "Points lost", "Aim")
 
 
-def write(pair: str, folder: Path) -> dict[str, Path]:
-    """Export a network; return the path of each export by its name."""
+class Export(NamedTuple):
+    """Exported file or folder, and its mean IoU on the validation split, 0..1; None where that is not known."""
+
+    path: Path
+    mean_iou: float | None = None
+
+
+class Exports(NamedTuple):
+    """Exports of a network by their names, its number of classes, and the mean IoU of the Keras model, 0..1."""
+
+    files: dict[str, Export]
+    classes: int
+    mean_iou: float | None = None
+
+
+def random_exports(pair: str, folder: Path) -> Exports:
+    """Export a network with random weights."""
     import segzoo
     from segzoo.errors import MissingPackageError
     from segzoo.export.exporter import exporter
@@ -47,22 +73,47 @@ def write(pair: str, folder: Path) -> dict[str, Path]:
     found = {}
     given = {"calibration": images, "validation": list(zip(images, labels, strict=True)), "max_drop": 100}
     with exporter(model, **given) as exports:
-        for format, precision in EXPORTS:
-            try:
-                found[f"{format} {precision}"] = exports.write(format, folder, precision).path
-            except MissingPackageError as error:
-                print(f"{format} {precision}: {error}", file=sys.stderr)
-    return found
+        for format in FORMATS:
+            for precision in PRECISIONS:
+                try:
+                    found[f"{format} {precision}"] = Export(exports.write(format, folder, precision).path)
+                except MissingPackageError as error:
+                    print(f"{format} {precision}: {error}", file=sys.stderr)
+    return Exports(found, CLASSES)
 
 
-def peer_milliseconds(pair: str, runs: int) -> float:
+def trained_exports(run: str, folder: Path) -> Exports:
+    """Export a trained run, calibrated on its training split and scored on its validation split."""
+    import segzoo
+
+    table = segzoo.export_all(run, folder, formats=FORMATS, precisions=PRECISIONS, max_drop=100)
+    for row in table.rows:
+        if row.failed:
+            print(f"{row.format} {row.precision}: {row.remark}", file=sys.stderr)
+    found = {f"{row.format} {row.precision}": Export(folder / row.file, row.mean_iou) for row in table.rows if row.file}
+    keras = next((row.mean_iou for row in table.rows if row.format == "keras"), None)
+    return Exports(found, len(segzoo.load_run(run).config.task.classes), keras)
+
+
+def pair_of(run: str) -> str:
+    """Return the name of the network that a run is of; ValueError if it is none of those that are compared."""
+    import segzoo
+
+    model = segzoo.load_run(run).config.model
+    name = f"{model.decoder}-{model.backbone}"
+    if name not in PAIRS:
+        raise ValueError(f"{run} is of {name}, and these are compared: {', '.join(PAIRS)}.")
+    return name
+
+
+def peer_milliseconds(pair: str, classes: int, runs: int, threads: int) -> float:
     """Return the median latency of the peer's network in this process."""
     import segmentation_models_pytorch as smp
     import torch
 
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(threads)
     _, encoder = PAIRS[pair]
-    model = smp.Unet(encoder, encoder_weights=None, classes=CLASSES).eval().to(memory_format=torch.channels_last)
+    model = smp.Unet(encoder, encoder_weights=None, classes=classes).eval().to(memory_format=torch.channels_last)
     image = torch.rand(1, 3, SIZE, SIZE).contiguous(memory_format=torch.channels_last)
     times = []
     with torch.inference_mode():
@@ -73,50 +124,81 @@ def peer_milliseconds(pair: str, runs: int) -> float:
     return 1000 * statistics.median(times[WARM_UP:])
 
 
-def peer(pair: str, runs: int, python: str) -> float | None:
+def peer(pair: str, classes: int, runs: int, threads: int, python: str) -> float | None:
     """Time the peer in a process of its own; None where it cannot run."""
-    command = [python, __file__, "--child", "--only", pair, "--runs", str(runs)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    numbers = ["--classes", str(classes), "--runs", str(runs), "--threads", str(threads)]
+    done = subprocess.run([python, __file__, "--child", "--only", pair, *numbers], capture_output=True, text=True)
     if done.returncode:
         print((done.stderr.strip().splitlines() or ["the peer failed"])[-1], file=sys.stderr)
         return None
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def contest(pair: str, rounds: int, runs: int, python: str) -> dict[str, list[float]]:
-    """Return the milliseconds of each contender, one for each round."""
+def contest(pair: str, run: str | None, given: argparse.Namespace) -> list[Sequence[str]]:
+    """Time the contenders of a network in turn, and return the rows of the table."""
     from segzoo.export.benchmarking import benchmark
 
-    times: dict[str, list[float]] = {"peer": []}
+    times: dict[str, list[float]] = {PEER: []}
     with tempfile.TemporaryDirectory() as folder:
-        paths = write(pair, Path(folder))
-        for _ in range(rounds):
-            found = peer(pair, runs, python)
-            times["peer"] += [] if found is None else [found]
-            for name, path in paths.items():
-                speed = benchmark(path, (1, SIZE, SIZE, 3), runs=runs)
+        exports = random_exports(pair, Path(folder)) if run is None else trained_exports(run, Path(folder))
+        for _ in range(given.rounds):
+            found = peer(pair, exports.classes, given.runs, given.threads, given.peer_python)
+            times[PEER] += [] if found is None else [found]
+            for name, export in exports.files.items():
+                speed = benchmark(export.path, (1, SIZE, SIZE, 3), threads=given.threads, runs=given.runs)
                 times.setdefault(name, []).append(speed.milliseconds)
-    return times
+    medians = {name: statistics.median(found) for name, found in times.items() if found}
+    return [row(pair, name, medians, exports) for name in medians]
+
+
+def row(pair: str, name: str, medians: dict[str, float], exports: Exports) -> Sequence[str]:
+    """Return the cells of a contender; "" for what is not known or has no meaning."""
+    ratio = medians[name] / medians[PEER] if PEER in medians else None
+    score = exports.files[name].mean_iou if name in exports.files else None
+    lost = None if score is None or exports.mean_iou is None else 100 * (exports.mean_iou - score)
+    return (
+        pair,
+        name,
+        f"{medians[name]:.1f}",
+        "" if ratio is None else f"{ratio:.2f}",
+        "" if score is None else f"{100 * score:.2f}",
+        "" if lost is None else f"{lost:.2f}",
+        verdict(ratio, lost) if name.endswith("int8") else "",
+    )
+
+
+def verdict(ratio: float | None, lost: float | None) -> str:
+    """Return whether the aim is met, and what is not known of it."""
+    if ratio is None:
+        return "no peer"
+    if ratio > MOST_RATIO or (lost is not None and not lost <= MOST_POINTS):
+        return "missed"
+    return "met" if lost is not None else "met in time; accuracy by --run"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=PAIRS, default=list(PAIRS), help="which pairs")
+    parser.add_argument("--only", nargs="+", choices=PAIRS, default=list(PAIRS), help="which networks")
+    parser.add_argument("--run", action="append", default=[], help="trained run of one of the networks")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contender")
     parser.add_argument("--runs", type=int, default=RUNS, help="timed images in a turn")
     parser.add_argument("--peer-python", default=sys.executable, help="interpreter that has torch and SMP")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    parser.add_argument("--threads", type=int, default=cores, help="threads of each contender")
+    parser.add_argument("--classes", type=int, default=CLASSES, help=argparse.SUPPRESS)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
-        print(json.dumps(peer_milliseconds(given.only[0], given.runs)))
+        print(json.dumps(peer_milliseconds(given.only[0], given.classes, given.runs, given.threads)))
         return
-    for pair in given.only:
-        times = contest(pair, given.rounds, given.runs, given.peer_python)
-        theirs = statistics.median(times["peer"]) if times["peer"] else None
-        for name, found in times.items():
-            if found:
-                ratio = "" if theirs is None else f"  {statistics.median(found) / theirs:5.2f} of the peer's"
-                print(f"{pair:26} {name:18} {statistics.median(found):8.1f} ms{ratio}")
+    try:
+        runs = {pair_of(run): run for run in given.run}
+    except ValueError as error:
+        parser.error(str(error))
+    rows = [line for pair in given.only for line in contest(pair, runs.get(pair), given)]
+    print(f"{SIZE}x{SIZE}, one image, {given.threads} threads, {given.rounds} rounds of {given.runs} images")
+    for cells in (HEADINGS, ["---"] * len(HEADINGS), *rows):
+        print(f"| {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
