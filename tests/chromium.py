@@ -9,10 +9,11 @@ import pytest
 
 
 @contextmanager
-def chromium(**preferences: Any) -> Iterator[Any]:
+def chromium(*arguments: str, **preferences: Any) -> Iterator[Any]:
     """Start a browser, which records what pages write to the console.
 
     Args:
+        arguments: further ones of its command line.
         preferences: Chromium's preferences, such as the folder of downloads.
     """
     webdriver = pytest.importorskip("selenium.webdriver", reason="pip install selenium")
@@ -22,7 +23,7 @@ def chromium(**preferences: Any) -> Iterator[Any]:
         pytest.skip(f"{' and '.join(missing)} not found: apt-get install chromium chromium-driver")
     options = webdriver.ChromeOptions()
     options.binary_location = programs["chromium"]
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", *arguments):
         options.add_argument(argument)  # without the sandbox it runs as root, as in containers
     options.add_experimental_option("prefs", preferences)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})

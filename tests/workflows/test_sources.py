@@ -11,12 +11,15 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 import segzoo
+from segzoo.cli import app
 from segzoo.engine.checkpoint.run import load_run
 from segzoo.errors import RunError, SegzooError
 from segzoo.export import FORMATS, export_model, keras_file
 from segzoo.export.metadata import ModelMetadata, Network
+from segzoo.workflows import prediction
 
 OPTIONS = {"pyramid_channels": 16, "segmentation_channels": 8}
 pytestmark = pytest.mark.usefixtures("small_network", "no_trial")
@@ -302,3 +305,17 @@ def test_views_and_tiles_that_cannot_be_are_found_before_a_run_is_opened(options
     for call in (segzoo.load, segzoo.evaluate, lambda run, **given: segzoo.compare([run, run], **given)):
         with pytest.raises(SegzooError, match=message):
             call("no run", **options)
+
+
+def test_an_ensemble_of_one_run_twice_does_not_disagree_and_a_single_run_is_refused_before_it_is_built(
+    tiny_run, tmp_path, monkeypatch
+):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)).save(tmp_path / "a.png")
+    command = ["predict", str(tiny_run), str(tmp_path / "a.png"), "--output", "uncertainty"]
+    command += ["--uncertainty", "disagreement", "--out"]
+    app([*command, str(tmp_path / "out"), "--ensemble", str(tiny_run)], standalone_mode=False)
+    with np.load(tmp_path / "out" / "uncertainty" / "a.npz") as stored:
+        assert stored["uncertainty"].shape == (40, 50) and stored["uncertainty"].max() < 1e-5
+    monkeypatch.setattr(prediction, "_started", lambda *given: pytest.fail("the network was built"))
+    with pytest.raises(SegzooError, match="A single network has no members that could disagree"):
+        app([*command, str(tmp_path / "none")], standalone_mode=False)
