@@ -95,14 +95,15 @@ def trained_exports(run: str, folder: Path) -> Exports:
     return Exports(found, len(segzoo.load_run(run).config.task.classes), keras)
 
 
-def pair_of(run: str) -> str:
-    """Return the name of the network that a run is of; ValueError if it is none of those that are compared."""
+def pair_of(run: str, pairs: Sequence[str]) -> str:
+    """Return the name of the network that a run is of; SegzooError if it is none of those that are compared."""
     import segzoo
+    from segzoo.errors import SegzooError
 
     model = segzoo.load_run(run).config.model
     name = f"{model.decoder}-{model.backbone}"
-    if name not in PAIRS:
-        raise ValueError(f"{run} is of {name}, and these are compared: {', '.join(PAIRS)}.")
+    if name not in pairs:
+        raise SegzooError(f"{run} is of {name}, and these are compared: {', '.join(pairs)}.")
     return name
 
 
@@ -191,9 +192,11 @@ def main() -> None:
     if given.child:
         print(json.dumps(peer_milliseconds(given.only[0], given.classes, given.runs, given.threads)))
         return
+    from segzoo.errors import SegzooError  # which the interpreter of the peer may lack
+
     try:
-        runs = {pair_of(run): run for run in given.run}
-    except ValueError as error:
+        runs = {pair_of(run, given.only): run for run in given.run}
+    except SegzooError as error:
         parser.error(str(error))
     rows = [line for pair in given.only for line in contest(pair, runs.get(pair), given)]
     print(f"{SIZE}x{SIZE}, one image, {given.threads} threads, {given.rounds} rounds of {given.runs} images")
