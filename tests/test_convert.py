@@ -49,6 +49,13 @@ OTHER_ENCODERS = (
     "tu-resnet18",
     "tu-resnext50_32x4d",
     "tu-legacy_seresnet50",
+    "timm-efficientnet-b0",
+    "timm-tf_efficientnet_lite0",
+    "tu-efficientnet_b0",
+    "tu-tf_efficientnet_b1",
+    "tu-tf_efficientnetv2_b0",
+    "tu-efficientnet_lite0",
+    "tu-mobilenetv2_100",
 )
 # Sizes of images; U-Net takes any, PAN halves its last map three times, the others want multiples of their stride.
 SIZES = {"Unet": [(96, 128), (45, 67), (97, 130)], "PAN": [(128, 160), (144, 192)], "DeepLabV3": [(72, 104)]}
@@ -114,6 +121,31 @@ def test_logits_of_other_encoders_agree(architecture: str, encoder: str, tmp_pat
     found = convert(tmp_path / "saved")
     for size in ((96, 128), (160, 64)):
         assert_logits_agree(found.model, original, size, 1e-3)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("encoder", ["tu-resnet18", "tu-efficientnet_b0", "tu-tf_efficientnet_b0"])
+@pytest.mark.parametrize("architecture", ["Unet", "PSPNet", "PAN", "DeepLabV3", "DeepLabV3Plus"])
+def test_encoders_of_timm_dilate_and_round_as_timm_does(architecture: str, encoder: str, tmp_path: Path) -> None:
+    """Compare dilated encoders, whose strided convolution timm leaves undilated, and U-Net at odd sizes."""
+    original = golden.original(configuration(architecture, encoder))
+    original.save_pretrained(tmp_path / "saved")
+    found = convert(tmp_path / "saved")
+    assert found.settings["compat"] != "smp"
+    for size in SIZES.get(architecture, [(96, 128), (160, 64)]):
+        assert_logits_agree(found.model, original, size, 1e-3)
+
+
+@pytest.mark.peers
+def test_what_timm_cannot_be_reproduced_in_is_refused(tmp_path: Path) -> None:
+    """Refuse dilated `timm-` encoders, and a cut encoder under the name of a deeper one."""
+    golden.original(configuration("DeepLabV3Plus", "timm-efficientnet-b0")).save_pretrained(tmp_path / "dilated")
+    with pytest.raises(WeightsError, match="timm-efficientnet-b0 at output stride 16 has no counterpart here"):
+        convert(tmp_path / "dilated")
+    cut = golden.original(configuration("PSPNet", "tu-resnet18"))
+    tensors = {name: value.numpy() for name, value in cut.state_dict().items()}
+    with pytest.raises(WeightsError, match=r"lacks the tensor encoder\.model\.layer2\.2|does not hold the encoder"):
+        convert_tensors(tensors, configuration("PSPNet", "tu-resnet34"))
 
 
 @pytest.mark.peers
@@ -230,7 +262,9 @@ def test_what_cannot_be_converted_is_said(tmp_path: Path) -> None:
         convert_tensors(other)
     with pytest.raises(WeightsError, match=r"Encoder 'vgg11' has no counterpart here\. Known: resnet18, "):
         convert_tensors(tensors, encoder="vgg11")
-    with pytest.raises(WeightsError, match="'tu-efficientnet_b0' has no counterpart here: it is padded as timm"):
+    with pytest.raises(WeightsError, match="'tu-vgg16' has no counterpart here: of timm's networks, whole models"):
+        convert_tensors(tensors, encoder="tu-vgg16")
+    with pytest.raises(WeightsError, match="does not hold the encoder tu-efficientnet_b0: its blocks are those of"):
         convert_tensors(tensors, encoder="tu-efficientnet_b0")
     with pytest.raises(WeightsError, match="does not hold the encoder vgg16: its blocks are those of resnet18"):
         convert_tensors(tensors, encoder="vgg16")

@@ -39,10 +39,10 @@ class ModelConfig(Section):
     backbone: Annotated[str, AfterValidator(checks.backbone_name)] = Field(
         description="Name of the backbone, as listed by `segzoo backbones`."
     )
-    taps: Literal["expansion", "output"] | None = Field(
+    taps: Literal["expansion", "output", "smp", "timm"] | None = Field(
         default=None,
-        description="Kind of backbone taps, for families that have both, such as EfficientNet: expansion or output; "
-        "null: the default of the family.",
+        description="Kind of backbone taps, for families that have several, such as EfficientNet: expansion or output; "
+        "smp, timm: where these libraries read the features, for converted weights; null: the default of the family.",
     )
     output_stride: Annotated[Literal[8, 16, 32], BeforeValidator(checks.no_fraction)] | None = Field(
         default=None,

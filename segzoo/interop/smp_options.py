@@ -136,7 +136,7 @@ def pixels_of(
         WeightsError: an encoder family without such weights.
     """
     given = (config or {}).get("encoder_weights", "imagenet")
-    scaled = encoder.startswith("efficientnet")
+    scaled = encoder.startswith(("efficientnet", "timm-efficientnet"))
     if given == _ADVPROP and scaled:
         return {"mean": [127.5] * channels, "std": [127.5] * channels}, {}, ""
     if given == _ADVPROP or not isinstance(given, str | None):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from segzoo.errors import WeightsError
 from segzoo.interop import rows as by_rows
-from segzoo.interop.backbones import resnet
+from segzoo.interop.backbones import efficientnet, mobilenet, resnet
 from segzoo.interop.backbones.source import Source
 from segzoo.interop.backbones.table import SOURCES
 from segzoo.interop.checkpoint import Tensors
@@ -22,32 +23,55 @@ if TYPE_CHECKING:
 
 
 class Encoder(NamedTuple):
-    """Encoder of SMP: what the names of its tensors begin with, and the networks that it may be, by their names."""
+    """Encoder of SMP.
+
+    Attributes:
+        prefix: what the names of its tensors begin with.
+        sources: the networks that it may be, by their names.
+        taps: kinds of taps in order of preference.
+        as_smp: True if `compat: smp` says how it computes; False if the source's own word does.
+        undilated: reason why a smaller output stride is not converted; empty if it is.
+    """
 
     prefix: str
     sources: Sequence[Source]
+    taps: tuple[str, ...] = ("smp", "output")
+    as_smp: bool = True
+    undilated: str = ""
 
 
-def _named(library: str, prefix: str, begin: str, sources: Sequence[Source]) -> dict[str, Encoder]:
-    """Return the encoders that are a library's networks: `begin` and its name to the encoder."""
-    return {
-        begin + name.removeprefix(library): Encoder(prefix, [other for other in sources if name in other.names])
-        for source in sources
-        for name in source.names
-        if name.startswith(library)
-    }
+def _named(
+    library: str, prefix: str, begin: str, sources: Sequence[Source], **more: Any
+) -> Iterator[tuple[str, Encoder]]:
+    """Yield the encoders that are a library's networks: `begin` and its name, and the encoder."""
+    for name in dict.fromkeys(name for source in sources for name in source.names if name.startswith(library)):
+        found = [source for source in sources if name in source.names]
+        yield begin + name.removeprefix(library), Encoder(prefix, found, **more)
 
 
-# Those that whole networks are converted with: SMP's own, and of timm's, which it has under `tu-` with a wrapper around
-# them, the ResNets. Its others pad as timm does, which `compat: smp` does not say.
-ENCODERS: Mapping[str, Encoder] = {
-    name: encoder
-    for name, encoder in (
-        *_named("smp/", "encoder.", "", SOURCES).items(),
-        *_named("timm/", "encoder.model.", "tu-", resnet.SOURCES).items(),
+# timm's networks whose tensors keep their names in its feature extractor. It flattens the names of others, and its
+# MobileNetV3 ends with a convolution that no level of the backbone here has.
+_OF_TIMM = (
+    *resnet.SOURCES,
+    *efficientnet.SOURCES,
+    *(source for source in mobilenet.SOURCES if source.backbone == "mobilenetv2"),
+)
+# Those that whole networks are converted with: SMP's own, timm's that SMP took over under `timm-`, and those that it
+# wraps under `tu-`. The latter two compute as in timm, whatever the decoder does.
+ENCODERS: Mapping[str, Encoder] = dict(
+    (
+        *((name, its) for name, its in _named("smp/", "encoder.", "", SOURCES) if not name.startswith("timm-")),
+        *_named(
+            "smp/timm-",
+            "encoder.",
+            "timm-",
+            SOURCES,
+            as_smp=False,
+            undilated="SMP dilates its strided convolutions too, which no backbone padded as timm's does",
+        ),
+        *_named("timm/", "encoder.model.", "tu-", _OF_TIMM, taps=("timm", "output"), as_smp=False),
     )
-    if not name.startswith("timm-")
-}
+)
 # Architecture and beginning of the names of encoders to what SMP puts between the two.
 _BETWEEN = {
     ("Unet", "vgg"): "SMP's U-Net has two more convolutions (`center`) behind VGG, which segzoo's has not",
@@ -67,8 +91,11 @@ def source_of(encoder: str, architecture: str, tensors: Tensors, origin: str) ->
     Raises:
         WeightsError: the tensors are of another encoder, or the architecture is another one with it.
     """
-    prefix = ENCODERS[encoder].prefix
-    found = next((source for source in ENCODERS[encoder].sources if source.fits(_under(prefix, tensors))), None)
+    known = ENCODERS[encoder]
+    prefix, theirs = known.prefix, _under(known.prefix, tensors)
+    found = next(
+        (source for source in known.sources if source.fits(theirs) or _ends_early(known, source, theirs)), None
+    )
     if found is None:
         others = " or ".join(fitting(tensors)) or "no other"
         raise WeightsError(f"{origin} does not hold the encoder {encoder}: its blocks are those of {others}.")
@@ -90,6 +117,14 @@ def fitting(tensors: Tensors) -> list[str]:
         for name, encoder in ENCODERS.items()
         if any(source.fits(_under(encoder.prefix, tensors)) for source in encoder.sources)
     ]
+
+
+def _ends_early(encoder: Encoder, source: Source, tensors: Tensors) -> bool:
+    """Return True if the tensors are the network's first ones: timm drops the stages behind the last feature."""
+    if encoder.as_smp:
+        return False
+    first = tuple(itertools.takewhile(lambda row: all(name in tensors for name in row.tensors), source.rows))
+    return bool(first) and replace(source, rows=first).fits(tensors)
 
 
 def _under(prefix: str, tensors: Tensors) -> Tensors:

@@ -1,6 +1,6 @@
 """Checkpoints of other libraries as weights: whole networks of segmentation_models.pytorch, and backbones.
 
-Of the former, all architectures that segzoo has, on ResNet and EfficientNet encoders.
+Of the former, all architectures that segzoo has, on the encoders of `smp_tensors.ENCODERS`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from segzoo.backbones.table import BACKBONES
 from segzoo.compat import SMP
 from segzoo.errors import WeightsError
 from segzoo.interop import smp_options, smp_tensors
+from segzoo.interop.backbones.source import Source
 from segzoo.interop.checkpoint import Tensors, read, read_config
 from segzoo.interop.smp_tensors import ENCODERS
 from segzoo.workflows.backbone_conversion import convert_backbone_tensors, named_by, pixels_by
@@ -80,8 +81,8 @@ def convert_tensors(
     names = {"decoder": architecture.decoder, "backbone": source.backbone}
     channels = source.input_channels(tensors, origin)
     pixels, more, note = smp_options.pixels_of(encoder, source, config, channels, origin)
-    taps = BACKBONES[source.backbone].default_taps(SMP)
-    settings: dict[str, Any] = {**names, "taps": taps, "compat": SMP, **pixels, **placed}
+    computed = _computed_as(encoder, source, architecture.decoder, placed, origin)
+    settings: dict[str, Any] = {**names, **computed, **pixels}
     model = _build(settings, tensors, channels)
     rows = smp_tensors.encoder_rows(model, source)
     rows += smp_tensors.decoder_rows(architecture, settings, tensors)
@@ -90,9 +91,32 @@ def convert_tensors(
     )
 
 
-_AS_TIMM = (
-    ": it is padded as timm does, and its decoder is as `compat: smp` says, which are one option here; the encoder "
-    "alone can be converted if it is one of docs/checkpoints.md"
+def _computed_as(encoder: str, source: Source, decoder: str, placed: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    """Return taps, `compat`, output stride and the decoder's options.
+
+    `compat: smp` says how backbone and decoder compute. Where the backbone computes as in timm, `compat` is the word
+    for that, and the options that `compat: smp` would give the decoder are spelled out.
+    """
+    from segzoo.decoders import DECODERS
+
+    known = ENCODERS[encoder]
+    taps = next((kind for kind in known.taps if kind in BACKBONES[source.backbone].tables), None)
+    if known.as_smp:
+        return {"taps": taps, "compat": SMP, **placed}
+    options = dict(DECODERS[decoder].compat[SMP])
+    stride = placed.get("output_stride", options.pop("output_stride", 32))
+    if known.undilated and stride != 32:
+        raise WeightsError(
+            f"{origin}: the encoder {encoder} at output stride {stride} has no counterpart here, because "
+            f"{known.undilated}. Convert the encoder alone, or a network of output stride 32."
+        )
+    stated = {"taps": taps, "compat": source.compat, "output_stride": stride}
+    return {**stated, "options": {**options, **placed["options"]}}
+
+
+_OF_TIMM = (
+    ": of timm's networks, whole models are converted with those that are listed; another may be one that can be "
+    "converted alone, see docs/checkpoints.md"
 )
 
 
@@ -108,7 +132,7 @@ def _encoder(named: str | None, config: Mapping[str, Any] | None, tensors: Tenso
             f"{origin} does not say which encoder it is for; name it by --encoder. By its tensors it is {found}."
         )
     if not isinstance(encoder, str) or encoder not in ENCODERS:
-        reason = _AS_TIMM if str(encoder).startswith(("timm-", "tu-")) else ""
+        reason = _OF_TIMM if str(encoder).startswith(("timm-", "tu-")) else ""
         raise WeightsError(f"Encoder {encoder!r} has no counterpart here{reason}. Known: {', '.join(ENCODERS)}.")
     return encoder
 

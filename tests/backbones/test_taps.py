@@ -76,7 +76,7 @@ def test_taps_are_where_the_tables_say(structure: tuple[str, keras.Model]) -> No
 def test_output_taps_are_the_stem_and_the_last_block_of_each_stride(structure: tuple[str, keras.Model]) -> None:
     name, network = structure
     variant = BACKBONES[name]
-    assert list(variant.tables) == ["expansion", "output"]  # the first is the default
+    assert list(variant.tables) == ["expansion", "output", "timm"]  # the first is the default
     ends = [layer.name for layer in network.layers if layer.name.endswith(("_add", "project_bn"))]
     last = {network.input.shape[1] // network.get_layer(end).output.shape[1]: end for end in ends}
     output = {tap.stride: tap.layer for tap in variant.tap_table("output")}

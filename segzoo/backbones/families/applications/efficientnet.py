@@ -46,6 +46,17 @@ _PYTORCH = Convention(pads_both_sides=True, epsilon=1e-5)
 _PADDED = Convention(pads_both_sides=True)
 _LARGE = ("b5", "b6", "b7")
 
+# variant: last block at stride 2 and its channels, which timm's feature extractor takes for the finest level.
+_V1_TIMM = {
+    "b0": "block1a_project_bn 16",
+    "b1": "block1b_add 16",
+    "b2": "block1b_add 16",
+    "b3": "block1b_add 24",
+    "b4": "block1b_add 24",
+    "b5": "block1c_add 24",
+    "b6": "block1c_add 32",
+    "b7": "block1d_add 32",
+}
 # variant: channels of the expansion taps; (layer, channels) of the output taps at strides 2, 4, 8, 16, 32.
 _V1 = {
     "b0": (
@@ -140,7 +151,7 @@ def _output(entries: tuple[str, ...]) -> tuple[Tap, ...]:
     taps = []
     for entry, stride, level in zip(entries, _STRIDES, LEVELS, strict=True):
         layer, channels = entry.split()
-        reason = "stem" if level == "P1" else f"output of the last block at stride {stride}"
+        reason = "stem" if layer.startswith("stem") else f"output of the last block at stride {stride}"
         taps.append(Tap(layer, stride, int(channels), level, reason))
     return tuple(taps)
 
@@ -149,6 +160,7 @@ def _variants() -> dict[str, Variant]:
     variants = {}
     for size, (channels, outputs) in _V1.items():
         tables = {"expansion": _expansion(_V1_EXPANSION, channels), "output": _output(outputs)}
+        tables["timm"] = _output((_V1_TIMM[size], *outputs[1:]))
         name = f"efficientnet_{size}"
         constructor = f"EfficientNet{size.upper()}"
         variants[name] = Variant(
@@ -164,7 +176,7 @@ def _variants() -> dict[str, Variant]:
     for size, (first, channels, outputs) in _V2.items():
         layer, width = first.split()
         expansion = _expansion(_V2_EXPANSION, (int(width), *channels), layer)
-        tables = {"expansion": expansion, "output": _output(outputs)}
+        tables = {"expansion": expansion, "output": _output(outputs), "timm": _output((first, *outputs[1:]))}
         name = f"efficientnetv2_{size}"
         pixels = STANDARDIZED if size.startswith("b") else _V2_CENTERED
         # timm has the B variants with TensorFlow's padding only, which is the network here.
