@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from segzoo.errors import HubError
@@ -35,9 +36,21 @@ def push_to_folder(source: Path, folder: Path) -> None:
     """Copy the files of `source` into `folder` in one step: whoever looks sees the old ones, none, or all new ones.
 
     Raises:
-        StorageError: the disk is full, the folder cannot be written, or the like; the old files are left.
+        StorageError: the disk is full, the folder cannot be written, or the like; the old files are left, and no
+            parent folder that was made for it.
     """
-    make_folder(folder.parent)
+    made_parents = [parent for parent in folder.absolute().parents if not parent.exists()]  # the deepest first
+    try:
+        make_folder(folder.parent)
+        _replace(source, folder)
+    except BaseException:
+        for parent in made_parents:
+            with suppress(OSError):  # not made, or somebody else has put something there
+                parent.rmdir()
+        raise
+
+
+def _replace(source: Path, folder: Path) -> None:
     made, old = (folder.with_name(f".{os.getpid()}-{kind}-{folder.name}") for kind in ("new", "old"))
     try:
         with operation("write", folder):

@@ -109,6 +109,24 @@ def test_a_push_to_a_folder_that_fails_leaves_the_old_one(tiny_run, tmp_path, mo
     assert "new." in (place / "README.md").read_text() and [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.parametrize("operation", ["write", "replace"])
+def test_a_push_that_fails_leaves_no_empty_folders_above(tiny_run, tmp_path, monkeypatch, operation) -> None:
+    place = tmp_path / "kept" / "a" / "b" / "out"
+    (tmp_path / "kept").mkdir()
+
+    def fault(name, path):
+        if (name, path) == (operation, place):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "fault", fault)
+    with pytest.raises(StorageError, match=r"No space left"):
+        segzoo.push(tiny_run, place, license="mit")
+    assert [path.name for path in tmp_path.rglob("*")] == ["kept"]
+    monkeypatch.setattr(files, "fault", None)
+    segzoo.push(tiny_run, place, license="mit")
+    assert (place / "README.md").is_file()
+
+
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
