@@ -338,3 +338,12 @@ def test_features_alone_and_other_channels_are_taken() -> None:
     }
     assert "normalised as red, green and blue in turn" in found.note
     assert found.model.input.shape[-1] == 4
+
+
+@pytest.mark.parametrize("size", range(5))
+def test_lite_networks_of_smp_want_the_pixels_of_the_weights_that_they_were_given(size: int) -> None:
+    """SMP's `timm-tf_efficientnet_lite*` are padded as timm's own, with weights that timm made for -1 to 1."""
+    found = {name: source for source in SOURCES for name in source.names}
+    theirs = found[f"smp/timm-tf_efficientnet_lite{size}"]
+    assert theirs.compat == found[f"timm/efficientnet_lite{size}"].compat == "timm"
+    assert theirs.pixels(3) == {"mean": [127.5] * 3, "std": [127.5] * 3}

@@ -219,10 +219,10 @@ def _sources() -> Iterator[Source]:
         yield _source(f"smp/efficientnet-{size}", backbone, _ORIGINAL, stages, end, same=same, marks=_OF_SMP, **smp)
     for size in _LITE:
         backbone, stages, end = f"efficientnet_{size}", _scaled(size), _ENDS[size]
-        yield _source(
-            f"timm/{backbone}", backbone, _TIMM, stages, end, same=(f"smp/timm-tf_efficientnet_{size}",),
-            marks=_OF_PYTORCH, **timm, **IMAGENET,
-        )  # fmt: skip
+        yield _source(f"timm/{backbone}", backbone, _TIMM, stages, end, marks=_OF_PYTORCH, **timm, **IMAGENET)
+        # SMP gave timm's `tf_` weights, made for pixels from -1 to 1, to a network that pads as PyTorch does.
+        ported = f"smp/timm-tf_{backbone}"
+        yield _source(ported, backbone, _TIMM, stages, end, marks=_OF_PYTORCH, **timm, **HALVES)
         yield _source(f"timm/tf_{backbone}", backbone, _TIMM, stages, end, marks=_OF_TENSORFLOW, **HALVES)
         name = f"efficientnet-lite-pytorch/efficientnet-{size}"
         yield _source(name, backbone, _ORIGINAL, stages, end)
