@@ -36,6 +36,7 @@ from segzoo.engine.distribution import Distribution
 from segzoo.engine.evaluation import Evaluation, Picture, evaluate, merged
 from segzoo.engine.fit_dataset import Batch, FitDataset
 from segzoo.engine.interrupts import Interrupts
+from segzoo.engine.loop_profile import LoopProfile, ProfileTable
 from segzoo.engine.monitor import Monitor
 from segzoo.engine.population import COMPARED, COMPARED_FROM, Comparison, PopulationStatistics, moving_at
 from segzoo.errors import RunError, RunInterruptedError, SegzooError
@@ -72,6 +73,7 @@ class Epochs:
         statistics: estimates those of batch normalisation before each evaluation; None: the moving ones.
         after_first_step: called after the first step, when it has been traced.
         why_not_finite: says why the loss of a step, the first being 0, or the weights after it are not finite.
+        profile: clocks around the parts of the loop, the table of which is shown and kept; None: no clock is read.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Epochs:
         statistics: PopulationStatistics | None = None,
         after_first_step: Callable[[], None] = lambda: None,
         why_not_finite: Callable[[int], str] = lambda step: "",
+        profile: LoopProfile | None = None,
     ):
         self.config = config
         self.settings = config.training
@@ -112,6 +115,7 @@ class Epochs:
         self.callbacks = list(callbacks)
         self.may_vary = may_vary
         self.statistics = statistics
+        self.profile = profile
         self.is_stopped = False  # by a callback
         self.artifacts = Artifacts(config, folder, trained, self.distribution, console)
         self._predictor = self.distribution.predictor(self.artifacts.predicting)
@@ -138,8 +142,12 @@ class Epochs:
         heads = list(self.network.output) if isinstance(self.network.output, dict) else None
         with ExitStack() as opened:
             reporting, trackers = self._reporting(progress, opened)
+            if self.profile is not None:
+                batches = opened.enter_context(closing(self.profile)).read(batches)
             feed = opened.enter_context(closing(FitDataset(batches, heads, self.may_vary)))
             with self._display() as display:
+                if self.profile is not None:
+                    reporting = [*reporting, ProfileTable(self.profile, self.folder.profile, self.console)]
                 calls = self._begun(progress, [*self._own(progress, display), self.artifacts, *reporting], stored)
                 self._ticked = self._saved = time.perf_counter()
                 if progress.history and progress.position == 0:
@@ -215,9 +223,10 @@ class Epochs:
 
     def _begun(self, progress: Progress, own: Sequence[RunCallback], stored: Stored | None) -> RunCallbacks:
         """The callbacks, notified that training begins or resumes, with their restored states."""
-        calls = RunCallbacks(
-            own, self.callbacks, [_Saver(self)], self.network, progress, self.settings.epochs, self.steps
-        )
+        first, last = list(own), [_Saver(self)]
+        if self.profile is not None:
+            first, last = [self.profile.first(), *first], [*last, self.profile.last()]
+        calls = RunCallbacks(first, self.callbacks, last, self.network, progress, self.settings.epochs, self.steps)
         calls.begin()
         if stored is not None:
             set_states(self.callbacks, stored.arrays)
@@ -236,11 +245,15 @@ class Epochs:
     def evaluate(self, progress: Progress, calls: RunCallbacks) -> Evaluation:
         """Evaluate the network as it is on the validation split."""
         calls.on_test_begin()
+        network, loss = self._predictor(), self.loss
+        batches: Iterable[Any] = calls.tested(self._until_asked_to_stop(self.val_batches, progress))
+        if self.profile is not None:
+            network, batches, loss = self.profile.evaluated(network, batches, loss)
         found = evaluate(
-            self._predictor(),
-            calls.tested(self._until_asked_to_stop(self.val_batches, progress)),
+            network,
+            batches,
             self.config.task,
-            loss=self.loss,
+            loss=loss,
             target=builders.target_maker(self.config, self.loss),
             keep=self.pictured,
             worst=self.config.output.pictures,

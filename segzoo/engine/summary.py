@@ -30,6 +30,7 @@ from segzoo.reporting.page import (
     preformatted,
     quiet,
 )
+from segzoo.reporting.time_table import HEADING, TimeTable
 
 # Pictures in the folder figures/, in the order of the page: file, heading, alternative text, note.
 _PICTURES = (
@@ -93,12 +94,17 @@ def write_summary(
     lines += ["## Classes", "", *markdown_table(classes), ""]
     for path, name, alt, said in pictures:
         lines += [f"## {name}", "", *([said, ""] if said else []), f"![{alt}](figures/{path.name})", ""]
+    times = _times(folder.profile)
+    for title, rows in times:
+        lines += [f"## {title}", "", *markdown_table(rows), ""]
     lines += ["## Configuration", "", *fenced(given, "yaml"), ""]
     lines += ["## Environment", "", *markdown_table([("Name", "Value"), *environment], words=True), ""]
 
     parts = [quiet(remark), html_table(figures, headed=False), heading("Classes"), html_table(classes)]
     for path, name, alt, said in pictures:
         parts += [heading(name), *([quiet(said)] if said else []), picture(embedded(path.read_bytes()), alt)]
+    for title, rows in times:
+        parts += [heading(title), html_table(rows)]
     parts += [heading("Configuration"), preformatted(given)]
     parts += [heading("Environment"), html_table(environment, headed=False, words=True)]
     for path, text in ((folder.summary.with_suffix(".md"), "\n".join(lines)), (folder.summary, page(title, parts))):
@@ -140,6 +146,14 @@ def _statistics(config: Config, compared: Comparison | None) -> list[tuple[str, 
             other, value = "moving averages", compared.moving
         rows.append((f"mean IoU of the last epoch with {other}", figure_text(value)))
     return rows
+
+
+def _times(path: Path) -> list[tuple[str, list[Sequence[str]]]]:
+    """Return the sections of the profile of the loop, each with its table; none where it was not profiled."""
+    if not path.is_file():
+        return []
+    table = TimeTable(**json.loads(path.read_text(encoding="utf-8")))
+    return [(title, [HEADING, *rows]) for title, rows in table.sections()]
 
 
 def _environment(path: Path) -> list[tuple[str, str]]:

@@ -40,11 +40,13 @@ from segzoo.engine.epochs import Epochs
 from segzoo.engine.evaluation import evenly_spaced
 from segzoo.engine.given import Given
 from segzoo.engine.interrupts import Interrupts
+from segzoo.engine.loop_profile import LoopProfile
 from segzoo.engine.memory import device_bytes
 from segzoo.engine.monitor import Monitor
 from segzoo.engine.population import PopulationStatistics, batches_for
 from segzoo.engine.short_run import short_run_notes
 from segzoo.engine.start import Start
+from segzoo.engine.trace import Trace
 from segzoo.errors import DataError, RunError, StorageError
 from segzoo.hub import is_address
 from segzoo.keras_compat import build_losses
@@ -65,6 +67,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     resume_anyway: bool = False,
+    profile: bool = False,
     console: Console | None = None,
 ) -> Result:
     """Train the model that `config` describes, or what is given instead; the run folder is `output.root/name`.
@@ -87,6 +90,9 @@ def train(
         resume: require an existing run; if finished, show its results.
         overwrite: replace what the run folder holds.
         resume_anyway: go on with a run that was started with another configuration, other data or other code.
+        profile: measure where the time of the loop goes: a table on the console, in profile.json and in the summary,
+            and a trace for TensorBoard. After the first step, 3 are traced, the next 20 measured; see
+            docs/training.md.
         console: console on which progress is shown; by default it is logged to the logger "segzoo".
 
     Raises:
@@ -117,20 +123,24 @@ def train(
         if not distribution.is_chief:
             console = Console(quiet=True)
         with distribution.active():
-            training = _Training(config, given, distribution, console)
+            training = _Training(config, given, distribution, console, profile)
             return training.run(resume, overwrite, resume_anyway, after_first_step)
 
 
 class _Training:
     """One call of `train`, step by step: what is trained on, the run folder, the network, the epochs."""
 
-    def __init__(self, config: Config, given: Given, distribution: Distribution, console: Console):
+    def __init__(
+        self, config: Config, given: Given, distribution: Distribution, console: Console, profile: bool = False
+    ):
         self.config = config
         self.given = given
         self.distribution = distribution
         self.console = console
         self.folder = run_folder(config, distribution.is_chief)
         self.stored: Stored | None = None
+        # Of several processes the one that writes is looked at.
+        self.profile = LoopProfile(Trace(self.folder.tensorboard)) if profile and self.folder.is_written else None
 
     def run(self, resume: bool, overwrite: bool, resume_anyway: bool, after_first_step: Callable[[], None]) -> Result:
         """Train, or show a finished run again."""
@@ -177,6 +187,7 @@ class _Training:
                 may_vary=isinstance(batches, Batched),
                 statistics=statistics,
                 after_first_step=after_first_step,
+                profile=self.profile,
                 why_not_finite=functools.partial(explain, self.config, trained.network, loss, batches),
             )
             is_bare = self.stored is not None and self.stored.is_bare
@@ -186,7 +197,8 @@ class _Training:
             if facts is None or progress.origin != origin:
                 self._write_origin(progress, origin, trained.network)
             try:
-                return epochs.run(batches.batches, progress, self.stored)
+                trained_on = batches if self.profile is None else self.profile.watched(batches)
+                return epochs.run(trained_on.batches, progress, self.stored)
             except StorageError as error:
                 kept, then = "The state that was saved last is intact", "to go on from it"
                 if not self._holds_state():

@@ -101,6 +101,11 @@ class RunFolder:
         return self.path / "class_pixels.json"
 
     @property
+    def profile(self) -> Path:
+        """Times of the parts of the training loop, where `train` was asked for a profile."""
+        return self.path / "profile.json"
+
+    @property
     def environment(self) -> Path:
         """Versions, machine, seed and data fingerprints."""
         return self.path / "environment.json"
