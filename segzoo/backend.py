@@ -98,6 +98,19 @@ def _wanted_backend() -> tuple[object, str]:
     return found.get("backend", "tensorflow"), str(settings)
 
 
+def backend_name() -> object:
+    """Return the name of the backend that Keras runs on, or would choose; nothing is imported.
+
+    Raises:
+        ConfigError: Keras's settings file holds no settings.
+    """
+    if "keras" in sys.modules:
+        import keras
+
+        return keras.backend.backend()
+    return _wanted_backend()[0]
+
+
 def keras_settings() -> Path:
     """Return the path of the settings file of Keras."""
     if "KERAS_HOME" in os.environ:

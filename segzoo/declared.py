@@ -6,6 +6,7 @@ A decoder is a Keras layer, so importing one to list its options starts the whol
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import importlib.util
 from dataclasses import dataclass
@@ -25,10 +26,14 @@ class Declared:
     Attributes:
         doc: its docstring, as `__doc__` has it.
         defaults: names and default values of the constructor's arguments, those of a base class before its own.
+        attributes: names and values of what the class or a base says in its body and is written out there.
+        methods: names of the functions that the class or a base below the root defines.
     """
 
     doc: str
     defaults: dict[str, Any]
+    attributes: dict[str, Any]
+    methods: frozenset[str]
 
 
 def declared(registry: Registry, name: str, root: str) -> Declared:
@@ -49,7 +54,14 @@ def declared(registry: Registry, name: str, root: str) -> Declared:
     kind = next((node for node in module.classes.values() if _registered(node) == name), None)
     if kind is None:
         raise UndeclaredError(name)
-    return Declared(ast.get_docstring(kind, clean=False) or "", _defaults(module, kind, root))
+    family = _family(module, kind, root)
+    attributes: dict[str, Any] = {}
+    for place, of in reversed(family):
+        attributes |= _attributes(place, of)
+    below = [node for _, of in family if of.name != root for node in of.body]
+    methods = {node.name for node in below if isinstance(node, ast.FunctionDef)}
+    defaults = _defaults(module, kind, root)
+    return Declared(ast.get_docstring(kind, clean=False) or "", defaults, attributes, frozenset(methods))
 
 
 @dataclass(frozen=True)
@@ -89,9 +101,9 @@ def _registered(kind: ast.ClassDef) -> str | None:
     return None
 
 
-def _defaults(module: _Module, kind: ast.ClassDef, root: str) -> dict[str, Any]:
-    own = next((node for node in kind.body if isinstance(node, ast.FunctionDef) and node.name == "__init__"), None)
-    found = {} if own is None else _arguments(module, own.args)
+def _family(module: _Module, kind: ast.ClassDef, root: str) -> list[tuple[_Module, ast.ClassDef]]:
+    """Return a class and its bases down to the root, with the modules that they are in."""
+    found = [(module, kind)]
     if kind.name == root:
         return found
     for base in kind.bases:
@@ -100,7 +112,27 @@ def _defaults(module: _Module, kind: ast.ClassDef, root: str) -> dict[str, Any]:
         home = module if base.id in module.classes else _module(module.imported.get(base.id, ""))
         if base.id not in home.classes:
             raise UndeclaredError(base.id)
-        found = {**_defaults(home, home.classes[base.id], root), **found}
+        found += _family(home, home.classes[base.id], root)
+    return found
+
+
+def _defaults(module: _Module, kind: ast.ClassDef, root: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for home, of in _family(module, kind, root):
+        own = next((node for node in of.body if isinstance(node, ast.FunctionDef) and node.name == "__init__"), None)
+        found = {**({} if own is None else _arguments(home, own.args)), **found}
+    return found
+
+
+def _attributes(module: _Module, kind: ast.ClassDef) -> dict[str, Any]:
+    """Return the attributes in a class's body whose values are written out; computed ones are left out."""
+    found = {}
+    for node in kind.body:
+        if isinstance(node, ast.AnnAssign | ast.Assign) and node.value is not None:
+            target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+            if isinstance(target, ast.Name):
+                with contextlib.suppress(UndeclaredError):
+                    found[target.id] = _value(module, node.value)
     return found
 
 
@@ -117,6 +149,10 @@ def _arguments(module: _Module, arguments: ast.arguments) -> dict[str, Any]:
 def _value(module: _Module, expression: ast.expr) -> Any:
     if isinstance(expression, ast.Name) and expression.id in module.constants:
         expression = module.constants[expression.id]
+    elif isinstance(expression, ast.Name) and expression.id in module.imported:
+        home = _module(module.imported[expression.id])
+        if expression.id in home.constants:
+            expression = home.constants[expression.id]
     try:
         return ast.literal_eval(expression)
     except ValueError as error:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from segzoo import backend, workflows
+from segzoo import workflows
 from segzoo.cli import options
 from segzoo.cli.display import progress_bar
 from segzoo.files import check_file
@@ -81,7 +81,6 @@ def preview(
 
     resolved = load_config(options.one_config(config, config_option), overrides or ())
     check_file(out)
-    backend.start_backend()
     from segzoo.engine.preview import preview as draw
 
     draw(resolved, out, count, variants)

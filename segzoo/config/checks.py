@@ -17,14 +17,12 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from segzoo.arguments import arguments_of, types_of
 from segzoo.backend import start_backend
 from segzoo.compat import resolve
+from segzoo.config import stated
 from segzoo.config.fields import MOST
 from segzoo.config.problems import ProblemAt, given, not_among
 from segzoo.errors import ConfigError, SegzooError, listed
 from segzoo.registry import Registry
 from segzoo.task import Task
-
-# What every Keras layer or loss takes, or what segzoo fills in from the rest of the configuration.
-_FILLED_IN = frozenset({"name", "dtype", "trainable", "ignore_index", "mode", "num_classes", "reduction"})
 
 
 def decoder_name(name: str) -> str:
@@ -290,9 +288,7 @@ def decoder_options(decoder: str, options: Mapping[str, Any]) -> None:
     """Check `model.options` against the decoder's constructor; raise ProblemAt at an unknown one."""
     if not options:
         return
-    from segzoo.decoders import DECODERS
-
-    known = list(DECODERS[decoder].options())
+    known = stated.decoder_options(decoder)
     for option in options:
         if option not in known:
             raise ProblemAt(("options", option), not_among(f"option of the decoder {decoder}", option, known))
@@ -375,7 +371,7 @@ def loss_arguments(loss: Mapping[str, float | dict[str, Any]]) -> None:
         from segzoo.losses import LOSSES
         from segzoo.losses.renamed import RENAMED
 
-        known = ["weight", *(key for key in _parameters(LOSSES, name) if key not in RENAMED.get(name, {}))]
+        known = ["weight", *(key for key in stated.loss_arguments(name) if key not in RENAMED.get(name, {}))]
         for argument in arguments:
             if argument not in known:
                 raise ProblemAt((name, argument), not_among(f"argument of the loss {name}", argument, known))
@@ -387,6 +383,9 @@ def loss_arguments(loss: Mapping[str, float | dict[str, Any]]) -> None:
             if scheme not in SCHEMES:
                 expected = f"a list of numbers, or {', '.join(SCHEMES)}"
                 raise ProblemAt((name, "class_weights"), f"expected {expected}, got {given(scheme)}")
+        if all(stated.is_switch(name, argument, value) for argument, value in values.items()):
+            continue  # asking the class would load a framework
+        start_backend()
         try:
             LOSSES[name](**values)
         except (TypeError, ValueError) as error:
@@ -399,14 +398,11 @@ def losses_fit_the_mode(loss: Mapping[str, float | dict[str, Any]], mode: str) -
         if mode == "binary" and isinstance(term, dict) and term.get("class_weights") is not None:
             cure = "binary_cross_entropy has pos_weight, sigmoid_focal alpha, tversky alpha and beta"
             raise ProblemAt(("loss", name, "class_weights"), f"binary mode has one class to weigh; {cure}")
-        if mode == "multiclass" and name in ("cross_entropy", "dice"):
-            continue  # known to fit; asking the class would load a framework
         from segzoo.losses import LOSSES
 
-        start_backend()
-        modes = LOSSES[name].modes
+        modes = stated.modes(name)
         if mode not in modes:
-            others = [other for other in LOSSES if mode in LOSSES[other].modes]
+            others = [other for other in LOSSES if mode in stated.modes(other)]
             message = f"{name} has no mode {mode}, only {', '.join(modes)}; those that have it: {', '.join(others)}"
             raise ProblemAt(("loss", name), message)
 
@@ -431,7 +427,7 @@ def one_class_weight_per_class(loss: Mapping[str, float | dict[str, Any]], class
 
 def _parameters(registry: Registry, name: str) -> list[str]:
     start_backend()  # before the module imports the backend, so that TensorFlow's messages are suppressed
-    return arguments_of(registry[name], _FILLED_IN)
+    return arguments_of(registry[name], stated.FILLED_IN)
 
 
 def loss_term(value: object) -> object:

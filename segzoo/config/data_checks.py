@@ -138,13 +138,12 @@ def batch_transforms_fit(entries: Sequence[Any], task: Task, batch_size: int, lo
 
 def _losses_take_shares(names: Sequence[str], transform: str, place: int) -> None:
     """Raise ProblemAt for a loss that does not support the soft masks of a transform."""
-    from segzoo.backend import start_backend
+    from segzoo.config import stated
     from segzoo.losses import LOSSES
 
-    start_backend()
     for name in names:
-        if not LOSSES[name].takes_soft:
-            others = [other for other in LOSSES if LOSSES[other].takes_soft]
+        if not stated.takes_soft(name):
+            others = [other for other in LOSSES if stated.takes_soft(other)]
             raise ProblemAt(
                 ("data", "batch_transforms", place),
                 f"{transform} makes shares of classes of the labels, which the loss {name} cannot take. Take cutmix, "

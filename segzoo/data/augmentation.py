@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import os
 import random
 import threading
@@ -15,10 +16,25 @@ import numpy as np
 
 from segzoo.arguments import arguments_of, defaults_of, takes_any_name
 from segzoo.errors import ConfigError, DataError, unknown_name
+from segzoo.lazy import absent
 from segzoo.task import Task
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise the import asks a server for its newest version
-import albumentations as A
+with absent(
+    "albumentations.pytorch"
+):  # with PyTorch, whose tensors no transform here returns, it takes four times as long
+    import albumentations as A
+
+
+def _of_pytorch(name: str) -> Any:
+    """Import albumentations' transforms to tensors of PyTorch for code of the user's that asks for them."""
+    if name in ("ToTensor3D", "ToTensorV2"):
+        return getattr(importlib.import_module("albumentations.pytorch"), name)
+    raise AttributeError(f"module 'albumentations' has no attribute {name!r}")
+
+
+if not hasattr(A, "ToTensorV2"):
+    A.__getattr__ = _of_pytorch
 
 # One (name, arguments) pair per transform, with nested lists under "transforms".
 Specification = tuple[str, dict[str, Any]]
@@ -205,11 +221,11 @@ def _parse(entry: Any, where: str) -> Specification:
         name, arguments = entry, {}
     if not isinstance(name, str) or not isinstance(arguments, Mapping):
         raise ConfigError(f"data.augment, {where}: {entry!r} is not a transform. {_EXAMPLE}")
+    if name in _REFUSED:
+        raise ConfigError(f"data.augment, {where}: {name} {_REFUSED[name]}.")
     kind = _known().get(name)
     if kind is None:
         raise unknown_name("transform in data.augment", name, _known())
-    if name in _REFUSED:
-        raise ConfigError(f"data.augment, {where}: {name} {_REFUSED[name]}.")
     allowed = _arguments(kind)
     for argument in arguments:
         if argument not in allowed:

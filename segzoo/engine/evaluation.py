@@ -141,11 +141,3 @@ def _counts_of(name: str, mask: np.ndarray, prediction: np.ndarray, confusion: A
     own.update(mask, prediction)
     confusion.merge(own)
     return ImageCounts(name, own.hits.copy(), own.actual, own.predicted, int(np.max(own.valid)))
-
-
-def evenly_spaced(ids: list[str], count: int) -> frozenset[str]:
-    """Return `count` ids spread evenly over the list, as neighbours in a data set look alike."""
-    if count <= 0:
-        return frozenset()
-    positions = np.linspace(0, len(ids) - 1, min(count, len(ids))).round().astype(int)
-    return frozenset(ids[position] for position in positions)

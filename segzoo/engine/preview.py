@@ -10,7 +10,7 @@ from segzoo.config import Config
 from segzoo.data import Sample
 from segzoo.data.batch_transforms import hard
 from segzoo.engine import builders
-from segzoo.engine.evaluation import evenly_spaced
+from segzoo.engine.spread import evenly_spaced
 from segzoo.errors import DataError
 from segzoo.reporting.pictures import sample_sheet
 

@@ -37,7 +37,6 @@ from segzoo.engine.class_pixels import ClassPixels
 from segzoo.engine.diagnosis import explain
 from segzoo.engine.distribution import Distribution, start_distribution
 from segzoo.engine.epochs import Epochs
-from segzoo.engine.evaluation import evenly_spaced
 from segzoo.engine.given import Given
 from segzoo.engine.interrupts import Interrupts
 from segzoo.engine.loop_profile import LoopProfile
@@ -45,6 +44,7 @@ from segzoo.engine.memory import device_bytes
 from segzoo.engine.monitor import Monitor
 from segzoo.engine.population import PopulationStatistics, batches_for
 from segzoo.engine.short_run import short_run_notes
+from segzoo.engine.spread import evenly_spaced
 from segzoo.engine.start import Start
 from segzoo.engine.trace import Trace
 from segzoo.errors import DataError, RunError, StorageError

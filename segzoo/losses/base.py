@@ -12,12 +12,9 @@ import numpy as np
 from keras import ops
 
 from segzoo.arguments import given_arguments
+from segzoo.losses.distances import DISTANCE_MARK
 from segzoo.losses.replicas import ratio_of_sums
 from segzoo.task import MODES, Mode
-
-# The last channel of a mask with distances. It tells them from a one-hot mask of as many channels, whose values it is
-# far from, as it is from distances in an image; half precision holds it exactly.
-DISTANCE_MARK = -16384.0
 
 TARGET_FORMS: dict[Mode, str] = {
     "multiclass": "class indices (B, H, W) or (B, H, W, 1), or one-hot or soft (B, H, W, C)",

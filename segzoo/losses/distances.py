@@ -5,7 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from segzoo.losses.base import DISTANCE_MARK
+# The last channel of a mask with distances. It tells them from a one-hot mask of as many channels, whose values it is
+# far from, as it is from distances in an image; half precision holds it exactly.
+DISTANCE_MARK = -16384.0
 
 
 def signed_distances(mask: np.ndarray, classes: int, ignore_index: int | None = None) -> np.ndarray:

@@ -16,12 +16,9 @@ from segzoo.decoders import DECODERS, Decoder, SegmentationHead
 from segzoo.decoders.base import AuxiliaryHead, ClassificationHead, number
 from segzoo.errors import SegzooError, unknown_name
 from segzoo.levels import IMAGE, LEVELS, TOKENS
+from segzoo.models.outputs import LOGITS, PRESENCE
 from segzoo.models.remat import RematModel
 from segzoo.weights import WeightsReport, apply_weights, as_text, is_path
-
-# Names of outputs, where a model has several.
-LOGITS = "logits"
-PRESENCE = "presence"
 
 
 def build_model(

@@ -8,7 +8,6 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from segzoo import backend
 from segzoo.errors import SegzooError
 from segzoo.files import check_folder
 
@@ -76,7 +75,6 @@ def check_data(
     copy = None if fix is None else Path(fix)
     if copy is not None:
         check_folder(copy)
-    backend.start_backend()
     from segzoo.data import check_splits
     from segzoo.data.repair import check_repairable, repair
     from segzoo.engine import builders

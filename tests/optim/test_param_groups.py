@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from segzoo.engine.batchnorm import momentum_for, set_momentum
-from segzoo.engine.evaluation import evaluate, evenly_spaced
+from segzoo.engine.evaluation import evaluate
 from segzoo.engine.fit_dataset import FitDataset
+from segzoo.engine.spread import evenly_spaced
 from segzoo.errors import DataError
 from segzoo.files import replacing
 from segzoo.layers import BatchNormalization

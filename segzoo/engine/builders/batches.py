@@ -6,14 +6,14 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import keras
 import numpy as np
 
 from segzoo import data
+from segzoo.backend import backend_name
 from segzoo.config import Config
 from segzoo.data import Source
 from segzoo.data.sources import Size, may_give_float
-from segzoo.engine.builders.loss import class_weights
+from segzoo.engine.builders.class_weights import class_weights
 from segzoo.engine.builders.targets import target_maker, training_target_maker
 from segzoo.engine.class_pixels import ClassPixels
 from segzoo.errors import DataError
@@ -117,7 +117,7 @@ def steps_per_epoch(config: Config, of_one_pass: int | None) -> int:
 
 def rehearsals(config: Config, sources: Mapping[str, Source]) -> dict[str, data.Rehearsal]:
     """Build the preprocessing of each split's samples as the run does it, for `data.check_splits`."""
-    one_size = keras.backend.backend() == "tensorflow"  # see `fit_dataset.FitDataset`
+    one_size = backend_name() == "tensorflow"  # see `fit_dataset.FitDataset`
     found = {}
     for split, source in sources.items():
         if split == "train":  # without `oversample`, which would read all masks once more

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from segzoo import losses
-from segzoo.config import Config
-from segzoo.engine.builders.loss import presence_loss, weight_schemes
+from segzoo.backend import start_backend
+from segzoo.config import Config, stated
+from segzoo.engine.builders.class_weights import weight_schemes
 from segzoo.errors import DataError
-from segzoo.models.build import LOGITS, PRESENCE
+from segzoo.losses.distances import with_distances
+from segzoo.models.outputs import LOGITS, PRESENCE
 
 
 def target_maker(config: Config, given: Any = None) -> Callable[[np.ndarray], np.ndarray]:
@@ -23,19 +25,47 @@ def target_maker(config: Config, given: Any = None) -> Callable[[np.ndarray], np
     if given is not None:
         loss = given if hasattr(given, "make_target") else _TakesMasks()
         return functools.partial(_made_target, loss, type(given).__name__, config.task.channels)
-    terms: dict[str, Any] = dict(config.loss)
-    for name in weight_schemes(config):  # made from counts that there may not be yet, and no part of a target
-        terms[name] = {key: value for key, value in terms[name].items() if key != "class_weights"}
-    loss = losses.create(terms, config.data.ignore_index, config.mode)
+    loss = _stated(config) or _built(config)
     return functools.partial(_made_target, loss, " + ".join(config.loss), config.task.channels)
 
 
+def _stated(config: Config) -> Any:
+    """Return a maker of targets where the sources of the losses say them; None where a loss has to be asked.
+
+    A loss is a Keras object, and with it a framework starts, which looking at data does without.
+    """
+    needed = [name for name in config.loss if not stated.takes_masks(name)]
+    if not needed:
+        return _TakesMasks()
+    return _TakesDistances(config.data.ignore_index) if all(map(stated.takes_distances, needed)) else None
+
+
+def _built(config: Config) -> Any:
+    """Build the loss for the sake of its target."""
+    start_backend()
+    terms: dict[str, Any] = dict(config.loss)
+    for name in weight_schemes(config):  # made from counts that there may not be yet, and no part of a target
+        terms[name] = {key: value for key, value in terms[name].items() if key != "class_weights"}
+    return losses.create(terms, config.data.ignore_index, config.mode)
+
+
 class _TakesMasks:
-    """Adapter for a loss of Keras, or a function, which takes masks as targets."""
+    """Maker of targets for losses that take masks: those of Keras, functions, most of segzoo's."""
 
     def make_target(self, mask: np.ndarray, classes: int) -> np.ndarray:
         """Return the mask as it is."""
         return mask
+
+
+class _TakesDistances:
+    """Maker of targets for losses that take masks with signed distances, alone or in a sum; see `with_distances`."""
+
+    def __init__(self, ignore_index: int):
+        self.ignore_index = ignore_index
+
+    def make_target(self, mask: np.ndarray, classes: int) -> np.ndarray:
+        """Return the mask with its distances behind."""
+        return with_distances(mask, classes, self.ignore_index)
 
 
 def training_target_maker(config: Config, given: Any = None) -> Callable[[np.ndarray], Any]:
@@ -43,6 +73,9 @@ def training_target_maker(config: Config, given: Any = None) -> Callable[[np.nda
     of_logits = target_maker(config, given)
     if config.model.classification is None:
         return of_logits
+    start_backend()
+    from segzoo.engine.builders.loss import presence_loss
+
     of_presence = functools.partial(_made_target, presence_loss(config), PRESENCE, config.task.channels)
     return lambda mask: {LOGITS: of_logits(mask), PRESENCE: of_presence(mask)}
 

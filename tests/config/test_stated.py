@@ -1,0 +1,82 @@
+"""Facts that are read from sources: they are those of the imported classes."""
+
+import subprocess
+import sys
+
+import pytest
+
+from segzoo.arguments import arguments_of, defaults_of
+from segzoo.config import stated
+from segzoo.decoders import DECODERS
+from segzoo.losses import LOSSES
+from segzoo.losses.base import PixelLoss
+
+
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_sources_of_losses_say_what_the_classes_say(name):
+    kind = LOSSES[name]
+    assert stated.modes(name) == tuple(kind.modes)
+    assert stated.takes_soft(name) == kind.takes_soft and stated.takes_distances(name) == kind.takes_distances
+    assert stated.takes_masks(name) == (kind.make_target is PixelLoss.make_target)
+    assert set(stated.loss_arguments(name)) == set(arguments_of(kind, stated.FILLED_IN))
+    for argument, default in defaults_of(kind, stated.FILLED_IN).items():
+        if isinstance(default, bool):  # no constructor refuses a switch, so that none is built to ask
+            assert all(stated.is_switch(name, argument, value) for value in (True, False))
+            assert all(kind(**{argument: value}) for value in (True, False))
+
+
+@pytest.mark.parametrize("name", list(DECODERS))
+def test_sources_of_decoders_say_their_options(name):
+    assert set(stated.decoder_options(name)) == set(DECODERS[name].options())
+
+
+def test_a_loss_from_outside_is_asked():
+    @LOSSES.register("outside")
+    class Outside(PixelLoss):
+        modes = ("binary",)
+
+        def make_target(self, mask, classes):
+            return mask
+
+    try:
+        assert stated.modes("outside") == ("binary",) and stated.takes_soft("outside")
+        assert not stated.takes_masks("outside") and not stated.takes_distances("outside")
+    finally:
+        LOSSES.unregister("outside")
+
+
+DATA = """
+import sys
+import cv2, numpy as np
+from pathlib import Path
+from segzoo.cli import main
+
+rng = np.random.default_rng(0)
+for place in ("images", "masks"):
+    Path(place).mkdir()
+for number in range(6):
+    mask = np.zeros((64, 64), np.uint8)
+    mask[8:40, 8:40] = 1 + number % 2
+    cv2.imwrite(f"images/{number}.png", rng.integers(0, 256, (64, 64, 3), np.uint8))
+    cv2.imwrite(f"masks/{number}.png", mask)
+
+losses = "loss={cross_entropy: {class_weights: balanced}, dice: {per_image: true}, boundary: 0.1}"
+for command in (
+    ["init", "images", "masks", "--out", "mine.yaml"],
+    ["check-data", "mine.yaml", "--set", losses],
+    ["preview", "mine.yaml", "--set", losses, "--set", "model.options={channels: [64, 32, 16, 16, 16]}"],
+):
+    sys.argv = ["segzoo", *command]
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code, (command, end.code)
+    print(command[0], [name for name in ("tensorflow", "keras", "torch") if name in sys.modules])
+"""
+
+
+def test_commands_on_data_start_no_framework(tmp_path):
+    shown = subprocess.run([sys.executable, "-c", DATA], cwd=tmp_path, capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert {f"{name} []" for name in ("init", "check-data", "preview")} <= set(shown.stdout.splitlines()), shown.stdout
+    assert (tmp_path / "preview.png").is_file() and (tmp_path / "runs/mine_data/report.html").is_file()
