@@ -1,4 +1,6 @@
 import concurrent.futures
+import subprocess
+import sys
 
 import albumentations as A
 import numpy as np
@@ -325,3 +327,13 @@ def test_a_crop_larger_than_the_image_says_what_to_do(image, mask):
 def test_transforms_that_leave_uint8_are_refused(name):
     with pytest.raises(ConfigError, match=rf"{name} changes the type or range of pixels, which the model scales"):
         Augmentation([{name: {"p": 1.0}}], IGNORE)
+
+
+def test_albumentations_comes_without_pytorch_and_its_tensors_when_they_are_asked_for():
+    pytest.importorskip("torch")
+    code = (
+        "import sys, segzoo.data.augmentation, albumentations as A; print('torch' in sys.modules);"
+        "print(A.ToTensorV2.__module__, 'torch' in sys.modules, hasattr(A, 'ToTensor4D'))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.splitlines() == ["False", "albumentations.pytorch.transforms True False"]

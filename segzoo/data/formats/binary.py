@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from segzoo.data.formats.contract import PICTURE_SUFFIXES, Labels, OneFile, check_threshold, two_values
-from segzoo.data.formats.pictures import GREY_STRETCH, Picture, alpha_of, load_picture, stored_numbers
+from segzoo.data.formats.pictures import GREY_STRETCH, Picture, alpha_of, load_picture, read_plain_grey, stored_numbers
 from segzoo.data.formats.table import MASK_FORMATS
 from segzoo.errors import ConfigError, DataError
 
@@ -72,6 +72,8 @@ def read_grey(path: Path, max_pixels: int, channel: Channel | None = None) -> np
         DataError: an unreadable or truncated file, colours, fractions, transparency that might be the mask, or more
             than `max_pixels` pixels.
     """
+    if channel != "alpha" and (plain := read_plain_grey(path, max_pixels)) is not None:
+        return plain
     picture = load_picture(path, max_pixels)
     alpha = alpha_of(picture.image)
     if channel == "alpha":

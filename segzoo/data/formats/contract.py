@@ -183,6 +183,8 @@ def two_values(array: np.ndarray, name: object, threshold: int | None, cure: str
     if high <= 1 and int(array.min(initial=0)) >= 0:
         return array.astype(np.uint8)
     one = 65535 if high == 65535 else 255 if high >= 128 else 1  # of smooth edges, or of class indices
+    if array.dtype == np.uint8 and np.count_nonzero(array) == np.count_nonzero(array == one):
+        return np.minimum(array, np.uint8(1))
     between = (array != 0) & (array != one)
     wrong = int(between.sum())
     if not wrong:

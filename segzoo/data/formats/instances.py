@@ -92,12 +92,20 @@ class InstancesFormat:
                     "size_mismatch",
                 )
             thing = two_values(grey, file, self._threshold, _CURE)
-            mask[thing > 0] = self._label
+            np.copyto(mask, self._label, where=thing.view(bool))
             if self._gap:
-                near = cv2.add(near, cv2.dilate(thing, np.ones((2 * self._gap + 1,) * 2, np.uint8)))
+                self._add_near(near, thing)
         if self._gap:
             mask[near > 1] = self._gap_label
         return mask
+
+    def _add_near(self, near: np.ndarray, thing: np.ndarray) -> None:
+        """Count an object, 0 and 1 (H, W), at the pixels within the gap of it; most of an image is far from it."""
+        x, y, width, height = cv2.boundingRect(thing)
+        box = slice(max(0, y - self._gap), y + height + self._gap), slice(max(0, x - self._gap), x + width + self._gap)
+        if width:
+            grown = cv2.dilate(np.ascontiguousarray(thing[box]), np.ones((2 * self._gap + 1,) * 2, np.uint8))
+            near[box] = cv2.add(np.ascontiguousarray(near[box]), grown)
 
     def files(self, place: Path) -> Iterable[Path]:
         """Return the files of an image's objects, sorted."""

@@ -79,14 +79,8 @@ def read_indices(path: Path, max_pixels: int) -> np.ndarray:
             compression, several pages, or more than `max_pixels` pixels.
     """
     with _decoding(path) as data:
-        first = header(data)
-        # Pillow decodes while it holds Python's lock; plain grey OpenCV reads alike, and beside other threads
-        plain = first is not None and first.grey_bits in (8, 16) and first.frames == 1 and opencv_holds(first.size)
-        if first is not None and plain and data.endswith(PNG_END):
-            check_size(path, first.size, max_pixels)
-            mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-            if mask is not None and mask.shape == first.size[::-1]:
-                return mask
+        if (mask := _plain_grey(data, path, max_pixels)) is not None:
+            return mask
     picture = load_picture(path, max_pixels, lossless=True)
     if picture.image.format == "GIF":
         return _one_channel(np.asarray(picture.image.convert("RGB")), "P with a palette of colours", path)
@@ -98,6 +92,21 @@ def read_indices(path: Path, max_pixels: int) -> np.ndarray:
     if not picture.is_grey:
         raise _coloured(path, picture.image.mode)
     return stored_numbers(picture, path)
+
+
+def read_plain_grey(path: Path, max_pixels: int) -> np.ndarray | None:
+    """Read an undamaged PNG of plain grey of 8 or 16 bits, (H, W) uint8 or uint16; None for all other files.
+
+    Of a PNG with a grey value that is transparent nothing is returned either.
+
+    Raises:
+        DataError: a missing file, or more than `max_pixels` pixels.
+    """
+    with _decoding(path) as data:
+        first = header(data)
+        if first is None or first.transparent is not None or not data.startswith(_PNG) or not _intact(data):
+            return None
+        return _plain_grey(data, path, max_pixels)
 
 
 def load_picture(path: Path, max_pixels: int, lossless: bool = False) -> Picture:
@@ -224,6 +233,21 @@ def _decoding(path: Path) -> Iterator[bytes]:
         raise DataError(
             f"{path}: cannot be read as a mask ({why}). Write the file again or remove it.", kind
         ) from error
+
+
+def _plain_grey(data: bytes, path: Path, max_pixels: int) -> np.ndarray | None:
+    """Decode a PNG of plain grey of 8 or 16 bits; None for all other files, and where it is damaged.
+
+    Pillow decodes while it holds Python's lock; plain grey OpenCV reads alike, and beside other threads.
+    """
+    first = header(data)
+    if first is None or first.grey_bits not in (8, 16) or first.frames != 1 or not opencv_holds(first.size):
+        return None
+    if not data.endswith(PNG_END):
+        return None
+    check_size(path, first.size, max_pixels)
+    mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    return mask if mask is not None and mask.shape == first.size[::-1] else None
 
 
 def _plain(data: bytes, path: Path, max_pixels: int, lossless: bool) -> Picture:
