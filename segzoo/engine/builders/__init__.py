@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from segzoo.engine.builders.batches import rehearsals as rehearsals
     from segzoo.engine.builders.batches import steps_per_epoch as steps_per_epoch
     from segzoo.engine.builders.batches import train_batches as train_batches
-    from segzoo.engine.builders.class_weights import class_weights as class_weights
-    from segzoo.engine.builders.class_weights import weight_schemes as weight_schemes
     from segzoo.engine.builders.display import background as background
     from segzoo.engine.builders.display import colours as colours
     from segzoo.engine.builders.loss import build_loss as build_loss
@@ -35,10 +33,13 @@ if TYPE_CHECKING:
     from segzoo.engine.builders.sources import whole_source as whole_source
     from segzoo.engine.builders.targets import target_maker as target_maker
     from segzoo.engine.builders.targets import training_target_maker as training_target_maker
+    from segzoo.engine.builders.weighting import class_weights as class_weights
+    from segzoo.engine.builders.weighting import weight_schemes as weight_schemes
 
+# No module may have the name of one of these functions: once it is imported it would hide the function.
 _MODULES = {
     "batches": ("eval_batches", "rehearsals", "steps_per_epoch", "train_batches"),
-    "class_weights": ("class_weights", "weight_schemes"),
+    "weighting": ("class_weights", "weight_schemes"),
     "display": ("background", "colours"),
     "loss": ("build_loss", "losses_of_outputs"),
     "metadata": ("model_metadata",),

@@ -13,8 +13,8 @@ from segzoo.backend import backend_name
 from segzoo.config import Config
 from segzoo.data import Source
 from segzoo.data.sources import Size, may_give_float
-from segzoo.engine.builders.class_weights import class_weights
 from segzoo.engine.builders.targets import target_maker, training_target_maker
+from segzoo.engine.builders.weighting import class_weights
 from segzoo.engine.class_pixels import ClassPixels
 from segzoo.errors import DataError
 

@@ -8,7 +8,7 @@ import keras
 
 from segzoo import losses
 from segzoo.config import Config
-from segzoo.engine.builders.class_weights import class_weights
+from segzoo.engine.builders.weighting import class_weights
 from segzoo.engine.class_pixels import ClassPixels
 from segzoo.models.outputs import PRESENCE
 

@@ -11,7 +11,7 @@ import numpy as np
 from segzoo import losses
 from segzoo.backend import start_backend
 from segzoo.config import Config, stated
-from segzoo.engine.builders.class_weights import weight_schemes
+from segzoo.engine.builders.weighting import weight_schemes
 from segzoo.errors import DataError
 from segzoo.losses.distances import with_distances
 from segzoo.models.outputs import LOGITS, PRESENCE
