@@ -353,7 +353,7 @@ def main() -> None:
         if "Error" in name:
             sys.exit(
                 f"No GPU is at hand for JAX ({name}). This benchmark measures one GPU and says nothing about a CPU, "
-                "for which there is benchmarks/train_step.py. Run it where an NVIDIA card and jax[cuda12] are."
+                "for which there is benchmarks/train_step.py. Run it where an NVIDIA card and the extra jax-cuda are."
             )
         print(f"{name}, {options.rounds} rounds")
     with tempfile.TemporaryDirectory() as compiled:

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from segzoo.errors import SegzooError, shortened
+from segzoo.extras import install_command
 
-_CURES = {
-    "tensorflow": 'pip install "tensorflow[and-cuda]"',
-    "jax": 'pip install "jax[cuda12]"',
-    "torch": "pip install torch --index-url https://download.pytorch.org/whl/cu128",
-}
+# Extra that installs a backend with its CUDA libraries; PyTorch's are part of its package, where it was built for CUDA.
+_EXTRAS = {"tensorflow": "cuda", "jax": "jax-cuda"}
+_OTHERWISE = "pip install torch --index-url https://download.pytorch.org/whl/cu128"
 _KINDS = ("CPU", "GPU", "TPU")
 
 
@@ -96,10 +95,11 @@ def idle_card_note(
     if card is None:
         return None
     backend = keras.backend.backend()
+    cure = install_command(_EXTRAS[backend]) if backend in _EXTRAS else _OTHERWISE
     version = sys.modules[backend].__version__ if backend in sys.modules else ""
     return (
         f"This machine has an NVIDIA card ({card}), but {backend} {version} cannot use it and computes on the "
-        f"processor, many times slower. Install it with its CUDA libraries: {_CURES.get(backend, 'see its manual')}. "
+        f"processor, many times slower. Install it with its CUDA libraries: {cure}. "
         "Where they are installed, the driver is too old or the container was started without the card: nvidia-smi "
         "must list it. To train on the processor on purpose: CUDA_VISIBLE_DEVICES=-1."
     )
