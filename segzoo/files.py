@@ -122,19 +122,33 @@ def replacing(path: Path, previous: Path | None = None) -> Iterator[Path]:
     try:
         with operation("write", path):
             yield temporary
-        with operation("flush", path), temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        if previous is not None and path.exists():
-            with operation("keep", path):
-                path.replace(previous)
-        with operation("replace", path):
-            temporary.replace(path)
-        with operation("flush folder", path.parent):
-            _sync_folder(path.parent)
+        move_whole(temporary, path, previous)
     except BaseException:
         with suppress(OSError), operation("remove", temporary):  # what went wrong before matters more
             temporary.unlink(missing_ok=True)
         raise
+
+
+def move_whole(source: Path, path: Path, previous: Path | None = None) -> None:
+    """Flush a file that is complete to the disk, and let it replace `path` in one step; see `replacing`.
+
+    Raises:
+        StorageError: the disk is full, the folder read-only, or the like.
+    """
+    flush(source, path)
+    if previous is not None and path.exists():
+        with operation("keep", path):
+            path.replace(previous)
+    with operation("replace", path):
+        source.replace(path)
+    with operation("flush folder", path.parent):
+        _sync_folder(path.parent)
+
+
+def flush(source: Path, path: Path | None = None) -> None:
+    """Flush the content of a file to the disk; `path` is the name that an error tells, by default its own."""
+    with operation("flush", path or source), source.open("rb") as stream:
+        os.fsync(stream.fileno())
 
 
 def _is_device(path: Path) -> bool:

@@ -134,7 +134,8 @@ MaxPixelsOption = Annotated[
     typer.Option(
         "--max-pixels",
         min=1,
-        help="Maximum number of pixels per image, to protect memory; by default data.max_pixels of the run.",
+        help="Maximum number of pixels of an image that is read whole, to protect memory; by default data.max_pixels "
+        "of the run. predict reads larger TIFFs by windows.",
     ),
 ]
 ReportOption = Annotated[

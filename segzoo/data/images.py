@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,7 @@ from segzoo.data.codecs import unlimited
 from segzoo.data.decoding import open_image
 from segzoo.data.refusals import reading
 from segzoo.data.tiff import holds_wide_numbers
+from segzoo.data.tiff_windows import TiffWindows
 from segzoo.errors import DataError
 from segzoo.files import regular
 
@@ -24,6 +26,7 @@ ARRAY_SUFFIXES = (".npy", ".npz")
 IMAGE_SUFFIXES = (*PICTURE_SUFFIXES, *ARRAY_SUFFIXES)
 
 Alpha = Literal["drop", "black", "white"]
+ReadWindow = Callable[[tuple[int, int], tuple[int, int]], np.ndarray]
 _EXIF_ORIENTATION = 0x0112
 # How the stored pixels (H, W, ...) become those to look at. EXIF 2.32, table 6, tag 274.
 _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
@@ -122,6 +125,32 @@ class ImageReader:
             with reading(path):
                 array = picture.read()
         return self._arranged(array, path)
+
+    @contextmanager
+    def windows(self, path: Path) -> Iterator[tuple[tuple[int, int], ReadWindow]]:
+        """Open a TIFF of any size, which is read by windows; `max_pixels` does not count.
+
+        Yields:
+            height and width; and a function that reads a window `(h, w, channels)` as a call reads the image, of its
+            rows and its columns, each as the first and the one after the last.
+
+        Raises:
+            MissingPackageError: rasterio is not installed.
+            DataError: as when called; or a kind of file that is not read by windows, or one that would be turned.
+        """
+        if self._upright and exif_orientation(path) != 1:
+            raise DataError(
+                f"{path}: is to be turned as its orientation says, which reading by windows (of images over "
+                "--max-pixels) does not. Write it without an orientation.",
+                "unreadable",
+            )
+        with TiffWindows(path, self._bands) as windows:
+            self._check_channels(windows.channels, windows.of_bands, path)
+
+            def read(rows: tuple[int, int], columns: tuple[int, int]) -> np.ndarray:
+                return self._scaled(self._arranged(windows.read(rows, columns), path), path)
+
+            yield windows.size, read
 
     def gives_float(self, path: Path) -> bool:
         """Return whether an image comes as float32, and not as uint8; False too for a header that cannot be read.

@@ -50,7 +50,8 @@ def too_many_pixels(path: Path, size: tuple[int, int], max_pixels: int) -> DataE
     return DataError(
         f"{path}: {width} x {height} is {width * height} pixels, over the limit of {max_pixels} that guards memory. "
         f"Raise the limit to {width * height}, by data.max_pixels (on the command line --set data.max_pixels=..., of "
-        "predict --max-pixels), or cut the picture into tiles.",
+        "predict --max-pixels), or cut the picture into tiles. Of TIFFs, predict reads larger ones by windows, unless "
+        "--tile is 0.",
         "too_large",
     )
 

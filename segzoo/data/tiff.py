@@ -135,6 +135,29 @@ def names_a_place(path: Path) -> bool:
             return False
 
 
+def cut_tiles(stream: BinaryIO, length: int) -> None:
+    """Cut a TIFF that grew by appending tiles to an earlier length; its first directory forgets the tiles beyond.
+
+    Args:
+        stream: the file, opened for reading and writing.
+        length: bytes that are kept, its first directory among them.
+
+    Raises:
+        TiffError: the directory is damaged, or names no tiles.
+    """
+    stream.truncate(length)
+    try:
+        reader = _Reader(stream)
+        offsets, counts = reader.tiles()
+        for number, (offset, count) in enumerate(zip(offsets.numbers, counts.numbers, strict=True)):
+            if offset + count > length:
+                for place, form in (offsets.at, counts.at):
+                    stream.seek(place + number * struct.calcsize(form))
+                    stream.write(struct.pack(form, 0))
+    except (struct.error, OverflowError, KeyError, ValueError) as error:
+        raise TiffError(f"its directory is damaged: {error}") from error
+
+
 class _Reader:
     """Reads numbers from a stream; `length` is its number of bytes."""
 
@@ -149,6 +172,12 @@ class _Reader:
         self._stream.seek(at)
         form = self._order + form
         return struct.unpack(form, self._stream.read(struct.calcsize(form)))
+
+    def tiles(self) -> tuple[_Value, _Value]:
+        """Return the offsets and the numbers of bytes of the tiles of the first directory; KeyError without tiles."""
+        first_at, form = (8, "Q") if self._big else (4, "I")
+        tags, _ = self._directory(*self._numbers(form, first_at))
+        return tags[TILE_OFFSETS], tags[TILE_BYTES]
 
     def read(self) -> Tiff:
         if self._big and self._numbers("HH", 4) != (8, 0):

@@ -22,6 +22,25 @@ _DEGREES = "EPSG:4326"
 
 
 @dataclass(frozen=True)
+class Bands:
+    """Bands of a raster.
+
+    Attributes:
+        count: their number.
+        dtype: type of their numbers; float16 is stored in 16 bits, which GDAL reads as float32.
+        nodata: value of pixels without data; None: no value means that.
+        colours: palette of an 8-bit raster, `(n, 3)` uint8.
+        names: descriptions of the bands.
+    """
+
+    count: int
+    dtype: Any
+    nodata: float | None = None
+    colours: np.ndarray | None = None
+    names: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class Georeference:
     """Place of an image on Earth.
 
@@ -162,33 +181,71 @@ def write_geotiff(
         names: descriptions of the bands.
     """
     rasterio = import_rasterio()
-    bands = pixels[..., None] if pixels.ndim == 2 else pixels
-    profile: dict[str, Any] = {"compress": "deflate", "bigtiff": "if_safer", "nodata": nodata}
-    if min(bands.shape[:2]) >= _TILED_FROM:
-        profile["tiled"] = True
-    if bands.dtype == np.float16:  # GDAL has no such type before 3.11, and stores it all the same
-        bands, profile["nbits"] = bands.astype(np.float32), 16
-    place: dict[str, Any] = {"crs": georeference.crs}
-    if georeference.gcps:
-        place["gcps"] = list(georeference.gcps)
-    else:
-        place["transform"] = georeference.transform
+    layers = pixels[..., None] if pixels.ndim == 2 else pixels
+    bands = Bands(layers.shape[2], layers.dtype, nodata, colours, names)
+    tiled = {"tiled": True} if min(layers.shape[:2]) >= _TILED_FROM else {}
     # In memory first: an error of GDAL on a full disk may be told by its log alone.
     with rasterio.MemoryFile() as memory:
-        with memory.open(
-            driver="GTiff",
-            height=bands.shape[0],
-            width=bands.shape[1],
-            count=bands.shape[2],
-            dtype=bands.dtype,
-            **profile,
-            **place,
-        ) as raster:
-            for number in range(bands.shape[2]):
-                raster.write(bands[..., number], number + 1)
-            for number, name in enumerate(names):
-                raster.set_band_description(number + 1, name)
-            if colours is not None and bands.dtype == np.uint8:
-                raster.write_colormap(1, {index: (*map(int, colour), 255) for index, colour in enumerate(colours)})
+        with memory.open(driver="GTiff", **_profile(layers.shape, bands, georeference), **tiled) as raster:
+            for number in range(bands.count):
+                raster.write(_stored(layers[..., number]), number + 1)
+            _describe(raster, bands)
         with replacing(path) as temporary:
             temporary.write_bytes(memory.getbuffer())
+
+
+def create_geotiff(
+    path: Path, size: tuple[int, int], bands: Bands, georeference: Georeference | None, block: int
+) -> None:
+    """Create a GeoTIFF of tiles that are still to be written, by `write_window`; BigTIFF where 4 GB may not do.
+
+    Args:
+        path: the file.
+        size: height and width in pixels.
+        bands: its bands.
+        georeference: CRS and transform; None for a raster without a place on Earth.
+        block: side of the tiles of the file, a multiple of 16.
+    """
+    # Sparse: without what is still to come, which would be written as zeros first.
+    tiles = {"tiled": True, "blockxsize": block, "blockysize": block, "sparse_ok": True}
+    with import_rasterio().open(path, "w", driver="GTiff", **_profile(size, bands, georeference), **tiles) as raster:
+        _describe(raster, bands)
+
+
+def write_window(raster: Any, pixels: np.ndarray, rows: tuple[int, int], columns: tuple[int, int]) -> None:
+    """Write pixels `(h, w)` or `(h, w, bands)` into a window, its rows and columns, of an open rasterio dataset."""
+    layers = pixels[..., None] if pixels.ndim == 2 else pixels
+    raster.write(_stored(np.ascontiguousarray(layers.transpose(2, 0, 1))), window=(rows, columns))
+
+
+def _stored(pixels: np.ndarray) -> np.ndarray:
+    """Return pixels in a type of GDAL, which has no float16 before 3.11, and stores it all the same."""
+    return pixels.astype(np.float32) if pixels.dtype == np.float16 else pixels
+
+
+def _profile(size: Sequence[int], bands: Bands, georeference: Georeference | None) -> dict[str, Any]:
+    """Return the options of rasterio for a raster of this height and width."""
+    profile: dict[str, Any] = {
+        "height": size[0],
+        "width": size[1],
+        "count": bands.count,
+        "dtype": bands.dtype,
+        "nodata": bands.nodata,
+        "compress": "deflate",
+        "bigtiff": "if_safer",
+    }
+    if bands.dtype == np.float16:
+        profile |= {"dtype": np.float32, "nbits": 16}
+    if georeference is None:
+        return profile
+    if georeference.gcps:
+        return {**profile, "crs": georeference.crs, "gcps": list(georeference.gcps)}
+    return {**profile, "crs": georeference.crs, "transform": georeference.transform}
+
+
+def _describe(raster: Any, bands: Bands) -> None:
+    """Write the names of the bands, and the palette, into an open rasterio dataset."""
+    for number, name in enumerate(bands.names):
+        raster.set_band_description(number + 1, name)
+    if bands.colours is not None and bands.dtype == np.uint8:
+        raster.write_colormap(1, {index: (*map(int, colour), 255) for index, colour in enumerate(bands.colours)})

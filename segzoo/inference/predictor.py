@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import keras
 import numpy as np
 
-from segzoo.data.images import ImageReader
+from segzoo.data.images import ImageReader, ReadWindow
+from segzoo.data.tiff_windows import tiff_size
 from segzoo.errors import DataError, SegzooError
 from segzoo.inference.augmented import ViewsNetwork
 from segzoo.inference.inputs import find_images
 from segzoo.inference.legend import Legend
 from segzoo.inference.network import KerasNetwork, Network
 from segzoo.inference.outputs import DEFAULT_OUTPUTS, OutputOptions, PredictionSummary
-from segzoo.inference.results import Results, check_legend, write_legend
-from segzoo.inference.tiling import TILE, Tiling, logit_bands
-from segzoo.inference.video import predict_videos
-from segzoo.inference.writers.contract import Job
+from segzoo.inference.predicts import Found
+from segzoo.inference.results import Results, check_legend
+from segzoo.inference.sequence import FileSequence
+from segzoo.inference.tiling import TILE, Tiling, Window, grid_of, logit_bands, logit_windows
 from segzoo.task import Mode, array_probabilities, predict_classes, takes_multilabel, threshold_count
 
-__all__ = ["Found", "PredictionSummary", "Predictor", "find_images"]
-
-
-class Found(NamedTuple):
-    """Prediction of an image.
-
-    Attributes:
-        class_map: class of each pixel, as `Predictor.predict` returns it.
-        probabilities: `(H, W, classes)` float32; None where they were not wanted.
-        disagreement: of the members of an ensemble, `(H, W)` float32, 0..1; None where it was not wanted.
-    """
-
-    class_map: np.ndarray
-    probabilities: np.ndarray | None = None
-    disagreement: np.ndarray | None = None
+__all__ = ["PredictionSummary", "Predictor", "find_images"]
 
 
 class Predictor:
@@ -118,6 +104,11 @@ class Predictor:
         self._tiling = None if tile is None else Tiling.square(tile, overlap, tile_above)
         if self.network.size is not None:
             self._tiling = Tiling.of_size(self.network.size)
+
+    @property
+    def tiling(self) -> Tiling | None:
+        """Size and overlap of tiles; None: images are never tiled."""
+        return self._tiling
 
     @property
     def model(self) -> keras.Model:
@@ -212,7 +203,7 @@ class Predictor:
         Raises:
             DataError: an array of unsupported shape or type.
         """
-        return self._computed(self.network.logits, images, self.network.outputs)
+        return self._computed(*self._numbers(False), images)
 
     def disagreement(self, image: np.ndarray) -> np.ndarray:
         """Compute the disagreement of the members of an ensemble at every pixel of one image.
@@ -250,21 +241,68 @@ class Predictor:
             SegzooError: disagreement is wanted of a model that is no ensemble.
             DataError: an array of unsupported shape or type.
         """
-        if with_disagreement:
-            outputs = self.network.outputs
-            computed = self._computed(self.network.logits_and_disagreement, images, outputs + 1)
-            for numbers in computed:
-                yield self._decided(numbers[..., :outputs], numbers[..., outputs])
-        elif with_probabilities:
-            yield from map(self._decided, self.logits(images))
+        if with_probabilities or with_disagreement:
+            yield from map(self._decided, self._computed(*self._numbers(with_disagreement), images))
         else:
             yield from map(Found, self.predict_batch(images))
 
-    def _decided(self, logits: np.ndarray, disagreement: np.ndarray | None = None) -> Found:
-        class_map = predict_classes(logits, self.mode, self.thresholds).astype(self.dtype)
-        return Found(class_map, array_probabilities(logits, self.mode), disagreement)
+    def windows(
+        self,
+        read: ReadWindow,
+        size: tuple[int, int],
+        with_probabilities: bool = False,
+        with_disagreement: bool = False,
+        first: int = 0,
+    ) -> Iterator[tuple[Window, Found]]:
+        """Predict an image that is read by windows, tile by tile, from top to bottom and from left to right.
 
-    def _computed(self, function: Callable[[np.ndarray], np.ndarray], images: np.ndarray, channels: int) -> np.ndarray:
+        The windows are those of `predict` for an image that is tiled, to the bit. `reader.windows` opens a TIFF so.
+
+        Args:
+            read: returns a window `(h, w, C)`, of its rows and its columns, each as the first and the one after it.
+            size: height and width of the image.
+            with_probabilities: whether probabilities are wanted.
+            with_disagreement: whether disagreement is wanted, with which probabilities come too.
+            first: row of tiles to begin with.
+
+        Yields:
+            a window, and what is predicted for it.
+
+        Raises:
+            SegzooError: a predictor that never tiles, or disagreement is wanted of a model that is no ensemble.
+        """
+        if self._tiling is None:
+            raise SegzooError("Reading by windows is by tiles: give the predictor a tile (--tile).")
+        function, channels = self._numbers(with_disagreement)
+        for window in logit_windows(function, read, size, channels, self._tiling, self._batch, first):
+            yield window, self._decided(window.logits, with_probabilities or with_disagreement)
+
+    def tiles_by_windows(self, path: Path) -> int:
+        """Return the number of tiles of an image that `predict_files` reads by windows; 0 for one it reads whole.
+
+        By windows is read a TIFF of more pixels than the reader's limit, unless the predictor never tiles.
+        """
+        size = tiff_size(path) if self._tiling is not None else None
+        if self._tiling is None or size is None or size[0] * size[1] <= self.reader.max_pixels:
+            return 0
+        return math.prod(grid_of(size[::-1], self._tiling))
+
+    def _numbers(self, with_disagreement: bool) -> tuple[Callable[[np.ndarray], np.ndarray], int]:
+        """Return the function that computes logits, and disagreement behind them if it is wanted; and their number."""
+        network = self.network
+        if with_disagreement:
+            return network.logits_and_disagreement, network.outputs + 1
+        return network.logits, network.outputs
+
+    def _decided(self, numbers: np.ndarray, with_probabilities: bool = True) -> Found:
+        """Return the prediction of logits `(H, W, outputs)`, behind which disagreement may be."""
+        outputs = self.network.outputs
+        logits = numbers[..., :outputs]
+        class_map = predict_classes(logits, self.mode, self.thresholds).astype(self.dtype)
+        probabilities = array_probabilities(logits, self.mode) if with_probabilities else None
+        return Found(class_map, probabilities, numbers[..., outputs] if numbers.shape[-1] > outputs else None)
+
+    def _computed(self, function: Callable[[np.ndarray], np.ndarray], channels: int, images: np.ndarray) -> np.ndarray:
         """Return what a function computes of images, `(B, H, W, channels)`; of large ones by tiles."""
         self._check_images(images)
         if self._tiling is None or not self._tiling.applies(*images.shape[1:3]):
@@ -306,6 +344,9 @@ class Predictor:
     ) -> PredictionSummary:
         """Predict image files; an image that cannot be read is reported, and prediction continues with the next.
 
+        A TIFF of more pixels than `max_pixels` is read, and its results are written, by windows (docs/predict.md). If
+        that is interrupted, the same call goes on where it was.
+
         By default, for `<root>/a/1.jpg` come a PNG of class indices, `<out>/classes/a/1.png`, and the image under the
         classes' colours with their contours, `<out>/overlays/a/1.jpg`; docs/predict.md lists the outputs. With
         `class_names` comes a legend, `<out>/classes.json`. Each file is written whole or not at all, those about all
@@ -321,10 +362,12 @@ class Predictor:
             root: folder whose sub-folders are kept in `out`; by default the deepest that holds all images.
             overwrite: whether results that exist may be replaced.
             batch_size: most images in one pass; only neighbours of the same size share one.
-            max_pixels: an image with more pixels is refused before it is decoded; None: the reader's limit.
+            max_pixels: an image with more pixels is read by windows, or refused before it is decoded; None: the
+                reader's limit.
             background: class without objects, which overlays leave as the image is; by default the predictor's.
             videos: video files, which come after the images.
             progress: called after each batch with the number of images and frames done so far, with images that failed.
+                An image that is read by windows counts as `tiles_by_windows` images.
 
         Raises:
             UnknownNameError: no such output.
@@ -337,35 +380,14 @@ class Predictor:
         names = self.class_names if class_names is None else class_names
         legend = self.legend(colours, names, background)
         options.check_members(self.network.member_count)
-        results = Results(paths, Path(out), legend, options, Path(root) if root else None, overwrite, videos)
-        if names is not None:
-            check_legend(Path(out), legend, overwrite)
-        summary = results.summary
         if max_pixels is not None:
             self.reader.max_pixels = max_pixels
-        predict = partial(
-            self.predictions,
-            with_probabilities=results.needs_probabilities,
-            with_disagreement=results.needs_disagreement,
-        )
-        for batch in self._batches(results.jobs, batch_size, summary):
-            found = predict(np.stack([image for _, image in batch]))
-            if names is not None and not summary.predicted:  # only where there is something to explain
-                write_legend(Path(out), legend)
-            for (job, image), one in zip(batch, found, strict=True):
-                results.add(job, image, *one)
-            if progress is not None:
-                progress(len(summary.predicted) + len(summary.failed))
-        done = len(summary.predicted) + len(summary.failed)
-        if progress is not None:  # images that failed may have come last
-            progress(done)
-        if results.videos:
-            shown = None if progress is None else lambda frames: progress(done + frames)
-            predict_videos(results, self.reader, predict, batch_size, shown)
-            if names is not None and summary.predicted:
-                write_legend(Path(out), legend)
-        results.finish()
-        return summary
+        root = Path(root) if root else None
+        results = Results(paths, Path(out), legend, options, root, overwrite, videos, self.tiles_by_windows)
+        if names is not None:
+            check_legend(Path(out), legend, overwrite)
+        FileSequence(self, results, batch_size, names is not None, progress).predict()
+        return results.summary
 
     def legend(
         self, colours: np.ndarray | None, class_names: Sequence[str] | None, background: int | None = None
@@ -424,21 +446,3 @@ class Predictor:
         if self._tiling is None or not self._tiling.applies(*image.shape[:2]):
             return iter([(0, self.network.logits(image[None])[0])])
         return logit_bands(self.network.logits, image, self.network.outputs, self._tiling, self._batch)
-
-    def _batches(
-        self, jobs: list[Job], batch_size: int, summary: PredictionSummary
-    ) -> Iterator[list[tuple[Job, np.ndarray]]]:
-        """Read images and batch neighbours of the same size; failures go into the summary."""
-        batch: list[tuple[Job, np.ndarray]] = []
-        for job in jobs:
-            try:
-                image = self.reader(job.image)
-            except DataError as error:
-                summary.failed[job.image] = str(error)
-                continue
-            if batch and (batch[0][1].shape != image.shape or len(batch) >= batch_size):
-                yield batch
-                batch = []
-            batch.append((job, image))
-        if batch:
-            yield batch

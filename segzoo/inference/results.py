@@ -6,10 +6,11 @@ import itertools
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from segzoo.files import remove, replacing
 from segzoo.inference.georeference import read_georeference, valid_pixels
 from segzoo.inference.legend import Legend
 from segzoo.inference.outputs import OutputOptions, PredictionSummary
+from segzoo.inference.partial import FOLDER, PartialResults, has_whole_rasters, remove_partial
 from segzoo.inference.writers.contract import Job, Output, Prediction
 from segzoo.inference.writers.table import OUTPUTS
 
@@ -39,6 +41,8 @@ class Results:
         root: folder whose sub-folders are kept among the results.
         overwrite: whether results that exist may be replaced.
         videos: video files.
+        tiles_by_windows: returns the number of tiles of an image that is read, and whose results are written, by
+            windows, 0 for another; None: none is.
 
     Attributes:
         jobs: the images, without duplicates and without those that have failed.
@@ -61,6 +65,7 @@ class Results:
         root: Path | None = None,
         overwrite: bool = False,
         videos: Iterable[str | Path] = (),
+        tiles_by_windows: Callable[[Path], int] | None = None,
     ):
         self.legend = legend
         self.options = options
@@ -75,9 +80,14 @@ class Results:
         named = _named([*paths, *clips], out, root, self._folders())
         self.videos = [job for job in named if job.image in clips]
         options.check_videos([job.image for job in self.videos])
-        self.jobs = self._located([job for job in named if job.image not in clips])
-        for output in self._outputs.values():
+        self._partial, self._overwrite = out / FOLDER, overwrite
+        jobs = [job for job in named if job.image not in clips]
+        if tiles_by_windows is not None:
+            jobs = [replace(job, by_windows=tiles_by_windows(job.image) > 0) for job in jobs]
+        self.jobs = self._located(jobs)
+        for name, output in self._outputs.items():
             for job in self.jobs:
+                _check_windows(name, output, job)
                 output.check(job)
         self._check_files(overwrite)
 
@@ -154,12 +164,25 @@ class Results:
             self.summary.files[name] += output.files_of_video(job)
         self.summary.predicted.append(job.image)
 
+    def partial(self, job: Job, settings: Mapping[str, Any], probe: list[float]) -> PartialResults:
+        """Return the results of an image that is written by windows, as far as an earlier prediction has made them."""
+        return PartialResults(self._partial / job.name, job, self._outputs, settings, probe, self._overwrite)
+
+    def add_windows(self, job: Job, files: Mapping[str, list[Path]]) -> None:
+        """Count an image whose files were written by windows."""
+        for name, written in files.items():
+            self.summary.files[name] += written
+        self.summary.predicted.append(job.image)
+
     def finish(self) -> None:
-        """Write the files about all images; nothing where no image was predicted."""
+        """Write the files about all images, nothing where no image was predicted; remove what was kept to go on."""
         for name, output in self._outputs.items():
             if output.run_file is not None and self.summary.predicted:
                 output.finish()
                 self.summary.files[name].append(output.run_file)
+        for job in self.jobs:
+            if job.by_windows and job.image not in self.summary.failed:
+                remove_partial(self._partial, job)
 
     def _folders(self) -> set[str]:
         """Return the folders in which results lie that no prediction takes for images."""
@@ -185,7 +208,9 @@ class Results:
             other = taken.setdefault(str(path).casefold(), owner)  # case is ignored, as some file systems do
             if other != owner:
                 raise DataError(f"{other} and {owner} would get the same result file; rename one of them.")
-        existing = [path for path, _ in self._owned_files() if path.exists()]
+        resumed = [job for job in self.jobs if job.by_windows and has_whole_rasters(self._partial / job.name)]
+        moved = {path for job in resumed for output in self._outputs.values() for path in output.files(job)}
+        existing = [path for path, _ in self._owned_files() if path.exists() and path not in moved]
         if existing and not overwrite:
             raise SegzooError(
                 f"{len(existing)} results exist already, first {existing[0]}. Choose another output folder, or allow "
@@ -204,6 +229,17 @@ class Results:
             for job in self.videos:
                 for path in output.files_of_video(job):
                     yield path, job.image
+
+
+def _check_windows(name: str, output: Output, job: Job) -> None:
+    """Raise SegzooError for an image that is predicted by windows, and an output that needs all of it."""
+    if job.by_windows and not output.by_windows:
+        able = [other for other in OUTPUTS if OUTPUTS[other].by_windows]
+        raise SegzooError(
+            f"{job.image}: has more pixels than --max-pixels (max_pixels), so it is predicted by windows, which give "
+            f"{', '.join(able)}; {name} needs the whole class map. Leave it out (--output), or raise the limit where "
+            "the memory is enough for the whole image."
+        )
 
 
 def _named(paths: Iterable[str | Path], out: Path, root: Path | None, folders: set[str]) -> list[Job]:

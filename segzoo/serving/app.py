@@ -16,7 +16,8 @@ from starlette.exceptions import HTTPException
 
 from segzoo import __version__
 from segzoo.inference.outputs import Coordinates, OutputOptions, Probabilities
-from segzoo.inference.predictor import Found, Predictor
+from segzoo.inference.predictor import Predictor
+from segzoo.inference.predicts import Found
 from segzoo.inference.writers.contract import Prediction
 from segzoo.serving.answers import ANSWERS, Answer, Answers
 from segzoo.serving.bodies import read_image_bytes

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from segzoo.inference.predictor import Found, Predictor
+from segzoo.inference.predictor import Predictor
+from segzoo.inference.predicts import Found
 
 # Pixels of a batch: those of the largest image that is not tiled, whose memory has to be there anyway.
 _BATCH_PIXELS = 2048 * 2048

@@ -131,9 +131,10 @@ def predict(
         threshold: probability above which a class is predicted, as in `load`.
         outputs: names of outputs, or a `segzoo.inference.OutputOptions` of names and options.
         overwrite: replace what is there.
-        max_pixels: most pixels of an image, 1 or more, to guard memory; by default data.max_pixels of the run.
-        progress: called with the number of images and frames done so far, failed images too, and that of all, first
-            with (0, all).
+        max_pixels: most pixels of an image that is read whole, 1 or more, to guard memory; by default data.max_pixels
+            of the run. Larger TIFFs are predicted by windows, other larger images are refused.
+        progress: called with the number of images done so far, failed ones too, and that of all, first with (0, all).
+            Frames of videos, and tiles of images that are predicted by windows, count as images.
 
     Raises:
         UnknownNameError: no such output.
@@ -168,7 +169,8 @@ def predict(
         predictor.reader.max_pixels = max_pixels
     from segzoo.inference.frames import count_frames
 
-    total = len(inputs.images) + sum(map(count_frames, inputs.videos))
+    total = sum(predictor.tiles_by_windows(image) or 1 for image in inputs.images)
+    total += sum(map(count_frames, inputs.videos))
     if progress is not None:
         progress(0, total)
     summary = predictor.predict_files(

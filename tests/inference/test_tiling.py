@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from segzoo.inference.tiling import Tiling, blend_weights, logit_bands, tile_spans
+from segzoo.inference.tiling import Tiling, blend_weights, logit_bands, logit_windows, tile_spans
 
 
 def class_map(*arguments) -> np.ndarray:
@@ -70,3 +70,48 @@ def test_each_pixel_of_a_tile_is_asked_for_in_place():
 
     assert seen.min() == 1
     np.testing.assert_array_equal(found, columns > rows)
+
+
+@pytest.mark.parametrize(("height", "width"), [(301, 450), (292, 97), (60, 70), (128, 300)])
+@pytest.mark.parametrize("overlap", [0, 32, 64])
+def test_windows_are_those_of_bands_to_the_bit_whatever_row_they_begin_with(height, width, overlap):
+    rng = np.random.default_rng(0)
+    image = rng.normal(size=(height, width, 2)).astype(np.float32)
+    tiling = Tiling((128, 128), (overlap, overlap))
+
+    def logits(tiles: np.ndarray) -> np.ndarray:  # other values at each place of a tile
+        return tiles * np.linspace(0.1, 3, tiles.shape[1], dtype=np.float32)[:, None, None] + tiles[:, :1, ::-1]
+
+    def read(rows: tuple[int, int], columns: tuple[int, int]) -> np.ndarray:
+        return image[slice(*rows), slice(*columns)]
+
+    expected = np.concatenate([band.copy() for _, band in logit_bands(logits, image, 2, tiling)])
+    rows = tile_spans(height, 128, overlap)
+    for first, (top, _) in enumerate(rows):
+        found = np.full_like(expected, np.nan)
+        for window in logit_windows(logits, read, (height, width), 2, tiling, 2, first):
+            assert window.row >= first
+            place = slice(*window.rows), slice(*window.columns)
+            assert np.isnan(found[place]).all()
+            found[place] = window.logits
+        np.testing.assert_array_equal(found[top:], expected[top:])
+        assert np.isnan(found[:top]).all()
+
+
+def test_windows_blend_by_the_weights_of_the_tiles():
+    image = np.random.default_rng(0).normal(size=(250, 330, 1)).astype(np.float32)
+    rows, columns = tile_spans(250, 128, 64), tile_spans(330, 128, 64)
+    weights = blend_weights(rows, 250, 64), blend_weights(columns, 330, 64)
+    expected = np.zeros_like(image)
+    numbers = {}
+    for (row, (top, bottom)), (column, (left, right)) in itertools.product(enumerate(rows), enumerate(columns)):
+        numbers[float(image[top, left, 0])] = len(numbers)
+        expected[top:bottom, left:right, 0] += (
+            numbers[float(image[top, left, 0])] * weights[0][row][:, None] * weights[1][column]
+        )
+
+    def logits(tiles: np.ndarray) -> np.ndarray:  # the number of each tile
+        return np.stack([np.full(tile.shape, numbers[float(tile[0, 0, 0])], np.float32) for tile in tiles])
+
+    found = np.concatenate([band.copy() for _, band in logit_bands(logits, image, 1, Tiling((128, 128), (64, 64)))])
+    np.testing.assert_allclose(found, expected, atol=1e-4)

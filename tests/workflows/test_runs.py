@@ -191,6 +191,27 @@ def test_predict_takes_a_folder_or_paths_and_lists_what_failed(tiny_run, photo, 
         segzoo.predict(tiny_run, path, tmp_path / "out", max_pixels=0)
 
 
+def test_predict_reads_a_tiff_over_the_limit_by_windows_and_counts_its_tiles(tiny_run, photo, tmp_path, quiet):
+    rasterio = pytest.importorskip("rasterio")
+    pixels, path = photo
+    large = np.tile(pixels, (3, 3, 1))
+    Image.fromarray(large).save(path.with_name("city.tif"))
+    steps = []
+    done = segzoo.predict(
+        tiny_run,
+        path.parent,
+        tmp_path / "out",
+        tile=64,
+        max_pixels=50 * 41,
+        progress=lambda *step: steps.append(step),
+    )
+    assert [file.name for file in done.written] == ["city.tif", "one.png"] and not done.failed
+    with rasterio.open(done.written[0]) as raster:
+        np.testing.assert_array_equal(raster.read(1), segzoo.load(tiny_run, tile=64)(large))
+    assert steps[0] == (0, 7) and steps[-1] == (7, 7)  # 3 x 2 tiles, and one picture
+    assert segzoo.predict(tiny_run, path.parent, tmp_path / "no", tile=0, max_pixels=50 * 41).failed
+
+
 def test_an_export_agrees_and_a_given_model_can_be_exported(tiny_run, small_network, tmp_path):
     first = segzoo.export_model(tiny_run, "saved_model", tmp_path / "first")
     assert first.path == tmp_path / "first" / "saved_model" and first.path.is_dir() and first.agreement == 1.0

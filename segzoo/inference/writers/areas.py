@@ -21,10 +21,12 @@ class Areas(Output):
     """CSV with a row for each class of an image or frame: pixels, share of those with data, square metres, objects.
 
     Square metres are known for a GeoTIFF in a projected CRS but Web Mercator, whose metres are none away from the
-    equator. Background and border have no objects. Pixels are those of the class map, and not of the objects.
+    equator. Background and border have no objects. Pixels are those of the class map, and not of the objects,
+    which are not counted by windows.
     """
 
     folder = "table"
+    by_windows = True
     packages = (("skimage", "objects"),)
     video_suffixes = ()
 
@@ -45,22 +47,37 @@ class Areas(Output):
         yield lambda prediction: rows.extend(self._rows_of(prediction))
         self._rows += rows
 
+    def tally(self, prediction: Prediction, totals: dict[str, Any]) -> None:
+        """Add the pixels of a window."""
+        before = totals.get("pixels", [0] * len(self.legend.names))
+        totals["pixels"] = [count + int(prediction.where(label).sum()) for label, count in enumerate(before)]
+        totals["counted"] = totals.get("counted", 0) + prediction.counted
+
+    def finish_windows(self, job: Job, totals: dict[str, Any]) -> None:
+        """Keep the rows of an image, without numbers of objects, which windows would cut."""
+        self._rows += self._rows_with(job, totals, lambda label: None)
+
     def _rows_of(self, prediction: Prediction) -> list[tuple[Any, ...]]:
-        place, counted = prediction.job.georeference, prediction.counted
-        metres = None if place is None else place.square_metres
-        rows = []
-        for label, name in enumerate(self.legend.names):
-            pixels = int(prediction.where(label).sum())
+        totals: dict[str, Any] = {}
+        self.tally(prediction, totals)
+        return self._rows_with(prediction.job, totals, prediction.objects.of_class, prediction.frame)
+
+    def _rows_with(
+        self, job: Job, totals: dict[str, Any], objects: Callable[[int], int | None], frame: int | None = None
+    ) -> list[tuple[Any, ...]]:
+        metres = None if job.georeference is None else job.georeference.square_metres
+        counted, rows = totals["counted"], []
+        for label, (name, pixels) in enumerate(zip(self.legend.names, totals["pixels"], strict=True)):
             rows.append(
                 (
-                    prediction.job.shown,
-                    prediction.frame,
+                    job.shown,
+                    frame,
                     name,
                     label,
                     pixels,
                     pixels / counted if counted else None,
                     None if metres is None else pixels * metres,
-                    prediction.objects.of_class(label) if label in self.legend.foreground else None,
+                    objects(label) if label in self.legend.foreground else None,
                 )
             )
         return rows

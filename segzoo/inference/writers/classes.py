@@ -11,7 +11,7 @@ from PIL import Image
 
 from segzoo.files import replacing
 from segzoo.inference.frames import frame_archive
-from segzoo.inference.georeference import write_geotiff
+from segzoo.inference.georeference import Bands, write_geotiff
 from segzoo.inference.writers.contract import Job, Output, Prediction
 from segzoo.inference.writers.table import OUTPUTS
 
@@ -27,23 +27,24 @@ class Classes(Output):
 
     folder = "classes"
     video_suffixes = (".npz",)
+    by_windows = True
 
     def suffixes(self, job: Job) -> tuple[str, ...]:
         """Return .png, or .tif for a GeoTIFF or several pages."""
-        return (".tif",) if job.georeference is not None or self.legend.multilabel else (".png",)
+        return (".tif",) if job.is_raster or self.legend.multilabel else (".png",)
 
     def write(self, prediction: Prediction) -> list[Path]:
         """Write the class map of an image."""
         (path,) = self.files(prediction.job)
         if prediction.job.georeference is not None:
-            classes, nodata = self._marked(prediction)
+            bands = self.bands()
             write_geotiff(
                 path,
-                classes,
+                self.pixels(prediction),
                 prediction.job.georeference,
-                nodata,
-                colours=None if self.legend.multilabel else self.legend.colours,
-                names=self.legend.names if self.legend.multilabel else (),
+                bands.nodata,
+                colours=bands.colours,
+                names=bands.names,
             )
         elif self.legend.multilabel:
             write_layers(path, prediction.class_map)
@@ -58,14 +59,21 @@ class Classes(Output):
         with frame_archive(path, rate, classes=np.array(self.legend.names)) as put:
             yield lambda prediction: put(prediction.frame or 0, prediction.class_map)
 
-    def _marked(self, prediction: Prediction) -> tuple[np.ndarray, int]:
-        """Return the class map with its nodata value where the image has no data, and that value."""
-        labels = 2 if self.legend.multilabel else len(self.legend.names)
-        dtype, nodata = (np.uint8, 255) if labels <= 255 else (np.uint16, 65535)
-        classes = prediction.class_map.astype(dtype)
+    def bands(self) -> Bands:
+        """Return one band of classes, or one for each class where they may overlap."""
+        names, layered = self.legend.names, self.legend.multilabel
+        dtype, nodata = (np.uint8, 255) if layered or len(names) <= 255 else (np.uint16, 65535)
+        if layered:
+            return Bands(len(names), dtype, nodata, names=names)
+        return Bands(1, dtype, nodata, self.legend.colours)
+
+    def pixels(self, prediction: Prediction) -> np.ndarray:
+        """Return the class map with its nodata value where the image has no data."""
+        bands = self.bands()
+        classes = prediction.class_map.astype(bands.dtype)
         if prediction.valid is not None:
-            classes[~prediction.valid] = nodata
-        return classes, nodata
+            classes[~prediction.valid] = bands.nodata
+        return classes
 
 
 def write_class_map(path: Path, class_map: np.ndarray, colours: np.ndarray) -> None:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from segzoo.inference.legend import Legend
 from segzoo.inference.objects import Measures, Objects, find_objects, measure
 
 if TYPE_CHECKING:
-    from segzoo.inference.georeference import Georeference
+    from segzoo.inference.georeference import Bands, Georeference
     from segzoo.inference.outputs import OutputOptions
 
 
@@ -30,17 +30,24 @@ class Job:
         name: relative path of the results, without their ending.
         shown: relative path of the image, as tables name it.
         georeference: place on Earth of the image; None for an image without one.
+        by_windows: whether the image is read, and its results are written, by windows.
     """
 
     image: Path
     name: Path
     shown: str
     georeference: Georeference | None = None
+    by_windows: bool = False
+
+    @property
+    def is_raster(self) -> bool:
+        """True where pixels are written as a GeoTIFF: for a place on Earth, and by windows."""
+        return self.by_windows or self.georeference is not None
 
 
 @dataclass
 class Prediction:
-    """Image and what was predicted for it.
+    """Image and what was predicted for it; or a window of both, for an image that is read by windows.
 
     Attributes:
         job: its files.
@@ -97,6 +104,9 @@ class Output:
     not at all (`segzoo.files.replacing`). One that can be made of videos sets `video_suffixes`, and overrides
     `open_video`.
 
+    One that can be made by windows, for images that memory does not hold, says so by `by_windows`. For a GeoTIFF it
+    overrides `bands` and `pixels`, for rows of a table `tally` and `finish_windows`; `write` is then not called.
+
     Args:
         out: folder of all results.
         legend: the classes.
@@ -105,6 +115,7 @@ class Output:
     Attributes:
         folder: name of the folder of its files, below that of all results.
         needs_probabilities: whether it reads `Prediction.probabilities`.
+        by_windows: whether it can be made window by window.
         packages: modules that it imports beside segzoo's own requirements, each with the extra that installs it.
         video_suffixes: endings of its files of a video; None: it cannot be made of videos.
         run_file: file that `finish` writes; None where there is none.
@@ -112,6 +123,7 @@ class Output:
 
     folder: ClassVar[str]
     needs_probabilities: ClassVar[bool] = False
+    by_windows: ClassVar[bool] = False
     packages: ClassVar[tuple[tuple[str, str], ...]] = ()
     video_suffixes: ClassVar[tuple[str, ...] | None] = None
 
@@ -149,6 +161,25 @@ class Output:
             block ends by an error.
         """
         raise NotImplementedError(f"The output {self.folder} cannot be made of videos.")
+
+    def bands(self) -> Bands | None:
+        """Return the bands of the GeoTIFF, the main file, that is written by windows; None: there is none."""
+        return None
+
+    def pixels(self, prediction: Prediction) -> np.ndarray:
+        """Return the pixels of a window as the GeoTIFF holds them, `(h, w)` or `(h, w, bands)`."""
+        raise NotImplementedError
+
+    def tally(self, prediction: Prediction, totals: dict[str, Any]) -> None:
+        """Add a window to the totals of its image, in place.
+
+        Args:
+            prediction: the window.
+            totals: what JSON holds, empty at first; saved with the progress of the image.
+        """
+
+    def finish_windows(self, job: Job, totals: dict[str, Any]) -> None:
+        """Keep what `finish` writes of an image whose windows are all done."""
 
     def finish(self) -> None:
         """Write `run_file`, about all images; called after the last one, and never after a failure."""

@@ -13,6 +13,7 @@ from PIL import Image
 from segzoo.files import replacing
 from segzoo.inference.drawing import draw
 from segzoo.inference.frames import video_file
+from segzoo.inference.georeference import Bands
 from segzoo.inference.writers.contract import Job, Output, Prediction
 from segzoo.inference.writers.table import OUTPUTS
 
@@ -21,15 +22,18 @@ from segzoo.inference.writers.table import OUTPUTS
 class Overlay(Output):
     """Image under the colours of its classes, with contours and a legend, as JPEG; background and nodata are untinted.
 
-    The image has its own place and size at the top left: the legend is below it, and covers none of it.
+    The image has its own place and size at the top left: the legend is below it, and covers none of it. By windows a
+    GeoTIFF of red, green and blue, on the image's grid: without a legend, and without contours, whose width depends on
+    the size of the image.
     """
 
     folder = "overlays"
     video_suffixes = (".mp4",)
+    by_windows = True
 
     def suffixes(self, job: Job) -> tuple[str, ...]:
-        """Return .jpg."""
-        return (".jpg",)
+        """Return .jpg, by windows .tif."""
+        return (".tif",) if job.by_windows else (".jpg",)
 
     def write(self, prediction: Prediction) -> list[Path]:
         """Write the overlay of an image."""
@@ -44,6 +48,21 @@ class Overlay(Output):
         (path,) = self.files_of_video(job)
         with video_file(path, rate) as append:
             yield lambda prediction: append(drawn(prediction, "all"))
+
+    def bands(self) -> Bands:
+        """Return red, green and blue."""
+        return Bands(3, np.uint8, names=("red", "green", "blue"))
+
+    def pixels(self, prediction: Prediction) -> np.ndarray:
+        """Return the overlay of a window, without contours and legend."""
+        return draw(
+            prediction.image,
+            prediction.class_map,
+            prediction.legend,
+            valid=prediction.valid,
+            alpha=prediction.options.alpha,
+            contours=False,
+        )
 
 
 def drawn(prediction: Prediction, named: Literal["present", "all"] = "present") -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from segzoo.files import replacing
 from segzoo.inference.frames import frame_archive
-from segzoo.inference.georeference import write_geotiff
+from segzoo.inference.georeference import Bands, write_geotiff
 from segzoo.inference.writers.contract import Job, Output, Prediction
 from segzoo.inference.writers.table import OUTPUTS
 
@@ -26,35 +26,42 @@ class Probabilities(Output):
     folder = "probabilities"
     video_suffixes = (".npz",)
     needs_probabilities = True
+    by_windows = True
 
     def suffixes(self, job: Job) -> tuple[str, ...]:
         """Return .npz, or .tif for a GeoTIFF."""
-        return (".npz",) if job.georeference is None else (".tif",)
+        return (".tif",) if job.is_raster else (".npz",)
 
     def write(self, prediction: Prediction) -> list[Path]:
         """Write the probabilities of an image."""
-        numbers = self._numbers(prediction)
+        numbers = self.pixels(prediction)
         (path,) = self.files(prediction.job)
         if prediction.job.georeference is None:
             write_npz(path, probabilities=numbers, classes=np.array(self.legend.names))
-            return [path]
+        else:
+            write_geotiff(path, numbers, prediction.job.georeference, np.nan, names=self.bands().names)
+        return [path]
+
+    def bands(self) -> Bands:
+        """Return one band for each class, or one of the largest probability."""
+        names = ("largest probability",) if self.options.probabilities == "top" else self.legend.names
+        return Bands(len(names), np.float16, np.nan, names=names)
+
+    def pixels(self, prediction: Prediction) -> np.ndarray:
+        """Return the probabilities, NaN where the image has no data."""
+        found = prediction.probabilities
+        assert found is not None
+        numbers = (found.max(axis=-1) if self.options.probabilities == "top" else found).astype(np.float16)
         if prediction.valid is not None:
             numbers[~prediction.valid] = np.nan
-        names = self.legend.names if numbers.ndim == 3 else ("largest probability",)
-        write_geotiff(path, numbers, prediction.job.georeference, np.nan, names=names)
-        return [path]
+        return numbers
 
     @contextmanager
     def open_video(self, job: Job, rate: float) -> Iterator[Callable[[Prediction], None]]:
         """Open an archive of the probabilities, with the names of the classes under "classes"."""
         (path,) = self.files_of_video(job)
         with frame_archive(path, rate, classes=np.array(self.legend.names)) as put:
-            yield lambda prediction: put(prediction.frame or 0, self._numbers(prediction))
-
-    def _numbers(self, prediction: Prediction) -> np.ndarray:
-        found = prediction.probabilities
-        assert found is not None
-        return (found.max(axis=-1) if self.options.probabilities == "top" else found).astype(np.float16)
+            yield lambda prediction: put(prediction.frame or 0, self.pixels(prediction))
 
 
 def write_npz(path: Path, **arrays: np.ndarray) -> None:

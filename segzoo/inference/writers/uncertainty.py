@@ -12,7 +12,7 @@ from PIL import Image
 
 from segzoo.files import replacing
 from segzoo.inference.frames import frame_archive, video_file
-from segzoo.inference.georeference import write_geotiff
+from segzoo.inference.georeference import Bands, write_geotiff
 from segzoo.inference.uncertainty import entropy
 from segzoo.inference.writers.contract import Job, Output, Prediction
 from segzoo.inference.writers.probabilities import write_npz
@@ -33,6 +33,7 @@ class Uncertainty(Output):
     folder = "uncertainty"
     video_suffixes = (".mp4", ".npz")
     needs_probabilities = True
+    by_windows = True
 
     @property
     def needs_disagreement(self) -> bool:
@@ -40,15 +41,14 @@ class Uncertainty(Output):
         return self.options.uncertainty == "disagreement"
 
     def suffixes(self, job: Job) -> tuple[str, ...]:
-        """Return .png, and .npz or .tif."""
-        return (".png", ".npz" if job.georeference is None else ".tif")
+        """Return .png, and .npz or .tif; by windows .tif alone, as a PNG is written from top to bottom."""
+        numbers = ".tif" if job.is_raster else ".npz"
+        return (numbers,) if job.by_windows else (".png", numbers)
 
     def write(self, prediction: Prediction) -> list[Path]:
         """Write picture and numbers of an image."""
         picture, numbers = self.files(prediction.job)
         found = self._measured(prediction)
-        if prediction.valid is not None:
-            found[~prediction.valid] = np.nan
         shown = Image.fromarray(_in_bytes(found))
         shown.putpalette(_magma().tobytes())
         with replacing(picture) as temporary:
@@ -72,12 +72,24 @@ class Uncertainty(Output):
 
             yield add
 
+    def bands(self) -> Bands:
+        """Return one band."""
+        return Bands(1, np.float16, np.nan)
+
+    def pixels(self, prediction: Prediction) -> np.ndarray:
+        """Return the uncertainty of a window, NaN where the image has no data."""
+        return self._measured(prediction).astype(np.float16)
+
     def _measured(self, prediction: Prediction) -> np.ndarray:
         if self.needs_disagreement:
             assert prediction.disagreement is not None
-            return prediction.disagreement.copy()
-        assert prediction.probabilities is not None
-        return entropy(prediction.probabilities, self.legend.multilabel)
+            found = prediction.disagreement.copy()
+        else:
+            assert prediction.probabilities is not None
+            found = entropy(prediction.probabilities, self.legend.multilabel)
+        if prediction.valid is not None:
+            found[~prediction.valid] = np.nan
+        return found
 
 
 def _in_bytes(uncertainty: np.ndarray) -> np.ndarray:
