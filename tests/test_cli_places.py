@@ -60,6 +60,7 @@ def here(tmp_path, monkeypatch):
         raise Worked
 
     monkeypatch.setattr("segzoo.backend.start_backend", work)
+    monkeypatch.setattr("segzoo.data.generated.GeneratedShapes.__init__", work)  # what starts no backend reads data
     monkeypatch.setattr("segzoo.autoconfig.look_at_names", work)
     monkeypatch.setattr("segzoo.backbones.listing.page", work)
     monkeypatch.setattr("segzoo.config.json_schema", work)
