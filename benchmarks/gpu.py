@@ -14,9 +14,9 @@ Three tables, each a ratio of contenders that ran in turn on the same card:
   U-Net/EfficientNet-B0 from random weights on the batches of configs/camvid_unet_b0.yaml, the same for both.
 
 It needs a GPU that JAX sees, and says so where there is none. TensorFlow is not needed: pip install "jax[cuda12]" and
-segzoo's other dependencies. The peer, in the same or another environment (--peer-python): torch and
-segmentation-models-pytorch; for --camvid segzoo's dependencies too, whose reader and metric both contenders share.
-Whoever runs this puts what it prints into docs/results.md.
+segzoo's other dependencies. The peer, in the same or another environment
+(--peer-python): torch and segmentation-models-pytorch; for --camvid segzoo's dependencies too, whose reader and metric
+both contenders share. Whoever runs this puts what it prints into docs/results.md.
 """
 
 from __future__ import annotations

@@ -55,6 +55,49 @@ def _gpu_names() -> list[str]:
     return []
 
 
+def device_memory() -> int | None:
+    """Return the bytes of memory of the backend's first GPU, else of the machine; None where nobody says.
+
+    On JAX it is what JAX has reserved for itself, three quarters of the card by default. TensorFlow does not know the
+    total, so nvidia-smi is asked.
+    """
+    import keras
+    import psutil
+
+    if not _gpu_names():
+        return psutil.virtual_memory().total
+    match keras.backend.backend():
+        case "tensorflow":
+            lines = _nvidia_smi("--query-gpu=memory.total", "--format=csv,noheader,nounits").split()
+            return int(lines[0]) * 2**20 if lines and lines[0].isdigit() else None
+        case "jax":
+            import jax
+
+            card = next(device for device in jax.local_devices() if device.platform != "cpu")
+            return (card.memory_stats() or {}).get("bytes_limit")
+        case "torch":
+            import torch
+
+            return torch.cuda.get_device_properties(0).total_memory
+    return None
+
+
+def device_line(precision: str, xla: bool) -> str:
+    """Describe a run's device in a line: name, memory, backend and its version, precision, XLA.
+
+    Args:
+        precision: of the computation, such as "bfloat16".
+        xla: whether XLA compiles the training step.
+    """
+    import keras
+
+    backend = keras.backend.backend()
+    memory = device_memory()
+    size = f" ({memory / 2**30:.0f} GiB)" if memory else ""
+    version = getattr(sys.modules.get(backend), "__version__", "")
+    return f"{device_name()}{size}, {backend} {version}, {precision}, {'with' if xla else 'without'} XLA"
+
+
 def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """Return the processor's model and the number of cores available to this process: "Xeon Gold 6248, 8 cores"."""
     model = ""
@@ -117,12 +160,16 @@ def _nvidia_card(root: Path, nvidia_smi: Callable[[], str]) -> str | None:
 
 
 def _list_cards() -> str:
-    """Return the output of `nvidia-smi -L`; "" if it is not installed or fails."""
+    return _nvidia_smi("-L")
+
+
+def _nvidia_smi(*options: str) -> str:
+    """Return the output of `nvidia-smi` with these options; "" if it is not installed or fails."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return ""
     try:
-        return subprocess.run([program, "-L"], capture_output=True, text=True, timeout=20, check=True).stdout
+        return subprocess.run([program, *options], capture_output=True, text=True, timeout=20, check=True).stdout
     except (OSError, subprocess.SubprocessError, ValueError):
         return ""
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from segzoo.device import check_device, device_name, devices, idle_card_note, processor_name
+from segzoo.device import check_device, device_line, device_memory, device_name, devices, idle_card_note, processor_name
 from segzoo.errors import SegzooError
 
 
@@ -53,6 +53,23 @@ def test_a_card_that_the_backend_cannot_use_is_told_of_with_the_cure(tmp_path, m
         assert idle_card_note(tmp_path, lambda: listed, gpus=[]) is None  # on purpose
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     assert idle_card_note(tmp_path, lambda: listed, gpus=[]) == note
+
+
+def test_a_line_describes_what_a_run_computes_on(tmp_path, monkeypatch):
+    import keras
+
+    backend = keras.backend.backend()
+    line = device_line("bfloat16", True)
+    assert line.startswith(device_name()) and f", {backend} {sys.modules[backend].__version__}, bfloat16, with" in line
+    assert f"({device_memory() / 2**30:.0f} GiB)" in line  # the machine's
+    assert device_line("float32", False).endswith("float32, without XLA")
+    if backend == "tensorflow":
+        monkeypatch.setattr("segzoo.device._gpu_names", lambda: ["NVIDIA H100"])
+        monkeypatch.setenv("PATH", str(tmp_path))  # no nvidia-smi there
+        assert device_memory() is None and device_line("float32", True).startswith("NVIDIA H100, tensorflow")
+        (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 81559\necho 81559\n")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+        assert device_memory() == 81559 * 2**20
 
 
 def test_without_a_card_there_is_no_warning(tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ from segzoo.config import Config, dump_config, resolve_config
 from segzoo.config.memory import refuse_what_cannot_fit
 from segzoo.data import EvalBatches, Source, TrainBatches, remarks
 from segzoo.data.value_range import suggested_for
-from segzoo.device import device_name, idle_card_note
+from segzoo.device import device_line, device_memory, device_name, idle_card_note
 from segzoo.engine import builders
 from segzoo.engine.artifacts import Result, TrainingBundle
 from segzoo.engine.batched import Batched
@@ -359,7 +359,9 @@ class _Training:
         dump_config(self.config, self.folder.config)
         weights, xla = str(network.weights_report), bool(network.jit_compile)
         self.folder.write_environment(
-            environment.facts(self.config, origin["data"], weights, device_name(), xla, self.given.facts())
+            environment.facts(
+                self.config, origin["data"], weights, device_name(), xla, self.given.facts(), device_memory()
+            )
         )
 
     def _class_pixels(self, source: Source | Batched) -> ClassPixels | None:
@@ -432,7 +434,7 @@ def _say_what_is_trained(
     samples = [source for source in sources.values() if not isinstance(source, Batched)]
     for remark in dict.fromkeys(remark for source in samples for remark in remarks(source)):
         say(console, f"Note: {remark}")
-    say(console, f"Device: {device_name()}")
+    say(console, f"Device: {device_line(config.training.precision, bool(network.jit_compile))}")
     for note in (idle_card_note(), *short_run_notes(config, network, steps)):
         if note:
             warn(console, note)

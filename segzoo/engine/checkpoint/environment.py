@@ -24,6 +24,7 @@ def facts(
     device: str,
     xla: bool,
     given: Mapping[str, Any] | None = None,
+    memory: int | None = None,
 ) -> dict[str, Any]:
     """Return versions, machine, seed and data of a run, as environment.json holds them.
 
@@ -34,6 +35,7 @@ def facts(
         device: name of what computes, see `device_name`.
         xla: whether the training step is compiled by XLA.
         given: objects passed to `train` ready-made, by argument.
+        memory: bytes of the device's memory, see `device_memory`.
     """
     return {
         "packages": {"segzoo": segzoo.__version__, **_versions()},
@@ -42,6 +44,8 @@ def facts(
         "cpu_count": os.cpu_count(),
         "backend": sys.modules["keras"].backend.backend() if "keras" in sys.modules else None,
         "device": device,
+        "device_memory": memory,
+        "precision": config.training.precision,
         "xla": xla,
         "git_commit": git_commit(),
         "seed": config.seed,
