@@ -159,7 +159,7 @@ def test_two_steps(case: Case, installed, dtype_policy) -> None:
 
 RECIPE = """
 name: tiny
-model: {decoder: unet, backbone: mobilenetv2, weights: none, auxiliary: [P4]}
+model: {decoder: unet, backbone: mobilenetv2, weights: none, auxiliary: {P4: 0.4}}
 data: {source: generated, size: [64, 64], train_count: 8, val_count: 2, batch_size: 4, eval_batch_size: 2}
 training: {epochs: 1, ema: 0.9, accumulate: 2, remat: true, schedule: {name: poly, warmup_steps: 1}}
 output: {pictures: 1}
