@@ -56,7 +56,10 @@ OTHER_ENCODERS = (
     "tu-tf_efficientnetv2_b0",
     "tu-efficientnet_lite0",
     "tu-mobilenetv2_100",
+    "tu-mobilenetv3_large_100",
+    "timm-mobilenetv3_small_100",
 )
+_HALVES = ("timm-tf_efficientnet_lite0", "timm-mobilenetv3_small_100")  # their pixels are -1 to 1
 # Sizes of images; U-Net takes any, PAN halves its last map three times, the others want multiples of their stride.
 SIZES = {"Unet": [(96, 128), (45, 67), (97, 130)], "PAN": [(128, 160), (144, 192)], "DeepLabV3": [(72, 104)]}
 OPTIONS = [
@@ -124,7 +127,7 @@ def test_logits_of_other_encoders_agree(architecture: str, encoder: str, tmp_pat
     original.save_pretrained(tmp_path / "saved")
     found = convert(tmp_path / "saved")
     for size in ((96, 128), (160, 64)):
-        assert_logits_agree(found.model, original, size, 1e-3, encoder == "timm-tf_efficientnet_lite0")
+        assert_logits_agree(found.model, original, size, 1e-3, encoder in _HALVES)
 
 
 @pytest.mark.peers
@@ -287,6 +290,15 @@ def test_what_cannot_be_converted_is_said(tmp_path: Path) -> None:
     encoder = {name: value for name, value in tensors.items() if name.startswith("encoder.")}
     with pytest.raises(WeightsError, match=r"is none of DeepLabV3, .* of segmentation_models.pytorch"):
         convert_tensors(encoder, config)
+
+
+def test_networks_of_timm_are_named_with_their_weights() -> None:
+    """The name of the weights follows a dot; `encoder_weights` is true for them, which says no normalisation."""
+    tensors, config = golden.shapes("deeplabv3plus_tu_mobilenet"), golden.configuration("deeplabv3plus_tu_mobilenet")
+    named = {**config, "encoder_name": "tu-mobilenetv3_small_100.lamb_in1k", "encoder_weights": True}
+    found = convert_tensors(tensors, named)
+    assert (found.settings["compat"], found.settings["taps"]) == ("timm", "timm")
+    assert "normalised as the network's first weights in timm" in found.note
 
 
 def test_aligned_corners_and_floored_pixels_are_pytorchs() -> None:

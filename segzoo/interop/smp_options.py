@@ -137,6 +137,9 @@ def pixels_of(
     """
     given = (config or {}).get("encoder_weights", "imagenet")
     scaled = encoder.startswith(("efficientnet", "timm-efficientnet"))
+    if given is True and encoder.startswith("tu-"):
+        known = "the pixels are taken to be normalised as the network's first weights in timm have it"
+        return source.pixels(channels), {}, f"{known} (else set model.mean and model.std)"
     if given == _ADVPROP and scaled:
         return {"mean": [127.5] * channels, "std": [127.5] * channels}, {}, ""
     if given == _ADVPROP or not isinstance(given, str | None):

@@ -49,13 +49,9 @@ def _named(
         yield begin + name.removeprefix(library), Encoder(prefix, found, **more)
 
 
-# timm's networks whose tensors keep their names in its feature extractor. It flattens the names of others, and its
-# MobileNetV3 ends with a convolution that no level of the backbone here has.
-_OF_TIMM = (
-    *resnet.SOURCES,
-    *efficientnet.SOURCES,
-    *(source for source in mobilenet.SOURCES if source.backbone == "mobilenetv2"),
-)
+# timm's networks whose tensors keep their names in its feature extractor. It flattens the names of others.
+_OF_TIMM = (*resnet.SOURCES, *efficientnet.SOURCES, *mobilenet.SOURCES)
+_WRAPPED = dict(_named("timm/", "encoder.model.", "tu-", _OF_TIMM, taps=("timm", "output"), as_smp=False))
 # Those that whole networks are converted with: SMP's own, timm's that SMP took over under `timm-`, and those that it
 # wraps under `tu-`. The latter two compute as in timm, whatever the decoder does.
 ENCODERS: Mapping[str, Encoder] = dict(
@@ -69,7 +65,9 @@ ENCODERS: Mapping[str, Encoder] = dict(
             as_smp=False,
             undilated="SMP dilates its strided convolutions too, which no backbone padded as timm's does",
         ),
-        *_named("timm/", "encoder.model.", "tu-", _OF_TIMM, taps=("timm", "output"), as_smp=False),
+        *_WRAPPED.items(),
+        # SMP builds the wrapped ones under these former names.
+        *((f"timm-mobilenetv3_{size}_100", _WRAPPED[f"tu-tf_mobilenetv3_{size}_100"]) for size in ("small", "large")),
     )
 )
 # Architecture and beginning of the names of encoders to what SMP puts between the two.

@@ -131,6 +131,8 @@ def _encoder(named: str | None, config: Mapping[str, Any] | None, tensors: Tenso
         raise WeightsError(
             f"{origin} does not say which encoder it is for; name it by --encoder. By its tensors it is {found}."
         )
+    if isinstance(encoder, str) and encoder.startswith("tu-"):
+        encoder = encoder.partition(".")[0]  # the name of its weights follows
     if not isinstance(encoder, str) or encoder not in ENCODERS:
         reason = _OF_TIMM if str(encoder).startswith(("timm-", "tu-")) else ""
         raise WeightsError(f"Encoder {encoder!r} has no counterpart here{reason}. Known: {', '.join(ENCODERS)}.")

@@ -38,6 +38,8 @@ _V3_LARGE = tap_table(
     "P4 expanded_conv_11_add 112 block 11",
     "P5 expanded_conv_14_add 160 block 14",
 )
+_V3_SMALL_OF_TIMM = (*_V3_SMALL[:4], *tap_table("P5 activation_17 576 convolution behind the last block"))
+_V3_LARGE_OF_TIMM = (*_V3_LARGE[:4], *tap_table("P5 activation_19 960 convolution behind the last block"))
 # Of torchvision's networks, those of V3 kept the original's epsilon.
 _PYTORCH = Convention(pads_both_sides=True, epsilon=1e-5)
 _SECOND = dict.fromkeys((*LIBRARIES, SMP), _PYTORCH)
@@ -61,16 +63,13 @@ VARIANTS = {
                 f"MobileNetV3{size.capitalize()}",
                 "mobilenet_v3",
                 CENTERED,
-                {"output": table},
+                {"output": table, "timm": of_timm},
                 conventions=_THIRD,
             )
-            for size, table in (("small", _V3_SMALL), ("large", _V3_LARGE))
-        ),
-        Variant(
-            "mobilenetv3_small", "MobileNetV3Small", "mobilenet_v3", CENTERED, {"output": _V3_SMALL}, conventions=_THIRD
-        ),
-        Variant(
-            "mobilenetv3_large", "MobileNetV3Large", "mobilenet_v3", CENTERED, {"output": _V3_LARGE}, conventions=_THIRD
+            for size, table, of_timm in (
+                ("small", _V3_SMALL, _V3_SMALL_OF_TIMM),
+                ("large", _V3_LARGE, _V3_LARGE_OF_TIMM),
+            )
         ),
     )
 }
