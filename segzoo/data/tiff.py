@@ -7,6 +7,7 @@ several bands alone, GDAL inverts CMYK. So what the directory says decides which
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 from pathlib import Path
@@ -83,6 +84,18 @@ class Tiff(NamedTuple):
     first_at: tuple[int, str]
     little_endian: bool
     big: bool
+
+    @property
+    def pictures(self) -> tuple[Page, ...]:
+        """Pages of which each may be the picture.
+
+        A whole-slide image (Aperio's SVS, generic pyramids) has its picture first, in tiles, and behind it reduced
+        copies, a thumbnail and photographs of label and slide, which not all writers mark as such. So a first page in
+        tiles is the only picture if all others have at most a quarter of its pixels.
+        """
+        first, *others = self.pages
+        is_slide = first.tiled and all(4 * math.prod(page.size) <= math.prod(first.size) for page in others)
+        return self.pages[:1] if is_slide else self.pages
 
 
 class _Value(NamedTuple):

@@ -98,7 +98,7 @@ def _only_page(path: Path, stream: BinaryIO, max_pixels: int) -> tuple[Tiff, Pag
     found = read_tiff(stream)
     page = found.pages[0]
     check_page(path, page, max_pixels)
-    check_single(path, len(found.pages), "pages")
+    check_single(path, len(found.pictures), "pages")
     if not found.first:
         raise refused(path, "begins with an overview instead of its page", "Write the page alone.")
     return found, page

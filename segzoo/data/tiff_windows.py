@@ -131,7 +131,7 @@ def _page(path: Path) -> Page:
             found = read_tiff(stream)
     except (OSError, TiffError) as error:
         raise DataError(f"{path}: cannot be read as an image ({error}). Copy it again.", "unreadable") from error
-    check_single(path, len(found.pages), "pages")
+    check_single(path, len(found.pictures), "pages")
     check_page(path, found.pages[0], _NO_LIMIT)
     if not found.first:
         raise refused(path, "begins with an overview instead of its page", "Write the page alone.")

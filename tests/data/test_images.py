@@ -255,3 +255,29 @@ def test_colours_of_a_tiff_of_four_bands_are_not_multiplied_by_the_fourth(tmp_pa
         np.testing.assert_array_equal(ImageReader(channels, bands=bands).stored(path), pixels[..., :channels])
     if writer == "gdal":
         np.testing.assert_array_equal(ImageReader(4).stored(path), pixels)
+
+
+def test_the_picture_of_a_whole_slide_image_is_its_first_page(tmp_path):
+    """A thumbnail behind a tiled page is no picture of its own; a page of the same size may be, or one behind strips."""
+    rasterio = pytest.importorskip("rasterio")
+    slide = RNG.integers(0, 256, (96, 128, 3), np.uint8)
+
+    def written(name, first, second):
+        path = tmp_path / name
+        for pixels, more in ((slide, first), (slide[:: second["every"], :: second["every"]], {})):
+            shape = {"height": pixels.shape[0], "width": pixels.shape[1], "count": 3, "dtype": "uint8"}
+            appended = {"APPEND_SUBDATASET": "YES"} if path.exists() else {}
+            with rasterio.open(path, "w", driver="GTiff", photometric="RGB", **shape, **more, **appended) as raster:
+                raster.write(pixels.transpose(2, 0, 1))
+        return path
+
+    tiles = {"tiled": True, "blockxsize": 32, "blockysize": 32}
+    path = written("slide.svs", tiles, {"every": 2})
+    assert Image.open(path).n_frames == 2
+    np.testing.assert_array_equal(ImageReader(3)(path), slide)
+    with ImageReader(3).windows(path) as (size, read):
+        assert size == (96, 128)
+        np.testing.assert_array_equal(read((7, 70), (30, 99)), slide[7:70, 30:99])
+    for path in (written("stack.tif", tiles, {"every": 1}), written("scan.tif", {}, {"every": 2})):
+        with pytest.raises(DataError, match="has 2 pages"):
+            ImageReader(3)(path)
