@@ -258,7 +258,7 @@ def test_colours_of_a_tiff_of_four_bands_are_not_multiplied_by_the_fourth(tmp_pa
 
 
 def test_the_picture_of_a_whole_slide_image_is_its_first_page(tmp_path):
-    """A thumbnail behind a tiled page is no picture of its own; a page of the same size may be, or one behind strips."""
+    """A thumbnail behind a tiled page is no picture of its own; a page of its size may be, or one behind strips."""
     rasterio = pytest.importorskip("rasterio")
     slide = RNG.integers(0, 256, (96, 128, 3), np.uint8)
 
