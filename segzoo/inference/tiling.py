@@ -19,7 +19,9 @@ TILE = 1024  # height and width of tiles where nobody says
 def tile_spans(length: int, tile: int, overlap: int) -> list[tuple[int, int]]:
     """Cut 0..length into spans (start, stop) of at most `tile`, with at least `overlap` in common, in pixels.
 
-    Starts are multiples of 32; to keep them so, the last span may be up to 31 pixels shorter than the others.
+    Spans are spread evenly, so that none has much more in common with the next than the others: what overlaps of a
+    wide image is held in memory. Starts are multiples of 32; to keep them so, the last span may be up to 31 pixels
+    shorter than the others.
 
     Args:
         length: pixels along one axis.
@@ -29,7 +31,8 @@ def tile_spans(length: int, tile: int, overlap: int) -> list[tuple[int, int]]:
     if length <= tile:
         return [(0, length)]
     last = -(-(length - tile) // ALIGNMENT) * ALIGNMENT
-    starts = [*range(0, last, tile - overlap), last]
+    gaps = -(-last // (tile - overlap))
+    starts = [number * last // gaps // ALIGNMENT * ALIGNMENT for number in range(gaps + 1)]
     return [(start, min(start + tile, length)) for start in starts]
 
 

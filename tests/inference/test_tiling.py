@@ -24,6 +24,7 @@ def test_spans_cover_the_axis_are_aligned_and_overlap(length, overlap):
     assert all(start % 32 == 0 and 0 < stop - start <= 128 for start, stop in spans)
     shared = [before[1] - after[0] for before, after in itertools.pairwise(spans)]
     assert all(pixels >= overlap for pixels in shared)
+    assert max(shared, default=0) - min(shared, default=0) < 64  # spread evenly, up to the multiples of 32
     assert all(before[0] < after[0] for before, after in itertools.pairwise(spans))
 
 
