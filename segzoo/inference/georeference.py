@@ -161,28 +161,17 @@ def _unreadable(path: Path, error: Exception) -> DataError:
     )
 
 
-def write_geotiff(
-    path: Path,
-    pixels: np.ndarray,
-    georeference: Georeference,
-    nodata: float | None,
-    *,
-    colours: np.ndarray | None = None,
-    names: Sequence[str] = (),
-) -> None:
+def write_geotiff(path: Path, pixels: np.ndarray, georeference: Georeference, bands: Bands) -> None:
     """Write a GeoTIFF, whole or not at all.
 
     Args:
         path: the file.
-        pixels: `(H, W)` or `(H, W, bands)`; float16 is stored in 16 bits, which GDAL reads as float32.
+        pixels: `(H, W)` or `(H, W, bands)`, of the type of the bands.
         georeference: CRS and transform.
-        nodata: value of pixels without data; None: no value means that.
-        colours: palette of an 8-bit raster, `(n, 3)` uint8.
-        names: descriptions of the bands.
+        bands: its bands.
     """
     rasterio = import_rasterio()
     layers = pixels[..., None] if pixels.ndim == 2 else pixels
-    bands = Bands(layers.shape[2], layers.dtype, nodata, colours, names)
     tiled = {"tiled": True} if min(layers.shape[:2]) >= _TILED_FROM else {}
     # In memory first: an error of GDAL on a full disk may be told by its log alone.
     with rasterio.MemoryFile() as memory:

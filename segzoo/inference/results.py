@@ -83,7 +83,7 @@ class Results:
         self._partial, self._overwrite = out / FOLDER, overwrite
         jobs = [job for job in named if job.image not in clips]
         if tiles_by_windows is not None:
-            jobs = [replace(job, by_windows=tiles_by_windows(job.image) > 0) for job in jobs]
+            jobs = [replace(job, tiles=tiles_by_windows(job.image)) for job in jobs]
         self.jobs = self._located(jobs)
         for name, output in self._outputs.items():
             for job in self.jobs:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -49,7 +48,7 @@ class FileSequence:
         self._windowed = WindowedImages(predictor, results)
         self._beside = 0  # tiles of images read by windows, each without the one by which the summary counts the image
         for image in self._summary.failed:
-            self._count_tiles(image)
+            self._count_tiles(predictor.tiles_by_windows(image))
         self._predict = partial(
             predictor.predictions,
             with_probabilities=results.needs_probabilities,
@@ -81,7 +80,7 @@ class FileSequence:
         for job in jobs:
             self._explain_first()
             self._windowed.predict(job, self._further(self._done))
-            self._count_tiles(job.image)
+            self._count_tiles(job.tiles)
 
     def _predict_videos(self) -> None:
         further = self._further(self._done)
@@ -97,8 +96,8 @@ class FileSequence:
     def _done(self) -> int:
         return len(self._summary.predicted) + len(self._summary.failed) + self._beside
 
-    def _count_tiles(self, image: Path) -> None:
-        self._beside += max(0, self._predictor.tiles_by_windows(image) - 1)
+    def _count_tiles(self, tiles: int) -> None:
+        self._beside += max(0, tiles - 1)
 
     def _explain_first(self) -> None:
         if not self._summary.predicted:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import keras
 
     from segzoo.engine.checkpoint.thresholds import Thresholds
+    from segzoo.inference.inputs import Inputs
     from segzoo.inference.outputs import OutputOptions, PredictionSummary
     from segzoo.inference.predictor import Predictor
     from segzoo.workflows.sources import Source
@@ -167,12 +168,6 @@ def predict(
     predictor = _started(models, compute, thresholds_of_models(models, threshold))
     if max_pixels is not None:
         predictor.reader.max_pixels = max_pixels
-    from segzoo.inference.frames import count_frames
-
-    total = sum(predictor.tiles_by_windows(image) or 1 for image in inputs.images)
-    total += sum(map(count_frames, inputs.videos))
-    if progress is not None:
-        progress(0, total)
     summary = predictor.predict_files(
         inputs.images,
         out,
@@ -181,8 +176,17 @@ def predict(
         overwrite=overwrite,
         batch_size=batch,
         videos=inputs.videos,
-        # A video may have more frames than it states.
-        progress=None if progress is None else lambda count: progress(count, max(total, count)),
+        progress=None if progress is None else _of_all(progress, predictor, inputs),
     )
     summary.left_out = inputs.left_out_words
     return summary
+
+
+def _of_all(progress: Callable[[int, int], None], predictor: Predictor, inputs: Inputs) -> Callable[[int], None]:
+    """Return a function that tells how much is done, and of how much; opens all files to count tiles and frames."""
+    from segzoo.inference.frames import count_frames
+
+    total = sum(predictor.tiles_by_windows(image) or 1 for image in inputs.images)
+    total += sum(map(count_frames, inputs.videos))
+    progress(0, total)
+    return lambda count: progress(count, max(total, count))  # a video may have more frames than it states

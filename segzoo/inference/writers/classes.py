@@ -37,15 +37,7 @@ class Classes(Output):
         """Write the class map of an image."""
         (path,) = self.files(prediction.job)
         if prediction.job.georeference is not None:
-            bands = self.bands()
-            write_geotiff(
-                path,
-                self.pixels(prediction),
-                prediction.job.georeference,
-                bands.nodata,
-                colours=bands.colours,
-                names=bands.names,
-            )
+            write_geotiff(path, self.pixels(prediction), prediction.job.georeference, self.bands())
         elif self.legend.multilabel:
             write_layers(path, prediction.class_map)
         else:

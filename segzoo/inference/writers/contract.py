@@ -30,14 +30,19 @@ class Job:
         name: relative path of the results, without their ending.
         shown: relative path of the image, as tables name it.
         georeference: place on Earth of the image; None for an image without one.
-        by_windows: whether the image is read, and its results are written, by windows.
+        tiles: number of tiles of an image that is read, and whose results are written, by windows; 0 for another.
     """
 
     image: Path
     name: Path
     shown: str
     georeference: Georeference | None = None
-    by_windows: bool = False
+    tiles: int = 0
+
+    @property
+    def by_windows(self) -> bool:
+        """True if the image is read, and its results are written, by windows."""
+        return self.tiles > 0
 
     @property
     def is_raster(self) -> bool:
@@ -168,7 +173,7 @@ class Output:
 
     def pixels(self, prediction: Prediction) -> np.ndarray:
         """Return the pixels of a window as the GeoTIFF holds them, `(h, w)` or `(h, w, bands)`."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has bands, and must define pixels.")
 
     def tally(self, prediction: Prediction, totals: dict[str, Any]) -> None:
         """Add a window to the totals of its image, in place.

@@ -13,7 +13,7 @@ from PIL import Image
 
 from segzoo.files import replacing
 from segzoo.inference.frames import frame_archive
-from segzoo.inference.georeference import write_geotiff
+from segzoo.inference.georeference import Bands, write_geotiff
 from segzoo.inference.objects import Measures, Objects
 from segzoo.inference.writers.classes import write_pages
 from segzoo.inference.writers.contract import Job, Output, Prediction
@@ -47,7 +47,8 @@ class ObjectImages(Output):
         if job.georeference is not None:
             image = self.file(job, ".tif")
             names = [self.legend.names[label] for label in self.legend.foreground] if self.legend.multilabel else ()
-            write_geotiff(image, np.stack(layers, axis=-1), job.georeference, None, names=names)
+            bands = Bands(len(layers), layers[0].dtype, names=names)
+            write_geotiff(image, np.stack(layers, axis=-1), job.georeference, bands)
         elif small and not self.legend.multilabel:
             image = self.file(job, ".png")
             with replacing(image) as temporary:

@@ -39,7 +39,7 @@ class Probabilities(Output):
         if prediction.job.georeference is None:
             write_npz(path, probabilities=numbers, classes=np.array(self.legend.names))
         else:
-            write_geotiff(path, numbers, prediction.job.georeference, np.nan, names=self.bands().names)
+            write_geotiff(path, numbers, prediction.job.georeference, self.bands())
         return [path]
 
     def bands(self) -> Bands:

@@ -56,7 +56,7 @@ class Uncertainty(Output):
         if prediction.job.georeference is None:
             write_npz(numbers, uncertainty=found.astype(np.float16))
         else:
-            write_geotiff(numbers, found.astype(np.float16), prediction.job.georeference, np.nan)
+            write_geotiff(numbers, found.astype(np.float16), prediction.job.georeference, self.bands())
         return [picture, numbers]
 
     @contextmanager
