@@ -81,6 +81,23 @@ def nasnet(**arguments: Any) -> keras.Model:
     return NASNet(**arguments)
 
 
+# --- random values ---
+
+
+def random_functions() -> Any:
+    """Return the module whose functions draw random values for Keras's initialisers; there is no other way between."""
+    from keras.src import backend
+
+    return backend.random
+
+
+def is_traced() -> bool:
+    """Return whether JAX is tracing a function, whose values are not numbers yet."""
+    from keras.src.utils.jax_utils import is_in_jax_tracing_scope
+
+    return bool(is_in_jax_tracing_scope())
+
+
 # --- optimizers ---
 
 

@@ -14,6 +14,7 @@ from segzoo.backbones.spec import REFERENCE_DROP_PATH, Pixels, Variant
 from segzoo.backbones.table import BACKBONES
 from segzoo.compat import SMP, SMP_0_1_0
 from segzoo.errors import SegzooError, unknown_name
+from segzoo.initial_values import drawn_in_blocks
 from segzoo.layers import (
     AtrousConv2D,
     AveragePooling2D,
@@ -33,6 +34,7 @@ from segzoo.levels import MADE
 from segzoo.weights import apply_weights, as_text
 
 
+@drawn_in_blocks()
 def create(
     name: str, options: BackboneOptions | None = None, *, levels: Sequence[str] | None = None, **given: Any
 ) -> keras.Model:

@@ -15,12 +15,14 @@ from segzoo.backbones.spec import Variant
 from segzoo.decoders import DECODERS, Decoder, SegmentationHead
 from segzoo.decoders.base import AuxiliaryHead, ClassificationHead, number
 from segzoo.errors import SegzooError, unknown_name
+from segzoo.initial_values import drawn_in_blocks
 from segzoo.levels import IMAGE, LEVELS, TOKENS
 from segzoo.models.outputs import LOGITS, PRESENCE
 from segzoo.models.remat import RematModel
 from segzoo.weights import WeightsReport, apply_weights, as_text, is_path
 
 
+@drawn_in_blocks()
 def build_model(
     decoder: str | Decoder,
     backbone: str | keras.Model,
