@@ -1,13 +1,14 @@
 """Memory and duration of predictions of huge GeoTIFFs, which are read and written by windows.
 
-    python benchmarks/huge_raster.py FOLDER [--sides 5000 10000 30000] [--rows N] [--tile 512] [--classes 4]
+    python benchmarks/huge_raster.py FOLDER [--sides 5000 10000 30000] [--rows N] [--tile N] [--classes 4]
         [--backbone NAME]
 
 Writes a GeoTIFF of three bands for each side to FOLDER, which needs a gigabyte or two for the largest, and predicts it
-in a process of its own; --rows cuts it off below, as memory depends on the width alone. Without --backbone the network
-is two convolutions at stride 8 and a transposed one, so that reading, blending and writing are what is measured; with
-it, a U-Net with random weights. The memory is the peak of the process's resident set less what it was when the model
-was loaded, and less what it was after the first tile, for which TensorFlow starts its threads and takes its buffers.
+in a process of its own, in tiles of the default size unless --tile is given; --rows cuts it off below, as memory
+depends on the width alone. Without --backbone the network is two convolutions at stride 8 and a transposed one, so that
+reading, blending and writing are what is measured; with it, a U-Net with random weights. The memory is the peak of the
+process's resident set less what it was when the model was loaded, and less what it was after the first tile, for which
+TensorFlow starts its threads and takes its buffers.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def measure(path: Path, options: argparse.Namespace) -> None:
     from segzoo.inference import Predictor
 
     start_backend()
-    predictor = Predictor(model_of(options.backbone, options.classes), tile=options.tile, tile_above=0)
+    predictor = Predictor(model_of(options.backbone, options.classes), tile=options.tile or "auto")
     process = psutil.Process()
     loaded = process.memory_info().rss
     after_first: list[int] = []
@@ -93,7 +94,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--sides", type=int, nargs="+", default=[5000, 10000, 30000])
     parser.add_argument("--rows", type=int)
-    parser.add_argument("--tile", type=int, default=512)
+    parser.add_argument("--tile", type=int)
     parser.add_argument("--classes", type=int, default=4)
     parser.add_argument("--backbone")
     parser.add_argument("--output", default="classes,overlay,table")

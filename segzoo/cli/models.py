@@ -68,7 +68,7 @@ def predict(
     ] = True,
     ensemble: options.EnsembleOption = None,
     tta: options.TtaOption = None,
-    tile: Annotated[int | None, options.tile("1024 for images above 2048 x 2048")] = None,
+    tile: Annotated[int | None, options.tile("1024 for images above 2048 x 2048, 512 by windows")] = None,
     overlap: options.OverlapOption = None,
     batch: options.BatchOption = 1,
     device: options.DeviceOption = None,

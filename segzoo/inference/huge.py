@@ -64,8 +64,9 @@ class WindowedImages:
         self._partial = {job.image: results.partial(job, self._settings(job), logits) for job in jobs}
 
     def _settings(self, job: Job) -> dict[str, Any]:
-        assert self._predictor.tiling is not None
-        return settings_of(self._predictor, self._predictor.tiling, job, self._results.options, self._results.legend)
+        tiling = self._predictor.window_tiling
+        assert tiling is not None
+        return settings_of(self._predictor, tiling, job, self._results.options, self._results.legend)
 
     def predict(self, job: Job, progress: Callable[[int], None]) -> None:
         """Predict an image, from where an interrupted prediction of it ended; one that cannot be read counts as failed.
@@ -88,7 +89,7 @@ class WindowedImages:
             partial.close()
 
     def _predict(self, partial: PartialResults, progress: Callable[[int], None]) -> None:
-        predictor, results, tiling = self._predictor, self._results, self._predictor.tiling
+        predictor, results, tiling = self._predictor, self._results, self._predictor.window_tiling
         assert tiling is not None
         job = partial.job
         with limited_cache(), predictor.reader.windows(job.image) as (size, read), _valid_windows(job) as valid:

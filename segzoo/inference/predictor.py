@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import keras
 import numpy as np
@@ -20,7 +21,7 @@ from segzoo.inference.outputs import DEFAULT_OUTPUTS, OutputOptions, PredictionS
 from segzoo.inference.predicts import Found
 from segzoo.inference.results import Results, check_legend
 from segzoo.inference.sequence import FileSequence
-from segzoo.inference.tiling import TILE, Tiling, Window, grid_of, logit_bands, logit_windows
+from segzoo.inference.tiling import Tiling, Window, grid_of, logit_bands, logit_windows
 from segzoo.task import Mode, array_probabilities, predict_classes, takes_multilabel, threshold_count
 
 __all__ = ["PredictionSummary", "Predictor", "find_images"]
@@ -32,8 +33,9 @@ class Predictor:
     Args:
         model: a Keras model from images `(B, H, W, C)`, pixels 0..255, any H and W, to logits `(B, H, W, classes)`; or
             another `Network`.
-        tile: height and width of the tiles of a large image, a multiple of 32; None: never tile. Decoders that pool
-            over the whole image (ASPP) see the tile in its place, so results differ a little from one pass.
+        tile: height and width of the tiles of a large image, a multiple of 32; "auto": 1024, and 512 for images that
+            are read by windows; None: never tile. Decoders that pool over the whole image (ASPP) see the tile in its
+            place, so results differ a little from one pass.
         overlap: pixels that neighbouring tiles share, a multiple of 32; by default a quarter of `tile`.
         tile_above: images with more pixels than this are tiled. One pass of U-Net on EfficientNet-B0 takes
             0.5 GB per million pixels.
@@ -73,7 +75,7 @@ class Predictor:
         self,
         model: keras.Model | Network,
         *,
-        tile: int | None = TILE,
+        tile: int | Literal["auto"] | None = "auto",
         overlap: int | None = None,
         tile_above: int = 2048 * 2048,
         tta: str | None = None,
@@ -101,14 +103,19 @@ class Predictor:
         self._check_thresholds()
         self.dtype = np.uint8 if self.classes <= 256 else np.uint16
         self._batch = batch
-        self._tiling = None if tile is None else Tiling.square(tile, overlap, tile_above)
+        self._tiling, self._window_tiling = Tiling.choose(tile, overlap, tile_above)
         if self.network.size is not None:
-            self._tiling = Tiling.of_size(self.network.size)
+            self._tiling = self._window_tiling = Tiling.of_size(self.network.size)
 
     @property
     def tiling(self) -> Tiling | None:
         """Size and overlap of tiles; None: images are never tiled."""
         return self._tiling
+
+    @property
+    def window_tiling(self) -> Tiling | None:
+        """Size and overlap of tiles of images that are read by windows; None: none is."""
+        return self._window_tiling
 
     @property
     def model(self) -> keras.Model:
@@ -256,7 +263,8 @@ class Predictor:
     ) -> Iterator[tuple[Window, Found]]:
         """Predict an image that is read by windows, tile by tile, from top to bottom and from left to right.
 
-        The windows are those of `predict` for an image that is tiled, to the bit. `reader.windows` opens a TIFF so.
+        The windows are those of `predict` for an image that is tiled alike, to the bit. `reader.windows` opens a TIFF
+        so.
 
         Args:
             read: returns a window `(h, w, C)`, of its rows and its columns, each as the first and the one after it.
@@ -271,10 +279,10 @@ class Predictor:
         Raises:
             SegzooError: a predictor that never tiles, or disagreement is wanted of a model that is no ensemble.
         """
-        if self._tiling is None:
+        if self._window_tiling is None:
             raise SegzooError("Reading by windows is by tiles: give the predictor a tile (--tile).")
         function, channels = self._numbers(with_disagreement)
-        for window in logit_windows(function, read, size, channels, self._tiling, self._batch, first):
+        for window in logit_windows(function, read, size, channels, self._window_tiling, self._batch, first):
             yield window, self._decided(window.logits, with_probabilities or with_disagreement)
 
     def tiles_by_windows(self, path: Path) -> int:
@@ -282,10 +290,10 @@ class Predictor:
 
         By windows is read a TIFF of more pixels than the reader's limit, unless the predictor never tiles.
         """
-        size = tiff_size(path) if self._tiling is not None else None
-        if self._tiling is None or size is None or size[0] * size[1] <= self.reader.max_pixels:
+        size = tiff_size(path) if self._window_tiling is not None else None
+        if self._window_tiling is None or size is None or size[0] * size[1] <= self.reader.max_pixels:
             return 0
-        return math.prod(grid_of(size[::-1], self._tiling))
+        return math.prod(grid_of(size[::-1], self._window_tiling))
 
     def _numbers(self, with_disagreement: bool) -> tuple[Callable[[np.ndarray], np.ndarray], int]:
         """Return the function that computes logits, and disagreement behind them if it is wanted; and their number."""

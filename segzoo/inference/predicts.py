@@ -37,8 +37,8 @@ class Predicts(Protocol):
     reader: ImageReader
 
     @property
-    def tiling(self) -> Tiling | None:
-        """Size and overlap of tiles; None: images are never tiled."""
+    def window_tiling(self) -> Tiling | None:
+        """Size and overlap of tiles of images that are read by windows; None: none is."""
 
     def predictions(
         self, images: np.ndarray, with_probabilities: bool = False, with_disagreement: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from segzoo.errors import SegzooError
 # Tiles start at multiples of the deepest stride, so that a strided network samples the same pixels as in one pass.
 ALIGNMENT = 32
 TILE = 1024  # height and width of tiles where nobody says
+# By windows: activations take a fourth of what they take in tiles of 1024, and half as many logits are held, so that
+# memory stays below 600 MB beside a usual network at 30,000 pixels and 12 classes (docs/results.md).
+WINDOW_TILE = 512
 
 
 def tile_spans(length: int, tile: int, overlap: int) -> list[tuple[int, int]]:
@@ -25,13 +28,14 @@ def tile_spans(length: int, tile: int, overlap: int) -> list[tuple[int, int]]:
 
     Args:
         length: pixels along one axis.
-        tile: a multiple of 32.
-        overlap: a multiple of 32, below `tile`.
+        tile: pixels of a span, 32 or more.
+        overlap: below `tile`.
     """
     if length <= tile:
         return [(0, length)]
     last = -(-(length - tile) // ALIGNMENT) * ALIGNMENT
-    gaps = -(-last // (tile - overlap))
+    step = max(ALIGNMENT, (tile - overlap) // ALIGNMENT * ALIGNMENT)
+    gaps = -(-last // step)
     starts = [number * last // gaps // ALIGNMENT * ALIGNMENT for number in range(gaps + 1)]
     return [(start, min(start + tile, length)) for start in starts]
 
@@ -39,24 +43,31 @@ def tile_spans(length: int, tile: int, overlap: int) -> list[tuple[int, int]]:
 def blend_weights(spans: list[tuple[int, int]], length: int, overlap: int) -> list[np.ndarray]:
     """Return for each span the float32 weights of its pixels along the axis; at every pixel the weights sum to 1.
 
-    Inside an overlap a weight rises linearly. The outermost quarter of the overlap counts nothing: there the
-    network has seen padding where the image goes on. The image's own borders are not faded.
+    From one span to the next they change linearly, over half of `overlap` pixels in the middle of what the two share.
+    The rest of it, at least a quarter of the overlap at either end, counts nothing: there the network has seen padding
+    where the image goes on. The image's own borders are not faded.
     """
-    margin = overlap // 4
+    middles = [(after + stop) / 2 for (_, stop), (after, _) in itertools.pairwise(spans)]
+    half = max(overlap / 2, 1e-9)  # without an overlap, from one pixel to the next
     weights = []
-    for start, stop in spans:
-        centres = np.arange(stop - start) + 0.5
-        before = centres if start > 0 else np.inf
-        after = centres[::-1] if stop < length else np.inf
-        distance = np.minimum(before, after) * np.ones(stop - start)
-        ramp = (distance - margin) / (overlap - 2 * margin) if overlap else distance + 1
-        weights.append(np.clip(ramp, 0.0, 1.0))
+    for (start, stop), before, after in zip(spans, [-np.inf, *middles], [*middles, np.inf], strict=True):
+        centres = np.arange(start, stop) + 0.5
+        weights.append(np.clip(np.minimum(centres - before, after - centres) / half + 0.5, 0.0, 1.0))
     total = np.zeros(length)
     for (start, stop), weight in zip(spans, weights, strict=True):
         total[start:stop] += weight
     return [
         (weight / total[start:stop]).astype(np.float32) for (start, stop), weight in zip(spans, weights, strict=True)
     ]
+
+
+def _counted(span: tuple[int, int], weights: np.ndarray) -> tuple[int, int]:
+    """Return the part (start, stop) of a span whose weights are not 0; it starts at a multiple of 32.
+
+    Rasters that are written window by window are stored in blocks of multiples of 32.
+    """
+    above = np.flatnonzero(weights)
+    return (span[0] + int(above[0])) // ALIGNMENT * ALIGNMENT, span[0] + int(above[-1]) + 1
 
 
 @dataclass(frozen=True)
@@ -92,6 +103,27 @@ class Tiling:
     def of_size(cls, size: tuple[int, int]) -> Tiling:
         """Tile for a network that computes on one size alone: whatever is larger, with a quarter of it in common."""
         return cls(size, (size[0] // 4, size[1] // 4))
+
+    @classmethod
+    def choose(
+        cls, tile: int | Literal["auto"] | None, overlap: int | None, above: int
+    ) -> tuple[Tiling | None, Tiling | None]:
+        """Return the tilings of images that memory holds, and of those read by windows; None: they are never tiled.
+
+        Args:
+            tile: height and width of all tiles; "auto": 1024, and by windows 512, or 1024 where `overlap` is above 256.
+            overlap: pixels that neighbouring tiles share; by default a quarter of the tile.
+            above: see the attributes.
+
+        Raises:
+            SegzooError: as `square`.
+        """
+        if tile is None:
+            return None, None
+        if tile != "auto":
+            return (cls.square(tile, overlap, above),) * 2
+        by_windows = WINDOW_TILE if overlap is None or 2 * overlap <= WINDOW_TILE else TILE
+        return cls.square(TILE, overlap, above), cls.square(by_windows, overlap, above)
 
     def applies(self, height: int, width: int) -> bool:
         """Return whether an image of this size is tiled."""
@@ -131,8 +163,8 @@ def logit_windows(
 ) -> Iterator[Window]:
     """Iterate over the logits of an image from top to bottom, and from left to right: one window for each tile.
 
-    Beside a row's tile or two, logits are held where rows of tiles overlap, `overlap x W x outputs` float32: with 21
-    classes, tiles of 512 and images 30,000 pixels wide 320 MB.
+    Beside a row's tile or two, logits are held where two rows of tiles count, over half of their overlap and the pixels
+    up to a multiple of 32 above: with 21 classes, tiles of 512 and images 30,000 pixels wide 200 MB.
 
     Args:
         logits: from `(B, h, w, C)` to `(B, h, w, outputs)`.
@@ -148,15 +180,18 @@ def logit_windows(
     rows, columns = (tile_spans(*sides) for sides in zip(size, tiling.size, tiling.overlap, strict=True))
     row_weights = blend_weights(rows, height, tiling.overlap[0])
     column_weights = blend_weights(columns, width, tiling.overlap[1])
-    tops, lefts = ([start for start, _ in spans] for spans in (rows, columns))
-    ends = [*tops[1:], height]  # no later tile reaches the rows above
-    shared = max(bottom - end for (_, bottom), end in zip(rows, ends, strict=True))
-    carried = np.zeros((shared, width, outputs), np.float32)
-    reaching = next((row for row, (_, bottom) in enumerate(rows) if bottom > tops[first]), first)
-    known = 0  # rows of `carried` that the rows of tiles above have reached
+    counted = [_counted(*row) for row in zip(rows, row_weights, strict=True)]
+    tops, bottoms = zip(*counted, strict=True)
+    ends = [*tops[1:], height]  # no later tile counts in the rows above
+    lefts = [start for start, _ in columns]
+    carried = np.zeros((max(np.subtract(bottoms, ends)), width, outputs), np.float32)
+    reaching = next(row for row, bottom in enumerate(bottoms) if bottom > tops[first])
+    known = 0  # rows of `carried` in which the rows of tiles above count
     for row in range(reaching, len(rows)):
-        top, bottom = rows[row]
+        top, bottom = counted[row]
         done = ends[row] - top
+        inside = slice(top - rows[row][0], bottom - rows[row][0])  # of a tile
+        weights = row_weights[row][inside, None, None]
         blended = np.zeros((bottom - top, 0, outputs), np.float32)  # from the left of the tile on
         for group in _groups(columns, batch):
             found = logits(np.stack([read(rows[row], columns[column]) for column in group]))
@@ -165,9 +200,9 @@ def logit_windows(
                 fresh = np.zeros((bottom - top, right - left - blended.shape[1], outputs), np.float32)
                 fresh[:known] = carried[:known, left + blended.shape[1] : right]
                 blended = np.concatenate([blended, fresh], axis=1)
-                blended += of_tile * (row_weights[row][:, None, None] * column_weights[column][None, :, None])
+                blended += of_tile[inside] * (weights * column_weights[column][None, :, None])
                 end = (*lefts, width)[column + 1]
-                carried[: bottom - top - done, left:end] = blended[done:, : end - left]
+                carried[: bottom - ends[row], left:end] = blended[done:, : end - left]
                 if row >= first:
                     yield Window(row, (top, ends[row]), (left, end), blended[:done, : end - left])
                 blended = blended[:, end - left :]

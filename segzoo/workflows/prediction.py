@@ -50,7 +50,7 @@ def load(
         saved: take the run's model.keras instead, which holds the best weights, as Keras loads it.
         tta: test-time augmentation, such as "mirror", "d4" or "mirror+scales"; see `segzoo.inference.Predictor`.
         tile: height and width of the tiles of larger images, a multiple of 32; 0: never tile. By default images above
-            2048 x 2048 are predicted in tiles of 1024.
+            2048 x 2048 are predicted in tiles of 1024, and those read by windows in tiles of 512.
         overlap: pixels that neighbouring tiles share, a multiple of 32; by default a quarter of a tile.
         batch: most tiles that are computed at once.
         device: device that computes, such as "CPU" or "GPU:1"; by default the backend's choice.
@@ -125,7 +125,7 @@ def predict(
         saved: take the run's model.keras instead, which holds the best weights, as Keras loads it.
         tta: test-time augmentation, such as "mirror", "d4" or "mirror+scales"; see `segzoo.inference.Predictor`.
         tile: height and width of the tiles of larger images, a multiple of 32; 0: never tile. By default images above
-            2048 x 2048 are predicted in tiles of 1024.
+            2048 x 2048 are predicted in tiles of 1024, and those read by windows in tiles of 512.
         overlap: pixels that neighbouring tiles share, a multiple of 32; by default a quarter of a tile.
         batch: most images of one size, or tiles of a large one, that are computed at once.
         device: device that computes, such as "CPU" or "GPU:1"; by default the backend's choice.

@@ -142,6 +142,11 @@ def test_images_below_the_limit_and_without_tiling_run_in_one_pass(model):
     assert not Predictor(model, tile=None, tile_above=0)._tiles(9000, 9000)
 
 
+def test_images_read_by_windows_have_smaller_tiles_unless_the_user_says(model):
+    tilings = [Predictor(model, **given).window_tiling for given in ({}, {"tile": 1024}, {"tile": None})]
+    assert [tiling and tiling.size for tiling in tilings] == [(512, 512), (1024, 1024), None]
+
+
 @pytest.mark.parametrize(("tile", "overlap"), [(100, 32), (96, 20), (96, 64), (0, 0), (96, -32)])
 def test_tiles_that_do_not_fit_are_refused(model, tile, overlap):
     with pytest.raises(SegzooError, match="multiples of 32"):

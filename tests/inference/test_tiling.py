@@ -1,8 +1,10 @@
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
 
+from segzoo.errors import SegzooError
 from segzoo.inference.tiling import Tiling, blend_weights, logit_bands, logit_windows, tile_spans
 
 
@@ -46,6 +48,60 @@ def test_outermost_quarter_of_an_overlap_counts_nothing_but_image_borders_count(
     assert spans == [(0, 128), (96, 224)]
     assert (first[-8:] == 0).all() and (last[:8] == 0).all()
     assert first[0] == 1 and last[-1] == 1
+
+
+def test_of_a_wide_overlap_no_more_than_of_a_narrow_one_is_blended():
+    spans = tile_spans(512, 128, 64)
+    assert [before[1] - after[0] for before, after in itertools.pairwise(spans)] == [64] * 6
+    spans = tile_spans(480, 128, 32)
+    assert spans == [(0, 128), (64, 192), (160, 288), (256, 384), (352, 480)]
+    first, second, third = blend_weights(spans, 480, 32)[:3]
+    np.testing.assert_array_equal(first[120 - 16 :], 0)  # 24 of the 64 pixels that it shares, where 8 of 32 would be
+    np.testing.assert_array_equal(second[:24], 0)
+    np.testing.assert_allclose(first[88:104] + second[24:40], 1)
+    assert (first[:88] == 1).all() and (np.diff(second[24:40]) > 0).all()
+    np.testing.assert_array_equal(third[:8], 0)
+    assert third[8] > 0
+
+
+@pytest.mark.parametrize("side", [43, 63, 86, 95, 225])
+def test_tiles_of_a_network_of_one_size_leave_no_gap(side):
+    image = np.random.default_rng(0).integers(0, 256, (side, 3000, 3), np.uint8)
+    found = class_map(lambda part: part.astype(np.float32), image, 3, Tiling.of_size((side, side)))
+    np.testing.assert_array_equal(found, image.argmax(axis=-1))
+
+
+def test_logits_are_held_where_two_rows_of_tiles_count():
+    height, width, outputs, tiling = 224, 20_000, 4, Tiling((128, 128), (64, 64))
+    tile = np.zeros((1, 128, 128, outputs), np.float32)
+
+    def logits(tiles: np.ndarray) -> np.ndarray:
+        return tile[:, : tiles.shape[1], : tiles.shape[2]]
+
+    def read(rows: tuple[int, int], columns: tuple[int, int]) -> np.ndarray:
+        return np.zeros((rows[1] - rows[0], columns[1] - columns[0], 1), np.uint8)
+
+    tracemalloc.start()
+    try:
+        for _ in logit_windows(logits, read, (height, width), outputs, tiling):
+            pass
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert [before[1] - after[0] for before, after in itertools.pairwise(tile_spans(height, 128, 64))] == [96, 64]
+    assert peak < 4 * outputs * (32 + 16) * width + 6 * tile.nbytes  # half of an overlap, and up to a multiple of 32
+
+
+def test_by_default_tiles_of_windows_are_smaller():
+    whole, windows = Tiling.choose("auto", None, 2048**2)
+    assert (whole.size, whole.overlap, whole.above) == ((1024, 1024), (256, 256), 2048**2)
+    assert (windows.size, windows.overlap) == ((512, 512), (128, 128))
+    assert [tiling.size[0] for tiling in Tiling.choose("auto", 256, 0)] == [1024, 512]
+    assert [tiling.size[0] for tiling in Tiling.choose("auto", 288, 0)] == [1024, 1024]
+    assert [tiling.size[0] for tiling in Tiling.choose(768, None, 0)] == [768, 768]
+    assert Tiling.choose(None, None, 0) == (None, None)
+    with pytest.raises(SegzooError, match="overlap at most half"):
+        Tiling.choose("auto", 544, 0)
 
 
 def test_pointwise_logits_come_out_of_tiles_unchanged():
