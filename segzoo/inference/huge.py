@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial as bound
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,7 @@ import numpy as np
 from segzoo.data.tiff_decoding import import_rasterio
 from segzoo.data.tiff_windows import limited_cache
 from segzoo.errors import DataError, StorageError
-from segzoo.inference.legend import Legend
 from segzoo.inference.network import SMALLEST, Network
-from segzoo.inference.outputs import OutputOptions
 from segzoo.inference.partial import PartialResults, block_of
 from segzoo.inference.predicts import Predicts
 from segzoo.inference.results import Results
@@ -29,7 +27,7 @@ def probe(network: Network) -> list[float]:
     return [float(value) for value in network.logits(noise)[0, ::16, ::16].ravel()]
 
 
-def settings_of(predictor: Predicts, tiling: Tiling, job: Job, options: OutputOptions, legend: Legend) -> dict:
+def settings_of(predictor: Predicts, tiling: Tiling, job: Job, results: Results) -> dict[str, Any]:
     """Return what the results of an image depend on beside the network, as JSON holds it."""
     stat = job.image.stat()
     return {
@@ -39,34 +37,45 @@ def settings_of(predictor: Predicts, tiling: Tiling, job: Job, options: OutputOp
         "mode": predictor.mode,
         "thresholds": list(predictor.thresholds or ()),
         "reading of images": predictor.reader.settings,
-        "options": dataclasses.asdict(options),
-        "classes": legend.rows,
-        "background": legend.background,
+        "output": list(results.options.names),
+        **results.window_options,
+        "classes": results.legend.rows,
+        "background": results.legend.background,
     }
 
 
 class WindowedImages:
-    """Images of a prediction of files that are read by windows.
+    """Images of a prediction of files that are read by windows, locked against other processes until `close`.
 
     Args:
         predictor: predicts their tiles.
         results: the results of all images. What earlier, interrupted predictions have made of these is checked.
 
     Raises:
-        SegzooError: a part of a prediction with other settings lies in the folder of results.
+        SegzooError: another process predicts one of them into the same folder, or a part of a prediction with other
+            settings lies there.
+        StorageError: the locks cannot be written.
     """
 
     def __init__(self, predictor: Predicts, results: Results):
         self._predictor = predictor
         self._results = results
         jobs = [job for job in results.jobs if job.by_windows]
-        logits = probe(predictor.network) if jobs else []
-        self._partial = {job.image: results.partial(job, self._settings(job), logits) for job in jobs}
+        with ExitStack() as locks:
+            for job in jobs:
+                locks.enter_context(results.lock(job))
+            logits = probe(predictor.network) if jobs else []
+            self._partial = {job.image: results.partial(job, self._settings(job), logits) for job in jobs}
+            self._locks = locks.pop_all()
+
+    def close(self) -> None:
+        """Release the images to other processes."""
+        self._locks.close()
 
     def _settings(self, job: Job) -> dict[str, Any]:
         tiling = self._predictor.window_tiling
         assert tiling is not None
-        return settings_of(self._predictor, tiling, job, self._results.options, self._results.legend)
+        return settings_of(self._predictor, tiling, job, self._results)
 
     def predict(self, job: Job, progress: Callable[[int], None]) -> None:
         """Predict an image, from where an interrupted prediction of it ended; one that cannot be read counts as failed.
@@ -102,9 +111,8 @@ class WindowedImages:
                     read, size, results.needs_probabilities, results.needs_disagreement, partial.rows
                 ):
                     place = window.rows, window.columns
-                    prediction = Prediction(
-                        job, results.legend, results.options, read(*place), *found, valid=valid(*place)
-                    )
+                    pixels = bound(read, *place)
+                    prediction = Prediction(job, results.legend, results.options, pixels, *found, valid=valid(*place))
                     partial.add(prediction, *place)
                     done += 1
                     progress(done)

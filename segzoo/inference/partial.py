@@ -19,6 +19,7 @@ from segzoo.data.tiff_decoding import import_rasterio
 from segzoo.errors import SegzooError, StorageError
 from segzoo.files import flush, make_folder, move_whole, operation, remove, replacing
 from segzoo.inference.georeference import Bands, create_geotiff, write_window
+from segzoo.inference.image_lock import remove_empty_folders
 from segzoo.inference.writers.contract import Job, Output, Prediction
 
 FOLDER = ".partial"  # below that of all results
@@ -27,6 +28,7 @@ _SECONDS = 30.0  # between two records; each costs reading back what was written
 _BLOCKS = (512, 256, 128, 64, 32)
 _KEYS = ("settings", "probe", "rows", "ends", "totals", "whole")
 _HEADER = 16  # bytes of a BigTIFF's
+_SHORT = 40  # letters of a setting that a message shows
 _ALIKE = 1e-3  # logits of one network on different processors differ by less
 
 
@@ -42,11 +44,8 @@ def has_whole_rasters(folder: Path) -> bool:
 
 def remove_partial(root: Path, job: Job) -> None:
     """Remove the partial results of an image, and the folders above them up to `root` that are empty then."""
-    folder = root / job.name
-    remove(folder)
-    for above in (folder.parents[number] for number in range(len(job.name.parts))):
-        with suppress(OSError):  # others are in it
-            above.rmdir()
+    remove(root / job.name)
+    remove_empty_folders(root, job)
 
 
 class PartialResults:
@@ -178,7 +177,8 @@ class PartialResults:
         """Return the record of an earlier prediction with the same settings; remove one that is of no use."""
         if (state := _read(self._folder)) is None:
             return None
-        others = [key for key, value in self._settings.items() if state["settings"].get(key) != value]
+        others = [_difference(key, state["settings"].get(key), value) for key, value in self._settings.items()]
+        others = [difference for difference in others if difference]
         if len(state["probe"]) != len(self._probe) or not np.allclose(
             state["probe"], self._probe, _ALIKE, _ALIKE, equal_nan=True
         ):
@@ -260,6 +260,15 @@ def _read(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return state if isinstance(state, dict) and {*_KEYS} <= {*state} else None
+
+
+def _difference(name: str, then: Any, now: Any) -> str:
+    """Return the name of a setting that is not what it was, with short values of both; "" for one that is."""
+    if then == now:
+        return ""
+    words = [json.dumps(value, ensure_ascii=False) for value in (then, now)]
+    told = then is not None and max(map(len, words)) <= _SHORT
+    return f"{name} ({words[0]} then, {words[1]} now)" if told else name
 
 
 def _end(path: Path) -> tuple[int, str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 from segzoo.errors import DataError, SegzooError
 from segzoo.files import remove, replacing
 from segzoo.inference.georeference import read_georeference, valid_pixels
+from segzoo.inference.image_lock import locked_image
 from segzoo.inference.legend import Legend
 from segzoo.inference.outputs import OutputOptions, PredictionSummary
 from segzoo.inference.partial import FOLDER, PartialResults, has_whole_rasters, remove_partial
@@ -163,6 +165,18 @@ class Results:
         for name, output in self._outputs.items():
             self.summary.files[name] += output.files_of_video(job)
         self.summary.predicted.append(job.image)
+
+    @property
+    def window_options(self) -> dict[str, Any]:
+        """The options on which results depend that are written by windows, by their names."""
+        read = [output.options_by_windows for output in self._outputs.values()]
+        every = dataclasses.asdict(self.options)
+        named = every if None in read else ["georeference", *itertools.chain(*filter(None, read))]
+        return {name: every[name] for name in every if name in named and name != "names"}
+
+    def lock(self, job: Job) -> AbstractContextManager[None]:
+        """Lock the partial results of an image; see `segzoo.inference.image_lock.locked_image`."""
+        return locked_image(self._partial, job)
 
     def partial(self, job: Job, settings: Mapping[str, Any], probe: list[float]) -> PartialResults:
         """Return the results of an image that is written by windows, as far as an earlier prediction has made them."""

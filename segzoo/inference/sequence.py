@@ -28,7 +28,8 @@ class FileSequence:
             read by windows counts as its tiles.
 
     Raises:
-        SegzooError: a part of a prediction by windows with other settings lies in the folder of results.
+        SegzooError: another process predicts one of the images by windows into the same folder, or a part of a
+            prediction with other settings lies there.
     """
 
     def __init__(
@@ -61,6 +62,12 @@ class FileSequence:
         Raises:
             StorageError: results cannot be written.
         """
+        try:
+            self._predict_all()
+        finally:
+            self._windowed.close()
+
+    def _predict_all(self) -> None:
         for by_windows, jobs in itertools.groupby(self._results.jobs, lambda job: job.by_windows):
             (self._predict_by_windows if by_windows else self._predict_whole)(jobs)
         self._progress(self._done)  # images that failed may have come last

@@ -22,8 +22,8 @@ class Compute:
         tta: test-time augmentation: "mirror", "flips", "d4", "scales", or one of the first three with scales, such as
             "mirror+scales"; see `segzoo.inference.Predictor`.
         tile: height and width of tiles, a multiple of 32: larger images are computed in such tiles. 0: none ever is. By
-            default tiles of 1024 for predictions of images above 2048 x 2048, of 512 for those read by windows, and none
-            in evaluations.
+            default tiles of 1024 for predictions of images above 2048 x 2048, of 512 for those read by windows, and
+            none in evaluations.
         overlap: pixels that neighbouring tiles share, a multiple of 32; by default a quarter of `tile`.
         batch: most tiles that are computed at once, 1 or more.
         device: name of the device, such as "CPU" or "GPU:1"; by default the backend's choice.

@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import os
 import signal
 from pathlib import Path
 
@@ -429,12 +430,71 @@ def predict_again(raster, out, predictor=None, **options):
     return seen
 
 
+SECOND = """
+import sys
+from pathlib import Path
+from segzoo.backend import start_backend
+start_backend()
+from segzoo.errors import SegzooError
+from test_huge import blurring
+
+for overwrite in (False, True):
+    try:
+        blurring().predict_files(
+            [sys.argv[1]], Path(sys.argv[2]), outputs=["classes"], max_pixels=1000, overwrite=overwrite
+        )
+    except SegzooError as error:
+        print(error)
+"""
+
+
+def test_a_second_process_is_refused_while_the_first_predicts_the_image(forked, raster, tmp_path, always):
+    other = save_raster(tmp_path / "in" / "b.tif", MAP, **TILED)
+    out, printed = tmp_path / "out", []
+
+    def progress(tiles):
+        if tiles == 11:
+            for image in (raster, other):
+                process = forked(SECOND, image, out, path=(HERE.parents[1], HERE))
+                printed.append(process.stdout)
+
+    blurring().predict_files([raster], out, outputs=["classes"], max_pixels=1000, progress=progress)
+    refused, done = printed
+    assert refused.count(f"Another process is predicting {raster} into {out} (process {os.getpid()} on ") == 2
+    assert refused.count(", since 20") == 2 and "choose another output folder" in refused
+    assert done == ""  # another image of the same folder
+    assert results_in(out) == [Path("classes/a.tif"), Path("classes/b.tif"), Path("classes.json")]
+    assert not (out / ".partial").exists()
+    predict_again(raster, tmp_path / "whole")
+    same_pixels(tmp_path / "whole" / "classes" / "a.tif", out / "classes" / "a.tif")
+
+
+def test_the_lock_of_a_dead_process_is_taken_over_and_an_error_releases_it(forked, raster, tmp_path, always):
+    out = tmp_path / "out"
+    forked(SCRIPT, raster, out, "tile", 8, path=(HERE.parents[1], HERE), status=-signal.SIGKILL)
+    assert len([*(out / ".partial").glob(".*.lock")]) == 1
+
+    def fail(tiles):
+        raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            predict_again(raster, out, outputs=OUTPUTS_OF_SCRIPT, progress=fail)
+        assert not [*(out / ".partial").glob(".*")]
+    assert predict_again(raster, out, outputs=OUTPUTS_OF_SCRIPT)[0] == 5
+    assert not (out / ".partial").exists()
+
+
 @pytest.mark.parametrize(
     ("what", "change"),
     [
         ("tile", lambda raster: {"predictor": blurring(tile=96)}),
         ("network", lambda raster: {"predictor": blurring(tta="flips")}),
-        ("options", lambda raster: {"outputs": ["classes", "probabilities"]}),
+        ("output", lambda raster: {"outputs": ["classes", "probabilities"]}),
+        (
+            r"georeference \(true then, false now\)",
+            lambda raster: {"outputs": OutputOptions(["classes"], georeference=False)},
+        ),
         ("image", lambda raster: raster.touch() or {}),
     ],
 )
@@ -445,6 +505,44 @@ def test_a_part_with_other_settings_is_refused_or_replaced(raster, tmp_path, int
     assert predict_again(raster, interrupted, overwrite=True, **changes)[0] == 0
     predict_again(raster, tmp_path / "whole", **changes)
     same_results(tmp_path / "whole", interrupted)
+
+
+def test_it_goes_on_with_other_options_of_outputs_that_are_not_wanted(raster, tmp_path, interrupted):
+    options = {"alpha": 0.7, "contours": False, "legend": False, "min_area": 9, "probabilities": "top"}
+    assert predict_again(raster, interrupted, outputs=OutputOptions(["classes"], **options))[0] == 10
+    predict_again(raster, tmp_path / "whole")
+    same_results(tmp_path / "whole", interrupted)
+
+
+def test_options_of_a_wanted_output_are_named_where_they_differ(raster, tmp_path, always):
+    def options(**changes):
+        return OutputOptions(["classes", "overlay"], **changes)
+
+    def progress(tiles):
+        if tiles == 11:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict_again(raster, tmp_path, outputs=options(), progress=progress)
+    with pytest.raises(SegzooError, match=r"with another alpha \(0.5 then, 0.7 now\)\. Repeat.*--overwrite"):
+        predict_again(raster, tmp_path, outputs=options(alpha=0.7))
+    assert predict_again(raster, tmp_path, outputs=options(contours=False, legend=False))[0] == 10
+
+
+def test_windows_of_the_image_are_read_again_for_outputs_that_show_it_alone(raster, tmp_path, monkeypatch):
+    from segzoo.data.tiff_windows import TiffWindows
+
+    read, reads = TiffWindows.read, []
+
+    def counted(self, *place):
+        reads.append(place)
+        return read(self, *place)
+
+    monkeypatch.setattr(TiffWindows, "read", counted)
+    for outputs, times in ((["classes", "probabilities", "uncertainty", "table"], 1), (["classes", "overlay"], 2)):
+        reads.clear()
+        predict_again(raster, tmp_path / outputs[-1], outputs=outputs)
+        assert len(reads) == 15 * times
 
 
 def test_it_goes_on_with_another_batch_and_anew_where_a_raster_is_broken(raster, tmp_path, interrupted):

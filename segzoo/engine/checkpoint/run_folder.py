@@ -13,10 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
-from filelock import FileLock
-
-from segzoo import files
+from segzoo import files, locks
 from segzoo.config import Config, dump_config
 from segzoo.engine.checkpoint import checkpoint_file
 from segzoo.engine.checkpoint.progress import Progress
@@ -146,19 +143,8 @@ class RunFolder:
                 raise RunError(f"There is no run to resume in {self.path}; start it without --resume.")
         with files.operation("make folder", self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-        held = FileLock(lock)
-        with files.operation("lock", lock):
-            try:
-                held.acquire(timeout=0)
-            except filelock.Timeout:
-                raise RunError(
-                    f"Another process is training in {self.path}{self._last_session()}. Wait for it or stop it, or "
-                    "choose another folder with --set name=..."
-                ) from None
-        try:
+        with locks.locked(lock, self._refusal):
             yield
-        finally:
-            held.release()
 
     def begin(
         self, config: Config, origin: dict[str, Any], *, resume: bool, overwrite: bool, resume_anyway: bool
@@ -253,12 +239,16 @@ class RunFolder:
         line = {"event": event, "time": round(time.time(), 3), "host": platform.node(), "pid": os.getpid(), **fields}
         files.append(self.sessions, json.dumps(line) + "\n")
 
-    def _last_session(self) -> str:
+    def _refusal(self) -> RunError:
         try:
             last = json.loads(self.sessions.read_text(encoding="utf-8").splitlines()[-1])
-            return f" (process {last['pid']} on {last['host']})"
+            who = f" (process {last['pid']} on {last['host']})"
         except (OSError, ValueError, LookupError, TypeError):
-            return ""
+            who = ""
+        return RunError(
+            f"Another process is training in {self.path}{who}. Wait for it or stop it, or choose another folder with "
+            "--set name=..."
+        )
 
     def write_environment(self, facts: Mapping[str, Any]) -> None:
         """Write the environment of the run, see `environment.facts`."""

@@ -27,6 +27,7 @@ class Areas(Output):
 
     folder = "table"
     by_windows = True
+    options_by_windows = ("min_area", "fill_holes")
     packages = (("skimage", "objects"),)
     video_suffixes = ()
 

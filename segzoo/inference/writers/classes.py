@@ -28,6 +28,7 @@ class Classes(Output):
     folder = "classes"
     video_suffixes = (".npz",)
     by_windows = True
+    options_by_windows = ()
 
     def suffixes(self, job: Job) -> tuple[str, ...]:
         """Return .png, or .tif for a GeoTIFF or several pages."""

@@ -58,7 +58,7 @@ class Prediction:
         job: its files.
         legend: the classes.
         options: wishes of the user.
-        image: `(H, W, C)`, 0..255.
+        pixels: of the image, `(H, W, C)`, 0..255, or a function that reads them.
         class_map: class of each pixel `(H, W)`; in multilabel `(H, W, classes)` of 0 and 1.
         probabilities: `(H, W, classes)` float32; None unless one of the chosen outputs `needs_probabilities`.
         disagreement: of the members of an ensemble, `(H, W)` float32; None unless one `needs_disagreement`.
@@ -69,12 +69,17 @@ class Prediction:
     job: Job
     legend: Legend
     options: OutputOptions
-    image: np.ndarray
+    pixels: np.ndarray | Callable[[], np.ndarray]
     class_map: np.ndarray
     probabilities: np.ndarray | None = None
     disagreement: np.ndarray | None = None
     valid: np.ndarray | None = None
     frame: int | None = None
+
+    @cached_property
+    def image(self) -> np.ndarray:
+        """The image, `(H, W, C)`, 0..255; a window of it is read when the first output asks for it."""
+        return self.pixels() if callable(self.pixels) else self.pixels
 
     @cached_property
     def objects(self) -> Objects:
@@ -121,6 +126,8 @@ class Output:
         folder: name of the folder of its files, below that of all results.
         needs_probabilities: whether it reads `Prediction.probabilities`.
         by_windows: whether it can be made window by window.
+        options_by_windows: options on which what is made so depends, so that a prediction that was interrupted does not
+            go on with others; None: on all.
         packages: modules that it imports beside segzoo's own requirements, each with the extra that installs it.
         video_suffixes: endings of its files of a video; None: it cannot be made of videos.
         run_file: file that `finish` writes; None where there is none.
@@ -129,6 +136,7 @@ class Output:
     folder: ClassVar[str]
     needs_probabilities: ClassVar[bool] = False
     by_windows: ClassVar[bool] = False
+    options_by_windows: ClassVar[tuple[str, ...] | None] = None
     packages: ClassVar[tuple[tuple[str, str], ...]] = ()
     video_suffixes: ClassVar[tuple[str, ...] | None] = None
 

@@ -30,6 +30,7 @@ class Overlay(Output):
     folder = "overlays"
     video_suffixes = (".mp4",)
     by_windows = True
+    options_by_windows = ("alpha",)
 
     def suffixes(self, job: Job) -> tuple[str, ...]:
         """Return .jpg, by windows .tif."""

@@ -27,6 +27,7 @@ class Probabilities(Output):
     video_suffixes = (".npz",)
     needs_probabilities = True
     by_windows = True
+    options_by_windows = ("probabilities",)
 
     def suffixes(self, job: Job) -> tuple[str, ...]:
         """Return .npz, or .tif for a GeoTIFF."""

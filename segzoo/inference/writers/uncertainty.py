@@ -34,6 +34,7 @@ class Uncertainty(Output):
     video_suffixes = (".mp4", ".npz")
     needs_probabilities = True
     by_windows = True
+    options_by_windows = ("uncertainty",)
 
     @property
     def needs_disagreement(self) -> bool:
