@@ -28,6 +28,7 @@ def cases() -> list:
     Of other encoders VGG, which is the quickest.
     """
     left_out = [case for case in golden.CASES if case.endswith(("_options", "_depth_4", "_b0", "_v2"))]
+    left_out.append("unetplusplus_vgg16_bn")
     return [pytest.param(case, marks=pytest.mark.zoo if case in left_out else ()) for case in golden.CASES]
 
 

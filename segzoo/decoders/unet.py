@@ -35,6 +35,8 @@ class UNet(UpsamplingDecoder):
         separable: use depthwise separable convolutions.
         fit_image: resize the last block to the size of the image, which is then an input as level "P0". Otherwise the
             output has twice the size of P1, one pixel more where a side is odd, and the head resizes it.
+        center: convolve the deepest feature twice, to its own width, before the first block; what
+            segmentation_models.pytorch does behind VGG alone, whose last pooling no convolution follows.
         **kwargs: `depth` of UpsamplingDecoder; `normalization`, `activation`, `dropout`, `epsilon` and `groups` of
             Decoder.
     """
@@ -42,7 +44,7 @@ class UNet(UpsamplingDecoder):
     head_kernel: ClassVar[int] = 3
     compat: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smp": {"upsampling": "nearest_floor", "fit_image": True}}
     legacy: ClassVar[Mapping[str, Any]] = {"squeeze_activation": "swish"}
-    added: ClassVar[Sequence[str]] = ("squeeze_activation", "fit_image", *UpsamplingDecoder.added)
+    added: ClassVar[Sequence[str]] = ("squeeze_activation", "fit_image", "center", *UpsamplingDecoder.added)
 
     def __init__(
         self,
@@ -53,6 +55,7 @@ class UNet(UpsamplingDecoder):
         squeeze_activation: str = "relu",
         separable: bool = False,
         fit_image: bool = False,
+        center: bool = False,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -67,6 +70,7 @@ class UNet(UpsamplingDecoder):
         self.squeeze_activation = squeeze_activation
         self.separable = separable
         self.fit_image = fit_image
+        self.center = center
         Upsample(upsampling, 1)  # a name that is none is an error now, not when the layer is built
 
     @classmethod
@@ -83,6 +87,7 @@ class UNet(UpsamplingDecoder):
             self.require(features_shape, IMAGE)
         self.blocks = []
         below = features_shape[self.pick(features_shape)[-1]][3]
+        self.middle = [self.block(f"center_conv{step}", below, below) for step in (1, 2)] if self.center else []
         widths = self.fit_channels(self.channels, features_shape)
         for index, (width, level) in enumerate(zip(widths, self.skips(features_shape), strict=True), 1):
             skip = 0 if level is None else features_shape[level][3]
@@ -122,6 +127,8 @@ class UNet(UpsamplingDecoder):
     def call(self, features: dict[str, Any], training: bool | None = None) -> Any:
         """Decode from the deepest level up."""
         x = features[self.pick(features)[-1]]
+        for convolution in self.middle:
+            x = convolution(x, training=training)
         for index, (block, level) in enumerate(zip(self.blocks, self.skips(features), strict=True), 1):
             if level is None and self.fit_image:
                 step = 2 ** (len(self.blocks) - index)

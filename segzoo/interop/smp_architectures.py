@@ -9,6 +9,7 @@ from typing import Any
 from segzoo.interop.checkpoint import Tensors
 from segzoo.interop.smp_keys import (
     Key,
+    Options,
     choice,
     fraction,
     norm_key,
@@ -37,6 +38,8 @@ class Architecture:
         strides: values of `encoder_output_stride` that have a counterpart; empty if the key does not exist.
         upsampling: pixels of the image for one of the decoder's result, by depth and output stride; 1 where their
             decoder ends at the image's size and there is no key `upsampling`.
+        shown: maps tensors to options that no key of the configuration says.
+        idle: what the names of tensors begin with that the original has and does not use.
     """
 
     name: str
@@ -49,10 +52,16 @@ class Architecture:
     stride: int = 32
     strides: tuple[int, ...] = ()
     upsampling: Callable[[int, int], int] = lambda depth, stride: 1
+    shown: Callable[[Tensors], Options] = lambda tensors: {}
+    idle: tuple[str, ...] = ()
 
 
 def _attention(tensors: Tensors) -> str | None:
     return "scse" if any(".attention1.attention.cSE." in name for name in tensors) else None
+
+
+def _center(tensors: Tensors) -> Options:
+    return {"center": any(name.startswith(_CENTER) for name in tensors)}
 
 
 def _upsampling_key(kinds: Mapping[Any, str]) -> Key:
@@ -70,6 +79,9 @@ def _merge(tensors: Tensors) -> str:
 
 # Of maps that are doubled, where PyTorch's two ways of rounding are the same.
 _DOUBLED = {"nearest": "nearest", "nearest-exact": "nearest", "bilinear": "bilinear"}
+
+# Their U-Net and U-Net++ have two more convolutions behind VGG; the latter does not apply them.
+_CENTER = "decoder.center."
 
 _BLOCKS = "decoder.blocks.{}.conv2.0.weight"
 
@@ -117,6 +129,7 @@ ARCHITECTURES = (
             ),
         },
         depth_of=lambda tensors: len(widths(tensors, _BLOCKS)),
+        shown=_center,
     ),
     Architecture(
         "UnetPlusPlus",
@@ -129,6 +142,7 @@ ARCHITECTURES = (
             "decoder_interpolation": _upsampling_key(_DOUBLED),
         },
         depth_of=lambda tensors: len(_unetplusplus_widths(tensors)),
+        idle=(_CENTER,),
     ),
     Architecture(
         "Linknet",

@@ -113,6 +113,7 @@ def settings_of(
         if key in given and derived is not None and entry.read(derived) != read:
             raise _contradiction(origin, key, value, derived)
         options.update(read)
+    options.update(architecture.shown(tensors))
     return {**section, "options": _changed(architecture.decoder, options)}, {} if config is not None else assumed
 
 

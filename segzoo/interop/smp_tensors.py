@@ -70,24 +70,18 @@ ENCODERS: Mapping[str, Encoder] = dict(
         *((f"timm-mobilenetv3_{size}_100", _WRAPPED[f"tu-tf_mobilenetv3_{size}_100"]) for size in ("small", "large")),
     )
 )
-# Architecture and beginning of the names of encoders to what SMP puts between the two.
-_BETWEEN = {
-    ("Unet", "vgg"): "SMP's U-Net has two more convolutions (`center`) behind VGG, which segzoo's has not",
-    ("UnetPlusPlus", "vgg"): "SMP's U-Net++ has two more convolutions (`center`) behind VGG, which segzoo's has not",
-}
 
 
-def source_of(encoder: str, architecture: str, tensors: Tensors, origin: str) -> Source:
+def source_of(encoder: str, tensors: Tensors, origin: str) -> Source:
     """Return the network of an encoder with its tensors' names in the whole network.
 
     Args:
         encoder: their name of it.
-        architecture: their name of the class.
         tensors: state dict of the whole network.
         origin: name of the checkpoint, for messages.
 
     Raises:
-        WeightsError: the tensors are of another encoder, or the architecture is another one with it.
+        WeightsError: the tensors are of another encoder.
     """
     known = ENCODERS[encoder]
     prefix, theirs = known.prefix, _under(known.prefix, tensors)
@@ -97,9 +91,6 @@ def source_of(encoder: str, architecture: str, tensors: Tensors, origin: str) ->
     if found is None:
         others = " or ".join(fitting(tensors)) or "no other"
         raise WeightsError(f"{origin} does not hold the encoder {encoder}: its blocks are those of {others}.")
-    for (name, begin), reason in _BETWEEN.items():
-        if name == architecture and encoder.startswith(begin):
-            raise WeightsError(f"{origin}: {reason}. Convert the encoder alone, or another architecture.")
     return replace(
         found,
         rows=tuple(under(prefix, found.rows)),
@@ -165,6 +156,8 @@ def _scse(theirs: str, ours: str, inputs: tuple[tuple[int, int], ...] = ()) -> l
 
 
 def _unet_rows(tensors: Tensors, options: Mapping[str, Any]) -> Iterator[Row]:
+    for place in (0, 1):  # behind VGG
+        yield from _block(f"decoder.center.{place}.0", f"center_conv{place + 1}")
     for number, _ in enumerate(numbered(tensors, "decoder.blocks.{}.conv1.0.weight"), 1):
         theirs, ours = f"decoder.blocks.{number - 1}", f"block{number}"
         for step in ("1", "2"):
@@ -331,18 +324,27 @@ def decoder_rows(architecture: Architecture, settings: Mapping[str, Any], tensor
     return [*rows, Row("segmentation_head.0", "head/conv", inputs=inputs)]
 
 
-def assign(model: keras.Model, source: Source, rows: Sequence[Row], tensors: Tensors, origin: str) -> list[str]:
+def assign(
+    model: keras.Model,
+    architecture: Architecture,
+    source: Source,
+    rows: Sequence[Row],
+    tensors: Tensors,
+    origin: str,
+) -> list[str]:
     """Assign a tensor to every weight of the model; returns the unused tensors.
 
     Raises:
         WeightsError: a tensor that is missing or has another shape, or one left over that belongs to the network.
     """
     left = by_rows.assign(model, rows, tensors, origin)
-    _refuse_what_is_used_there(model, left, source, origin)
+    _refuse_what_is_used_there(model, left, (*source.left, *architecture.idle), source, origin)
     return left
 
 
-def _refuse_what_is_used_there(model: keras.Model, left: Sequence[str], source: Source, origin: str) -> None:
+def _refuse_what_is_used_there(
+    model: keras.Model, left: Sequence[str], idle: tuple[str, ...], source: Source, origin: str
+) -> None:
     """Raise WeightsError for an unused tensor unless it lies behind the last feature or in unused attention."""
     names = {layer.name for layer in model.layers}
     layers = (*source.rows, *source.top)
@@ -350,9 +352,7 @@ def _refuse_what_is_used_there(model: keras.Model, left: Sequence[str], source: 
     # The last block of U-Net and of U-Net++ has no skip, and so no use of its first attention.
     unused = re.compile(r"decoder\.blocks\.(\d+|x_0_\d+)\.attention1\.")
     wrong = [
-        name
-        for name in left
-        if not (name.rpartition(".")[0] in behind or name.startswith(source.left) or unused.match(name))
+        name for name in left if not (name.rpartition(".")[0] in behind or name.startswith(idle) or unused.match(name))
     ]
     if wrong:
         raise WeightsError(

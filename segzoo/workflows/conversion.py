@@ -76,7 +76,7 @@ def convert_tensors(
     tensors = _under_present_names(tensors)
     encoder = _encoder(encoder, config, tensors, origin)
     architecture = smp_options.architecture_of(tensors, config, origin)
-    source = smp_tensors.source_of(encoder, architecture.name, tensors, origin)
+    source = smp_tensors.source_of(encoder, tensors, origin)
     placed, assumed = smp_options.settings_of(architecture, tensors, config, origin)
     names = {"decoder": architecture.decoder, "backbone": source.backbone}
     channels = source.input_channels(tensors, origin)
@@ -86,9 +86,8 @@ def convert_tensors(
     model = _build(settings, tensors, channels)
     rows = smp_tensors.encoder_rows(model, source)
     rows += smp_tensors.decoder_rows(architecture, settings, tensors)
-    return Conversion(
-        model, settings, smp_tensors.assign(model, source, rows, tensors, origin), {**assumed, **more}, note
-    )
+    unused = smp_tensors.assign(model, architecture, source, rows, tensors, origin)
+    return Conversion(model, settings, unused, {**assumed, **more}, note)
 
 
 def _computed_as(encoder: str, source: Source, decoder: str, placed: Mapping[str, Any], origin: str) -> dict[str, Any]:

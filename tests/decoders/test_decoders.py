@@ -22,8 +22,8 @@ CLIMBING = ("unet", "unetplusplus", "manet", "linknet")
 UNUSUAL = {
     "unet": {
         "channels": [4, 4, 4, 4], "upsampling": "transposed", "merge": "add", "attention": "scse",
-        "squeeze_activation": "swish", "separable": True, "fit_image": True, "depth": 4, "normalization": "group",
-        "activation": "gelu", "dropout": 0.1,
+        "squeeze_activation": "swish", "separable": True, "fit_image": True, "center": True, "depth": 4,
+        "normalization": "group", "activation": "gelu", "dropout": 0.1,
     },
     "unetplusplus": {
         "channels": [4, 4, 4, 4], "upsampling": "transposed", "deep_supervision": True, "separable": True, "depth": 4,

@@ -45,6 +45,7 @@ def returned(model, size) -> dict[str, np.ndarray]:
 # One case for each family, up to P3, tells in seconds what all of them tell with -m nightly.
 QUICK = (
     "torchvision/resnet18",
+    "timm/seresnet18",
     "smp/efficientnet-b0",
     "torchvision/efficientnet_b0",
     "timm/efficientnet_lite0",
@@ -206,13 +207,8 @@ def test_published_densenets_have_older_names() -> None:
 @pytest.mark.parametrize(
     ("tensor", "shape", "words"),
     [
-        (
-            "layer1.0.conv2.weight",
-            (1024, 32, 3, 3),
-            "a ResNeXt of 32 groups of 32 .*nearest .* is resnext101_32x16d",
-        ),
         ("layer1.0.conv2.weight", (128, 128, 3, 3), "a wide ResNet"),
-        ("layer3.11.se.fc1.weight", (64, 1024, 1, 1), "timm's own form .*nearest .* is se_resnet50"),
+        ("layer0.conv3.weight", (128, 64, 3, 3), "an SENet of 154 layers .*nearest .* is se_resnext101_32x4d"),
         ("layer3.5.se_module.fc1.weight", (16, 256, 1, 1), "an SE-ResNet of 18 or 34 layers"),
         (
             "conv1.0.weight",

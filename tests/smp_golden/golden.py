@@ -91,6 +91,9 @@ CASES: dict[str, tuple[str, dict[str, Any], list[tuple[int, int]]]] = {
         {"encoder_name": "vgg16_bn", "decoder_pyramid_channels": 32, "decoder_segmentation_channels": 32},
         [(64, 96)],
     ),
+    # With two more convolutions behind the encoder, which the second has and does not apply.
+    "unet_vgg16_bn": ("Unet", {"encoder_name": "vgg16_bn", "decoder_channels": WIDTHS}, [(64, 96)]),
+    "unetplusplus_vgg16_bn": ("UnetPlusPlus", {"encoder_name": "vgg16_bn", "decoder_channels": WIDTHS}, [(64, 96)]),
     "unet_mobilenet_v2": ("Unet", {"encoder_name": "mobilenet_v2", "decoder_channels": WIDTHS}, [(64, 96)]),
     # Of timm, with SMP's wrapper and without.
     "unet_timm_b0": ("Unet", {"encoder_name": "timm-efficientnet-b0", "decoder_channels": WIDTHS}, [(45, 67)]),

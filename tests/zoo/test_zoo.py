@@ -14,6 +14,7 @@ from networks import NARROW, small_backbone
 
 import segzoo
 from segzoo.backbones import BACKBONES, reference
+from segzoo.backbones.figures import figures
 from segzoo.decoders import DECODERS
 from segzoo.decoders.table import OF_TOKENS
 from segzoo.errors import SegzooError
@@ -36,9 +37,14 @@ def fits(backbone: str, decoder: str) -> bool:
     return True
 
 
+# With a copy of its weights and their gradients, a larger one takes more than the 16 GB of a runner.
+MOST_PARAMETERS = 500_000_000
+
+
 def pairs() -> list[tuple[str, str]]:
     """All pairs that fit; the default run has the smallest network of each family in tests/backbones."""
-    return [(backbone, decoder) for backbone in BACKBONES for decoder in DECODERS if fits(backbone, decoder)]
+    tried = [name for name in BACKBONES if figures(name).parameters < MOST_PARAMETERS]
+    return [(backbone, decoder) for backbone in tried for decoder in DECODERS if fits(backbone, decoder)]
 
 
 @pytest.fixture(autouse=True)

@@ -31,7 +31,8 @@ class Layout:
         bottleneck: whether a block is 1x1, 3x3 and 1x1 to four times the width, else 3x3 twice.
         groups: groups of the 3x3 convolution of a bottleneck.
         group_width: channels of a group in the first stage, twice as many in each further stage.
-        squeeze: channels per channel of the bottleneck of squeeze-and-excitation at a block's end; 0 without.
+        squeeze: channels per channel of the bottleneck of squeeze-and-excitation at a block's end, which has 8 at
+            least; 0 without.
         strided_first: whether a stage strides in the first convolution of its first block, else in the first 3x3.
         pads_pooling: whether the stem's pooling is padded at both sides, as PyTorch's; else as TensorFlow's "same".
     """
@@ -83,7 +84,7 @@ def build(
     def excite(x: Any, place: str) -> Any:
         """Weigh the channels (Hu et al., 2018)."""
         weight = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{place}_se_squeeze")(x)
-        inner = x.shape[-1] // layout.squeeze
+        inner = max(8, x.shape[-1] // layout.squeeze)
         weight = keras.layers.Conv2D(inner, 1, activation="relu", name=f"{place}_se_reduce")(weight)
         weight = keras.layers.Conv2D(x.shape[-1], 1, activation="sigmoid", name=f"{place}_se_expand")(weight)
         return keras.layers.Multiply(name=f"{place}_se_excite")([x, weight])

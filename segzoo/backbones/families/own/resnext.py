@@ -17,6 +17,8 @@ LAYOUTS = {
     "resnext101_32x4d": Layout((3, 4, 23, 3), groups=32, group_width=4),
     "resnext101_32x8d": Layout((3, 4, 23, 3), groups=32, group_width=8),
     "resnext101_32x16d": Layout((3, 4, 23, 3), groups=32, group_width=16),
+    "resnext101_32x32d": Layout((3, 4, 23, 3), groups=32, group_width=32),
+    "resnext101_32x48d": Layout((3, 4, 23, 3), groups=32, group_width=48),
     "resnext101_64x4d": Layout((3, 4, 23, 3), groups=64, group_width=4),
 }
 NETWORKS: dict[str, Callable[..., Any]] = {name: partial(build, layout, name) for name, layout in LAYOUTS.items()}
