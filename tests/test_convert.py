@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,24 @@ def test_encoders_of_timm_dilate_and_round_as_timm_does(architecture: str, encod
 
 
 @pytest.mark.peers
+@pytest.mark.parametrize(
+    ("encoder", "readout", "sizes"),
+    [
+        ("tu-vit_base_patch16_224", "cat", ((64, 96), (96, 160), (224, 224))),
+        ("tu-vit_base_patch32_384", "add", ((64, 128),)),
+        ("tu-vit_large_patch16_384", "ignore", ((64, 96),)),
+    ],
+)
+def test_logits_of_dpt_agree(encoder: str, readout: str, sizes: Sequence[tuple[int, int]], tmp_path: Path) -> None:
+    options = {"decoder_readout": readout, "dynamic_img_size": True}
+    original = golden.original(configuration("DPT", encoder, **options))
+    original.save_pretrained(tmp_path / "saved")
+    found = convert(tmp_path / "saved")
+    for size in sizes:
+        assert_logits_agree(found.model, original, size, 1e-3, halves=True)
+
+
+@pytest.mark.peers
 def test_what_timm_cannot_be_reproduced_in_is_refused(tmp_path: Path) -> None:
     """Refuse dilated `timm-` encoders, and a cut encoder under the name of a deeper one."""
     golden.original(configuration("DeepLabV3Plus", "timm-efficientnet-b0")).save_pretrained(tmp_path / "dilated")
@@ -283,7 +302,7 @@ def test_what_cannot_be_converted_is_said(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="its configuration is of a Unet, but its tensors are of a Linknet"):
         convert_tensors(tensors, {**config, "_model_class": "Unet"})
     encoder = {name: value for name, value in tensors.items() if name.startswith("encoder.")}
-    with pytest.raises(WeightsError, match=r"is none of DeepLabV3, .* of segmentation_models.pytorch"):
+    with pytest.raises(WeightsError, match=r"is none of DPT, DeepLabV3, .* of segmentation_models.pytorch"):
         convert_tensors(encoder, config)
 
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     import keras
 
 # Kind of layer: names of its tensors after the last dot to those of its weights in Keras; a layer here may have fewer.
-_HALVES = {"keys": 0, "values": 1}
+# Kind of layer to its place among those that one linear layer there makes together, and their number.
+_PIECES = {"keys": (0, 2), "values": (1, 2), "query": (0, 3), "key": (1, 3), "value": (2, 3)}
 _EPSILON = 1e-5  # PyTorch's default
 _PARTS = {
     "conv": {"weight": "kernel", "bias": "bias"},
@@ -27,11 +28,12 @@ _PARTS = {
     "spread": {"weight": "depthwise_kernel"},
     "mix": {"weight": "pointwise_kernel"},
     "linear": {"weight": "kernel", "bias": "bias"},
-    # A linear layer there makes keys and values together: the first and the second half of its outputs.
-    "keys": {"weight": "kernel", "bias": "bias"},
-    "values": {"weight": "kernel", "bias": "bias"},
+    **{kind: {"weight": "kernel", "bias": "bias"} for kind in _PIECES},
     "excite": {"weight": "kernel", "bias": "bias"},
     "scale": {"": "gamma"},
+    "class": {"": "class_token"},
+    "registers": {"": "register_tokens"},
+    "positions": {"": "position_embedding"},
     "norm": {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"},
 }
 
@@ -59,7 +61,7 @@ class Row:
     folded: str = ""
 
     def name(self, part: str) -> str:
-        """Return the name of a tensor; a scale is one itself."""
+        """Return the name of a tensor; scales and tokens are one themselves."""
         return f"{self.theirs}.{part}" if part else self.theirs
 
     @property
@@ -70,7 +72,7 @@ class Row:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Names before the last dot of its tensors, or of the one that is a scale."""
+        """Names before the last dot of its tensors, or of the one that is a scale or token."""
         return (self.theirs, self.folded) if self.folded else (self.theirs,)
 
 
@@ -161,10 +163,11 @@ def _fold(row: Row, value: np.ndarray, part: str, tensors: Tensors, origin: str)
 def _value(row: Row, name: str, tensors: Tensors, axes: int) -> np.ndarray:
     """Transpose a tensor to Keras's order of axes, of which there are `axes`, and segzoo's order of input channels."""
     value = tensors[name]
-    if row.kind in _HALVES and value.ndim:
-        half = len(value) // 2
-        value = value[half:] if _HALVES[row.kind] else value[:half]
-    if row.kind in ("linear", *_HALVES) and value.ndim == 2:
+    if row.kind in _PIECES and value.ndim:
+        place, count = _PIECES[row.kind]
+        size = len(value) // count
+        value = value[place * size : (place + 1) * size]
+    if row.kind in ("linear", *_PIECES) and value.ndim == 2:
         return value.T[None, None] if axes == 4 else value.T
     if row.kind == "excite":  # its outputs are the channels that its map has as inputs
         value = np.concatenate([value[first:end] for first, end in row.inputs]) if row.inputs else value

@@ -10,6 +10,7 @@ from segzoo.interop.checkpoint import Tensors
 from segzoo.interop.smp_keys import (
     Key,
     Options,
+    Refused,
     choice,
     fraction,
     norm_key,
@@ -40,6 +41,8 @@ class Architecture:
             decoder ends at the image's size and there is no key `upsampling`.
         shown: maps tensors to options that no key of the configuration says.
         idle: what the names of tensors begin with that the original has and does not use.
+        head: name before the last dot of the tensors of the convolution that makes the logits.
+        tokens: whether its encoder is a plain vision transformer, of which there is no depth nor stride to choose.
     """
 
     name: str
@@ -54,6 +57,12 @@ class Architecture:
     upsampling: Callable[[int, int], int] = lambda depth, stride: 1
     shown: Callable[[Tensors], Options] = lambda tensors: {}
     idle: tuple[str, ...] = ()
+    head: str = "segmentation_head.0"
+    tokens: bool = False
+
+    def classes(self, tensors: Tensors) -> int:
+        """Return the number of classes of a checkpoint; WeightsError for one without a head."""
+        return shape_of(tensors, f"{self.head}.weight")[0]
 
 
 def _attention(tensors: Tensors) -> str | None:
@@ -88,6 +97,33 @@ _BLOCKS = "decoder.blocks.{}.conv2.0.weight"
 
 def _unetplusplus_widths(tensors: Tensors) -> list[int]:
     return widths(tensors, "decoder.blocks.x_0_{}.conv2.0.weight")
+
+
+def _unread(value: Any) -> Options:
+    """Read a key that has no bearing on what is computed."""
+    return {}
+
+
+def _square(value: Any) -> Options:
+    """Read `img_size`, whose positions a checkpoint's tensors show, if they are of a square."""
+    sides = value if isinstance(value, list | tuple) and len(value) == 2 else [value, value]
+    if value is not None and (sides[0] != sides[1] or type(sides[0]) is not int):
+        raise Refused("must be the side of a square; positions of other grids have no counterpart here")
+    return {}
+
+
+def _check_spread(value: Any, tensors: Tensors) -> None:
+    """Refuse tokens of other blocks than four that are spread evenly over the depth."""
+    blocks = len(list(numbered(tensors, "encoder.model.blocks.{}.norm1.weight")))
+    if value is not None and value != [blocks * number // 4 - 1 for number in (1, 2, 3, 4)]:
+        raise Refused("has no counterpart here; the tokens are those of four blocks, spread evenly over the depth")
+
+
+_REASSEMBLED = "decoder.reassemble_blocks.{}.project_to_out_channel.weight"
+
+
+def _readout(tensors: Tensors) -> str | None:
+    return "cat" if "decoder.projection_blocks.0.project.0.weight" in tensors else None
 
 
 def _deeplab_keys(aspp: str, separable: bool) -> dict[str, Key]:
@@ -229,5 +265,30 @@ ARCHITECTURES = (
         {"decoder_segmentation_channels": _outputs("channels", "decoder.fuse_stage.0.weight")},
         upsampling=lambda depth, stride: 4,
         depth_of=lambda tensors: len(list(numbered(tensors, "decoder.mlp_stage.{}.linear.weight"))),
+    ),
+    Architecture(
+        "DPT",
+        "dpt",
+        _REASSEMBLED.format(0),
+        {
+            "encoder_output_indices": Key(None, _unread, check=_check_spread),
+            "decoder_readout": Key(
+                "cat", choice("readout", {"cat": "cat", "add": "add", "ignore": "ignore"}), _readout
+            ),
+            "decoder_intermediate_channels": Key(
+                None, whole_numbers("intermediate_channels", 4), lambda tensors: widths(tensors, _REASSEMBLED)
+            ),
+            "decoder_fusion_channels": _outputs(
+                "fusion_channels", "decoder.reassemble_blocks.0.project_to_feature_dim.weight"
+            ),
+            # Of timm's network. Positions are interpolated to the image here, as timm does where it is allowed to.
+            "dynamic_img_size": Key(None, _unread),
+            "img_size": Key(None, _square),
+        },
+        depths=(4,),
+        depth=4,
+        depth_of=lambda tensors: len(widths(tensors, _REASSEMBLED)),
+        head="segmentation_head.head.4",
+        tokens=True,
     ),
 )

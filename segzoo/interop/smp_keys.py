@@ -25,11 +25,13 @@ class Key:
         default: their default.
         read: from the value to options of ours; raises `Refused`.
         derive: from tensors to the value, where they show it; None where they do not.
+        check: raises `Refused` for a value that does not go with the tensors.
     """
 
     default: Any
     read: Callable[[Any], Options]
     derive: Callable[[Tensors], Any] | None = None
+    check: Callable[[Any, Tensors], None] = lambda value, tensors: None
 
 
 def shape_of(tensors: Tensors, name: str, rank: int = 4) -> tuple[int, ...]:

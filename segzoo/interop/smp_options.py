@@ -85,7 +85,7 @@ def settings_of(
     for key in given:
         if key not in (*known, *_NOTES):
             raise WeightsError(f"{origin}: the key {key} of its configuration is not known of a {architecture.name}.")
-    _check_shared(given, tensors, origin)
+    _check_shared(given, architecture, tensors, origin)
     assumed: dict[str, Any] = {}
 
     def value_of(key: str, default: Any) -> Any:
@@ -110,6 +110,7 @@ def settings_of(
         if key not in given and derived is None and value is not None:
             assumed[key] = value
         read = _refuse(origin, key, value, entry.read)
+        _refuse(origin, key, value, lambda value, entry=entry: entry.check(value, tensors) or {})
         if key in given and derived is not None and entry.read(derived) != read:
             raise _contradiction(origin, key, value, derived)
         options.update(read)
@@ -165,7 +166,7 @@ def _under_present_names(config: Mapping[str, Any], origin: str) -> dict[str, An
     return found
 
 
-def _check_shared(given: Mapping[str, Any], tensors: Tensors, origin: str) -> None:
+def _check_shared(given: Mapping[str, Any], architecture: Architecture, tensors: Tensors, origin: str) -> None:
     """Check keys that repeat the shapes of tensors, or whose only counterpart is their default."""
     _refuse(origin, "activation", given.get("activation"), _logits)
     _refuse(origin, "aux_params", given.get("aux_params"), _no_classification)
@@ -174,7 +175,7 @@ def _check_shared(given: Mapping[str, Any], tensors: Tensors, origin: str) -> No
             f"{origin} holds a classification head (aux_params), which is not converted. Build the network without "
             "aux_params, load the checkpoint into it with strict=False, and save that."
         )
-    shapes = {"classes": shape_of(tensors, "segmentation_head.0.weight")[0], "in_channels": None}
+    shapes = {"classes": architecture.classes(tensors), "in_channels": None}
     for first in _STEMS:
         if first in tensors:
             shapes["in_channels"] = shape_of(tensors, first)[1]
@@ -223,6 +224,8 @@ def _check_upsampling(given: Mapping[str, Any], expected: int, origin: str) -> N
 
 def _placed(architecture: Architecture, depth: int, stride: int, origin: str) -> tuple[Options, Options]:
     """Return the output stride of the section, and the decoder's depth."""
+    if architecture.tokens:
+        return {}, {}
     if not architecture.strides:
         return ({"output_stride": 32} if architecture.name == "PSPNet" else {}), {"depth": depth}
     if depth == 5:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from segzoo.errors import WeightsError
 from segzoo.interop import rows as by_rows
-from segzoo.interop.backbones import efficientnet, mobilenet, resnet
+from segzoo.interop.backbones import efficientnet, mobilenet, resnet, vit
 from segzoo.interop.backbones.source import Source
 from segzoo.interop.backbones.table import SOURCES
 from segzoo.interop.checkpoint import Tensors
@@ -51,6 +51,7 @@ def _named(
 
 # timm's networks whose tensors keep their names in its feature extractor. It flattens the names of others.
 _OF_TIMM = (*resnet.SOURCES, *efficientnet.SOURCES, *mobilenet.SOURCES)
+_VITS = [source for source in vit.SOURCES if source.name.startswith("timm/")]
 _WRAPPED = dict(_named("timm/", "encoder.model.", "tu-", _OF_TIMM, taps=("timm", "output"), as_smp=False))
 # Those that whole networks are converted with: SMP's own, timm's that SMP took over under `timm-`, and those that it
 # wraps under `tu-`. The latter two compute as in timm, whatever the decoder does.
@@ -66,6 +67,7 @@ ENCODERS: Mapping[str, Encoder] = dict(
             undilated="SMP dilates its strided convolutions too, which no backbone padded as timm's does",
         ),
         *_WRAPPED.items(),
+        *_named("timm/", "encoder.model.", "tu-", _VITS, taps=(), as_smp=False),
         # SMP builds the wrapped ones under these former names.
         *((f"timm-mobilenetv3_{size}_100", _WRAPPED[f"tu-tf_mobilenetv3_{size}_100"]) for size in ("small", "large")),
     )
@@ -298,6 +300,23 @@ def _segformer_rows(tensors: Tensors, options: Mapping[str, Any]) -> Iterator[Ro
     yield from _block("decoder.fuse_stage.0", "fuse")
 
 
+def _dpt_rows(tensors: Tensors, options: Mapping[str, Any]) -> Iterator[Row]:
+    for number in range(4):
+        level, theirs = f"T{number + 1}", f"decoder.reassemble_blocks.{number}"
+        yield Row(f"decoder.projection_blocks.{number}.project.0", f"decoder/readout_{level}", "linear")
+        yield Row(f"{theirs}.project_to_out_channel", f"decoder/project_{level}")
+        for ours in ("enlarge", "reduce"):  # one of the two, or none at the level that keeps its size
+            yield Row(f"{theirs}.upsample", f"decoder/{ours}_{level}")
+        yield Row(f"{theirs}.project_to_feature_dim", f"decoder/width_{level}")
+        fusion, ours = f"decoder.fusion_blocks.{3 - number}", f"decoder/fuse_{level}"  # the deepest is first there
+        yield Row(f"{fusion}.project", f"decoder/project_fused_{level}")
+        for unit, step in itertools.product((1, 2), (1, 2)):
+            block, own = f"{fusion}.residual_conv_block{unit}", f"{ours}/unit{unit}_conv{step}"
+            yield Row(f"{block}.conv_{step}", f"{own}/conv")
+            yield Row(f"{block}.batch_norm_{step}", f"{own}/norm", "norm")
+    yield from _block("segmentation_head.head.0", "last")
+
+
 _DECODER_ROWS: Mapping[str, Callable[[Tensors, Mapping[str, Any]], Iterator[Row]]] = {
     "Unet": _unet_rows,
     "UnetPlusPlus": _unetplusplus_rows,
@@ -310,6 +329,7 @@ _DECODER_ROWS: Mapping[str, Callable[[Tensors, Mapping[str, Any]], Iterator[Row]
     "DeepLabV3Plus": _deeplabv3plus_rows,
     "UPerNet": _upernet_rows,
     "Segformer": _segformer_rows,
+    "DPT": _dpt_rows,
 }
 
 
@@ -321,7 +341,7 @@ def decoder_rows(architecture: Architecture, settings: Mapping[str, Any], tensor
     if options.get("merge") == "concat":
         width = options["segmentation_channels"]
         inputs = tuple((width * step, width * (step + 1)) for step in (3, 2, 1, 0))  # the deepest level is first there
-    return [*rows, Row("segmentation_head.0", "head/conv", inputs=inputs)]
+    return [*rows, Row(architecture.head, "head/conv", inputs=inputs)]
 
 
 def assign(

@@ -83,7 +83,7 @@ def convert_tensors(
     pixels, more, note = smp_options.pixels_of(encoder, source, config, channels, origin)
     computed = _computed_as(encoder, source, architecture.decoder, placed, origin)
     settings: dict[str, Any] = {**names, **computed, **pixels}
-    model = _build(settings, tensors, channels)
+    model = _build(settings, architecture.classes(tensors), channels)
     rows = smp_tensors.encoder_rows(model, source)
     rows += smp_tensors.decoder_rows(architecture, settings, tensors)
     unused = smp_tensors.assign(model, architecture, source, rows, tensors, origin)
@@ -149,14 +149,14 @@ def _under_present_names(tensors: Tensors) -> Tensors:
     }
 
 
-def _build(settings: dict[str, Any], tensors: Tensors, channels: int) -> keras.Model:
+def _build(settings: dict[str, Any], classes: int, channels: int) -> keras.Model:
     from segzoo.models.build import build_model
 
     named = {key: value for key, value in settings.items() if key not in ("decoder", "backbone", "options")}
     return build_model(
         settings["decoder"],
         settings["backbone"],
-        int(tensors["segmentation_head.0.weight"].shape[0]),
+        classes,
         weights="none",
         input_channels=channels,
         **named,

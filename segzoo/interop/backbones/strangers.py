@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from segzoo.interop.backbones.source import Source, Stranger
 
-_INCEPTION = "its reductions pad nothing and its pooling counts padding, which no backbone here does"
+_INCEPTION = (
+    "its batch normalisation has factors, which Keras's network is without, and the original's reductions pad nothing, "
+    "which no backbone here does"
+)
 
 SOURCES: list[Source] = []
 STRANGERS = [
@@ -15,9 +18,6 @@ STRANGERS = [
     Stranger(name="a Swin transformer", sign="layers.#.blocks.#.attn.relative_position_bias_table",
              nearest="hub_mit_b2"),
     Stranger(name="a Swin transformer", sign="features.#.#.attn.relative_position_bias_table", nearest="hub_mit_b2"),
-    Stranger(name="a vision transformer (ViT)", sign="blocks.#.attn.qkv.weight", nearest="hub_mit_b2"),
-    Stranger(name="a vision transformer (ViT)", sign="layers.encoder_layer_#.self_attention.in_proj_weight",
-             nearest="hub_mit_b2"),
     Stranger(name="an HRNet", sign="stage#.#.branches.#.#.conv1.weight", nearest="resnet50_v1b"),
     Stranger(name="a RegNet", sign="trunk_output.block#.block#-#.f.a.0.weight", nearest="resnet50_v1b"),
     Stranger(name="a RegNet", sign="s#.b#.conv1.conv.weight", nearest="resnet50_v1b"),

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from segzoo.interop.backbones import convnext, densenet, efficientnet, mit, mobilenet, resnet, strangers, vgg, xception
+from segzoo.interop.backbones import (
+    convnext,
+    densenet,
+    efficientnet,
+    mit,
+    mobilenet,
+    resnet,
+    strangers,
+    vgg,
+    vit,
+    xception,
+)
 from segzoo.interop.backbones.source import Source, Stranger
 
-_FAMILIES = (resnet, efficientnet, mobilenet, vgg, densenet, convnext, mit, xception, strangers)
+_FAMILIES = (resnet, efficientnet, mobilenet, vgg, densenet, convnext, mit, vit, xception, strangers)
 
 SOURCES: tuple[Source, ...] = tuple(source for family in _FAMILIES for source in family.SOURCES)
 STRANGERS: tuple[Stranger, ...] = tuple(stranger for family in _FAMILIES for stranger in family.STRANGERS)

@@ -45,6 +45,8 @@ _TIMM_DENSENET = {"P1": "features.norm0", **{f"P{n + 1}": f"features.transition{
                   "P5": "features.norm5"}  # fmt: skip
 _CONVNEXT = {"P2": "features.1", "P3": "features.3", "P4": "features.5", "P5": "features.7 > classifier.0"}
 _TIMM_CONVNEXT = {"P2": "stages.0", "P3": "stages.1", "P4": "stages.2", "P5": "stages.3 > head.norm"}
+_VIT_BASE = {f"T{number // 3}": f"blocks.{number - 1}" for number in (3, 6, 9, 12)}
+_DYNAMIC = {"dynamic_img_size": True}
 _EVEN = ((64, 96), (44, 68))  # of networks whose stem pools the first pixel first; it has an odd row less of odd maps
 _LEGACY = {"P1": "layer0", **{f"P{stage + 1}": f"layer{stage}" for stage in (1, 2, 3, 4)}}
 _WHOLE = ((64, 96), (128, 64))  # sizes of networks that want multiples of 32
@@ -159,6 +161,10 @@ OTHERS = {
     "torchvision/convnext_small": Case(_CONVNEXT),
     "timm/convnext_base": Case(_TIMM_CONVNEXT),
     "torchvision/convnext_large": Case(_CONVNEXT),
+    "timm/vit_base_patch16_224": Case(_VIT_BASE, HALVES, ((224, 224), (64, 96)), _DYNAMIC, named=True),
+    "timm/vit_base_patch32_384": Case(_VIT_BASE, HALVES, ((64, 96),), _DYNAMIC, named=True),
+    "timm/deit_base_patch16_384": Case(_VIT_BASE, IMAGENET, ((64, 96),), _DYNAMIC, named=True),
+    "timm/vit_small_patch14_dinov2": Case(_VIT_BASE, sizes=((518, 518),)),
     "smp/mit_b1": Case({}, sizes=_WHOLE),
     "smp/mit_b2": Case({}, sizes=_WHOLE),
     "smp/mit_b5": Case({}, sizes=_WHOLE),
@@ -271,7 +277,15 @@ def features(network: Any, case: Case, size: tuple[int, int]) -> dict[str, np.nd
             found[level] = modules[applied](found[level]).detach()
     if not case.features:
         found = {f"P{number}": one for number, one in enumerate(returned) if number and one.shape[1]}
-    return {level: one.numpy().transpose(0, 2, 3, 1) for level, one in found.items()}
+    return {level: _with_channels_last(network, one.numpy(), size) for level, one in found.items()}
+
+
+def _with_channels_last(network: Any, feature: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return a map `(B, C, h, w)`, or the map of a ViT's tokens `(B, 1 + h w, C)`, as `(B, h, w, C)`."""
+    if feature.ndim == 4:
+        return feature.transpose(0, 2, 3, 1)
+    height, width = (side // patch for side, patch in zip(size, network.patch_embed.patch_size, strict=True))
+    return feature[:, -height * width :].reshape(len(feature), height, width, -1)
 
 
 def main(names: list[str]) -> None:
