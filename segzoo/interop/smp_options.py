@@ -6,6 +6,7 @@ Every key is an option here or is refused with the reason.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from segzoo.errors import WeightsError
@@ -13,7 +14,7 @@ from segzoo.interop.backbones.source import Source
 from segzoo.interop.backbones.table import SOURCES
 from segzoo.interop.checkpoint import Tensors
 from segzoo.interop.smp_architectures import ARCHITECTURES, Architecture
-from segzoo.interop.smp_keys import Options, Refused, as_json, shape_of
+from segzoo.interop.smp_keys import Key, Options, Refused, as_json, shape_of
 
 # Weights for pixels from -1 to 1 that EfficientNets start from, and those for pixels normalised as ImageNet's; null
 # starts from random values. The original reads the same from the files that lie beside its weights.
@@ -110,7 +111,7 @@ def settings_of(
         if key not in given and derived is None and value is not None:
             assumed[key] = value
         read = _refuse(origin, key, value, entry.read)
-        _refuse(origin, key, value, lambda value, entry=entry: entry.check(value, tensors) or {})
+        _refuse(origin, key, value, partial(_checked, entry, tensors))
         if key in given and derived is not None and entry.read(derived) != read:
             raise _contradiction(origin, key, value, derived)
         options.update(read)
@@ -156,6 +157,12 @@ def pixels_of(
             "(else set model.mean and model.std)"
         )
     return source.pixels(channels), {"encoder_weights": given} if config is None and scaled else {}, note
+
+
+def _checked(entry: Key, tensors: Tensors, value: Any) -> Options:
+    """Return no options; raise `Refused` for a value that does not go with the tensors."""
+    entry.check(value, tensors)
+    return {}
 
 
 def _under_present_names(config: Mapping[str, Any], origin: str) -> dict[str, Any]:
