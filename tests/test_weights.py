@@ -8,6 +8,7 @@ import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import keras
@@ -61,6 +62,23 @@ def test_none_and_a_path_object_are_taken(saved) -> None:
     assert build_model("fpn", "resnet18", 2, weights=None, depth=2).weights_report.source == "none"
     path = saved[1]
     assert str(path) == build(weights=path).weights_report.source
+
+
+def test_loaded_weights_freeze_batch_normalisation_of_the_backbone_alone(saved) -> None:
+    """`batch_norm: auto`; from random values, or with `train`, all of it is trained."""
+
+    def frozen(**options: Any) -> tuple[str | None, set[bool], set[bool]]:
+        model = build_model("fpn", "efficientnet_b0", 3, taps="output", depth=2, **options)
+        norms = {layer.name for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)}
+        found: dict[bool, set[bool]] = {True: set(), False: set()}
+        for layer in model.layers:
+            found[layer.name in norms].add(not layer.trainable)
+        return model.batch_norm, found[True], found[False]
+
+    assert frozen(weights=saved[1]) == ("frozen", {True}, {False})
+    assert frozen(weights=saved[1], batch_norm="train") == ("train", {False}, {False})
+    assert frozen(weights="none") == ("train", {False}, {False})
+    assert frozen(weights="none", batch_norm="frozen") == ("frozen", {True}, {False})
 
 
 def test_round_trip(saved, other: keras.Model, pixels) -> None:

@@ -32,8 +32,9 @@ class BackboneOptions:
             on and trains the others; "T1" to "T4" are those of a plain vision transformer, whose pyramid, which no
             pretrained network has, is never frozen. Frozen layers also run batch normalisation and dropout in inference
             mode.
-        batch_norm: "train", or "frozen" to keep the statistics and parameters of all batch normalisation, for batches
-            too small to estimate them.
+        batch_norm: "train"; "frozen" to keep the statistics and parameters of all batch normalisation; or "auto":
+            frozen where weights were loaded, which in fine-tuning was at least as accurate with batches of 2, 4 and 16
+            (docs/results.md), and trained from random values, which have no statistics worth keeping.
         compat: "smp" reproduces the encoders of segmentation_models.pytorch, for converted weights: taps are "output"
             if there are several kinds; a convolution whose stride is removed is itself dilated; and the strided
             convolutions of EfficientNet are padded for the variant's nominal image size, whatever the actual size, so
@@ -54,7 +55,7 @@ class BackboneOptions:
     std: Sequence[float] | None = None
     drop_path: float = 0.0
     trainable: bool | Literal["P1", "P2", "P3", "P4", "P5", "T1", "T2", "T3", "T4"] = True
-    batch_norm: Literal["train", "frozen"] = "train"
+    batch_norm: Literal["auto", "train", "frozen"] = "auto"
     compat: str | None = None
 
     def __post_init__(self) -> None:
@@ -62,8 +63,8 @@ class BackboneOptions:
             raise SegzooError(f"input_channels must be 1 or more, got {self.input_channels!r}.")
         if not 0 <= self.drop_path < 1:
             raise SegzooError(f"drop_path must be in 0..1 (1 excluded), got {self.drop_path}.")
-        if self.batch_norm not in ("train", "frozen"):
-            raise SegzooError(f"batch_norm must be 'train' or 'frozen', got {self.batch_norm!r}.")
+        if self.batch_norm not in ("auto", "train", "frozen"):
+            raise SegzooError(f"batch_norm must be 'auto', 'train' or 'frozen', got {self.batch_norm!r}.")
         resolve(self.compat, None)
 
     @classmethod

@@ -31,10 +31,9 @@ from segzoo.layers import (
     tanh_gelu,
 )
 from segzoo.levels import MADE
-from segzoo.weights import apply_weights, as_text
+from segzoo.weights import WeightsReport, apply_weights, as_text
 
 
-@drawn_in_blocks()
 def create(
     name: str, options: BackboneOptions | None = None, *, levels: Sequence[str] | None = None, **given: Any
 ) -> keras.Model:
@@ -95,15 +94,38 @@ def create(
     pixels = pixel_normalization(variant.pixels, options.input_channels, options.mean, options.std)
     copy = _Copy(variant, images, pixels(images), names, output_stride, options, frozen)
     copy.count_blocks(network)
-    clone = keras.models.clone_model(
-        reference.part(network, ends), input_tensors=images, clone_function=lambda layer: layer, call_function=copy
-    )
-    # Outputs must be a dict by level again: the clone keeps the structure of the reference's outputs.
-    features = _with_pyramid(clone.output, images, variant.patch) if variant.patch else clone.output
+    with drawn_in_blocks():
+        clone = keras.models.clone_model(
+            reference.part(network, ends), input_tensors=images, clone_function=lambda layer: layer, call_function=copy
+        )
+        # Outputs must be a dict by level again: the clone keeps the structure of the reference's outputs.
+        features = _with_pyramid(clone.output, images, variant.patch) if variant.patch else clone.output
     model = keras.Model(images, features, name=variant.name)
     model.built_with = {"taps": taps, "output_stride": output_stride, "compat": compat}
     apply_weights(model, as_text(options.weights), backbone=variant)
+    freeze_statistics(model, options.batch_norm, model.weights_report)
     return model
+
+
+def freeze_statistics(backbone: keras.Model, batch_norm: str, report: WeightsReport) -> None:
+    """Freeze all batch normalisation of a backbone, statistics and parameters, where its option says so.
+
+    What was decided is recorded as `backbone.batch_norm`, "train" or "frozen".
+
+    Args:
+        backbone: a backbone made by `create`.
+        batch_norm: "auto", "train" or "frozen", see `BackboneOptions`.
+        report: what was loaded, into the backbone or a model that contains it.
+    """
+    own = {layer.name for layer in backbone.layers}
+    is_loaded = any(name.partition("/")[0] in own for name in report.loaded)
+    if batch_norm == "auto":
+        batch_norm = "frozen" if is_loaded else "train"
+    backbone.batch_norm = batch_norm
+    if batch_norm == "frozen":
+        for layer in backbone.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.trainable = False
 
 
 def _with_pyramid(features: Mapping[str, Any], images: keras.KerasTensor, patch: int) -> dict[str, Any]:
@@ -162,7 +184,6 @@ class _Copy:
         self.output_stride = output_stride
         self.drop_path = options.drop_path
         self.frozen = frozen
-        self.freeze_statistics = options.batch_norm == "frozen"
         self.smp = options.compat if options.compat in (SMP, SMP_0_1_0) else None
         self.convention = variant.convention(options.compat)
         self.past_fourth = False
@@ -255,8 +276,7 @@ class _Copy:
         if isinstance(layer, keras.layers.Layer):
             config["dtype"] = keras.config.dtype_policy()
         new = (kind or _nearest(_OWN, layer) or type(layer)).from_config(config)
-        statistics = isinstance(new, keras.layers.BatchNormalization) and self.freeze_statistics
-        if isinstance(new, keras.layers.Layer) and (self.names[id(layer)] in self.frozen or statistics):
+        if isinstance(new, keras.layers.Layer) and self.names[id(layer)] in self.frozen:
             new.trainable = False
         return new
 

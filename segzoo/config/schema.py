@@ -79,10 +79,10 @@ class ModelConfig(Section):
         "this level depends on and trains the others; T1 to T4 are quarters of the blocks of a plain vision "
         "transformer (hub_vit, hub_dinov2, hub_dinov3). The pyramid made of its tokens is never frozen.",
     )
-    batch_norm: Literal["train", "frozen"] = Field(
+    batch_norm: Literal["auto", "train", "frozen"] = Field(
         default=BackboneOptions.batch_norm,
         description="train; or frozen, which keeps the statistics and parameters of the backbone's batch "
-        "normalisation fixed.",
+        "normalisation fixed; auto: frozen where model.weights were loaded, train otherwise.",
     )
     compat: Literal["smp", "smp-0.1.0", "torchvision", "timm"] | None = Field(
         default=None,

@@ -137,7 +137,11 @@ class Epochs:
         self.folder.rewrite_log(progress)
         if stored is None:
             self.folder.write_log(
-                progress, "start", weights=str(self.network.weights_report), xla=bool(self.network.jit_compile)
+                progress,
+                "start",
+                weights=str(self.network.weights_report),
+                batch_norm=getattr(self.network, "batch_norm", None),
+                xla=bool(self.network.jit_compile),
             )
         heads = list(self.network.output) if isinstance(self.network.output, dict) else None
         with ExitStack() as opened:

@@ -165,7 +165,7 @@ class _Training:
             facts = self.distribution.from_chief(lambda: self._begin(held, origin, resume, overwrite, resume_anyway))
             if counted is not None and self.folder.is_written:
                 counted.write(self.folder.class_pixels)
-            trained = trained or self._built(loss, steps, None, resumed=facts is not None)
+            trained = trained or self._built(loss, steps, None, facts)
             progress = self._progress(trained, facts, origin)
             is_given = self.given.model is not None
             statistics = self._statistics(trained, batches, steps)
@@ -220,11 +220,12 @@ class _Training:
             start.load_into(self._another_network())
         return start
 
-    def _another_network(self) -> keras.Model:
-        """A network like the one being trained, with its own weights."""
+    def _another_network(self, like: keras.Model | None = None) -> keras.Model:
+        """A network like the one being trained, with its own weights, trainable as those of `like`."""
         if self.given.model is not None:
             return keras.models.clone_model(self.given.model)
-        return builders.build_network(self.config, weights="none")
+        alike = builders.with_batch_norm(self.config, getattr(like, "batch_norm", None))
+        return builders.build_network(alike, weights="none")
 
     def _source(self, split: str) -> Source | Batched:
         found = self.given.data(self.config, split)
@@ -261,12 +262,16 @@ class _Training:
         return None if self.stored is None else self.stored.facts
 
     def _built(
-        self, loss: Callable[[Any, Any], Any], steps: int, start: Start | None, resumed: bool = False
+        self,
+        loss: Callable[[Any, Any], Any],
+        steps: int,
+        start: Start | None,
+        facts: dict[str, Any] | None = None,
     ) -> TrainingBundle:
-        """Build and compile the network from the run's seed on."""
+        """Build and compile the network from the run's seed on; `facts` are those of a run that has begun."""
         keras.utils.set_random_seed(self.config.seed)
         with self.distribution.building():
-            return self._compiled(loss, steps, start, resumed)
+            return self._compiled(loss, steps, start, facts)
 
     def _progress(self, trained: TrainingBundle, facts: dict[str, Any] | None, origin: dict[str, Any]) -> Progress:
         """Return the progress of the run, whose variables the network gets where there is a state."""
@@ -282,7 +287,7 @@ class _Training:
         return progress
 
     def _compiled(
-        self, loss: Callable[[Any, Any], Any], steps: int, start: Start | None, resumed: bool
+        self, loss: Callable[[Any, Any], Any], steps: int, start: Start | None, facts: dict[str, Any] | None
     ) -> TrainingBundle:
         """Build and compile the network, from `start` if there is one, and the state that changes with it."""
         config, network = self.config, self.given.model
@@ -290,8 +295,12 @@ class _Training:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", WeightsWarning)  # the report is printed and logged
                 # A run that has begun has its weights in its state, and needs no hub, which may have others by now.
-                is_elsewhere = resumed and is_address(config.model.weights)
-                network = builders.build_network(config, weights="none" if is_elsewhere else None)
+                is_elsewhere = facts is not None and is_address(config.model.weights)
+                # The same variables are trained, whether weights are out of reach by now or within it again.
+                alike = (
+                    config if facts is None else builders.with_batch_norm(config, Progress.from_json(facts).batch_norm)
+                )
+                network = builders.build_network(alike, weights="none" if is_elsewhere else None)
         else:
             network.weights_report = WeightsReport("none", note="weights as the given model had them")
         if start is not None:
@@ -310,7 +319,7 @@ class _Training:
             build_losses(network)
         averages = None
         if config.training.ema is not None:
-            twin = self._another_network()
+            twin = self._another_network(network)
             twin.weights_report = network.weights_report
             averages = ExponentialMovingAverage(network, twin, config.training.ema, config.training.accumulate)
         stages = builders.build_stages(config, network, steps)
@@ -429,7 +438,8 @@ def _say_what_is_trained(
         console,
         f"{model}: {network.count_params():,} parameters, "
         f"{_amounts(sources)}, {steps} steps an epoch, "
-        f"{'with' if network.jit_compile else 'without'} XLA. {network.weights_report}",
+        f"{'with' if network.jit_compile else 'without'} XLA. {network.weights_report}"
+        + ("; batch normalisation of the backbone frozen" if getattr(network, "batch_norm", None) == "frozen" else ""),
     )
     samples = [source for source in sources.values() if not isinstance(source, Batched)]
     for remark in dict.fromkeys(remark for source in samples for remark in remarks(source)):

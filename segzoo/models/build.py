@@ -12,6 +12,7 @@ from segzoo import backbones
 from segzoo.backbones import BACKBONES
 from segzoo.backbones.options import BackboneOptions
 from segzoo.backbones.spec import Variant
+from segzoo.backbones.surgery import freeze_statistics
 from segzoo.decoders import DECODERS, Decoder, SegmentationHead
 from segzoo.decoders.base import AuxiliaryHead, ClassificationHead, number
 from segzoo.errors import SegzooError, unknown_name
@@ -22,7 +23,6 @@ from segzoo.models.remat import RematModel
 from segzoo.weights import WeightsReport, apply_weights, as_text, is_path
 
 
-@drawn_in_blocks()
 def build_model(
     decoder: str | Decoder,
     backbone: str | keras.Model,
@@ -115,30 +115,38 @@ def build_model(
     images = encoder.input
     features = {IMAGE: images, **encoder.output}
     read = decoder_class.levels(_stride(features), tuple(sorted(features)), **options)
-    try:
-        layer = decoder_class(name="decoder", **options) if instance is None else instance
-        layer.assumed = assumed
-        decoded = layer({level: features[level] for level in read})
-    except (ValueError, TypeError) as error:
-        raise SegzooError(f"Decoder {decoder!r} cannot be built with {options}: {error}") from error
-    outputs = decoded if isinstance(decoded, dict) else {"decoded": decoded}
-    outputs = {
-        LOGITS if name == "decoded" else name: SegmentationHead(
-            classes, layer.head_kernel, layer.head_interpolation, name="head" if name == "decoded" else f"{name}_head"
-        )(x, images)
-        for name, x in outputs.items()
-    }
-    for level in auxiliary:
-        outputs[f"auxiliary_{level}"] = AuxiliaryHead(classes, name=f"auxiliary_{level}")(features[level], images)
-    if classification:
-        deepest = max(name for name in features if name in (*LEVELS, *TOKENS))
-        outputs[PRESENCE] = ClassificationHead(classes, name=PRESENCE)(features[deepest])
+    with drawn_in_blocks():
+        try:
+            layer = decoder_class(name="decoder", **options) if instance is None else instance
+            layer.assumed = assumed
+            decoded = layer({level: features[level] for level in read})
+        except (ValueError, TypeError) as error:
+            raise SegzooError(f"Decoder {decoder!r} cannot be built with {options}: {error}") from error
+        outputs = decoded if isinstance(decoded, dict) else {"decoded": decoded}
+        outputs = {
+            LOGITS if name == "decoded" else name: SegmentationHead(
+                classes,
+                layer.head_kernel,
+                layer.head_interpolation,
+                name="head" if name == "decoded" else f"{name}_head",
+            )(x, images)
+            for name, x in outputs.items()
+        }
+        for level in auxiliary:
+            outputs[f"auxiliary_{level}"] = AuxiliaryHead(classes, name=f"auxiliary_{level}")(features[level], images)
+        if classification:
+            deepest = max(name for name in features if name in (*LEVELS, *TOKENS))
+            outputs[PRESENCE] = ClassificationHead(classes, name=PRESENCE)(features[deepest])
     result = outputs if len(outputs) > 1 else outputs[LOGITS]
     model = (RematModel if remat else keras.Model)(images, result, name=f"{decoder}_{encoder.name}")
     model.weights_report = encoder.weights_report
     model.built_with = getattr(encoder, "built_with", {})
+    model.batch_norm = getattr(encoder, "batch_norm", None)  # a wrapped backbone is left as it is
     if is_path(weights):
         apply_weights(model, weights, sha256=weights_sha256)
+        if isinstance(backbone, str):
+            freeze_statistics(encoder, of_backbone.batch_norm, model.weights_report)
+            model.batch_norm = encoder.batch_norm
     return model
 
 

@@ -34,7 +34,7 @@ def test_the_configuration_has_every_option_with_its_default():
     [
         ("input_channels", 0, "input_channels must be 1 or more, got 0"),
         ("drop_path", 1.0, r"drop_path must be in 0\.\.1 \(1 excluded\), got 1\.0"),
-        ("batch_norm", "off", "batch_norm must be 'train' or 'frozen', got 'off'"),
+        ("batch_norm", "off", "batch_norm must be 'auto', 'train' or 'frozen', got 'off'"),
         ("compat", "caffe", "compat must be 'smp' or 'smp-0.1.0' or .* or None, got 'caffe'"),
     ],
 )

@@ -142,7 +142,7 @@ def test_values_that_no_backbone_takes() -> None:
         backbones.create("efficientnet_b0", output_stride=4, weights="none")
     with pytest.raises(SegzooError, match="input_channels must be 1 or more, got 0"):
         backbones.create("efficientnet_b0", input_channels=0, weights="none")
-    with pytest.raises(SegzooError, match="batch_norm must be 'train' or 'frozen'"):
+    with pytest.raises(SegzooError, match="batch_norm must be 'auto', 'train' or 'frozen'"):
         backbones.create("efficientnet_b0", batch_norm="freeze", weights="none")
     with pytest.raises(UnknownNameError, match=r"level of efficientnet_b0 to train from.*P1, P2, P3, P4, P5"):
         backbones.create("efficientnet_b0", trainable="P6", weights="none")

@@ -101,15 +101,18 @@ def test_a_resumed_run_asks_no_hub_for_its_first_weights(tiny_run, tmp_path, mon
     asked = []
 
     def build(config, weights=None):
-        asked.append(weights)
-        return quick(config)
+        asked.append((weights, config.model.batch_norm))
+        network = quick(config)
+        network.batch_norm = "frozen" if weights is None else config.model.batch_norm
+        return network
 
     monkeypatch.setattr(builders, "build_network", build)
     settings = [f"output.root={tmp_path / 'runs'}", "training.epochs=1", "data.val_count=2", "data.train_count=4"]
     config = load_config(tiny_run / "config.yaml", [*settings, f"model.weights={RUN}"])
     train_run(config, console=console_of(tmp_path))
     train_run(config, resume=True, console=console_of(tmp_path))
-    assert asked == [None, "none"]
+    assert asked == [(None, "auto"), ("none", "frozen")]
+    assert segzoo.load_run(tmp_path / "runs" / config.name).config.model.batch_norm == "auto"
 
 
 def test_an_initial_weights_file_of_a_hub_has_no_classes_of_its_own(hub, pushed, tiny_run) -> None:

@@ -43,7 +43,7 @@ _MODULES = {
     "display": ("background", "colours"),
     "loss": ("build_loss", "losses_of_outputs"),
     "metadata": ("model_metadata",),
-    "network": ("POLICIES", "build_network"),
+    "network": ("POLICIES", "build_network", "with_batch_norm"),
     "optimizer": ("build_optimizer", "build_schedule", "build_stages", "start_optimizer"),
     "sources": ("build_source", "few", "has_test_split", "image_reader", "mask_format", "whole_source"),
     "targets": ("target_maker", "training_target_maker"),

@@ -12,6 +12,13 @@ from segzoo.models.build import build_model
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
+def with_batch_norm(config: Config, batch_norm: str | None) -> Config:
+    """Return the configuration with `model.batch_norm` as was decided before; None: as it is."""
+    if batch_norm is None:
+        return config
+    return config.model_copy(update={"model": config.model.model_copy(update={"batch_norm": batch_norm})})
+
+
 def build_network(config: Config, weights: str | None = None) -> keras.Model:
     """Build the network in the configured precision; `weights` overrides the configuration's."""
     section = config.model

@@ -89,7 +89,16 @@ class Progress:
     @property
     def weights(self) -> str | None:
         """Weights report in the start event of the run; None before that."""
-        return next((event.get("weights") for event in self.events if event["event"] == "start"), None)
+        return self._started.get("weights")
+
+    @property
+    def batch_norm(self) -> str | None:
+        """Batch normalisation of the backbone in the run, "train" or "frozen"; None before the start event."""
+        return self._started.get("batch_norm")
+
+    @property
+    def _started(self) -> dict[str, Any]:
+        return next((event for event in self.events if event["event"] == "start"), {})
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-compatible values for `from_json`."""
