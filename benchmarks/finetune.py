@@ -2,9 +2,10 @@
 
     python benchmarks/finetune.py --config camvid_lite0.yaml --set data.root=DIR [--set training.epochs=16 ...]
 
-The same architecture, ImageNet weights of EfficientNet-Lite0, batches (crops and augmentation are segzoo's own), loss,
-optimizer and schedule as in the recipe; what the plain loop has not is the recipe's EMA. Validation images are padded
-to multiples of 32, and scored at their own size. Needs: pip install torch==2.13.0 segmentation-models-pytorch.
+The same architecture, ImageNet weights of EfficientNet-Lite0, 1 or 2, batches (crops and augmentation are segzoo's
+own), loss, optimizer and schedule as in the recipe; what the plain loop has not is the recipe's EMA and frozen batch
+normalisation. Validation images are padded to multiples of 32, and scored at their own size.
+Needs: pip install torch==2.13.0 segmentation-models-pytorch.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ import numpy as np
 CLASSES = {"fpn": "FPN", "unet": "Unet", "deeplabv3plus": "DeepLabV3Plus"}
 
 
-def network(decoder: str, classes: int) -> Any:
-    """Return SMP's network with the ImageNet weights that segzoo loads."""
+def network(decoder: str, backbone: str, classes: int) -> Any:
+    """Return SMP's network on an EfficientNet-Lite with the ImageNet weights that segzoo loads."""
     import segmentation_models_pytorch as smp
     import torch
 
     from segzoo.backbones.families.own.efficientnet_lite import weights_file
     from segzoo.interop.torch_file import read_state_dict
 
-    model = getattr(smp, CLASSES[decoder])("tu-tf_efficientnet_lite0", encoder_weights=None, classes=classes)
-    published = read_state_dict(*weights_file("efficientnet_lite0")).values()
+    model = getattr(smp, CLASSES[decoder])(f"tu-tf_{backbone}", encoder_weights=None, classes=classes)
+    published = read_state_dict(*weights_file(backbone)).values()
     with torch.no_grad():  # both list the same layers in the same order, this one without head and classifier
         for (name, own), value in zip(model.encoder.state_dict().items(), published, strict=False):
             assert own.shape == tuple(value.shape), name
@@ -78,7 +79,7 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     config = load_config(given.config, given.set)
     classes, ignore, training = len(config.task.classes), config.data.ignore_index, config.training
-    model = network(config.model.decoder, classes)
+    model = network(config.model.decoder, config.model.backbone, classes)
     train = builders.train_batches(config, builders.build_source(config, "train"))
     val = builders.eval_batches(config, builders.build_source(config, "val"))
     per_epoch = builders.steps_per_epoch(config, train.steps_per_epoch)

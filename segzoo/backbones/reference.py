@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from segzoo.backbones.spec import Variant
+from segzoo.initial_values import drawn_in_blocks
 from segzoo.keras_compat import kind_name, without_variables
 from segzoo.registry import find
 
@@ -37,7 +38,8 @@ def build(variant: Variant, weights: str | None = None, size: tuple[int, int] = 
             if ":" in variant.constructor
             else getattr(keras.applications, variant.constructor)
         )
-        return constructor(include_top=False, weights=weights, input_shape=(*size, 3))
+        with drawn_in_blocks():
+            return constructor(include_top=False, weights=weights, input_shape=(*size, 3))
 
 
 def structure(variant: Variant, size: tuple[int, int] = (_SIZE, _SIZE)) -> keras.Model:

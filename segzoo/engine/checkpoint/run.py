@@ -16,6 +16,7 @@ from segzoo.engine.checkpoint.provenance import LEGACY
 from segzoo.engine.checkpoint.run_folder import RunFolder
 from segzoo.errors import RunError, WeightsError, unknown_name
 from segzoo.hub import Address, FetchedRun, fetch_run, is_address, open_folder, parse
+from segzoo.initial_values import drawn_in_blocks
 
 if TYPE_CHECKING:
     import keras
@@ -188,7 +189,8 @@ class Run:
         if not path.is_file():
             raise RunError(f"{self.folder.path} holds no {path.name} yet: it is written when training has ended.")
         try:
-            model = keras.models.load_model(path, compile=False)
+            with drawn_in_blocks():
+                model = keras.models.load_model(path, compile=False)
         except Exception as error:  # Keras raises whatever the file makes it raise
             # Its text ends with what went wrong first, after the descriptions of all layers around
             reason = str(error).rpartition("Exception encountered: ")[2].strip().partition("\n")[0][:200].rstrip(".")
