@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,6 +207,19 @@ def write_window(raster: Any, pixels: np.ndarray, rows: tuple[int, int], columns
     """Write pixels `(h, w)` or `(h, w, bands)` into a window, its rows and columns, of an open rasterio dataset."""
     layers = pixels[..., None] if pixels.ndim == 2 else pixels
     raster.write(_stored(np.ascontiguousarray(layers.transpose(2, 0, 1))), window=(rows, columns))
+
+
+def read_window(raster: Any, rows: tuple[int, int], columns: tuple[int, int]) -> np.ndarray:
+    """Return a window `(h, w, bands)`, its rows and columns, of an open rasterio dataset."""
+    return raster.read(window=(rows, columns)).transpose(1, 2, 0)
+
+
+def checksum(pixels: np.ndarray, bands: Bands) -> int:
+    """Return the CRC-32 of pixels `(h, w)` or `(h, w, bands)` as the raster's type holds them; every NaN is alike."""
+    numbers = pixels.astype(bands.dtype)
+    if numbers.dtype.kind == "f":
+        numbers = np.nan_to_num(numbers, nan=-math.inf)
+    return zlib.crc32(np.ascontiguousarray(numbers).tobytes())
 
 
 def _stored(pixels: np.ndarray) -> np.ndarray:

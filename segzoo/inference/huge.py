@@ -91,7 +91,9 @@ class WindowedImages:
         try:
             if not partial.whole:
                 self._predict(partial, progress)
-            self._results.add_windows(job, partial.publish())
+            with _told_to_go_on(partial, partial.rows):
+                files = partial.publish()
+            self._results.add_windows(job, files)
         except DataError as error:
             self._results.summary.failed[job.image] = str(error)
         finally:

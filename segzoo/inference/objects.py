@@ -57,6 +57,11 @@ class Measures(NamedTuple):
     probability: float | None
 
 
+def dtype_of_numbers(count: int) -> type[np.uint16] | type[np.int32]:
+    """Return the type of images of the numbers of so many objects: 16 bits, which a PNG has too, or 32."""
+    return np.uint16 if count <= np.iinfo(np.uint16).max else np.int32
+
+
 def find_objects(
     class_map: np.ndarray,
     legend: Legend,

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-import math
 import time
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,17 +14,21 @@ import numpy as np
 
 from segzoo.data.tiff import TiffError, cut_tiles
 from segzoo.data.tiff_decoding import import_rasterio
+from segzoo.data.tiff_windows import limited_cache
 from segzoo.errors import SegzooError, StorageError
 from segzoo.files import flush, make_folder, move_whole, operation, remove, replacing
-from segzoo.inference.georeference import Bands, create_geotiff, write_window
+from segzoo.inference.georeference import checksum, create_geotiff, read_window, write_window
 from segzoo.inference.image_lock import remove_empty_folders
+from segzoo.inference.raster_objects import RasterObjects
+from segzoo.inference.writers.classes import Classes
 from segzoo.inference.writers.contract import Job, Output, Prediction
 
-FOLDER = ".partial"  # below that of all results
 _STATE = "state.json"
 _SECONDS = 30.0  # between two records; each costs reading back what was written since
 _BLOCKS = (512, 256, 128, 64, 32)
-_KEYS = ("settings", "probe", "rows", "ends", "totals", "whole")
+_CLASS_MAP = "class map"  # part that is no output, where objects are wanted and classes are not
+_OBJECTS = "objects.tif"
+_KEYS = ("settings", "probe", "rows", "ends", "totals", "whole", "objects")
 _HEADER = 16  # bytes of a BigTIFF's
 _SHORT = 40  # letters of a setting that a message shows
 _ALIKE = 1e-3  # logits of one network on different processors differ by less
@@ -85,19 +87,25 @@ class PartialResults:
         self._folder = folder
         self.job = job
         self._outputs = outputs
+        self._by_objects = {name: output for name, output in outputs.items() if output.by_objects}
+        self._writers = dict(outputs)
+        if self._by_objects and "classes" not in outputs:
+            one = next(iter(outputs.values()))
+            self._writers[_CLASS_MAP] = Classes(one.out, one.legend, one.options)
         self._settings = json.loads(json.dumps(settings))
         self._probe = probe
         self._parts = {
             name: (folder / f"{name}.tif", bands)
-            for name, output in outputs.items()
+            for name, output in self._writers.items()
             if (bands := output.bands()) is not None
         }
         self._rasters: dict[str, Any] = {}
         self._unread: list[tuple[str, tuple[int, int], tuple[int, int], int]] = []
         self._saved_at = time.monotonic()
-        state = self._known(overwrite) or {"rows": 0, "totals": {}, "whole": False}
+        state = self._known(overwrite) or {"rows": 0, "totals": {}, "whole": False, "objects": False}
         self.rows: int = state["rows"]
         self.whole: bool = state["whole"]
+        self._has_objects: bool = state["objects"]
         self._totals: dict[str, dict[str, Any]] = {name: state["totals"].get(name, {}) for name in outputs}
 
     def start(self, size: tuple[int, int], block: int) -> None:
@@ -124,12 +132,12 @@ class PartialResults:
         for name, output in self._outputs.items():
             output.tally(prediction, self._totals[name])
         for name, (path, bands) in self._parts.items():
-            pixels = self._outputs[name].pixels(prediction)
+            pixels = self._writers[name].pixels(prediction)
             with self._written(path):
                 if name not in self._rasters:
                     self._rasters[name] = import_rasterio().open(path, "r+", driver="GTiff")
                 write_window(self._rasters[name], pixels, rows, columns)
-            self._unread.append((name, rows, columns, _checksum(pixels, bands)))
+            self._unread.append((name, rows, columns, checksum(pixels, bands)))
 
     def end_row(self, rows: int, bottom: int, last: bool) -> None:
         """Record that so many rows of tiles are done, if the last record is old enough.
@@ -151,17 +159,47 @@ class PartialResults:
         self._save()
 
     def publish(self) -> dict[str, list[Path]]:
-        """Give the rasters their names, and return the files of each output."""
+        """Write what is made of objects, give all files their names, and return those of each output."""
+        self._write_objects()
         found: dict[str, list[Path]] = {name: [] for name in self._outputs}
-        for name, (part, _) in self._parts.items():
-            path = self._outputs[name].files(self.job)[0]
+        for name, part, path in self._files():
             if part.exists():  # or it was moved before an interruption
                 make_folder(path.parent)
                 move_whole(part, path)
             found[name].append(path)
+        for part in (self._folder / _OBJECTS, self._folder / f"{_CLASS_MAP}.tif"):
+            remove(part)  # large, and of no more use
         for name, output in self._outputs.items():
             output.finish_windows(self.job, self._totals[name])
         return found
+
+    def _files(self) -> Iterator[tuple[str, Path, Path]]:
+        """Yield the output, the place before and the name of each file of the image."""
+        for name, output in self._outputs.items():
+            for number, (path, suffix) in enumerate(
+                zip(output.files(self.job), output.suffixes(self.job), strict=True)
+            ):
+                if output.by_objects:
+                    yield name, output.unfinished(self.job, suffix), path
+                elif name in self._parts and number == 0:
+                    yield name, self._parts[name][0], path
+
+    def _write_objects(self) -> None:
+        """Write what is made of the objects of the class map; an interruption loses no more than this step."""
+        if self._has_objects or not self._by_objects:
+            return
+        part, _ = self._parts["classes" if "classes" in self._parts else _CLASS_MAP]
+        one = next(iter(self._by_objects.values()))
+        wanted = one.options.min_area, one.options.fill_holes
+        with limited_cache(), self._written(part):
+            objects = RasterObjects(part, one.legend, self.job.georeference, self._folder / _OBJECTS, *wanted)
+            for name, output in self._by_objects.items():
+                output.write_objects(self.job, objects, self._totals[name])
+        for path in self._folder.iterdir():
+            if path.is_file():
+                flush(path)
+        self._has_objects = True
+        self._save()
 
     def close(self) -> None:
         """Close the rasters without a record, after an error; remove them where there is none from which to go on."""
@@ -189,16 +227,16 @@ class PartialResults:
                 "Repeat that command to go on with it, choose another output folder, or begin anew with "
                 "overwrite=True (--overwrite)."
             )
-        if not others and (self._exists() if state["whole"] else self._restore(state["ends"])):
+        if not others and (self._exists(state["objects"]) if state["whole"] else self._restore(state["ends"])):
             return state
         remove(self._folder)
         return None
 
-    def _exists(self) -> bool:
-        """Return whether each raster is there, under its own name or still without it."""
-        return all(
-            part.exists() or self._outputs[name].files(self.job)[0].exists() for name, (part, _) in self._parts.items()
-        )
+    def _exists(self, has_objects: bool) -> bool:
+        """Return whether each file is there, under its own name or still without it."""
+        if self._by_objects and not has_objects:  # nothing was moved yet
+            return all(part.exists() for part, _ in self._parts.values())
+        return all(part.exists() or path.exists() for _, part, path in self._files())
 
     def _restore(self, ends: dict[str, Any]) -> bool:
         """Make the rasters what they were when the record was written; return False where one cannot be."""
@@ -224,8 +262,8 @@ class PartialResults:
             flush(path)
         for name, (path, bands) in self._parts.items():
             with self._written(path), import_rasterio().open(path, driver="GTiff") as raster:
-                for written, rows, columns, checksum in self._unread:
-                    if written == name and _checksum(_read_window(raster, rows, columns), bands) != checksum:
+                for written, rows, columns, expected in self._unread:
+                    if written == name and checksum(read_window(raster, rows, columns), bands) != expected:
                         raise StorageError(errno.EIO, "other pixels arrived than were written", str(path))
         self._unread.clear()
 
@@ -237,6 +275,7 @@ class PartialResults:
             "ends": {name: _end(path) for name, (path, _) in self._parts.items()},
             "totals": self._totals,
             "whole": self.whole,
+            "objects": self._has_objects,
         }
         with replacing(self._folder / _STATE) as temporary:
             temporary.write_text(json.dumps(state), encoding="utf-8")
@@ -247,7 +286,7 @@ class PartialResults:
         """Turn what rasterio raises on writing, some of it under private names, into a StorageError."""
         try:
             yield
-        except SegzooError:
+        except (SegzooError, MemoryError):
             raise
         except Exception as error:
             raise StorageError(errno.EIO, f"{error}, as on a disk that is full", str(path)) from error
@@ -275,15 +314,3 @@ def _end(path: Path) -> tuple[int, str]:
     """Return the length of a raster, and its header, which says where its directory is."""
     with path.open("rb") as stream:
         return path.stat().st_size, stream.read(_HEADER).hex()
-
-
-def _read_window(raster: Any, rows: tuple[int, int], columns: tuple[int, int]) -> np.ndarray:
-    return raster.read(window=(rows, columns)).transpose(1, 2, 0)
-
-
-def _checksum(pixels: np.ndarray, bands: Bands) -> int:
-    """Return the CRC-32 of pixels `(h, w)` or `(h, w, bands)` as the raster's type holds them; every NaN is alike."""
-    numbers = pixels.astype(bands.dtype)
-    if numbers.dtype.kind == "f":
-        numbers = np.nan_to_num(numbers, nan=-math.inf)
-    return zlib.crc32(np.ascontiguousarray(numbers).tobytes())

@@ -51,8 +51,11 @@ def outlines(layer: np.ndarray, transform: Any = None) -> list[Outline]:
     found: dict[int, list[list[Ring]]] = defaultdict(list)
     # Parts that touch at a corner, as one polygon, would have a ring that crosses itself there.
     for shape, number in shapes(layer, mask=layer > 0, connectivity=4, transform=transform or IDENTITY):
-        rings = shape["coordinates"]
-        if transform is None:  # GDAL's floats are whole numbers here, and twice as long as text
-            rings = [[(int(x), int(y)) for x, y in ring] for ring in rings]
-        found[int(number)].append(rings)
+        found[int(number)].append(rings_of(shape, in_pixels=transform is None))
     return [Outline(number, found[number]) for number in sorted(found)]
+
+
+def rings_of(shape: dict[str, Any], in_pixels: bool) -> list[Ring]:
+    """Return the rings of a polygon of GDAL; of pixels, which are whole numbers and half as long as text, as those."""
+    rings = shape["coordinates"]
+    return [[(int(x), int(y)) for x, y in ring] for ring in rings] if in_pixels else rings

@@ -21,8 +21,8 @@ from segzoo.inference.georeference import read_georeference, valid_pixels
 from segzoo.inference.image_lock import locked_image
 from segzoo.inference.legend import Legend
 from segzoo.inference.outputs import OutputOptions, PredictionSummary
-from segzoo.inference.partial import FOLDER, PartialResults, has_whole_rasters, remove_partial
-from segzoo.inference.writers.contract import Job, Output, Prediction
+from segzoo.inference.partial import PartialResults, has_whole_rasters, remove_partial
+from segzoo.inference.writers.contract import PARTIAL, Job, Output, Prediction
 from segzoo.inference.writers.table import OUTPUTS
 
 LEGEND_FILE = "classes.json"
@@ -82,7 +82,7 @@ class Results:
         named = _named([*paths, *clips], out, root, self._folders())
         self.videos = [job for job in named if job.image in clips]
         options.check_videos([job.image for job in self.videos])
-        self._partial, self._overwrite = out / FOLDER, overwrite
+        self._partial, self._overwrite = out / PARTIAL, overwrite
         jobs = [job for job in named if job.image not in clips]
         if tiles_by_windows is not None:
             jobs = [replace(job, tiles=tiles_by_windows(job.image)) for job in jobs]
@@ -246,13 +246,18 @@ class Results:
 
 
 def _check_windows(name: str, output: Output, job: Job) -> None:
-    """Raise SegzooError for an image that is predicted by windows, and an output that needs all of it."""
-    if job.by_windows and not output.by_windows:
+    """Raise SegzooError for an image that is predicted by windows, and an output that cannot be made so."""
+    if not job.by_windows:
+        return
+    over = f"{job.image}: has more pixels than --max-pixels (max_pixels), so it is predicted by windows"
+    cure = "Leave it out (--output), or raise the limit where the memory is enough for the whole image."
+    if not output.by_windows:
         able = [other for other in OUTPUTS if OUTPUTS[other].by_windows]
+        raise SegzooError(f"{over}, which give {', '.join(able)}; {name} needs the whole class map. {cure}")
+    if output.by_objects and (border := output.legend.border) is not None:
         raise SegzooError(
-            f"{job.image}: has more pixels than --max-pixels (max_pixels), so it is predicted by windows, which give "
-            f"{', '.join(able)}; {name} needs the whole class map. Leave it out (--output), or raise the limit where "
-            "the memory is enough for the whole image."
+            f"{over}, and {name} has objects that the class {output.legend.names[border]} parts: by a watershed, which "
+            f"needs the whole class map, as what it finds depends on pixels at any distance. {cure}"
         )
 
 

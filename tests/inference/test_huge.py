@@ -87,8 +87,8 @@ def test_windows_give_what_the_whole_image_gives(raster, tmp_path, mode, options
         assert profile["tiled"] and profile["compress"] == "deflate"
     tables = [list(csv.DictReader(done.files["table"][0].open(encoding="utf-8"))) for done in (whole, parts)]
     for row, other in zip(*tables, strict=True):
-        assert other.pop("objects") == "" and row.pop("objects") is not None
         assert row == other
+    assert int(tables[0][1]["objects"]) > 0
     assert not (tmp_path / "parts" / ".partial").exists()
 
 
@@ -142,10 +142,23 @@ def test_a_raster_without_a_place_and_one_whose_place_is_left_out(tmp_path):
 
 
 @pytest.mark.parametrize("output", ["objects", "polygons", "coco"])
-def test_outputs_of_the_whole_class_map_are_refused_with_those_that_are_left(raster, tmp_path, output):
-    with pytest.raises(SegzooError, match=f"{output} needs the whole class map.*Leave it out") as caught:
-        painted_predictor().predict_files([raster], tmp_path / "out", outputs=[output], max_pixels=1000)
-    assert "classes, overlay, probabilities, uncertainty, table;" in str(caught.value)
+def test_objects_that_a_border_parts_are_refused_with_the_reason(raster, tmp_path, output):
+    bordered = painted_predictor(names=["ground", "tree", "border"])
+    with pytest.raises(SegzooError, match=f"{output} has objects that the class border parts.*watershed.*Leave it out"):
+        bordered.predict_files([raster], tmp_path / "out", outputs=["classes", output], max_pixels=1000)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_of_the_users_own_that_needs_the_whole_image_is_refused(raster, tmp_path):
+    class Whole(Output):
+        folder = "whole"
+
+    OUTPUTS.register("whole", Whole)
+    try:
+        with pytest.raises(SegzooError, match=r"coco, table; whole needs the whole class map.*Leave it out"):
+            painted_predictor().predict_files([raster], tmp_path / "out", outputs=["whole"], max_pixels=1000)
+    finally:
+        OUTPUTS.unregister("whole")
     assert not (tmp_path / "out").exists()
 
 
@@ -339,7 +352,7 @@ blurring().predict_files(
     map(Path, images), out, outputs=OUTPUTS_OF_SCRIPT, max_pixels=1000, progress=lambda tiles: die_at("tile", tiles)
 )
 """
-OUTPUTS_OF_SCRIPT = ["classes", "probabilities", "table"]
+OUTPUTS_OF_SCRIPT = OutputOptions(["classes", "probabilities", "table", "objects", "polygons", "coco"], min_area=20)
 
 
 def results_in(folder: Path) -> list[Path]:
@@ -366,7 +379,7 @@ def test_a_killed_prediction_goes_on_where_it_was(forked, raster, tmp_path, alwa
     assert len(whole.files["classes"]) == 2
     for at, named in ((8, []), (22, ["a.tif"])):  # of 15 tiles each
         forked(SCRIPT, f"{raster},{other}", out, "tile", at, path=(HERE.parents[1], HERE), status=-signal.SIGKILL)
-        assert sorted(path.name for path in out.rglob("*.tif") if ".partial" not in path.parts) == named * 2
+        assert sorted(path.name for path in out.rglob("*.tif") if ".partial" not in path.parts) == named * 3
     seen: list[int] = []
     blurring().predict_files(images, out, outputs=OUTPUTS_OF_SCRIPT, max_pixels=1000, progress=seen.append)
     assert seen[:2] == [20, 21]  # the first image is not computed again, and of the second one row is done
@@ -377,7 +390,7 @@ def test_a_killed_prediction_goes_on_where_it_was(forked, raster, tmp_path, alwa
 @pytest.mark.parametrize("moment", ["tile", "operation"])
 def test_it_goes_on_after_a_kill_at_any_moment(forked, raster, tmp_path, always, moment):
     blurring().predict_files([raster], tmp_path / "whole", outputs=OUTPUTS_OF_SCRIPT, max_pixels=1000)
-    count = 15 if moment == "tile" else 60
+    count = 15 if moment == "tile" else 80
     for at in range(1, count + 1):
         out = tmp_path / f"{at}"
         forked(

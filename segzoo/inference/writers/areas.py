@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from segzoo.inference.legend import Legend
 from segzoo.inference.outputs import OutputOptions
 from segzoo.inference.writers.contract import Job, Output, Prediction
 from segzoo.inference.writers.objects import write_csv
 from segzoo.inference.writers.table import OUTPUTS
+
+if TYPE_CHECKING:
+    from segzoo.inference.raster_objects import RasterObjects
 
 _COLUMNS = ("image", "frame", "class", "class_index", "pixels", "share", "square_metres", "objects")
 
@@ -21,8 +24,8 @@ class Areas(Output):
     """CSV with a row for each class of an image or frame: pixels, share of those with data, square metres, objects.
 
     Square metres are known for a GeoTIFF in a projected CRS but Web Mercator, whose metres are none away from the
-    equator. Background and border have no objects. Pixels are those of the class map, and not of the objects,
-    which are not counted by windows.
+    equator. Background and border have no objects. Pixels are those of the class map, and not of the objects, which
+    are not counted by windows where a border parts them.
     """
 
     folder = "table"
@@ -54,9 +57,19 @@ class Areas(Output):
         totals["pixels"] = [count + int(prediction.where(label).sum()) for label, count in enumerate(before)]
         totals["counted"] = totals.get("counted", 0) + prediction.counted
 
+    @property
+    def by_objects(self) -> bool:
+        """True unless a border parts the objects."""
+        return self.legend.border is None
+
+    def write_objects(self, job: Job, objects: RasterObjects, totals: dict[str, Any]) -> None:
+        """Keep the numbers of objects."""
+        totals["objects"] = [objects.of_class(label) for label in range(len(self.legend.names))]
+
     def finish_windows(self, job: Job, totals: dict[str, Any]) -> None:
-        """Keep the rows of an image, without numbers of objects, which windows would cut."""
-        self._rows += self._rows_with(job, totals, lambda label: None)
+        """Keep the rows of an image."""
+        numbers = totals.get("objects", [None] * len(self.legend.names))
+        self._rows += self._rows_with(job, totals, numbers.__getitem__)
 
     def _rows_of(self, prediction: Prediction) -> list[tuple[Any, ...]]:
         totals: dict[str, Any] = {}

@@ -19,6 +19,9 @@ from segzoo.inference.objects import Measures, Objects, find_objects, measure
 if TYPE_CHECKING:
     from segzoo.inference.georeference import Bands, Georeference
     from segzoo.inference.outputs import OutputOptions
+    from segzoo.inference.raster_objects import RasterObjects
+
+PARTIAL = ".partial"  # folder, below that of all results, of what is not whole yet
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,8 @@ class Output:
     `open_video`.
 
     One that can be made by windows, for images that memory does not hold, says so by `by_windows`. For a GeoTIFF it
-    overrides `bands` and `pixels`, for rows of a table `tally` and `finish_windows`; `write` is then not called.
+    overrides `bands` and `pixels`, for rows of a table `tally` and `finish_windows`, for what is made of the objects of
+    the whole class map `by_objects` and `write_objects`; `write` is then not called.
 
     Args:
         out: folder of all results.
@@ -149,6 +153,11 @@ class Output:
     @property
     def needs_disagreement(self) -> bool:
         """True if it reads `Prediction.disagreement`, which ensembles alone have."""
+        return False
+
+    @property
+    def by_objects(self) -> bool:
+        """True if by windows it is made of the objects, for which the whole class map is gone through again."""
         return False
 
     def suffixes(self, job: Job) -> tuple[str, ...]:
@@ -191,6 +200,18 @@ class Output:
             totals: what JSON holds, empty at first; saved with the progress of the image.
         """
 
+    def write_objects(self, job: Job, objects: RasterObjects, totals: dict[str, Any]) -> None:
+        """Write what is made of the objects of an image whose windows are all done; only called `by_objects`.
+
+        Args:
+            job: the image.
+            objects: its objects, whose numbers are a raster.
+            totals: as of `tally`; what is added is there in `finish_windows`.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+
     def finish_windows(self, job: Job, totals: dict[str, Any]) -> None:
         """Keep what `finish` writes of an image whose windows are all done."""
 
@@ -200,6 +221,10 @@ class Output:
     def file(self, job: Job, suffix: str) -> Path:
         """Return the file of an image with this ending."""
         return self.out / self.folder / job.name.with_name(job.name.name + suffix)
+
+    def unfinished(self, job: Job, suffix: str) -> Path:
+        """Return the place of a file of `write_objects`, from which it gets its name when all of the image is there."""
+        return self.out / PARTIAL / job.name / f"{self.folder}{suffix}"
 
     def files(self, job: Job) -> list[Path]:
         """Return the files that `write` may make for an image."""

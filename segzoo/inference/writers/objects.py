@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from segzoo.files import replacing
+from segzoo.files import operation, replacing
 from segzoo.inference.frames import frame_archive
 from segzoo.inference.georeference import Bands, write_geotiff
-from segzoo.inference.objects import Measures, Objects
+from segzoo.inference.objects import Measures, Objects, dtype_of_numbers
 from segzoo.inference.writers.classes import write_pages
 from segzoo.inference.writers.contract import Job, Output, Prediction
 from segzoo.inference.writers.table import OUTPUTS
 
-_MOST_IN_PNG = 65_535
+if TYPE_CHECKING:
+    from segzoo.inference.raster_objects import RasterObjects
+
 _COLUMNS = ("object", "class", *Measures._fields[2:])
 
 
@@ -28,16 +30,19 @@ class ObjectImages(Output):
     """Objects of the foreground classes: their numbers as an image, 0 for none, and a CSV with a row for each.
 
     The image is a PNG of 16 bits; for more than 65,535 objects, and for classes that may overlap, a TIFF, in multilabel
-    with a page for each class but the background; for a GeoTIFF a GeoTIFF, with a band a page.
+    with a page for each class but the background; for a GeoTIFF, and by windows, a GeoTIFF with a band a page.
     """
 
     folder = "objects"
+    by_windows = True
+    by_objects = True
+    options_by_windows = ("min_area", "fill_holes")
     video_suffixes = (".npz", ".csv")
     packages = (("skimage", "objects"),)
 
     def suffixes(self, job: Job) -> tuple[str, ...]:
         """Return .csv, and .png or .tif or both, as the number of objects decides."""
-        tiff = job.georeference is not None or self.legend.multilabel
+        tiff = job.is_raster or self.legend.multilabel
         return (".tif", ".csv") if tiff else (".png", ".tif", ".csv")
 
     def write(self, prediction: Prediction) -> list[Path]:
@@ -60,6 +65,13 @@ class ObjectImages(Output):
         write_csv(table, _COLUMNS, list(prediction.measures.values()))
         return [image, table]
 
+    def write_objects(self, job: Job, objects: RasterObjects, totals: dict[str, Any]) -> None:
+        """Write the table; the image is the raster of the objects."""
+        assert objects.raster == self.unfinished(job, ".tif")
+        path = self.unfinished(job, ".csv")
+        with operation("write", path):
+            put_csv(path, _COLUMNS, objects.all_measures())
+
     @contextmanager
     def open_video(self, job: Job, rate: float) -> Iterator[Callable[[Prediction], None]]:
         """Open an archive of the numbers, in multilabel `(H, W, foreground classes)`, and a table of all frames."""
@@ -78,13 +90,19 @@ class ObjectImages(Output):
 
 def _small(objects: Objects) -> list[np.ndarray]:
     """Return the layers of objects in 16 bits, and in 32 where there are too many."""
-    dtype = np.uint16 if len(objects.classes) <= _MOST_IN_PNG else np.int32
+    dtype = dtype_of_numbers(len(objects.classes))
     return [layer.astype(dtype) for layer in objects.layers]
 
 
-def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Write a CSV in UTF-8, whole or not at all; None is an empty cell, fractions have nine significant digits."""
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a CSV as `put_csv` does, whole or not at all."""
+    with replacing(path) as temporary:
+        put_csv(temporary, columns, rows)
+
+
+def put_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a CSV in UTF-8 row by row; None is an empty cell, fractions have nine significant digits."""
+    with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows([f"{cell:.9g}" if isinstance(cell, float) else cell for cell in row] for row in rows)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from segzoo.errors import SegzooError
-from segzoo.files import replacing
+from segzoo.files import operation, replacing
 from segzoo.inference.georeference import Georeference
+from segzoo.inference.json_lists import json_with_list
 from segzoo.inference.objects import Measures
-from segzoo.inference.polygons import outlines
+from segzoo.inference.polygons import Outline, outlines
 from segzoo.inference.writers.contract import Job, Output, Prediction
 from segzoo.inference.writers.table import OUTPUTS
+
+if TYPE_CHECKING:
+    from segzoo.inference.raster_objects import RasterObjects
 
 _PIXELS = "pixels: x to the right, y down, from the outer corner of the first pixel"
 _DEGREES = "longitude and latitude in degrees, WGS 84"
@@ -32,6 +36,9 @@ class Polygons(Output):
     """
 
     folder = "polygons"
+    by_windows = True
+    by_objects = True
+    options_by_windows = ("min_area", "fill_holes", "coordinates")
     packages = (("skimage", "objects"), ("rasterio", "geo"))
 
     def suffixes(self, job: Job) -> tuple[str, ...]:
@@ -52,13 +59,35 @@ class Polygons(Output):
         """Write the polygons of an image."""
         (path,) = self.files(prediction.job)
         place = self._place(prediction.job)
-        content: dict[str, Any] = {"type": "FeatureCollection", "coordinate_system": self._system(place)}
-        if place is not None and self.options.coordinates != "wgs84" and place.crs_name != _WGS84:
-            content["crs"] = {"type": "name", "properties": {"name": place.crs_urn}}
-        content["features"] = self._features(prediction, place)
+        transform = None if place is None else place.transform
+        found = (outline for layer in prediction.objects.layers for outline in outlines(layer, transform))
         with replacing(path) as temporary:
-            temporary.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
+            self._put(temporary, prediction.job, found, prediction.measures.__getitem__)
         return [path]
+
+    def write_objects(self, job: Job, objects: RasterObjects, totals: dict[str, Any]) -> None:
+        """Write the polygons of an image, one after another."""
+        path = self.unfinished(job, ".geojson")
+        with operation("write", path):
+            self._put(path, job, objects.outlines(in_pixels=self._place(job) is None), objects.measures)
+
+    def _put(self, path: Path, job: Job, found: Iterable[Outline], measures: Callable[[int], Measures]) -> None:
+        """Write a feature for each outline, of which one is in memory at a time."""
+        place = self._place(job)
+        head: dict[str, Any] = {"type": "FeatureCollection", "coordinate_system": self._system(place)}
+        if place is not None and self.options.coordinates != "wgs84" and place.crs_name != _WGS84:
+            head["crs"] = {"type": "name", "properties": {"name": place.crs_urn}}
+        features = (
+            {
+                "type": "Feature",
+                "geometry": outline.geometry() if place is None else self._rounded(outline.geometry(), place),
+                "properties": _properties(measures(outline.number)),
+            }
+            for outline in found
+        )
+        with path.open("w", encoding="utf-8") as stream:
+            stream.writelines(json_with_list(head, "features", features))
+            stream.write("\n")
 
     def _place(self, job: Job) -> Georeference | None:
         """Return the place that coordinates are taken from; None for pixels."""
@@ -69,17 +98,6 @@ class Polygons(Output):
         if place is None:
             return _PIXELS
         return _DEGREES if self.options.coordinates == "wgs84" or place.crs_name == _WGS84 else place.crs_name
-
-    def _features(self, prediction: Prediction, place: Georeference | None) -> list[dict[str, Any]]:
-        found = []
-        for layer in prediction.objects.layers:
-            for outline in outlines(layer, None if place is None else place.transform):
-                geometry = outline.geometry()
-                if place is not None:
-                    geometry = self._rounded(geometry, place)
-                properties = _properties(prediction.measures[outline.number])
-                found.append({"type": "Feature", "geometry": geometry, "properties": properties})
-        return found
 
     def _rounded(self, geometry: dict[str, Any], place: Georeference) -> dict[str, Any]:
         """Return a geometry in degrees or in the CRS, with a thousandth of a pixel."""
