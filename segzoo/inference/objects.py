@@ -9,6 +9,7 @@ import numpy as np
 
 from segzoo.inference.legend import Legend
 
+_MOST_IN_16_BITS = 65_535
 _PROMINENCE = 1.0  # pixels by which a peak of the distance must stand out to be an object of its own
 
 
@@ -59,7 +60,7 @@ class Measures(NamedTuple):
 
 def dtype_of_numbers(count: int) -> type[np.uint16] | type[np.int32]:
     """Return the type of images of the numbers of so many objects: 16 bits, which a PNG has too, or 32."""
-    return np.uint16 if count <= np.iinfo(np.uint16).max else np.int32
+    return np.uint16 if count <= _MOST_IN_16_BITS else np.int32
 
 
 def find_objects(

@@ -12,7 +12,6 @@ from segzoo.errors import SegzooError
 from segzoo.inference import OutputOptions
 from segzoo.inference.legend import Legend
 from segzoo.inference.objects import find_objects
-from segzoo.inference.writers import objects
 
 EIGHT = np.ones((3, 3))
 
@@ -170,7 +169,7 @@ def test_more_objects_than_16_bits_hold_give_a_tiff_in_place_of_the_png(tmp_path
     image, predictor = save(tmp_path / "a.png", class_map), painted_predictor()
     (plain, _) = predictor.predict_files([image], tmp_path / "out", outputs=["objects"]).written
     numbers = np.asarray(Image.open(plain))
-    monkeypatch.setattr(objects, "_MOST_IN_PNG", 3)
+    monkeypatch.setattr("segzoo.inference.objects._MOST_IN_16_BITS", 3)
     with pytest.raises(SegzooError, match="2 results exist already"):
         predictor.predict_files([image], tmp_path / "out", outputs=["objects"])
     (large, _) = predictor.predict_files([image], tmp_path / "out", outputs=["objects"], overwrite=True).written
