@@ -16,7 +16,7 @@ from segzoo.inference.network import SMALLEST, Network
 from segzoo.inference.partial import PartialResults, block_of
 from segzoo.inference.predicts import Predicts
 from segzoo.inference.results import Results
-from segzoo.inference.tiling import Tiling, grid_of
+from segzoo.inference.tiling import Tiling, grid_of, tops_of_rows
 from segzoo.inference.writers.contract import Job, Prediction
 
 
@@ -106,7 +106,8 @@ class WindowedImages:
         with limited_cache(), predictor.reader.windows(job.image) as (size, read), _valid_windows(job) as valid:
             rows, columns = grid_of(size, tiling)
             with _told_to_go_on(partial, rows):
-                partial.start(size, block_of(*np.subtract(tiling.size, tiling.overlap).tolist()))
+                block = block_of(*np.subtract(tiling.size, tiling.overlap).tolist())
+                partial.start(size, tops_of_rows(size[0], tiling), block)
                 done = partial.rows * columns
                 progress(done)
                 for window, found in predictor.windows(

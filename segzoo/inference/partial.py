@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ _SECONDS = 30.0  # between two records; each costs reading back what was written
 _BLOCKS = (512, 256, 128, 64, 32)
 _CLASS_MAP = "class map"  # part that is no output, where objects are wanted and classes are not
 _OBJECTS = "objects.tif"
-_KEYS = ("settings", "probe", "rows", "ends", "totals", "whole", "objects")
+_KEYS = ("settings", "probe", "rows", "bottom", "ends", "totals", "whole", "objects")
 _HEADER = 16  # bytes of a BigTIFF's
 _SHORT = 40  # letters of a setting that a message shows
 _ALIKE = 1e-3  # logits of one network on different processors differ by less
@@ -102,17 +102,26 @@ class PartialResults:
         self._rasters: dict[str, Any] = {}
         self._unread: list[tuple[str, tuple[int, int], tuple[int, int], int]] = []
         self._saved_at = time.monotonic()
-        state = self._known(overwrite) or {"rows": 0, "totals": {}, "whole": False, "objects": False}
+        state = self._known(overwrite) or {"rows": 0, "bottom": 0, "totals": {}, "whole": False, "objects": False}
         self.rows: int = state["rows"]
+        self._bottom: int = state["bottom"]
         self.whole: bool = state["whole"]
         self._has_objects: bool = state["objects"]
         self._totals: dict[str, dict[str, Any]] = {name: state["totals"].get(name, {}) for name in outputs}
 
-    def start(self, size: tuple[int, int], block: int) -> None:
-        """Create the rasters, of this height and width in pixels, unless a part of them is there."""
+    def start(self, size: tuple[int, int], tops: Sequence[int], block: int) -> None:
+        """Create the rasters, unless a part of them is there that ends where a row of tiles begins.
+
+        Args:
+            size: height and width of the image in pixels.
+            tops: first row of pixels of each row of tiles. They may be others than when the part was written, by a
+                version of segzoo that blends otherwise: going on would leave a gap.
+            block: side of the rasters' own tiles.
+        """
         self._block = block
-        if self.rows:
+        if self.rows and [*tops[self.rows : self.rows + 1]] == [self._bottom]:
             return
+        self.rows, self._totals = 0, {name: {} for name in self._outputs}
         make_folder(self._folder)
         for path, bands in self._parts.values():
             with self._written(path):
@@ -155,7 +164,7 @@ class PartialResults:
         if not (due or last):
             return
         self._check_disk()
-        self.rows, self.whole = rows, last
+        self.rows, self._bottom, self.whole = rows, bottom, last
         self._save()
 
     def publish(self) -> dict[str, list[Path]]:
@@ -272,6 +281,7 @@ class PartialResults:
             "settings": self._settings,
             "probe": self._probe,
             "rows": self.rows,
+            "bottom": self._bottom,
             "ends": {name: _end(path) for name, (path, _) in self._parts.items()},
             "totals": self._totals,
             "whole": self.whole,

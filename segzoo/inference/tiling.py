@@ -136,6 +136,13 @@ def grid_of(size: tuple[int, int], tiling: Tiling) -> tuple[int, int]:
     return rows, columns
 
 
+def tops_of_rows(height: int, tiling: Tiling) -> list[int]:
+    """Return the first row of pixels of the windows of each row of tiles, in an image of this height."""
+    rows = tile_spans(height, tiling.size[0], tiling.overlap[0])
+    weights = blend_weights(rows, height, tiling.overlap[0])
+    return [_counted(*row)[0] for row in zip(rows, weights, strict=True)]
+
+
 class Window(NamedTuple):
     """Part of an image whose blending is complete.
 

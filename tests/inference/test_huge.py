@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import json
 import os
 import signal
 from pathlib import Path
@@ -570,6 +571,29 @@ def test_it_goes_on_with_another_batch_and_anew_where_a_raster_is_broken(raster,
     part.write_bytes(b"II*\0" + bytes(100))
     assert predict_again(raster, other)[0] == 0
     same_results(interrupted, other)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state.pop("bottom"),  # as of segzoo before rows of tiles ended where they do
+        lambda state: state.pop("objects"),
+        lambda state: state.update(bottom=state["bottom"] - 32),
+        lambda state: state.update(rows=4),
+    ],
+)
+def test_it_begins_anew_where_the_record_does_not_tell_that_the_next_row_of_tiles_follows(
+    raster, tmp_path, interrupted, change
+):
+    (record,) = interrupted.rglob("state.json")
+    state = json.loads(record.read_text(encoding="utf-8"))
+    assert state["rows"] == 2 and 0 < state["bottom"] < 301
+    change(state)
+    record.write_text(json.dumps(state), encoding="utf-8")
+    assert predict_again(raster, interrupted, outputs=["classes"])[0] == 0
+    predict_again(raster, tmp_path / "whole")
+    same_results(tmp_path / "whole", interrupted)
+    assert not (interrupted / ".partial").exists()
 
 
 def test_the_last_steps_can_fail_and_be_repeated(raster, tmp_path, always, monkeypatch):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from segzoo.errors import SegzooError
-from segzoo.inference.tiling import Tiling, blend_weights, logit_bands, logit_windows, tile_spans
+from segzoo.inference.tiling import Tiling, blend_weights, logit_bands, logit_windows, tile_spans, tops_of_rows
 
 
 def class_map(*arguments) -> np.ndarray:
@@ -147,7 +147,7 @@ def test_windows_are_those_of_bands_to_the_bit_whatever_row_they_begin_with(heig
     for first, (top, _) in enumerate(rows):
         found = np.full_like(expected, np.nan)
         for window in logit_windows(logits, read, (height, width), 2, tiling, 2, first):
-            assert window.row >= first
+            assert window.row >= first and window.rows[0] == tops_of_rows(height, tiling)[window.row]
             place = slice(*window.rows), slice(*window.columns)
             assert np.isnan(found[place]).all()
             found[place] = window.logits
