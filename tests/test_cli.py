@@ -196,7 +196,7 @@ def test_an_image_over_the_limit_names_the_option_that_raises_it(run, here, caps
         assert stop.value.code == (1 if override == "1999" else 0)
     printed = " ".join(capsys.readouterr().out.split())
     assert "50 x 40 is 2000 pixels, over the limit of 1999" in printed
-    assert "Raise the limit to 2000" in printed and "predict --max-pixels" in printed
+    assert "raise the limit to 2000" in printed and "predict --max-pixels" in printed
     assert np.asarray(Image.open(here / "out2000" / "classes" / "big.png")).shape == (40, 50)
 
 

@@ -48,10 +48,11 @@ def too_many_pixels(path: Path, size: tuple[int, int], max_pixels: int) -> DataE
     """Return the error for a picture of (width, height) `size` that is over the limit."""
     width, height = size
     return DataError(
-        f"{path}: {width} x {height} is {width * height} pixels, over the limit of {max_pixels} that guards memory. "
-        f"Raise the limit to {width * height}, by data.max_pixels (on the command line --set data.max_pixels=..., of "
-        "predict --max-pixels), or cut the picture into tiles. Of TIFFs, predict reads larger ones by windows, unless "
-        "--tile is 0.",
+        f"{path}: {width} x {height} is {width * height} pixels, over the limit of {max_pixels} that guards memory. Of "
+        "TIFFs, predict reads larger ones by windows, unless --tile is 0. To train or evaluate, cut image and mask "
+        "into the same tiles (gdal_retile.py -ps 4096 4096 -targetDir FOLDER FILE); or raise the limit to "
+        f"{width * height}, if the memory is enough, by data.max_pixels (on the command line --set "
+        "data.max_pixels=..., of predict --max-pixels).",
         "too_large",
     )
 

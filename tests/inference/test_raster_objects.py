@@ -123,7 +123,16 @@ def test_a_table_alone_counts_objects_but_those_that_a_border_parts(tmp_path):
         assert sorted(path.name for path in (tmp_path / name).rglob("*")) == ["classes.json", "table.csv"]
 
 
-@pytest.mark.parametrize("name", ["objects.csv", "objects.polygons", "objects.vrt", "polygons.geojson", "coco.jsonl"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "polygons.geojson",
+        *(
+            pytest.param(name, marks=pytest.mark.nightly)
+            for name in ("objects.csv", "objects.polygons", "objects.vrt", "coco.jsonl")
+        ),
+    ],
+)
 def test_a_failure_among_objects_loses_that_step_alone(tmp_path, monkeypatch, name):
     raster = save_raster(tmp_path / "in" / "a.tif", MAP, **TILED)
     outputs, out = OutputOptions([*OUTPUTS, "classes"], min_area=20), tmp_path / "out"
