@@ -10,28 +10,23 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from segzoo.data.tiff import TiffError, cut_tiles
 from segzoo.data.tiff_decoding import import_rasterio
 from segzoo.data.tiff_windows import limited_cache
 from segzoo.errors import SegzooError, StorageError
-from segzoo.files import flush, make_folder, move_whole, operation, remove, replacing
+from segzoo.files import flush, make_folder, move_whole, operation, remove
 from segzoo.inference.georeference import checksum, create_geotiff, read_window, write_window
 from segzoo.inference.image_lock import remove_empty_folders
 from segzoo.inference.raster_objects import RasterObjects
+from segzoo.inference.record import differences, read_record, write_record
 from segzoo.inference.writers.classes import Classes
 from segzoo.inference.writers.contract import Job, Output, Prediction
 
-_STATE = "state.json"
 _SECONDS = 30.0  # between two records; each costs reading back what was written since
 _BLOCKS = (512, 256, 128, 64, 32)
 _CLASS_MAP = "class map"  # part that is no output, where objects are wanted and classes are not
 _OBJECTS = "objects.tif"
-_KEYS = ("settings", "probe", "rows", "bottom", "ends", "totals", "whole", "objects")
 _HEADER = 16  # bytes of a BigTIFF's
-_SHORT = 40  # letters of a setting that a message shows
-_ALIKE = 1e-3  # logits of one network on different processors differ by less
 
 
 def block_of(*steps: int) -> int:
@@ -41,7 +36,7 @@ def block_of(*steps: int) -> int:
 
 def has_whole_rasters(folder: Path) -> bool:
     """Return whether an interrupted prediction had finished the rasters of the image with this folder."""
-    return bool((_read(folder) or {}).get("whole"))
+    return bool((read_record(folder) or {}).get("whole"))
 
 
 def remove_partial(root: Path, job: Job) -> None:
@@ -222,14 +217,9 @@ class PartialResults:
 
     def _known(self, overwrite: bool) -> dict[str, Any] | None:
         """Return the record of an earlier prediction with the same settings; remove one that is of no use."""
-        if (state := _read(self._folder)) is None:
+        if (state := read_record(self._folder)) is None:
             return None
-        others = [_difference(key, state["settings"].get(key), value) for key, value in self._settings.items()]
-        others = [difference for difference in others if difference]
-        if len(state["probe"]) != len(self._probe) or not np.allclose(
-            state["probe"], self._probe, _ALIKE, _ALIKE, equal_nan=True
-        ):
-            others.append("network")
+        others = differences(state, self._settings, self._probe)
         if others and not overwrite:
             raise SegzooError(
                 f"{self._folder} holds a part of a prediction of {self.job.image} with another {' and '.join(others)}. "
@@ -287,8 +277,7 @@ class PartialResults:
             "whole": self.whole,
             "objects": self._has_objects,
         }
-        with replacing(self._folder / _STATE) as temporary:
-            temporary.write_text(json.dumps(state), encoding="utf-8")
+        write_record(self._folder, state)
         self._saved_at = time.monotonic()
 
     @contextmanager
@@ -300,24 +289,6 @@ class PartialResults:
             raise
         except Exception as error:
             raise StorageError(errno.EIO, f"{error}, as on a disk that is full", str(path)) from error
-
-
-def _read(folder: Path) -> dict[str, Any] | None:
-    """Return the record of partial results; None where there is none, or it is damaged."""
-    try:
-        state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return state if isinstance(state, dict) and {*_KEYS} <= {*state} else None
-
-
-def _difference(name: str, then: Any, now: Any) -> str:
-    """Return the name of a setting that is not what it was, with short values of both; "" for one that is."""
-    if then == now:
-        return ""
-    words = [json.dumps(value, ensure_ascii=False) for value in (then, now)]
-    told = then is not None and max(map(len, words)) <= _SHORT
-    return f"{name} ({words[0]} then, {words[1]} now)" if told else name
 
 
 def _end(path: Path) -> tuple[int, str]:

@@ -391,7 +391,7 @@ def test_a_killed_prediction_goes_on_where_it_was(forked, raster, tmp_path, alwa
 @pytest.mark.parametrize("moment", ["tile", "operation"])
 def test_it_goes_on_after_a_kill_at_any_moment(forked, raster, tmp_path, always, moment):
     blurring().predict_files([raster], tmp_path / "whole", outputs=OUTPUTS_OF_SCRIPT, max_pixels=1000)
-    count = 15 if moment == "tile" else 80
+    count = 15 if moment == "tile" else 110
     for at in range(1, count + 1):
         out = tmp_path / f"{at}"
         forked(
