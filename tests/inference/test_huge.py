@@ -28,6 +28,7 @@ HERE = Path(__file__).parent
 
 MAP = np.random.default_rng(0).integers(0, 3, (301, 450)).astype(np.uint8)
 MAP[:5] = MAP[150:170, 200:] = 255  # no data
+BLOCKS = MAP[::7, ::9].repeat(7, axis=0).repeat(9, axis=1)[:301, :450]  # of few outlines, for tests of something else
 TILED = {"nodata": 7, "tiled": True, "blockxsize": 64, "blockysize": 64}
 
 
@@ -45,6 +46,11 @@ def blurring(mode: str = "multiclass", classes: int = 3, **options) -> Predictor
 @pytest.fixture
 def raster(tmp_path):
     return save_raster(tmp_path / "in" / "a.tif", MAP, **TILED)
+
+
+@pytest.fixture
+def blocks(tmp_path):
+    return save_raster(tmp_path / "in" / "a.tif", BLOCKS, **TILED)
 
 
 @pytest.fixture
@@ -373,13 +379,13 @@ def same_results(one: Path, other: Path) -> None:
             assert (one / path).read_bytes() == (other / path).read_bytes()
 
 
-def test_a_killed_prediction_goes_on_where_it_was(forked, raster, tmp_path, always):
-    other = save_raster(tmp_path / "in" / "b.tif", MAP[::-1], **TILED)
-    images, out = [raster, other], tmp_path / "out"
+def test_a_killed_prediction_goes_on_where_it_was(forked, blocks, tmp_path, always):
+    other = save_raster(tmp_path / "in" / "b.tif", BLOCKS[::-1], **TILED)
+    images, out = [blocks, other], tmp_path / "out"
     whole = blurring().predict_files(images, tmp_path / "whole", outputs=OUTPUTS_OF_SCRIPT, max_pixels=1000)
     assert len(whole.files["classes"]) == 2
     for at, named in ((8, []), (22, ["a.tif"])):  # of 15 tiles each
-        forked(SCRIPT, f"{raster},{other}", out, "tile", at, path=(HERE.parents[1], HERE), status=-signal.SIGKILL)
+        forked(SCRIPT, f"{blocks},{other}", out, "tile", at, path=(HERE.parents[1], HERE), status=-signal.SIGKILL)
         assert sorted(path.name for path in out.rglob("*.tif") if ".partial" not in path.parts) == named * 3
     seen: list[int] = []
     blurring().predict_files(images, out, outputs=OUTPUTS_OF_SCRIPT, max_pixels=1000, progress=seen.append)
@@ -389,14 +395,14 @@ def test_a_killed_prediction_goes_on_where_it_was(forked, raster, tmp_path, alwa
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("moment", ["tile", "operation"])
-def test_it_goes_on_after_a_kill_at_any_moment(forked, raster, tmp_path, always, moment):
-    blurring().predict_files([raster], tmp_path / "whole", outputs=OUTPUTS_OF_SCRIPT, max_pixels=1000)
+def test_it_goes_on_after_a_kill_at_any_moment(forked, blocks, tmp_path, always, moment):
+    blurring().predict_files([blocks], tmp_path / "whole", outputs=OUTPUTS_OF_SCRIPT, max_pixels=1000)
     count = 15 if moment == "tile" else 110
     for at in range(1, count + 1):
         out = tmp_path / f"{at}"
         forked(
             SCRIPT + "\nos.kill(os.getpid(), signal.SIGKILL)\n",
-            raster,
+            blocks,
             out,
             moment,
             at,
@@ -404,7 +410,7 @@ def test_it_goes_on_after_a_kill_at_any_moment(forked, raster, tmp_path, always,
             status=-signal.SIGKILL,
         )
         finished = (out / "table.csv").exists()
-        blurring().predict_files([raster], out, outputs=OUTPUTS_OF_SCRIPT, max_pixels=1000, overwrite=finished)
+        blurring().predict_files([blocks], out, outputs=OUTPUTS_OF_SCRIPT, max_pixels=1000, overwrite=finished)
         same_results(tmp_path / "whole", out)
         if finished and not (out / ".partial").exists() and moment == "operation":
             return
@@ -483,9 +489,9 @@ def test_a_second_process_is_refused_while_the_first_predicts_the_image(forked, 
     same_pixels(tmp_path / "whole" / "classes" / "a.tif", out / "classes" / "a.tif")
 
 
-def test_the_lock_of_a_dead_process_is_taken_over_and_an_error_releases_it(forked, raster, tmp_path, always):
+def test_the_lock_of_a_dead_process_is_taken_over_and_an_error_releases_it(forked, blocks, tmp_path, always):
     out = tmp_path / "out"
-    forked(SCRIPT, raster, out, "tile", 8, path=(HERE.parents[1], HERE), status=-signal.SIGKILL)
+    forked(SCRIPT, blocks, out, "tile", 8, path=(HERE.parents[1], HERE), status=-signal.SIGKILL)
     assert len([*(out / ".partial").glob(".*.lock")]) == 1
 
     def fail(tiles):
@@ -493,9 +499,9 @@ def test_the_lock_of_a_dead_process_is_taken_over_and_an_error_releases_it(forke
 
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            predict_again(raster, out, outputs=OUTPUTS_OF_SCRIPT, progress=fail)
+            predict_again(blocks, out, outputs=OUTPUTS_OF_SCRIPT, progress=fail)
         assert not [*(out / ".partial").glob(".*")]
-    assert predict_again(raster, out, outputs=OUTPUTS_OF_SCRIPT)[0] == 5
+    assert predict_again(blocks, out, outputs=OUTPUTS_OF_SCRIPT)[0] == 5
     assert not (out / ".partial").exists()
 
 

@@ -9,7 +9,7 @@ import pytest
 from painted import painted_predictor
 from rasters import PLACE, TURNED, save_raster
 from scipy.ndimage import gaussian_filter
-from test_huge import MAP, TILED, blurring, opened, predict_again, same_results
+from test_huge import BLOCKS, TILED, blurring, opened, predict_again, same_results
 
 from segzoo import files
 from segzoo.errors import SegzooError, StorageError
@@ -103,7 +103,7 @@ def test_run_lengths_are_those_of_pycocotools_whatever_the_strips(tmp_path, monk
 )
 def test_files_are_those_of_the_whole_image(tmp_path, monkeypatch, mode, options, tile):
     monkeypatch.setattr(pieces, "_MOST_PIXELS", 1)  # bands of 16 rows
-    raster = save_raster(tmp_path / "in" / "a.tif", MAP, transform=TURNED if mode == "binary" else PLACE, **TILED)
+    raster = save_raster(tmp_path / "in" / "a.tif", BLOCKS, transform=TURNED if mode == "binary" else PLACE, **TILED)
     predictor = blurring(mode, tile=tile)
     wanted = OutputOptions(OUTPUTS, **options)
     predictor.predict_files([raster], tmp_path / "whole", outputs=wanted)
@@ -113,7 +113,7 @@ def test_files_are_those_of_the_whole_image(tmp_path, monkeypatch, mode, options
 
 
 def test_a_table_alone_counts_objects_but_those_that_a_border_parts(tmp_path):
-    raster = save_raster(tmp_path / "in" / "a.tif", MAP, **TILED)
+    raster = save_raster(tmp_path / "in" / "a.tif", BLOCKS, **TILED)
     for name, count in (("house", True), ("border", False)):
         predictor = painted_predictor(names=["ground", "tree", name])
         done = predictor.predict_files([raster], tmp_path / name, outputs=["table"], max_pixels=1000)
@@ -134,7 +134,7 @@ def test_a_table_alone_counts_objects_but_those_that_a_border_parts(tmp_path):
     ],
 )
 def test_a_failure_among_objects_loses_that_step_alone(tmp_path, monkeypatch, name):
-    raster = save_raster(tmp_path / "in" / "a.tif", MAP, **TILED)
+    raster = save_raster(tmp_path / "in" / "a.tif", BLOCKS, **TILED)
     outputs, out = OutputOptions([*OUTPUTS, "classes"], min_area=20), tmp_path / "out"
 
     def fault(operation, path):
@@ -153,7 +153,7 @@ def test_a_failure_among_objects_loses_that_step_alone(tmp_path, monkeypatch, na
 
 
 def test_numbers_that_did_not_arrive_and_outlines_that_gdal_lost_are_noticed(tmp_path, monkeypatch):
-    raster = save_raster(tmp_path / "in" / "a.tif", MAP, **TILED)
+    raster = save_raster(tmp_path / "in" / "a.tif", BLOCKS, **TILED)
     with monkeypatch.context() as patch, pytest.raises(StorageError, match="other numbers arrived"):
         patch.setattr(raster_objects, "write_window", lambda *arguments: None)
         predict_again(raster, tmp_path / "out", outputs=["objects"])
@@ -164,7 +164,7 @@ def test_numbers_that_did_not_arrive_and_outlines_that_gdal_lost_are_noticed(tmp
 
 
 def test_more_pixels_than_run_lengths_count_are_refused_for_coco(tmp_path, monkeypatch):
-    raster = save_raster(tmp_path / "in" / "a.tif", MAP, **TILED)
+    raster = save_raster(tmp_path / "in" / "a.tif", BLOCKS, **TILED)
     monkeypatch.setattr(coco, "_MOST_PIXELS", 100_000)
     with pytest.raises(SegzooError, match=r"135,450 pixels.*run lengths.*--output polygons"):
         predict_again(raster, tmp_path / "out", outputs=["coco"])
