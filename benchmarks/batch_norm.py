@@ -28,11 +28,11 @@ EPOCHS, TRAIN, VAL, SIZE, CLASSES, IGNORE, WARM_UP = 8, 240, 60, 64, 6, 255, 10
 RATE, DECAY, POWER = 1e-3, 1e-4, 0.9
 # What differs from the defaults: `model` and `training` sections.
 METHODS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "moving": ({}, {"batchnorm_statistics": "moving"}),
-    "population": ({}, {"batchnorm_statistics": "population"}),
+    "moving": ({"batch_norm": "train"}, {"batchnorm_statistics": "moving"}),
+    "population": ({"batch_norm": "train"}, {"batchnorm_statistics": "population"}),
     "frozen": ({"batch_norm": "frozen"}, {"batchnorm_statistics": "moving"}),
     "frozen+population": ({"batch_norm": "frozen"}, {"batchnorm_statistics": "population"}),
-    "group": ({"options": {"normalization": "group"}}, {"batchnorm_statistics": "moving"}),
+    "group": ({"batch_norm": "train", "options": {"normalization": "group"}}, {"batchnorm_statistics": "moving"}),
 }
 
 
