@@ -16,7 +16,6 @@ from segzoo.engine.checkpoint.provenance import LEGACY
 from segzoo.engine.checkpoint.run_folder import RunFolder
 from segzoo.errors import RunError, WeightsError, unknown_name
 from segzoo.hub import Address, FetchedRun, fetch_run, is_address, open_folder, parse
-from segzoo.initial_values import drawn_in_blocks
 
 if TYPE_CHECKING:
     import keras
@@ -178,6 +177,7 @@ class Run:
         """
         import keras
 
+        from segzoo.initial_values import drawn_in_blocks
         from segzoo.models.build import logits_only
 
         path = self.folder.model
