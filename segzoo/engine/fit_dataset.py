@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -39,6 +40,8 @@ class FitDataset:
         self._targets: dict[str, tuple[tuple, str]] | None = None
         self._reader: Generator[Batch, None, None] | None = None
         self._reading = threading.Lock()
+        self._turn: object | None = None  # the call of `from_step` whose iterator reads
+        self._following = 0  # position, counted from its step, of the batch that the reader yields next
         self.error: Exception | None = None
 
     def from_step(self, step: int) -> Any:
@@ -52,19 +55,15 @@ class FitDataset:
 
         static = self._static_shapes()
         self.close()
-        reader = self._reader = self._guarded(step)
-        following = 0
+        # TensorFlow keeps the function for as long as the process lives: it must not keep the caller's data too.
+        owner, turn = weakref.ref(self), object()
+        self._reader, self._turn, self._following = self._guarded(step), turn, 0
 
         def advance(position: Any) -> list[np.ndarray]:
-            nonlocal reader, following
-            with self._reading:  # TensorFlow reads ahead in a thread of its own, also while the reader is closed
-                if self._reader is reader and position != following:
-                    # Keras looks at a batch before it trains with several devices, and then begins anew.
-                    reader.close()
-                    reader = self._reader = self._guarded(step + int(position))
-                following = int(position) + 1
-                images, targets = next(reader)  # after `close` StopIteration, which ends the data set
-            return [images, *targets.values()]
+            alive = owner()
+            if alive is None:
+                raise StopIteration  # which ends the data set
+            return alive._advance(turn, step, int(position))
 
         def read(position: Any) -> tuple[Any, Any]:
             types = [self._image_type, *(kind for _, kind in static.values())]
@@ -82,6 +81,19 @@ class FitDataset:
         options = tf.data.Options()
         options.autotune.enabled = False
         return tf.data.Dataset.counter().map(read).prefetch(2).with_options(options)
+
+    def _advance(self, turn: object, step: int, position: int) -> list[np.ndarray]:
+        """Return the arrays of a batch, counted from `step` on; StopIteration after `close` or another `from_step`."""
+        with self._reading:  # TensorFlow reads ahead in a thread of its own, also while the reader is closed
+            if self._reader is None or self._turn is not turn:
+                raise StopIteration
+            if position != self._following:
+                # Keras looks at a batch before it trains with several devices, and then begins anew.
+                self._reader.close()
+                self._reader = self._guarded(step + position)
+            self._following = position + 1
+            images, targets = next(self._reader)
+        return [images, *targets.values()]
 
     def _spread(self, targets: Mapping[str, Any]) -> Any:
         """Return the targets in the structure of the network's outputs."""

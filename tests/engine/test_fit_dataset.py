@@ -1,6 +1,8 @@
 """Batches for `fit` do not depend on how often they are inspected."""
 
+import gc
 import itertools
+import weakref
 from contextlib import closing
 
 import keras
@@ -29,3 +31,20 @@ def test_the_end_of_an_epoch_waits_for_no_tuning():
     """Deleting an iterator that was tuned takes up to a minute after some minutes of use, 5 s after 15 s."""
     with closing(FitDataset(numbered)) as feed:
         assert feed.from_step(0).options().autotune.enabled is False
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a tf.data.Dataset")
+def test_the_data_are_free_when_training_has_ended():
+    """TensorFlow keeps the function that reads batches for as long as the process lives."""
+
+    class Data:
+        def batches(self, step):
+            yield from numbered(step)
+
+    data = Data()
+    alive = weakref.ref(data)
+    with closing(FitDataset(data.batches)) as feed:
+        assert len(list(feed.from_step(0).take(2))) == 2
+    del data, feed
+    gc.collect()
+    assert alive() is None
