@@ -28,6 +28,8 @@ from segzoo.layers import (
     SimplePyramid,
     TransformerBlock,
     WindowBlock,
+    light,
+    light_gelu,
     tanh_gelu,
 )
 from segzoo.levels import MADE
@@ -238,9 +240,9 @@ class _Copy:
         return self._new(layer, {**layer.get_config(), "epsilon": epsilon})(x)
 
     def _activate(self, layer: Any, x: Any, **kwargs: Any) -> Any:
-        if self.convention.exact_gelu and layer.activation is tanh_gelu:
-            return self._new(layer, {**layer.get_config(), "activation": "gelu"})(x)
-        return self._as_it_is(layer, x, **kwargs)
+        is_exact = self.convention.exact_gelu and layer.activation is tanh_gelu
+        activation = light_gelu if is_exact else light(layer.activation)
+        return self._new(layer, {**layer.get_config(), "activation": activation})(x)
 
     def _drop(self, layer: Any, x: Any, **kwargs: Any) -> Any:
         rate, name = layer.rate * self.drop_path / REFERENCE_DROP_PATH, self.names[id(layer)]

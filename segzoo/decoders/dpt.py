@@ -12,7 +12,7 @@ from keras import ops
 from segzoo.decoders.base import Decoder
 from segzoo.decoders.table import DECODERS
 from segzoo.errors import SegzooError
-from segzoo.layers import ConvBlock, ResizeTo
+from segzoo.layers import ConvBlock, ResizeTo, light, light_gelu
 from segzoo.layers.base import Layer
 from segzoo.layers.tokens import up_to_whole
 from segzoo.levels import IMAGE, LEVELS, TOKENS, levels_at, prefix_of
@@ -87,7 +87,7 @@ class DPT(Decoder):
         for number, (level, channels) in enumerate(zip(TOKENS, self.intermediate_channels, strict=True)):
             width = features_shape[level][3]
             if self.readout == "cat":
-                linear = keras.layers.Dense(width, activation="gelu", dtype=policy, name=f"readout_{level}")
+                linear = keras.layers.Dense(width, activation=light_gelu, dtype=policy, name=f"readout_{level}")
                 linear.build((None, None, None, 2 * width if prefix_of(level) in features_shape else width))
                 self.readouts.append(linear)
             self.reassembled.append(self._reassemble(level, width, channels, doublings - number))
@@ -174,7 +174,9 @@ class _Fusion(Layer):
 
     def __init__(self, channels: int, options: Mapping[str, Any], **kwargs: Any):
         super().__init__(**kwargs)
-        self.activate = keras.layers.Activation(options["activation"], dtype=self.dtype_policy, name="activation")
+        self.activate = keras.layers.Activation(
+            light(options["activation"]), dtype=self.dtype_policy, name="activation"
+        )
         plain = {**options, "activation": None}
         self.units = [
             (

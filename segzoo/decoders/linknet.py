@@ -10,7 +10,7 @@ import keras
 
 from segzoo.decoders.table import DECODERS
 from segzoo.decoders.upsampling import UpsamplingDecoder
-from segzoo.layers import ConvBlock, ResizeTo
+from segzoo.layers import ConvBlock, ResizeTo, light
 from segzoo.layers.normalization import normalization_layer
 
 
@@ -59,7 +59,7 @@ class LinkNet(UpsamplingDecoder):
         return [
             self.block(f"{name}_narrow", below, narrow, kernel_size=1),
             *middle,
-            keras.layers.Activation(self.activation, dtype=policy, name=f"{name}_activation"),
+            keras.layers.Activation(light(self.activation), dtype=policy, name=f"{name}_activation"),
             self.block(f"{name}_widen", narrow, width, kernel_size=1),
         ]
 

@@ -1,7 +1,8 @@
 """Layers used by several backbones and decoders."""
 
+from segzoo.layers.activation import light, light_gelu, tanh_gelu
 from segzoo.layers.aspp import ASPP
-from segzoo.layers.attention import PositionAttention, ScSE, SpatialReductionAttention, SqueezeExcitation, tanh_gelu
+from segzoo.layers.attention import PositionAttention, ScSE, SpatialReductionAttention, SqueezeExcitation
 from segzoo.layers.convolution import AtrousConv2D, ConvBlock, DepthwiseConv2D, GroupedConv2D, SeparableConvBlock
 from segzoo.layers.normalization import BatchNormalization, PixelNormalization
 from segzoo.layers.pooling import AveragePooling2D, CentredMaxPooling2D, DilatedPooling2D, PyramidPooling
@@ -42,5 +43,7 @@ __all__ = [
     "Upsample",
     "WindowBlock",
     "at_stride",
+    "light",
+    "light_gelu",
     "tanh_gelu",
 ]

@@ -6,6 +6,8 @@ import itertools
 
 import tensorflow as tf
 
+from segzoo.layers.activation import after
+
 
 def atrous_convolution(inputs: tf.Tensor, kernel: tf.Tensor, rates: tuple[int, int]) -> tf.Tensor:
     """Convolve `(B, H, W, C)` with a kernel `(h, w, C, D)` of odd size, "same" padding, to `(B, H, W, D)`.
@@ -16,7 +18,7 @@ def atrous_convolution(inputs: tf.Tensor, kernel: tf.Tensor, rates: tuple[int, i
     @tf.custom_gradient
     def convolve(inputs, kernel):
         outputs = tf.nn.conv2d(inputs, kernel, 1, "SAME", dilations=rates)
-        return outputs, lambda upstream: _gradients(inputs, kernel, upstream, rates)
+        return outputs, lambda upstream: _gradients(after(upstream, inputs), kernel, upstream, rates)
 
     return convolve(tf.convert_to_tensor(inputs), tf.convert_to_tensor(kernel))
 

@@ -242,12 +242,6 @@ class SpatialReductionAttention(Layer):
         return keras.KerasTensor(x.shape, dtype=self.compute_dtype)
 
 
-@keras.saving.register_keras_serializable("segzoo")
-def tanh_gelu(x: Any) -> Any:
-    """GELU in its approximation by tanh, as keras-cv and keras-hub compute it; Keras's "gelu" is the exact one."""
-    return ops.gelu(x, approximate=True)
-
-
 def _pointwise(channels: int, inputs: int, name: str, policy: Any, activation: str | None = None) -> Any:
     layer = keras.layers.Conv2D(channels, 1, activation=activation, dtype=policy, name=name)
     layer.build((None, None, None, inputs))

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from segzoo.layers.activation import light
 from segzoo.layers.base import Layer
 from segzoo.layers.normalization import normalization_layer
 
@@ -145,7 +146,7 @@ class ConvBlock(Layer):
         self.groups = groups
         self.convolutions = self._make_convolutions()
         self.norm = normalization_layer(normalization, channels, epsilon, groups, dtype=self.dtype_policy, name="norm")
-        self.activate = keras.layers.Activation(activation, dtype=self.dtype_policy, name="activation")
+        self.activate = keras.layers.Activation(light(activation), dtype=self.dtype_policy, name="activation")
 
     def _make_convolutions(self) -> list[keras.layers.Layer]:
         return [self._convolution(self.kernel_size, self.dilation_rate, bias=self._has_bias, name="conv")]

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from segzoo.layers.activation import made_of
 from segzoo.layers.base import Layer
 
 
@@ -81,23 +82,27 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
         # Few graph operations: with a hundred of these layers each one costs time before the first step.
         unused = tf.constant([], "float32")
-        outputs = tf.raw_ops.FusedBatchNormV3(
-            x=inputs,
-            scale=tf.cast(self.gamma, "float32") if self.scale else tf.ones(self.moving_mean.shape),
-            offset=tf.cast(self.beta, "float32") if self.center else tf.zeros(self.moving_mean.shape),
-            mean=unused if training else tf.cast(self.moving_mean, "float32"),
-            variance=unused if training else tf.cast(self.moving_variance, "float32"),
-            epsilon=self.epsilon,
-            is_training=training,
-        )
+        affine = {
+            "scale": tf.cast(self.gamma, "float32") if self.scale else tf.ones(self.moving_mean.shape),
+            "offset": tf.cast(self.beta, "float32") if self.center else tf.zeros(self.moving_mean.shape),
+            "epsilon": self.epsilon,
+        }
+        mean = unused if training else tf.cast(self.moving_mean, "float32")
+        variance = unused if training else tf.cast(self.moving_variance, "float32")
+        outputs = tf.raw_ops.FusedBatchNormV3(x=inputs, mean=mean, variance=variance, is_training=training, **affine)
         if training:
             # The kernel returns the unbiased variance n/(n-1); Keras's moving variance is the biased one.
             if None in inputs.shape:
                 count = tf.cast(tf.size(inputs) / inputs.shape[-1], "float32")
             else:
                 count = float(math.prod(inputs.shape[:-1]))
-            self._update_statistics(outputs.batch_mean, outputs.batch_variance * ((count - 1.0) / count))
-        return outputs.y
+            mean, variance = outputs.batch_mean, outputs.batch_variance * ((count - 1.0) / count)
+            self._update_statistics(mean, variance)
+
+        def again(inputs: Any) -> Any:
+            return tf.raw_ops.FusedBatchNormV3(x=inputs, mean=mean, variance=variance, is_training=False, **affine).y
+
+        return made_of(inputs, again, outputs.y)
 
     def _normalize_pooled(self, inputs: Any) -> Any:
         x = ops.cast(inputs, "float32")

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from segzoo.layers.activation import light_gelu
 from segzoo.layers.base import Layer
 from segzoo.layers.tokens import up_to_whole
 
@@ -57,7 +58,7 @@ class SimplePyramid(Layer):
             for number in range(doublings):
                 if number:
                     chain.append(normalization(f"{level}_norm{number}", width))
-                    chain.append(keras.layers.Activation("gelu", dtype=policy, name=f"{level}_gelu{number}"))
+                    chain.append(keras.layers.Activation(light_gelu, dtype=policy, name=f"{level}_gelu{number}"))
                 layer = keras.layers.Conv2DTranspose(width // 2, 2, 2, dtype=policy, name=f"{level}_double{number + 1}")
                 chain.append(built(layer, width))
                 width //= 2

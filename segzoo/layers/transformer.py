@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from segzoo.layers.activation import light_gelu
 from segzoo.layers.base import Layer
 from segzoo.layers.scale import LayerScale
 
@@ -92,7 +93,7 @@ class TransformerBlock(Layer):
         x = self._attend(self.norm1(tokens), patches)
         x = x if self.scale1 is None else self.scale1(x)
         tokens = tokens + self.drop1(x, training=training)
-        x = self.contract(ops.gelu(self.expand(self.norm2(tokens)), approximate=False))
+        x = self.contract(light_gelu(self.expand(self.norm2(tokens))))
         x = x if self.scale2 is None else self.scale2(x)
         return tokens + self.drop2(x, training=training)
 

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from segzoo.layers.activation import light_gelu
 from segzoo.layers.base import Layer
 from segzoo.layers.tokens import PatchPadding
 
@@ -80,7 +81,7 @@ class WindowBlock(Layer):
     def call(self, x: Any, training: bool | None = None) -> Any:
         """Attend within windows, then mix channels."""
         x = x + self.drop1(self._attend(self.norm1(x)), training=training)
-        hidden = ops.gelu(self.expand(self.norm2(x)), approximate=False)
+        hidden = light_gelu(self.expand(self.norm2(x)))
         return x + self.drop2(self.contract(hidden), training=training)
 
     def _attend(self, x: Any) -> Any:
