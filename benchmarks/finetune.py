@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,9 @@ def main() -> None:
     parser.add_argument("--config", required=True, help="recipe, as of train.py")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as of train.py")
     parser.add_argument("--threads", type=int, default=2, help="threads of PyTorch")
+    parser.add_argument(
+        "--state", type=Path, help="file that the state goes to at each evaluation, and from which a run goes on"
+    )
     given = parser.parse_args()
 
     import torch
@@ -98,8 +102,13 @@ def main() -> None:
     weights = torch.tensor(config.loss["cross_entropy"]["class_weights"], dtype=torch.float32)
     cross_entropy = torch.nn.CrossEntropyLoss(weight=weights, ignore_index=ignore)
     dice = DiceLoss("multiclass", ignore_index=ignore)
-    began, cpu = time.perf_counter(), time.process_time()
-    for step in range(steps):
+    begin, began, cpu = 0, time.perf_counter(), time.process_time()
+    if given.state and given.state.exists():
+        state = torch.load(given.state)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        begin, began, cpu = state["step"], began - state["time"], cpu - state["cpu"]
+    for step in range(begin, steps):
         images, masks = train.batch(step)
         factor = (step + 1) / warm_up if step < warm_up else (1 - (step - warm_up) / max(1, steps - warm_up)) ** power
         for group in optimizer.param_groups:
@@ -122,6 +131,12 @@ def main() -> None:
                 f"{minutes[1]:.1f} minutes; " + ", ".join(map("{} {:.2f}".format, config.task.classes, iou)),
                 flush=True,
             )
+            if given.state:
+                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
+                spent = {"time": 60 * minutes[1], "cpu": 60 * minutes[0]}
+                part = given.state.with_suffix(".part")
+                torch.save({**state, **spent}, part)
+                part.replace(given.state)
     assert math.isfinite(loss.item())
 
 
