@@ -114,7 +114,9 @@ class DPT(Decoder):
             layers.append(built(keras.layers.Conv2DTranspose, channels, channels, factor, "enlarge", strides=factor))
         elif doublings < 0:
             # Both sides padded alike, as PyTorch's convolution is.
-            layers.append(keras.layers.ZeroPadding2D(1, dtype=policy, name=f"pad_{level}"))
+            padding = keras.layers.ZeroPadding2D(1, dtype=policy, name=f"pad_{level}")
+            padding.build((None, None, None, channels))
+            layers.append(padding)
             layer = keras.layers.Conv2D(channels, 3, factor, dtype=policy, name=f"reduce_{level}")
             layer.build((None, None, None, channels))
             layers.append(layer)

@@ -34,6 +34,10 @@ class ResizeTo(Layer):
                 f"interpolation must be 'bilinear' or 'nearest' or 'aligned' or 'nearest_floor', got {interpolation!r}."
             )
         self.interpolation = interpolation
+        # There is nothing to build. While any layer of a model is not built, Keras's trainer on JAX and PyTorch calls
+        # the whole model once more, on symbolic tensors, in every `fit` and `train_on_batch`; and this layer is never
+        # called where maps have the right size already.
+        self.built = True
 
     def call(self, x: Any, reference: Any) -> Any:
         """Return `x` at the height and width of `reference`."""
@@ -71,6 +75,7 @@ class ResizeToStride(Layer):
         super().__init__(**kwargs)
         self.stride = stride
         self.resize = ResizeTo("bilinear", dtype=self.dtype_policy, name="resize")
+        self.built = True  # see ResizeTo
 
     def call(self, x: Any, images: Any) -> Any:
         """Return `x` at the size that the level has for `images`."""

@@ -10,8 +10,9 @@ import keras
 import numpy as np
 import pytest
 from decoder_features import random_features
-from networks import NARROW
+from networks import NARROW, small_for
 
+import segzoo
 from segzoo import decoders
 from segzoo.decoders import DECODERS, SegmentationHead
 from segzoo.errors import SegzooError
@@ -124,6 +125,13 @@ def test_logits_have_the_size_of_the_image(name: str, output_stride: int, featur
         logits = head(decoded, np.zeros((1, *size, 3), "float32"))
         assert logits.shape == (1, *size, 5)
         assert np.asarray(logits).std() > 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_layer_of_a_model_is_built(name: str) -> None:
+    """Else Keras on JAX and PyTorch calls the model once more in every `fit` and `train_on_batch`."""
+    model = segzoo.build_model(name, small_for(name), 3, weights="none", **NARROW[name])
+    assert not [layer.path for layer in model._flatten_layers() if not layer.built]
 
 
 IN_A_GRAPH = ("unet", "fpn", "pspnet")
