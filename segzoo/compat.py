@@ -13,7 +13,12 @@ SMP_0_1_0 = "smp-0.1.0"
 # Libraries of classifiers, whose backbones compute what theirs do, so that weights converted from them can be used.
 TORCHVISION, TIMM = "torchvision", "timm"
 LIBRARIES = (TORCHVISION, TIMM)
-NAMES = (SMP, SMP_0_1_0, *LIBRARIES)
+# What segmentation_models.pytorch made of timm's EfficientNet (`timm-efficientnet-b0`): timm's network, of which it
+# dilates the strided convolution too where it replaces a stride by dilation.
+SMP_TIMM = "smp-timm"
+# Words that change the backbone alone, and only one that is known to have such a network.
+OF_BACKBONES = (*LIBRARIES, SMP_TIMM)
+NAMES = (SMP, SMP_0_1_0, *OF_BACKBONES)
 # Of weights that segzoo 0.1.0 wrote, and a network that is built with `compat: smp`.
 OF_0_1_0_CURE = (
     f"Build the model with compat: {SMP_0_1_0} where it was built with imitate: smp there, and without compat where it "

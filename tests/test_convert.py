@@ -64,7 +64,7 @@ OTHER_ENCODERS = (
 )
 _HALVES = ("timm-tf_efficientnet_lite0", "timm-mobilenetv3_small_100")  # their pixels are -1 to 1
 # Sizes of images; U-Net takes any, PAN halves its last map three times, the others want multiples of their stride.
-SIZES = {"Unet": [(96, 128), (45, 67), (97, 130)], "PAN": [(128, 160), (144, 192)], "DeepLabV3": [(72, 104)]}
+SIZES = {"Unet": [(96, 128), (45, 67), (97, 130)], "PAN": [(128, 160), (144, 192)], "DeepLabV3": [(80, 112)]}
 OPTIONS = [
     ("Unet", {"decoder_interpolation": "nearest-exact"}, [(45, 67)]),
     ("UnetPlusPlus", {"decoder_interpolation": "bilinear", "encoder_depth": 3, "decoder_channels": [24, 16, 16]}, []),
@@ -135,15 +135,46 @@ def test_logits_of_other_encoders_agree(architecture: str, encoder: str, tmp_pat
 
 @pytest.mark.peers
 @pytest.mark.parametrize("encoder", ["tu-resnet18", "tu-efficientnet_b0", "tu-tf_efficientnet_b0"])
-@pytest.mark.parametrize("architecture", ["Unet", "PSPNet", "PAN", "DeepLabV3", "DeepLabV3Plus"])
-def test_encoders_of_timm_dilate_and_round_as_timm_does(architecture: str, encoder: str, tmp_path: Path) -> None:
-    """Compare dilated encoders, whose strided convolution timm leaves undilated, and U-Net at odd sizes."""
-    original = golden.original(configuration(architecture, encoder))
-    original.save_pretrained(tmp_path / "saved")
-    found = convert(tmp_path / "saved")
+@pytest.mark.parametrize("architecture", ["Unet", "PSPNet"])
+def test_encoders_of_timm_round_as_timm_does(architecture: str, encoder: str, tmp_path: Path) -> None:
+    """Compare U-Net at odd sizes, and PSPNet."""
+    assert_that_of_timm_agrees(configuration(architecture, encoder), tmp_path)
+
+
+# Their decoders with dilated encoders, and output strides that are not the default.
+DILATED = [
+    ("DeepLabV3", {}),
+    ("DeepLabV3", {"encoder_output_stride": 16}),
+    ("DeepLabV3Plus", {}),
+    ("DeepLabV3Plus", {"encoder_output_stride": 8}),
+    ("PAN", {}),
+]
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize(
+    # timm's legacy networks cannot be dilated.
+    "encoder",
+    [name for name in OTHER_ENCODERS if name.startswith(("tu-", "timm-")) and "legacy" not in name],
+)
+@pytest.mark.parametrize(("architecture", "options"), DILATED)
+def test_encoders_of_timm_dilate_as_the_originals(
+    architecture: str, options: dict, encoder: str, tmp_path: Path
+) -> None:
+    """Compare dilated encoders, whose strided convolution timm leaves undilated, and SMP's copies of timm's do not."""
+    compat = assert_that_of_timm_agrees(configuration(architecture, encoder, **options), tmp_path)
+    assert (compat == "smp-timm") == encoder.startswith(("timm-efficientnet", "timm-tf_efficientnet"))
+
+
+def assert_that_of_timm_agrees(config: dict[str, Any], folder: Path) -> str | None:
+    """Compare a network with an encoder of timm with the original; returns the word of `compat`."""
+    original = golden.original(config)
+    original.save_pretrained(folder / "saved")
+    found = convert(folder / "saved")
     assert found.settings["compat"] != "smp"
-    for size in SIZES.get(architecture, [(96, 128), (160, 64)]):
-        assert_logits_agree(found.model, original, size, 1e-3)
+    for size in SIZES.get(config["_model_class"], [(96, 128), (160, 64)]):
+        assert_logits_agree(found.model, original, size, 1e-3, config["encoder_name"] in _HALVES)
+    return found.settings["compat"]
 
 
 @pytest.mark.peers
@@ -165,11 +196,8 @@ def test_logits_of_dpt_agree(encoder: str, readout: str, sizes: Sequence[tuple[i
 
 
 @pytest.mark.peers
-def test_what_timm_cannot_be_reproduced_in_is_refused(tmp_path: Path) -> None:
-    """Refuse dilated `timm-` encoders, and a cut encoder under the name of a deeper one."""
-    golden.original(configuration("DeepLabV3Plus", "timm-efficientnet-b0")).save_pretrained(tmp_path / "dilated")
-    with pytest.raises(WeightsError, match="timm-efficientnet-b0 at output stride 16 has no counterpart here"):
-        convert(tmp_path / "dilated")
+def test_a_cut_encoder_under_the_name_of_a_deeper_one_is_refused() -> None:
+    """Refuse a cut encoder under the name of a deeper one."""
     cut = golden.original(configuration("PSPNet", "tu-resnet18"))
     tensors = {name: value.numpy() for name, value in cut.state_dict().items()}
     with pytest.raises(WeightsError, match=r"lacks the tensor encoder\.model\.layer2\.2|does not hold the encoder"):

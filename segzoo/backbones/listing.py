@@ -14,8 +14,8 @@ from segzoo.levels import LEVELS
 OVERVIEW = ("backbone", "params", "GFLOPs", *LEVELS, "strides", "weights")
 # The contract of features without a pyramid.
 _PLAIN = (
-    "A plain vision transformer (`hub_vit`, `hub_dinov2`, `hub_dinov3`) has no pyramid, and no channels in the table:",
-    "all its features have the stride of its patches, 14, 16 or 32. They are the tokens after four of its blocks,",
+    "A plain vision transformer (`vit`, `hub_vit`, `hub_dinov2`, `hub_dinov3`) has no pyramid, and no channels above:",
+    "all its features have the stride of its patches, 8 to 32. They are the tokens after four of its blocks,",
     "evenly spread: the maps T1 to T4, (B, ceil(H / patch), ceil(W / patch), channels), and the class token and",
     "registers, T1_prefix to T4_prefix, (B, 1 + registers, channels). The decoder `dpt` (Ranftl et al., 2021) reads",
     "them as they are. For all other decoders the layer `simple_pyramid` (Li et al., ViTDet, 2022) makes P2 to P5 of",

@@ -41,7 +41,8 @@ class BackboneOptions:
             that feature sizes are rounded down if sides are not multiples of 32. EfficientNet-B0 ends stride 16 two
             blocks early. "smp-0.1.0" reproduces segzoo 0.1.0, which did not select taps and rounded up. "torchvision"
             and "timm" pad and normalise as the network of that library does, for weights converted from it; taps and
-            dilation remain segzoo's (docs/checkpoints.md).
+            dilation remain segzoo's (docs/checkpoints.md). "smp-timm" is timm's EfficientNet as
+            segmentation_models.pytorch dilates it, the convolution whose stride is removed included.
 
     Raises:
         SegzooError: an invalid value. Whether the network supports an output stride is checked when it is built.

@@ -30,7 +30,7 @@ class PlainViT:
         width: channels of tokens.
         depth: number of blocks.
         heads: number of heads of each block.
-        assign: sets the weights of the network to those of keras-hub's.
+        assign: sets the weights of the network to those of keras-hub's; None: it has no presets.
         hidden: channels of the hidden layer of MLPs; 0: four times `width`.
         grid: side of the grid that positions were learnt for; 0: they are rotary.
         registers: number of register tokens.
@@ -39,7 +39,7 @@ class PlainViT:
         epsilon: of layer normalisation.
         rotary: base of the rotary angles; None: positions are learnt.
         key_bias: whether keys have a bias.
-        backbone: class of keras-hub that has the presets.
+        backbone: class of keras-hub that has the presets; empty if none.
     """
 
     name: str
@@ -47,7 +47,7 @@ class PlainViT:
     width: int
     depth: int
     heads: int
-    assign: Callable[[Any, Any], None]
+    assign: Callable[[Any, Any], None] | None = None
     hidden: int = 0
     grid: int = 0
     registers: int = 0
@@ -65,11 +65,13 @@ class PlainViT:
 
         Raises:
             MissingPackageError: keras-hub, which fetches the preset, is not installed.
-            ValueError: a classifier is requested, which it has not.
+            ValueError: a classifier is requested, which it has not, or a preset of a network that has none.
             WeightsError: the preset is of another network.
         """
         if include_top:
             raise ValueError(f"{self.name} has no classifier.")
+        if weights is not None and self.assign is None:
+            raise ValueError(f"No weights of {self.name} are published for Keras.")
         network = self.build(input_shape)
         if weights is not None:
             packaged = getattr(import_package("keras_hub").models, self.backbone).from_preset(weights)
@@ -121,6 +123,7 @@ class PlainViT:
         Raises:
             WeightsError: it is another network.
         """
+        assert self.assign is not None  # of a network without presets nothing is loaded
         with preset_of(self.name, preset):
             self.assign(network, packaged)
 

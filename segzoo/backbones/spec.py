@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from segzoo.compat import LIBRARIES, SMP
+from segzoo.compat import OF_BACKBONES, SMP
 from segzoo.errors import SegzooError, unknown_name
 from segzoo.levels import MADE, TOKENS, levels_at
 from segzoo.registry import find
@@ -70,12 +70,15 @@ class Convention:
         epsilon: of batch normalisation; None: as here.
         layer_epsilons: beginning of the name of a layer normalisation to its epsilon.
         exact_gelu: GELU is the exact one where it is the approximation by tanh here.
+        dilates_strided: where a stride is replaced by dilation, the strided kernel is dilated too; otherwise those
+            after it are.
     """
 
     pads_both_sides: bool = False
     epsilon: float | None = None
     layer_epsilons: Mapping[str, float] = field(default_factory=dict)
     exact_gelu: bool = False
+    dilates_strided: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,8 +134,8 @@ class Variant:
 
     def convention(self, compat: str | None) -> Convention:
         """Return what a word of `compat` changes; SegzooError for a library without such a network."""
-        if compat in LIBRARIES and compat not in self.conventions:
-            known = ", ".join(word for word in LIBRARIES if word in self.conventions) or "no library's"
+        if compat in OF_BACKBONES and compat not in self.conventions:
+            known = ", ".join(word for word in OF_BACKBONES if word in self.conventions) or "no library's"
             raise SegzooError(
                 f"compat: {compat} is not known of {self.name}, {known} is. Leave it out, or take another backbone: "
                 "docs/checkpoints.md lists what each library has."

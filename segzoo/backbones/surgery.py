@@ -311,7 +311,7 @@ class _Copy:
         stride = self.strides[id(x)][1]
         if stride * steps <= self.output_stride and not (self.past_fourth and self.output_stride < 32):
             return steps, 1
-        reached = stride * steps if self.smp else stride
+        reached = stride * steps if self.smp or self.convention.dilates_strided else stride
         reached = max(reached, 32) if self.past_fourth else reached
         return max(1, self.output_stride // stride), max(1, reached // self.output_stride)
 

@@ -27,6 +27,7 @@ BACKBONES = Registry(
         "applications.xception",
         "applications.inception",
         "applications.nasnet",
+        "own.vit",
         # Of keras-hub and keras-cv, which are imported when one of them is built.
         "hub.resnet",
         "hub.cspnet",

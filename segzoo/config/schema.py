@@ -77,19 +77,20 @@ class ModelConfig(Section):
         default=BackboneOptions.trainable,
         description="true trains the whole backbone, false freezes it; a level, such as P2, freezes the layers that "
         "this level depends on and trains the others; T1 to T4 are quarters of the blocks of a plain vision "
-        "transformer (hub_vit, hub_dinov2, hub_dinov3). The pyramid made of its tokens is never frozen.",
+        "transformer (vit, hub_vit, hub_dinov2, hub_dinov3). The pyramid made of its tokens is never frozen.",
     )
     batch_norm: Literal["auto", "train", "frozen"] = Field(
         default=BackboneOptions.batch_norm,
         description="train; or frozen, which keeps the statistics and parameters of the backbone's batch "
         "normalisation fixed; auto: frozen where model.weights were loaded, train otherwise.",
     )
-    compat: Literal["smp", "smp-0.1.0", "torchvision", "timm"] | None = Field(
+    compat: Literal["smp", "smp-0.1.0", "torchvision", "timm", "smp-timm"] | None = Field(
         default=None,
         description="smp: build decoder and backbone as segmentation_models.pytorch does, for weights trained there; "
         "options, taps and output_stride in this section take precedence. smp-0.1.0: the behaviour of imitate: smp "
         "in segzoo 0.1.0, which affected the backbone only. torchvision, timm: the backbone of that library, for "
-        "weights converted from it (docs/checkpoints.md).",
+        "weights converted from it (docs/checkpoints.md). smp-timm: timm's EfficientNet as segmentation_models.pytorch "
+        "dilates it (its encoders timm-efficientnet-*), at output stride 8 and 16.",
     )
     imitate: Literal["smp"] | None = Field(
         default=None, exclude=True, description="Deprecated alias of compat, from segzoo 0.1.0."

@@ -219,6 +219,6 @@ def _check_tokens(available: Sequence[str]) -> None:
         what = "a pyramid" if any(level in LEVELS for level in available) else "not these"
         raise SegzooError(
             f"DPT reads the tokens of a plain vision transformer, {', '.join(TOKENS)}; the backbone has {found}: "
-            f"{what}, without {', '.join(missing)}. Take a backbone hub_vit_..., hub_dinov2_... or hub_dinov3_..., or "
-            "a decoder that reads pyramids, such as upernet or fpn."
+            f"{what}, without {', '.join(missing)}. Take a backbone vit_..., hub_vit_..., hub_dinov2_... or "
+            "hub_dinov3_..., or a decoder that reads pyramids, such as upernet or fpn."
         )

@@ -34,6 +34,7 @@ _PARTS = {
     "class": {"": "class_token"},
     "registers": {"": "register_tokens"},
     "positions": {"": "position_embedding"},
+    "grid": {"": "position_embedding"},
     "norm": {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"},
 }
 
@@ -175,6 +176,8 @@ def _value(row: Row, name: str, tensors: Tensors, axes: int) -> np.ndarray:
         value = np.concatenate([value[:, first:end] for first, end in row.inputs], axis=1)
     if row.kind == "scale":
         return value.reshape(-1)
+    if row.kind == "grid":  # of the patches alone; the class token, which holds its own, gets none
+        return np.concatenate([np.zeros_like(value[:, :1]), value], axis=1)
     if value.ndim != 4:
         return value
     return value.transpose(2, 3, 0, 1) if row.kind in ("depthwise", "spread") else value.transpose(2, 3, 1, 0)

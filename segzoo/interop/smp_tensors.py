@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from segzoo.compat import SMP_TIMM
 from segzoo.errors import WeightsError
 from segzoo.interop import rows as by_rows
 from segzoo.interop.backbones import efficientnet, mobilenet, resnet, vit
@@ -30,14 +31,14 @@ class Encoder(NamedTuple):
         sources: the networks that it may be, by their names.
         taps: kinds of taps in order of preference.
         as_smp: True if `compat: smp` says how it computes; False if the source's own word does.
-        undilated: reason why a smaller output stride is not converted; empty if it is.
+        dilated: word of `compat` at output stride 8 and 16, where it is another than the source's; else empty.
     """
 
     prefix: str
     sources: Sequence[Source]
     taps: tuple[str, ...] = ("smp", "output")
     as_smp: bool = True
-    undilated: str = ""
+    dilated: str = ""
 
 
 def _named(
@@ -64,7 +65,7 @@ ENCODERS: Mapping[str, Encoder] = dict(
             "timm-",
             SOURCES,
             as_smp=False,
-            undilated="SMP dilates its strided convolutions too, which no backbone padded as timm's does",
+            dilated=SMP_TIMM,
         ),
         *_WRAPPED.items(),
         *_named("timm/", "encoder.model.", "tu-", _VITS, taps=(), as_smp=False),

@@ -81,7 +81,7 @@ def convert_tensors(
     names = {"decoder": architecture.decoder, "backbone": source.backbone}
     channels = source.input_channels(tensors, origin)
     pixels, more, note = smp_options.pixels_of(encoder, source, config, channels, origin)
-    computed = _computed_as(encoder, source, architecture.decoder, placed, origin)
+    computed = _computed_as(encoder, source, architecture.decoder, placed)
     settings: dict[str, Any] = {**names, **computed, **pixels}
     model = _build(settings, architecture.classes(tensors), channels)
     rows = smp_tensors.encoder_rows(model, source)
@@ -90,7 +90,7 @@ def convert_tensors(
     return Conversion(model, settings, unused, {**assumed, **more}, note)
 
 
-def _computed_as(encoder: str, source: Source, decoder: str, placed: Mapping[str, Any], origin: str) -> dict[str, Any]:
+def _computed_as(encoder: str, source: Source, decoder: str, placed: Mapping[str, Any]) -> dict[str, Any]:
     """Return taps, `compat`, output stride and the decoder's options.
 
     `compat: smp` says how backbone and decoder compute. Where the backbone computes as in timm, `compat` is the word
@@ -104,12 +104,8 @@ def _computed_as(encoder: str, source: Source, decoder: str, placed: Mapping[str
         return {"taps": taps, "compat": SMP, **placed}
     options = dict(DECODERS[decoder].compat[SMP])
     stride = placed.get("output_stride", options.pop("output_stride", 32))
-    if known.undilated and stride != 32:
-        raise WeightsError(
-            f"{origin}: the encoder {encoder} at output stride {stride} has no counterpart here, because "
-            f"{known.undilated}. Convert the encoder alone, or a network of output stride 32."
-        )
-    stated = {"taps": taps, "compat": source.compat, "output_stride": stride}
+    compat = source.compat if stride == 32 else known.dilated or source.compat
+    stated = {"taps": taps, "compat": compat, "output_stride": stride}
     return {**stated, "options": {**options, **placed["options"]}}
 
 

@@ -17,6 +17,7 @@ from segzoo.cli import main
 from segzoo.errors import SegzooError, WeightsError
 from segzoo.interop.backbones.recognition import recognize, without_prefix
 from segzoo.interop.backbones.table import SOURCES
+from segzoo.levels import LEVELS, TOKENS
 from segzoo.weights import save_file
 from segzoo.workflows.backbone_conversion import convert_backbone_tensors, named_by, pixels_by
 from segzoo.workflows.conversion import convert
@@ -42,7 +43,7 @@ def returned(model, size) -> dict[str, np.ndarray]:
     return {level: np.asarray(one) for level, one in model(originals.images(size), training=False).items()}
 
 
-# One case for each family, up to P3, tells in seconds what all of them tell with -m nightly.
+# One case for each family, up to P3 or T1, tells in seconds what all of them tell with -m nightly.
 QUICK = (
     "torchvision/resnet18",
     "timm/seresnet18",
@@ -57,18 +58,19 @@ QUICK = (
     "timm/convnext_tiny",
     "smp/mit_b0",
     "smp/xception",
+    "timm/vit_tiny_patch16_224",
 )
 
 
 @pytest.mark.parametrize("name", QUICK)
 def test_features_are_the_originals(name: str) -> None:
-    assert_features_are_the_originals(name, ("P1", "P2", "P3"))
+    assert_features_are_the_originals(name, ("P1", "P2", "P3", "T1"))
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("name", originals.CASES)
 def test_all_features_are_the_originals(name: str) -> None:
-    assert_features_are_the_originals(name, ("P1", "P2", "P3", "P4", "P5"))
+    assert_features_are_the_originals(name, (*LEVELS, *TOKENS))
 
 
 def assert_features_are_the_originals(name: str, levels: tuple[str, ...]) -> None:
@@ -227,10 +229,9 @@ def test_published_densenets_have_older_names() -> None:
         ),
         (
             "blocks.0.attn.qkv.weight",
-            (576, 192),
+            (1152, 384),
             "a vision transformer .ViT. of another size.*nearest .* hub_vit_base_16",
         ),
-        ("reg_token", (1, 4, 384), "timm's form of DINOv2 with registers.*authors' own file can be converted"),
         ("layers.0.blocks.0.attn.qkv.weight", (288, 96), "f.pth holds 1 tensors.*of no network that is a backbone"),
     ],
 )

@@ -95,7 +95,7 @@ def test_options_without_a_counterpart_are_refused() -> None:
         ({"decoder_readout": "mean"}, "decoder_readout mean has no counterpart here; these have: cat, add, ignore"),
         ({"classes": 4}, "classes is 4 in its configuration, but its tensors are of 3"),
         ({"encoder_name": "tu-vit_base_patch16_224"}, "does not hold the encoder tu-vit_base_patch16_224"),
-        ({"encoder_name": "tu-vit_tiny_patch16_224"}, "has no counterpart here: of timm's networks"),
+        ({"encoder_name": "tu-vit_huge_patch14_224"}, "has no counterpart here: of timm's networks"),
         ({"upsampling": 2}, "the key upsampling of its configuration is not known of a DPT"),
     ):
         with pytest.raises(WeightsError, match=words):

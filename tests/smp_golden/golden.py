@@ -97,6 +97,12 @@ CASES: dict[str, tuple[str, dict[str, Any], list[tuple[int, int]]]] = {
     "unet_mobilenet_v2": ("Unet", {"encoder_name": "mobilenet_v2", "decoder_channels": WIDTHS}, [(64, 96)]),
     # Of timm, with SMP's wrapper and without.
     "unet_timm_b0": ("Unet", {"encoder_name": "timm-efficientnet-b0", "decoder_channels": WIDTHS}, [(45, 67)]),
+    # Of timm as SMP dilates it.
+    "deeplabv3plus_timm_efficientnet": (
+        "DeepLabV3Plus",
+        {"encoder_name": "timm-efficientnet-b0", "decoder_channels": 24},
+        [(64, 96)],
+    ),
     "deeplabv3plus_tu_mobilenet": (
         "DeepLabV3Plus",
         {"encoder_name": "tu-mobilenetv3_small_100", "decoder_channels": 24},

@@ -22,13 +22,25 @@ class _Network(NamedTuple):
 
 # By their names.
 _VITS = {
+    "vit_tiny_patch16_224": _Network("vit_tiny_16", 12, 192, 16, 14),
+    "vit_tiny_patch16_384": _Network("vit_tiny_16_384", 12, 192, 16, 24),
+    "vit_small_patch8_224": _Network("vit_small_8", 12, 384, 8, 28),
+    "vit_small_patch16_224": _Network("vit_small_16", 12, 384, 16, 14),
+    "vit_small_patch16_384": _Network("vit_small_16_384", 12, 384, 16, 24),
+    "vit_small_patch32_224": _Network("vit_small_32", 12, 384, 32, 7),
+    "vit_small_patch32_384": _Network("vit_small_32_384", 12, 384, 32, 12),
+    "vit_base_patch8_224": _Network("vit_base_8", 12, 768, 8, 28),
+    "vit_base_patch32_224": _Network("vit_base_32", 12, 768, 32, 7),
     "vit_base_patch16_224": _Network("hub_vit_base_16", 12, 768, 16, 14),
     "vit_base_patch16_384": _Network("hub_vit_base_16_384", 12, 768, 16, 24),
     "vit_base_patch32_384": _Network("hub_vit_base_32_384", 12, 768, 32, 12),
     "vit_large_patch16_224": _Network("hub_vit_large_16", 24, 1024, 16, 14),
     "vit_large_patch16_384": _Network("hub_vit_large_16_384", 24, 1024, 16, 24),
 }
-_DEITS = {f"deit_base_patch16_{side}": _VITS[f"vit_base_patch16_{side}"] for side in (224, 384)}
+_DEITS = {
+    f"deit_{kind}": _VITS[f"vit_{kind}"]
+    for kind in ("tiny_patch16_224", "small_patch16_224", "base_patch16_224", "base_patch16_384")
+}
 _DINOV2 = {
     ("vit_small_patch14_dinov2", "dinov2_vits14"): _Network("hub_dinov2_small", 12, 384, 14, 37),
     ("vit_base_patch14_dinov2", "dinov2_vitb14"): _Network("hub_dinov2_base", 12, 768, 14, 37),
@@ -37,8 +49,9 @@ _DINOV2 = {
 _EMBEDDING = (
     "conv patch_embed.proj patch_embedding",
     "class cls_token token_embedding",
-    "positions pos_embed token_embedding",
 )
+# Positions of the class token and the patches, or of the patches alone.
+_POSITIONS, _OF_PATCHES = "positions pos_embed token_embedding", "grid pos_embed token_embedding"
 _BLOCK = (
     "norm blocks.{n}.norm1 block_{number}/norm1",
     "query blocks.{n}.attn.qkv block_{number}/query",
@@ -59,18 +72,19 @@ _AVERAGED = (
 )
 
 
-def rows(blocks: int, scaled: bool = False, registers: bool = False) -> Iterator[Row]:
-    """Yield the rows of a network of so many blocks, with scales of their branches, and with registers."""
-    yield from table(*_EMBEDDING)
+def rows(blocks: int, scaled: bool = False, registers: str = "", positions: str = _POSITIONS) -> Iterator[Row]:
+    """Yield the rows of a network of so many blocks, with scales of their branches, and with registers of a name."""
+    yield from table(*_EMBEDDING, positions)
     if registers:
-        yield from table("registers register_tokens token_embedding")
+        yield from table("registers {registers} token_embedding", registers=registers)
     for n in range(blocks):
         yield from table(*_BLOCK, *(_SCALES if scaled else ()), n=n, number=n + 1)
 
 
-def _shapes(network: _Network) -> dict[str, tuple[int, ...]]:
+def _shapes(network: _Network, prefix: int = 1) -> dict[str, tuple[int, ...]]:
+    """Return the shapes that tell a network from others; `prefix` tokens before the patches have positions."""
     return {
-        "pos_embed": (1, 1 + network.grid**2, network.width),
+        "pos_embed": (1, prefix + network.grid**2, network.width),
         "patch_embed.proj.bias": (network.width,),
     }
 
@@ -103,16 +117,22 @@ def _sources() -> Iterator[Source]:
         yield Source(
             name=f"dinov2/{of_authors}_reg",
             backbone=network.ours.replace("dinov2", "dinov2_registers"),
-            rows=tuple(rows(network.blocks, scaled=True, registers=True)),
+            rows=tuple(rows(network.blocks, scaled=True, registers="register_tokens")),
             left=("norm.", "head.", "mask_token"),
             shapes=_shapes(network),
+        )
+        # Its class token holds its position already.
+        yield Source(
+            name=f"timm/{of_timm.replace('patch14', 'patch14_reg4')}",
+            backbone=network.ours.replace("dinov2", "dinov2_registers"),
+            rows=tuple(rows(network.blocks, scaled=True, registers="reg_token", positions=_OF_PATCHES)),
+            left=("norm.", "head."),
+            shapes=_shapes(network, prefix=0),
         )
 
 
 SOURCES = list(_sources())
 STRANGERS = [
-    Stranger(name="timm's form of DINOv2 with registers", sign="reg_token", nearest="hub_dinov2_registers_small",
-             reason="its class token holds its position already; the authors' own file can be converted"),
     Stranger(name="a vision transformer (ViT) of another size, patch or grid of positions",
              sign="blocks.#.attn.qkv.weight", nearest="hub_vit_base_16"),
     Stranger(name="a vision transformer (ViT) of torchvision",

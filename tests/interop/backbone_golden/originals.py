@@ -96,6 +96,8 @@ CASES = {
     "timm/convnext_tiny": Case(_TIMM_CONVNEXT),
     "smp/mit_b0": Case({}, sizes=_WHOLE),
     "smp/xception": Case({}, HALVES, sizes=_WHOLE, named=True),
+    "timm/vit_tiny_patch16_224": Case(_VIT_BASE, HALVES, ((64, 96),), _DYNAMIC, named=True),
+    "timm/vit_small_patch14_reg4_dinov2": Case(_VIT_BASE, IMAGENET, ((70, 98),), _DYNAMIC),
 }
 # Compared where the originals are installed.
 OTHERS = {
@@ -161,6 +163,13 @@ OTHERS = {
     "torchvision/convnext_small": Case(_CONVNEXT),
     "timm/convnext_base": Case(_TIMM_CONVNEXT),
     "torchvision/convnext_large": Case(_CONVNEXT),
+    "timm/vit_tiny_patch16_384": Case(_VIT_BASE, HALVES, ((64, 96),), _DYNAMIC, named=True),
+    "timm/vit_small_patch8_224": Case(_VIT_BASE, HALVES, ((64, 96),), _DYNAMIC, named=True),
+    "timm/vit_small_patch16_224": Case(_VIT_BASE, HALVES, ((224, 224), (64, 96)), _DYNAMIC, named=True),
+    "timm/vit_small_patch32_384": Case(_VIT_BASE, HALVES, ((64, 96),), _DYNAMIC, named=True),
+    "timm/vit_base_patch8_224": Case(_VIT_BASE, HALVES, ((64, 96),), _DYNAMIC, named=True),
+    "timm/deit_tiny_patch16_224": Case(_VIT_BASE, IMAGENET, ((64, 96),), _DYNAMIC, named=True),
+    "timm/deit_small_patch16_224": Case(_VIT_BASE, IMAGENET, ((64, 96),), _DYNAMIC, named=True),
     "timm/vit_base_patch16_224": Case(_VIT_BASE, HALVES, ((224, 224), (64, 96)), _DYNAMIC, named=True),
     "timm/vit_base_patch32_384": Case(_VIT_BASE, HALVES, ((64, 96),), _DYNAMIC, named=True),
     "timm/deit_base_patch16_384": Case(_VIT_BASE, IMAGENET, ((64, 96),), _DYNAMIC, named=True),
@@ -220,7 +229,7 @@ def read(name: str) -> tuple[dict[str, np.ndarray], dict[tuple[int, int], dict[s
         shapes = json.loads(str(stored[f"{name}/shapes"]))
         found: dict[tuple[int, int], dict[str, np.ndarray]] = {}
         for key in stored.files:
-            if key.startswith(f"{name}/P"):
+            if key.startswith((f"{name}/P", f"{name}/T")):
                 level, height, width = key.removeprefix(f"{name}/").split("-")
                 found.setdefault((int(height), int(width)), {})[level] = stored[key]
         return generated(shapes), found

@@ -8,9 +8,11 @@ convolution, V1's blocks after it, so layers of the same name lie at different s
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from segzoo.backbones.spec import STANDARDIZED, Convention, Pixels, Tap, Variant
 from segzoo.backbones.table import BACKBONES
-from segzoo.compat import TIMM, TORCHVISION
+from segzoo.compat import SMP_TIMM, TIMM, TORCHVISION
 from segzoo.levels import LEVELS
 
 # keras.applications reaches STANDARDIZED for V1 through a Normalization layer whose pretrained "variance" is the
@@ -44,6 +46,7 @@ _V2_EXPANSION = (
 # timm's without "tf_" and torchvision's networks, whose B5 to B7 and V2 kept the original's epsilon.
 _PYTORCH = Convention(pads_both_sides=True, epsilon=1e-5)
 _PADDED = Convention(pads_both_sides=True)
+_OF_SMP = replace(_PYTORCH, dilates_strided=True)
 _LARGE = ("b5", "b6", "b7")
 
 # variant: last block at stride 2 and its channels, which timm's feature extractor takes for the finest level.
@@ -171,7 +174,7 @@ def _variants() -> dict[str, Variant]:
             tables,
             image_size=_V1_IMAGE_SIZES[size],
             smp_fourth="block5a_project_bn" if size == "b0" else "",
-            conventions={TORCHVISION: _PADDED if size in _LARGE else _PYTORCH, TIMM: _PYTORCH},
+            conventions={TORCHVISION: _PADDED if size in _LARGE else _PYTORCH, TIMM: _PYTORCH, SMP_TIMM: _OF_SMP},
         )
     for size, (first, channels, outputs) in _V2.items():
         layer, width = first.split()

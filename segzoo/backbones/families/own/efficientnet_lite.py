@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from segzoo.backbones.spec import Convention, Pixels, Variant, tap_table
 from segzoo.backbones.table import BACKBONES
-from segzoo.compat import TIMM
+from segzoo.compat import SMP_TIMM, TIMM
 from segzoo.errors import MissingPackageError
 
 if TYPE_CHECKING:
@@ -235,7 +235,10 @@ def _variant(name: str) -> Variant:
         },
         published=published,
         weights_extra=_EXTRA if published else "",
-        conventions={TIMM: Convention(pads_both_sides=True, epsilon=1e-5)},
+        conventions={
+            word: Convention(pads_both_sides=True, epsilon=1e-5, dilates_strided=word == SMP_TIMM)
+            for word in (TIMM, SMP_TIMM)
+        },
         quirk="" if published else "Its ImageNet weights are not available as a PyPI package.",
     )
 
