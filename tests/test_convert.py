@@ -47,6 +47,7 @@ OTHER_ENCODERS = (
     "densenet121",
     "mobilenet_v2",
     "mit_b0",
+    "inceptionresnetv2",
     "tu-resnet18",
     "tu-resnext50_32x4d",
     "tu-legacy_seresnet50",
@@ -62,7 +63,7 @@ OTHER_ENCODERS = (
     "tu-mobilenetv3_large_100",
     "timm-mobilenetv3_small_100",
 )
-_HALVES = ("timm-tf_efficientnet_lite0", "timm-mobilenetv3_small_100")  # their pixels are -1 to 1
+_HALVES = ("timm-tf_efficientnet_lite0", "timm-mobilenetv3_small_100", "inceptionresnetv2")  # their pixels are -1 to 1
 # Sizes of images; U-Net takes any, PAN halves its last map three times, the others want multiples of their stride.
 SIZES = {"Unet": [(96, 128), (45, 67), (97, 130)], "PAN": [(128, 160), (144, 192)], "DeepLabV3": [(80, 112)]}
 OPTIONS = [

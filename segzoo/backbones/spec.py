@@ -72,6 +72,8 @@ class Convention:
         exact_gelu: GELU is the exact one where it is the approximation by tanh here.
         dilates_strided: where a stride is replaced by dilation, the strided kernel is dilated too; otherwise those
             after it are.
+        scales: batch normalisation has a factor where Keras's network has none.
+        averages_padding: average pooling counts the zeros that it pads.
     """
 
     pads_both_sides: bool = False
@@ -79,6 +81,8 @@ class Convention:
     layer_epsilons: Mapping[str, float] = field(default_factory=dict)
     exact_gelu: bool = False
     dilates_strided: bool = False
+    scales: bool = False
+    averages_padding: bool = False
 
 
 @dataclass(frozen=True)

@@ -231,6 +231,7 @@ class _Copy:
     def _normalize(self, layer: Any, x: Any, **kwargs: Any) -> Any:
         config = {key: layer.get_config()[key] for key in ("axis", "epsilon", "center", "scale")}
         config["epsilon"] = self.convention.epsilon or config["epsilon"]
+        config["scale"] = self.convention.scales or config["scale"]
         return self._new(layer, config)(x)
 
     def _normalize_pixels(self, layer: Any, x: Any, **kwargs: Any) -> Any:
@@ -343,8 +344,10 @@ class _Copy:
         if self._is_centred_maximum(layer, x, size, strides):
             return self._new(layer, {"pool_size": size, "strides": strides}, CentredMaxPooling2D)(x)
         x, padding = self._padding(layer, x, size, strides)
+        average = isinstance(layer, keras.layers.AveragePooling2D)
+        if average and padding == "same" and self.convention.averages_padding:
+            x, padding = self._both_sides(layer, x, size // 2), "valid"
         if rate > 1 and size > 1:
-            average = isinstance(layer, keras.layers.AveragePooling2D)
             return self._new(layer, {"pool_size": size, "dilation_rate": rate, "average": average}, DilatedPooling2D)(x)
         return self._new(layer, {**layer.get_config(), "strides": strides, "padding": padding})(x)
 

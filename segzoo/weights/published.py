@@ -124,6 +124,8 @@ def _load_published(model: keras.Model, variant: Variant, wanted: str, required:
             values = [fitted, *values[1:]]
         elif isinstance(layer, keras.layers.DepthwiseConv2D) and values[0].shape != layer.kernel.shape:
             values = [np.swapaxes(values[0], 2, 3), *values[1:]]  # published as a convolution in groups
+        elif isinstance(layer, keras.layers.BatchNormalization) and len(values) + 1 == len(layer.weights):
+            values = [np.ones_like(values[0]), *values]  # without factors, which `compat` adds
         layer.set_weights(values)
         report.loaded += [weight.path for weight in layer.weights]
     return report

@@ -176,6 +176,18 @@ def test_imagenet_weights_of_networks_that_are_padded_anew(
             np.testing.assert_array_equal(ours_value, value)
 
 
+def test_factors_of_batch_normalisation_are_one_where_published_weights_have_none(published, download, pixels) -> None:
+    """The network of `compat: timm` computes with Keras's weights what Keras's network does."""
+    download(published("inceptionresnetv2", ("P1",)))
+    ours, theirs = (
+        backbones.create("inceptionresnetv2", weights="imagenet", levels=("P1",), compat=compat)
+        for compat in ("timm", None)
+    )
+    assert len(ours.weights) == len(theirs.weights) + 3
+    image = pixels(32, 48)
+    np.testing.assert_allclose(ours(image)["P1"], theirs(image)["P1"], atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "name", ["vgg16", *(pytest.param(name, marks=pytest.mark.nightly) for name in ("efficientnet_b0", "resnet50"))]
 )

@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from segzoo.interop.backbones.source import Source, Stranger
 
-_INCEPTION = (
-    "its batch normalisation has factors, which Keras's network is without, and the original's reductions pad nothing, "
-    "which no backbone here does"
-)
-
 SOURCES: list[Source] = []
 STRANGERS = [
-    Stranger(name="InceptionV3", sign="Mixed_5b.branch1x1.conv.weight", nearest="inceptionv3", reason=_INCEPTION),
-    Stranger(name="Inception-ResNet-v2", sign="mixed_5b.branch0.conv.weight", nearest="inceptionresnetv2",
-             reason=_INCEPTION),
     Stranger(name="InceptionV4", sign="features.0.conv.weight", nearest="inceptionv3"),
     Stranger(name="a Swin transformer", sign="layers.#.blocks.#.attn.relative_position_bias_table",
              nearest="hub_mit_b2"),

@@ -6,6 +6,7 @@ from segzoo.interop.backbones import (
     convnext,
     densenet,
     efficientnet,
+    inception,
     mit,
     mobilenet,
     resnet,
@@ -16,7 +17,7 @@ from segzoo.interop.backbones import (
 )
 from segzoo.interop.backbones.source import Source, Stranger
 
-_FAMILIES = (resnet, efficientnet, mobilenet, vgg, densenet, convnext, mit, vit, xception, strangers)
+_FAMILIES = (resnet, efficientnet, mobilenet, vgg, densenet, convnext, mit, vit, xception, inception, strangers)
 
 SOURCES: tuple[Source, ...] = tuple(source for family in _FAMILIES for source in family.SOURCES)
 STRANGERS: tuple[Stranger, ...] = tuple(stranger for family in _FAMILIES for stranger in family.STRANGERS)

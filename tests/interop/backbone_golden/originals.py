@@ -8,6 +8,7 @@ file holds shapes and features alone, every third row and fifth column of them, 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
@@ -15,6 +16,7 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 
@@ -49,6 +51,8 @@ _VIT_BASE = {f"T{number // 3}": f"blocks.{number - 1}" for number in (3, 6, 9, 1
 _DYNAMIC = {"dynamic_img_size": True}
 _EVEN = ((64, 96), (44, 68))  # of networks whose stem pools the first pixel first; it has an odd row less of odd maps
 _LEGACY = {"P1": "layer0", **{f"P{stage + 1}": f"layer{stage}" for stage in (1, 2, 3, 4)}}
+_INCEPTION = {"P1": "Conv2d_2b_3x3", "P2": "Conv2d_4a_3x3", "P3": "Mixed_5d", "P4": "Mixed_6e", "P5": "Mixed_7c"}
+_INCEPTION_RESNET = {"P1": "conv2d_2b", "P2": "conv2d_4a", "P3": "repeat", "P4": "repeat_1", "P5": "conv2d_7b"}
 _WHOLE = ((64, 96), (128, 64))  # sizes of networks that want multiples of 32
 
 
@@ -62,6 +66,8 @@ class Case(NamedTuple):
         sizes: of images.
         options: of its constructor.
         named: whether the tensors leave a choice, so that the name must be given.
+        padded: whether layers that pad nothing are made to pad as TensorFlow does for maps of even sizes, as they do
+            here: strided ones a row behind the last, others one at each side.
     """
 
     features: Mapping[str, str]
@@ -69,6 +75,7 @@ class Case(NamedTuple):
     sizes: tuple[tuple[int, int], ...] = ((64, 96), (45, 67))
     options: Mapping[str, Any] = {}
     named: bool = False
+    padded: bool = False
 
 
 # In golden.npz, by "library/name".
@@ -96,6 +103,8 @@ CASES = {
     "timm/convnext_tiny": Case(_TIMM_CONVNEXT),
     "smp/mit_b0": Case({}, sizes=_WHOLE),
     "smp/xception": Case({}, HALVES, sizes=_WHOLE, named=True),
+    "torchvision/inception_v3": Case(_INCEPTION, HALVES, _WHOLE, {"init_weights": False}, padded=True),
+    "smp/inceptionresnetv2": Case({}, HALVES, named=True),
     "timm/vit_tiny_patch16_224": Case(_VIT_BASE, HALVES, ((64, 96),), _DYNAMIC, named=True),
     "timm/vit_small_patch14_reg4_dinov2": Case(_VIT_BASE, IMAGENET, ((70, 98),), _DYNAMIC),
 }
@@ -174,6 +183,8 @@ OTHERS = {
     "timm/vit_base_patch32_384": Case(_VIT_BASE, HALVES, ((64, 96),), _DYNAMIC, named=True),
     "timm/deit_base_patch16_384": Case(_VIT_BASE, IMAGENET, ((64, 96),), _DYNAMIC, named=True),
     "timm/vit_small_patch14_dinov2": Case(_VIT_BASE, sizes=((518, 518),)),
+    "timm/inception_v3": Case(_INCEPTION, HALVES, _WHOLE, padded=True),
+    "timm/inception_resnet_v2": Case(_INCEPTION_RESNET, HALVES, _WHOLE, named=True, padded=True),
     "smp/mit_b1": Case({}, sizes=_WHOLE),
     "smp/mit_b2": Case({}, sizes=_WHOLE),
     "smp/mit_b5": Case({}, sizes=_WHOLE),
@@ -260,7 +271,24 @@ def original(name: str, case: Case) -> Any:
         network = smp.encoders.get_encoder(called, weights=None, **case.options)
     state = {key: torch.from_numpy(value) for key, value in generated(shapes_of(network)).items()}
     network.load_state_dict({**network.state_dict(), **state})
+    if case.padded:
+        _pad(network)
     return network.double().eval()
+
+
+def _pad(network: Any) -> None:
+    """Make a network pad where it does not, see `Case.padded`; all its maps before a pooling are activated."""
+    import torch
+
+    def behind(module: Any, inputs: Any) -> Any:
+        return (torch.nn.functional.pad(inputs[0], (0, 1, 0, 1)),)
+
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d) and module.kernel_size == (3, 3) and module.padding == (0, 0):
+            if module.stride == (2, 2):
+                module.register_forward_pre_hook(behind)
+            else:
+                module.padding = (1, 1)
 
 
 def features(network: Any, case: Case, size: tuple[int, int]) -> dict[str, np.ndarray]:
@@ -277,7 +305,7 @@ def features(network: Any, case: Case, size: tuple[int, int]) -> dict[str, np.nd
         )
         for level, module in case.features.items()
     ]
-    with torch.no_grad():
+    with torch.no_grad(), _padded_pooling() if case.padded else contextlib.nullcontext():
         returned = network(x)
     for hook in hooks:
         hook.remove()
@@ -287,6 +315,16 @@ def features(network: Any, case: Case, size: tuple[int, int]) -> dict[str, np.nd
     if not case.features:
         found = {f"P{number}": one for number, one in enumerate(returned) if number and one.shape[1]}
     return {level: _with_channels_last(network, one.numpy(), size) for level, one in found.items()}
+
+
+def _padded_pooling() -> Any:
+    """Make maxima over activated maps, which pad nothing, pad as those of TensorFlow do for maps of even sizes."""
+    import torch
+
+    functions = torch.nn.functional
+    pooled = functions.max_pool2d
+    padded = lambda x, *size, **more: pooled(functions.pad(x, (0, 1, 0, 1)), *size, **more)  # noqa: E731
+    return mock.patch.object(functions, "max_pool2d", padded)
 
 
 def _with_channels_last(network: Any, feature: np.ndarray, size: tuple[int, int]) -> np.ndarray:

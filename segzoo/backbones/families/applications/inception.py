@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from segzoo.backbones.spec import CENTERED, Variant, tap_table
+from segzoo.backbones.spec import CENTERED, Convention, Variant, tap_table
 from segzoo.backbones.table import BACKBONES
+from segzoo.compat import LIBRARIES, SMP, TIMM
 
 _V3 = tap_table(
     "P1 activation_2 64 stem",
@@ -23,10 +24,19 @@ _QUIRK = (
     "The original stem and reductions are unpadded, so feature maps are a few rows and columns smaller than the image "
     'size divided by the stride; here they have "same" padding.'
 )
+# torchvision's and timm's stem and reductions pad nothing, as the original's; with their words they are padded as here.
+_V3_OF_PYTORCH = Convention(scales=True, averages_padding=True)
 
 VARIANTS = {
     "inceptionv3": Variant(
-        "inceptionv3", "InceptionV3", "inception_v3", CENTERED, {"output": _V3}, pads_nothing=True, quirk=_QUIRK
+        "inceptionv3",
+        "InceptionV3",
+        "inception_v3",
+        CENTERED,
+        {"output": _V3},
+        pads_nothing=True,
+        conventions=dict.fromkeys(LIBRARIES, _V3_OF_PYTORCH),
+        quirk=_QUIRK,
     ),
     "inceptionresnetv2": Variant(
         "inceptionresnetv2",
@@ -35,6 +45,7 @@ VARIANTS = {
         CENTERED,
         {"output": _RESNET_V2},
         pads_nothing=True,
+        conventions={SMP: Convention(pads_both_sides=True, scales=True), TIMM: Convention(scales=True)},
         quirk=_QUIRK,
     ),
 }
