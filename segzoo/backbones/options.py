@@ -19,8 +19,8 @@ class BackboneOptions:
         taps: kind of taps; None: the default of the family. EfficientNet has "expansion" and "output".
         output_stride: 32, 16 or 8; None: 32, or in a model the default of the decoder, as in its paper. Below 32, the
             strides of the last stages are replaced by dilation (Chen et al., 2017), and the levels end at P4 or P3.
-        weights: "auto", "imagenet", "none" (or None), "preset:NAME" of keras-cv or keras-hub, or the path of a
-            `.weights.h5` file, from which a model loads all matching tensors.
+        weights: "auto", "imagenet", "none" (or None), "preset:NAME" of keras-cv or keras-hub, the path of the folder of
+            such a preset, or that of a `.weights.h5` file, from which a model loads all matching tensors.
         input_channels: number of image channels. For numbers other than 3 the ImageNet weights of the first kernel are
             adapted: averaged over channels for 1, repeated cyclically for more, and scaled to preserve the response.
         mean: mean of each channel, in pixel values; None: that of the pretrained weights.

@@ -11,6 +11,7 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from segzoo.errors import MissingPackageError, WeightsError
@@ -31,6 +32,12 @@ def import_package(module: str) -> Any:
         ) from error
 
 
+def _cure(preset: str) -> str:
+    if Path(preset).is_dir():
+        return "Take the folder of one of the same network, or another backbone."
+    return "Please report it with the version of keras-hub, and use weights: none meanwhile."
+
+
 @contextmanager
 def preset_of(network: str, preset: str) -> Iterator[None]:
     """Refuse a preset whose weights turn out to be of another network: WeightsError in the place of what went wrong."""
@@ -38,8 +45,7 @@ def preset_of(network: str, preset: str) -> Iterator[None]:
         yield
     except (AttributeError, KeyError, IndexError, ValueError) as error:
         raise WeightsError(
-            f"The preset {preset} is not of {network}: {error}. Please report it with the version of keras-hub, and "
-            "use weights: none meanwhile."
+            f"The preset {preset} is not of {network}: {str(error).rstrip('.')}. {_cure(preset)}"
         ) from error
 
 
@@ -78,13 +84,30 @@ class Network:
 
     def packaged(self, weights: str | None = None, input_shape: tuple = (256, 256, 3)) -> Any:
         """Build the package's network unchanged."""
-        backbone = getattr(import_package(self.package).models, self.backbone)
+        models = import_package(self.package).models
+        backbone = getattr(models, self.backbone)
         shape = {self.shape or _SHAPE[self.package]: tuple(input_shape)}
-        if weights is not None:
+        if weights is not None and (weights in backbone.presets or not Path(weights).is_dir()):
             return backbone.from_preset(weights, **shape)
         # The classes keep the lists that they are given.
         arguments = {name: list(value) if isinstance(value, tuple) else value for name, value in self.arguments.items()}
-        return backbone(**arguments, **shape)
+        network = backbone(**arguments, **shape)
+        if weights is not None:
+            with preset_of(network.name, weights):
+                network.set_weights(_encoder(models.Backbone.from_preset(weights), backbone).get_weights())
+        return network
+
+
+def _encoder(found: Any, backbone: type) -> Any:
+    """Return the encoder of a segmentation network such as DeepLabV3's and SegFormer's, or the network itself.
+
+    Raises:
+        ValueError: neither is of the class `backbone`.
+    """
+    encoder = getattr(found, "image_encoder", found)
+    if not isinstance(encoder, backbone):
+        raise ValueError(f"it is of a {type(encoder).__name__}, and must be of a {backbone.__name__}")
+    return encoder
 
 
 def twin(layer: Any, name: str, *inputs: Any, **changes: Any) -> Any:

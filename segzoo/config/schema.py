@@ -51,7 +51,8 @@ class ModelConfig(Section):
     weights: Source = Field(
         default="auto",
         description="Pretrained weights: auto (ImageNet if available, otherwise random), imagenet, none, preset:NAME "
-        "of keras-cv or keras-hub, the path of a weights file, or an address of a hub such as hf://user/name.",
+        "of keras-cv or keras-hub, the path of a weights file or of a preset's folder, or an address of a hub such as "
+        "hf://user/name.",
     )
     weights_sha256: Text | None = Field(
         default=None,

@@ -69,4 +69,4 @@ def _read_safetensors(path: Path) -> Tensors:
     try:
         return load_file(path)
     except Exception as error:  # its own SafetensorError, or what the system says
-        raise WeightsError(f"{path} is not a whole safetensors file: {error}") from error
+        raise WeightsError(f"{path} is not a whole safetensors file ({error}). Copy it again.") from error

@@ -39,6 +39,8 @@ _TYPES: dict[str, np.dtype[Any]] = {
     "Byte": np.dtype("u1"),
     "Bool": np.dtype("?"),
 }
+# Keys under which training scripts keep the state dict beside what else they save.
+_HOLDERS = ("state_dict", "model", "model_state_dict")
 _SAVE = "Save model.state_dict() by torch.save, or as safetensors."
 
 
@@ -105,7 +107,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def read_state_dict(path: Path, sha256: str | None = None) -> dict[str, np.ndarray]:
-    """Read the tensors of a state dict, or of the one under the key "state_dict": name to array.
+    """Read the tensors of a state dict, or of the one under a key of `_HOLDERS`: name to array.
 
     Numbers of floating point are returned as float32, all others as they are.
 
@@ -125,9 +127,10 @@ def read_state_dict(path: Path, sha256: str | None = None) -> dict[str, np.ndarr
         check_digest(path, hashlib.sha256(data).hexdigest(), sha256)
     try:
         found, numbers = _from_archive(data) if data.startswith(b"PK") else _from_pickles(data)
-        state = found.get("state_dict", found) if isinstance(found, dict) else found
-        if not isinstance(state, dict) or not all(isinstance(value, _Tensor) for value in state.values()):
-            raise WeightsError(f"{path} holds no state dict of tensors. {_SAVE}")
+        state = _state(found)
+        if state is None:
+            keys = f", but {_keys(found)}" if isinstance(found, dict) and found else ""
+            raise WeightsError(f"{path} holds no state dict of tensors{keys}. {_SAVE}")
         return {str(name): _array(tensor, numbers) for name, tensor in state.items()}
     except WeightsError:
         raise
@@ -139,6 +142,20 @@ def read_state_dict(path: Path, sha256: str | None = None) -> dict[str, np.ndarr
     except Exception as error:  # of a damaged file, anything
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise WeightsError(f"{path} is no whole file of torch.save ({reason}). Copy it again. {_SAVE}") from error
+
+
+def _state(found: Any) -> dict[Any, _Tensor] | None:
+    """Return the state dict that a pickle holds, itself or under a key; None if there is none."""
+    if not isinstance(found, dict):
+        return None
+    held = [found[key] for key in _HOLDERS if isinstance(found.get(key), dict)]
+    return next((state for state in (*held, found) if all(isinstance(one, _Tensor) for one in state.values())), None)
+
+
+def _keys(found: dict[Any, Any]) -> str:
+    """Return the first keys of a dictionary, for messages."""
+    shown = ", ".join(ascii(key)[:40] for key in list(found)[:5])
+    return f"a dictionary of {shown}{' and more' if len(found) > 5 else ''}"
 
 
 # Function from a storage to the bytes of its numbers.

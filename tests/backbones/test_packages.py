@@ -292,6 +292,70 @@ def test_a_preset_that_does_not_say_which_pixels_it_wants(installed, tmp_path: P
         backbones.create("hub_resnet18_vd", weights="imagenet", levels=("P1",))
 
 
+def test_the_folder_of_a_preset_is_taken_as_weights(installed, tmp_path: Path, monkeypatch) -> None:
+    """By the name of the network whose it is alone, and with its pixels, which it says or the caller does."""
+    installed("hub_resnet18_vd")
+    packaged = preset("hub_resnet18_vd", tmp_path, monkeypatch)
+    monkeypatch.undo()
+    assert str(tmp_path) not in BACKBONES["hub_resnet18_vd"].presets
+    ours = backbones.create("hub_resnet18_vd", weights=tmp_path, levels=("P1",))
+    assert (ours.weights_report.source, ours.weights_report.missing) == (str(tmp_path), [])
+    assert ours.batch_norm == "frozen"
+    kernel = next(layer for layer in packaged.layers if isinstance(layer, keras.layers.Conv2D)).get_weights()[0]
+    np.testing.assert_array_equal(ours.get_layer("conv1_conv").kernel, kernel)
+    for name, words in (
+        ("hub_resnet18", f"The preset {tmp_path} is not of .*Take the folder of one of the same network"),
+        ("resnet18", "of which resnet18 is no backbone. Take the one whose name begins with hub_"),
+    ):
+        with pytest.raises(WeightsError, match=words):
+            backbones.create(name, weights=tmp_path)
+    with pytest.raises(WeightsError, match="digest belongs to a weights file, but weights is"):
+        segzoo.build_model("unet", "hub_resnet18_vd", 2, weights=tmp_path, weights_sha256="0" * 64)
+    for file in (*tmp_path.glob("*preprocess*"), *tmp_path.glob("image_converter*")):
+        file.unlink()
+    with pytest.raises(WeightsError, match=r"want cannot be read: .* Say them by mean and std"):
+        backbones.create("hub_resnet18_vd", weights=tmp_path, levels=("P1",))
+    pixels = {"mean": [1.0, 2.0, 3.0], "std": [4.0, 5.0, 6.0]}
+    ours = backbones.create("hub_resnet18_vd", weights=tmp_path, levels=("P1",), **pixels)
+    assert ours.weights_report.missing == []
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(("name", "task"), [("hub_mit_b0", "SegFormer"), ("hub_resnet18_vd", "DeepLabV3")])
+def test_the_encoder_of_a_segmentation_preset_is_taken(name: str, task: str, installed, tmp_path: Path) -> None:
+    installed(name)
+    import keras_hub
+
+    packaged = random_network(name)
+    options = {
+        "SegFormer": {"projection_filters": 8},
+        "DeepLabV3": {
+            "spatial_pyramid_pooling_key": "P4",
+            "upsampling_size": 4,
+            "dilation_rates": [6],
+            "projection_filters": 8,
+            "low_level_feature_key": "P2",
+        },
+    }
+    whole = getattr(keras_hub.models, f"{task}Backbone")(image_encoder=packaged, **options[task])
+    whole.save_to_preset(str(tmp_path))
+    pixels = {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]}
+    ours = backbones.create(name, weights=tmp_path, **pixels)
+    assert ours.weights_report.missing == []
+    with pytest.raises(
+        WeightsError, match=r"it is of a \w+Backbone, and must be of a DenseNetBackbone. Take the folder"
+    ):
+        Network("keras_hub", "DenseNetBackbone", {"stackwise_num_repeats": [1, 1, 1, 1]})(weights=str(tmp_path))
+    expected = backbones.create(name, weights="none", **pixels)
+    unroll = network(name).unroll
+    unrolled = packaged if unroll is None else unroll(packaged)
+    names = reference.names(unrolled)
+    values = {names[id(layer)]: layer.get_weights() for layer in unrolled.layers}
+    for layer in expected.layers:
+        if layer.weights:
+            np.testing.assert_array_equal(ours.get_layer(layer.name).get_weights()[0], values[layer.name][0])
+
+
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let kagglehub fail as it does without a network."""

@@ -135,6 +135,11 @@ def test_prefixes_and_counters_are_left_out(resnet18) -> None:
         assert recognize(bare, None, "f.pth").backbone == "resnet18"
 
 
+def test_a_prefix_that_is_not_known_is_named(resnet18) -> None:
+    message = told({f"net.{name}": value for name, value in resnet18.items()})
+    assert "all names begin with 'net.'. Save them without it: {name.removeprefix('net.'): value for" in message
+
+
 def test_names_of_all_networks_are_distinct_and_their_backbones_exist() -> None:
     tensors = [(name, source.rows) for source in SOURCES for name in source.names]
     assert len(tensors) == len(set(tensors))  # torchvision's DenseNet has two namings

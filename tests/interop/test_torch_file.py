@@ -143,8 +143,19 @@ def test_damage_is_one_paragraph(written, name):
 
 def test_something_else_than_tensors_is_refused(written):
     for entries in ({"a": whole(3)}, {"a": text("word")}, {"a": several((1, 2))}):
-        with pytest.raises(WeightsError, match="holds no state dict of tensors"):
+        with pytest.raises(WeightsError, match=r"holds no state dict of tensors, but a dictionary of 'a'\. Save"):
             read_state_dict(written(archive(state(entries), {})))
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model", "model_state_dict"])
+def test_the_checkpoint_of_a_training_script_has_it_under_a_key(written, key):
+    data, numbers = pickled(TENSORS)
+    held = data.removeprefix(b"\x80\x02").removesuffix(b".")
+    checkpoint = state({"epoch": whole(3), key: held, "optimizer": state({})[2:-1]})
+    found = read_state_dict(written(archive(checkpoint, numbers)))
+    assert list(found) == list(TENSORS)
+    with pytest.raises(WeightsError, match=r"a dictionary of 'epoch', 'net', 'optimizer'\. Save"):
+        read_state_dict(written(archive(checkpoint.replace(text(key), text("net")), numbers)))
 
 
 def test_the_digest_is_compared_before_anything_is_parsed(written):

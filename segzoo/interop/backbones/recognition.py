@@ -76,6 +76,11 @@ def _misfit(tensors: Tensors, candidates: Sequence[Source], named: str | None, o
         return WeightsError(f"{origin} holds no tensors; save the whole state dict of the original.")
     lacking, foreign, unlike = nearest.lacking(tensors), nearest.foreign(tensors), nearest.unlike(tensors)
     if named is None and len(lacking) > len(nearest.rows) // 2:
+        if prefix := _unknown_prefix(tensors):
+            return WeightsError(
+                f"{origin} has the tensors of a known network, but all names begin with {prefix!r}. Save them without "
+                f"it: {{name.removeprefix({prefix!r}): value for name, value in model.state_dict().items()}}."
+            )
         return WeightsError(
             f"{origin} holds {len(tensors)} tensors, first {', '.join(list(tensors)[:_SHOWN])}, which are of no "
             "network that is a backbone here. docs/checkpoints.md lists those of torchvision, timm and "
@@ -99,6 +104,15 @@ def _misfit(tensors: Tensors, candidates: Sequence[Source], named: str | None, o
     return WeightsError(
         f"{origin} is not {nearest.name}{'' if named else ', to which it is nearest'}: it {said}. {cure}"
     )
+
+
+def _unknown_prefix(tensors: Tensors) -> str:
+    """Return the first word that all names share, without which they are of a known network; else ""."""
+    prefix = f"{next(iter(tensors)).partition('.')[0]}."
+    if not all(name.startswith(prefix) for name in tensors):
+        return ""
+    bare = without_prefix({name.removeprefix(prefix): value for name, value in tensors.items()})
+    return prefix if any(source.fits(bare) for source in SOURCES) else ""
 
 
 def _distance(source: Source, tensors: Tensors) -> float:

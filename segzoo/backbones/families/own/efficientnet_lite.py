@@ -7,6 +7,7 @@ dicts of PyTorch that are read without it. Layers are named as keras.application
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import math
 from collections.abc import Callable, Mapping
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from segzoo.backbones.spec import Convention, Pixels, Variant, tap_table
 from segzoo.backbones.table import BACKBONES
 from segzoo.compat import SMP_TIMM, TIMM
-from segzoo.errors import MissingPackageError
+from segzoo.errors import MissingPackageError, WeightsError
+from segzoo.extras import install_command
 
 if TYPE_CHECKING:
     import numpy as np
@@ -180,11 +182,27 @@ def weights_file(name: str) -> tuple[Path, str]:
 
 
 def _load(network: Any, name: str) -> None:
-    """Load the published weights of a variant."""
+    """Load the published weights of a variant; WeightsError for a file that is not the one that segzoo knows."""
     from segzoo.interop.torch_file import read_state_dict
 
     path, sha256 = weights_file(name)
-    assign(network, read_state_dict(path, sha256), str(path))
+    try:
+        tensors = read_state_dict(path, sha256)
+    except WeightsError as error:
+        package = path.parents[1].name.replace("_", "-")
+        raise WeightsError(
+            f"{error} The package {package}{_version(package)} is another than segzoo knows, or was changed: "
+            f"pip uninstall {package}, then {install_command(_EXTRA)}."
+        ) from error
+    assign(network, tensors, str(path))
+
+
+def _version(package: str) -> str:
+    """Return a space and the version of an installed package, or "" where it has none."""
+    try:
+        return f" {importlib.metadata.version(package)}"
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def assign(network: Any, tensors: Mapping[str, np.ndarray], origin: str) -> None:
