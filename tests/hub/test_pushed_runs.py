@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 import segzoo
@@ -62,8 +63,6 @@ def test_a_hub_takes_a_run_and_every_function_takes_it_from_there(hub, pushed, t
 
 
 def test_predict_and_export_commands_take_addresses(hub, pushed, tiny_run, tmp_path, image, monkeypatch) -> None:
-    from PIL import Image
-
     monkeypatch.chdir(tmp_path)
     Image.fromarray(image).save("photo.png")
     for run, out in ((RUN, "a"), (str(tiny_run), "b")):
@@ -138,6 +137,26 @@ def test_weights_of_a_model_come_from_a_hub_with_the_digest_that_the_user_states
             np.testing.assert_array_equal(found, wanted)
     with pytest.raises((WeightsError, HubError), match="0" * 64):
         apply_weights(model, f"{RUN}/best.weights.h5", sha256="0" * 64)
+
+
+def test_kaggle_serves_every_function_too(kaggle, tiny_run, small_network, tmp_path, image, monkeypatch) -> None:
+    from segzoo.weights import apply_weights
+
+    monkeypatch.chdir(tmp_path)
+    kaggle.tokens["KGAT_secret"] = {"read", "write"}
+    monkeypatch.setenv("KAGGLE_API_TOKEN", "KGAT_secret")
+    place = "kaggle://owner/model/keras/tiny"
+    assert segzoo.push(tiny_run, place, license="MIT").address == place  # Kaggle numbers versions later
+    pinned = f"{place}/1"
+    np.testing.assert_array_equal(segzoo.load(place)(image), segzoo.load(tiny_run)(image))
+    assert segzoo.evaluate(place, report=False).title == f"{pinned}: val split, best weights"
+    Image.fromarray(image).save("photo.png")
+    assert not segzoo.predict(place, ["photo.png"], "out").failed
+    config = load_config(tiny_run / "config.yaml", [f"training.init_from={place}"])
+    assert Start.of(config).origin == f"{pinned}/best.weights.h5"
+    model = small_network(config)
+    apply_weights(model, place)
+    assert (model.weights_report.source, model.weights_report.missing) == (f"{pinned}/best.weights.h5", [])
 
 
 def test_a_run_pushed_from_a_hub_to_a_folder_is_the_same(hub, pushed, tmp_path) -> None:
