@@ -182,6 +182,8 @@ def assert_that_of_timm_agrees(config: dict[str, Any], folder: Path) -> str | No
 @pytest.mark.parametrize(
     ("encoder", "readout", "sizes"),
     [
+        ("tu-vit_tiny_patch16_224", "cat", ((64, 96),)),
+        ("tu-vit_small_patch8_224", "ignore", ((64, 96),)),
         ("tu-vit_base_patch16_224", "cat", ((64, 96), (96, 160), (224, 224))),
         ("tu-vit_base_patch32_384", "add", ((64, 128),)),
         ("tu-vit_large_patch16_384", "ignore", ((64, 96),)),

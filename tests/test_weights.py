@@ -251,6 +251,13 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         backbones.create("efficientnet_b0", weights=str(path), levels=("P1",))
 
 
+def test_a_folder_is_refused_with_what_to_give_in_its_place(tmp_path: Path, other: keras.Model) -> None:
+    (tmp_path / "best.weights.h5").write_bytes(b"")
+    words = r"is a folder, .*best\.weights\.h5, or training\.init_from takes the folder"
+    with pytest.raises(WeightsError, match=words):
+        load_file(other, tmp_path)
+
+
 def test_a_failing_save_leaves_the_old_file(saved, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = copy.read_bytes()
 
