@@ -14,6 +14,7 @@ from pathlib import Path
 
 from segzoo.errors import ConfigError, MissingPackageError
 from segzoo.files import expanded
+from segzoo.keras_import import import_keras
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -143,7 +144,7 @@ def start_backend() -> None:
         check_backend()
     with quiet_start(), collection_paused():
         try:
-            import keras
+            keras = import_keras(str(backend_name()))
         except (ImportError, ValueError) as error:  # a package that is broken, or other odd settings
             raise ConfigError(
                 f"Keras and its backend cannot be imported: {str(error).strip() or type(error).__name__}. Look at the "

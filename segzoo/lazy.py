@@ -1,9 +1,11 @@
-"""Public names of a package that are imported when they are first used, so that the package imports no framework."""
+"""Imports that wait until they are needed: public names of a package, and packages that another one imports."""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
+import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -39,3 +41,41 @@ def absent(*modules: str) -> Iterator[None]:
     finally:
         for name in hidden:
             sys.modules.pop(name, None)
+
+
+class _Deferred(types.ModuleType):
+    """Stand-in for a module, which is imported when a name of it is used for the first time."""
+
+    def __init__(self, name: str):
+        super().__init__(name)
+        self.__dict__["_segzoo_waits"] = True
+
+    def __getattr__(self, name: str) -> Any:
+        """Return the attribute of the module itself; while the block lasts, and of the import system, there is none."""
+        if self.__dict__["_segzoo_waits"] or name.startswith("__"):
+            raise AttributeError(f"module {self.__name__!r} is imported later and has no attribute {name!r} yet")
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+@contextmanager
+def deferred(*modules: str) -> Iterator[list[str]]:
+    """Put stand-ins in the place of modules within the block, each imported when it is used after the block.
+
+    For packages whose `import x` or `from x import y`, y a module that is named too, is of no use to most callers. To
+    import anything else from one of these modules fails within the block, as if it were not installed. Modules that
+    are loaded, and packages that are not installed, stay as they are; yields the names of the others.
+    """
+    waiting = {name: _Deferred(name) for name in modules if name not in sys.modules and is_installed(name)}
+    sys.modules.update(waiting)
+    try:
+        yield list(waiting)
+    finally:
+        for name, module in waiting.items():
+            if sys.modules.get(name) is module:
+                del sys.modules[name]
+            module.__dict__["_segzoo_waits"] = False
+
+
+def is_installed(module: str) -> bool:
+    """Return True if the package that a module is in can be found; nothing is imported."""
+    return importlib.util.find_spec(module.partition(".")[0]) is not None

@@ -42,11 +42,12 @@ def train(
     """
     from segzoo.config import load_config
 
-    resolved = load_config(options.one_config(config, config_option), overrides or ())
-    if resolved.training.distribution != "multi_host":  # where one process alone writes
-        check_folder(Path(resolved.output.root) / str(resolved.name))
-    backend.start_backend()
-    from segzoo.engine import train as run
+    with backend.collection_paused():
+        resolved = load_config(options.one_config(config, config_option), overrides or ())
+        if resolved.training.distribution != "multi_host":  # where one process alone writes
+            check_folder(Path(resolved.output.root) / str(resolved.name))
+        backend.start_backend()
+        from segzoo.engine import train as run
 
     run(
         resolved,

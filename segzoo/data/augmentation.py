@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib
-import os
 import random
 import threading
 import warnings
@@ -15,26 +13,9 @@ import cv2
 import numpy as np
 
 from segzoo.arguments import arguments_of, defaults_of, takes_any_name
+from segzoo.data.albumentations_import import A
 from segzoo.errors import ConfigError, DataError, unknown_name
-from segzoo.lazy import absent
 from segzoo.task import Task
-
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise the import asks a server for its newest version
-with absent(
-    "albumentations.pytorch"
-):  # with PyTorch, whose tensors no transform here returns, it takes four times as long
-    import albumentations as A
-
-
-def _of_pytorch(name: str) -> Any:
-    """Import albumentations' transforms to tensors of PyTorch for code of the user's that asks for them."""
-    if name in ("ToTensor3D", "ToTensorV2"):
-        return getattr(importlib.import_module("albumentations.pytorch"), name)
-    raise AttributeError(f"module 'albumentations' has no attribute {name!r}")
-
-
-if not hasattr(A, "ToTensorV2"):
-    A.__getattr__ = _of_pytorch
 
 # One (name, arguments) pair per transform, with nested lists under "transforms".
 Specification = tuple[str, dict[str, Any]]

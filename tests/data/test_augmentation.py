@@ -1,6 +1,7 @@
 import concurrent.futures
 import subprocess
 import sys
+import tempfile
 
 import albumentations as A
 import numpy as np
@@ -337,3 +338,28 @@ def test_albumentations_comes_without_pytorch_and_its_tensors_when_they_are_aske
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.splitlines() == ["False", "albumentations.pytorch.transforms True False"]
+
+
+def test_albumentations_comes_without_the_hub_and_special_functions_and_with_them_when_they_are_used():
+    code = """
+import sys, segzoo.data.augmentation, albumentations as A
+from importlib.util import find_spec
+assert not {"huggingface_hub", "scipy.special"} & set(sys.modules)
+import numpy as np
+from scipy.special import expit
+assert A.augmentations.pixel.transforms.special.expit(0.0) == expit(0.0) == 0.5
+from albumentations.core import hub_mixin
+if find_spec("huggingface_hub"):
+    import huggingface_hub
+    try:
+        A.Compose.from_pretrained("segzoo/none-of-this-name", local_files_only=True, cache_dir=sys.argv[1])
+    except (OSError, ValueError) as error:  # huggingface_hub's own answer
+        assert "huggingface_hub" in type(error).__module__, error
+    else:
+        raise SystemExit("it was found")
+    assert hub_mixin.hf_hub_download is huggingface_hub.hf_hub_download and hub_mixin.HfApi is huggingface_hub.HfApi
+    assert hub_mixin.is_huggingface_hub_available is True
+"""
+    with tempfile.TemporaryDirectory() as folder:
+        shown = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stdout + shown.stderr
