@@ -383,11 +383,9 @@ def loss_arguments(loss: Mapping[str, float | dict[str, Any]]) -> None:
             if scheme not in SCHEMES:
                 expected = f"a list of numbers, or {', '.join(SCHEMES)}"
                 raise ProblemAt((name, "class_weights"), f"expected {expected}, got {given(scheme)}")
-        if all(stated.is_switch(name, argument, value) for argument, value in values.items()):
-            continue  # asking the class would load a framework
-        start_backend()
         try:
-            LOSSES[name](**values)
+            if not stated.check_loss(name, values):
+                LOSSES[name](**values)  # the framework was started where its source does not say what it takes
         except (TypeError, ValueError) as error:
             raise ProblemAt((name,), str(error)) from error
 

@@ -5,12 +5,14 @@ A class that is registered from outside, or says something by a computation, is 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from segzoo.arguments import arguments_of
 from segzoo.backend import start_backend
 from segzoo.declared import Declared, UndeclaredError, declared
 from segzoo.decoders.table import DECODERS
+from segzoo.losses import limits
 from segzoo.losses.table import LOSSES
 from segzoo.registry import Registry
 from segzoo.task import MODES
@@ -33,10 +35,31 @@ def loss_arguments(name: str) -> list[str]:
     return [argument for argument in found.defaults if argument not in FILLED_IN]
 
 
-def is_switch(name: str, argument: str, value: object) -> bool:
-    """Return True if an argument of a loss takes true or false, as given: a value that no constructor refuses."""
+def check_loss(name: str, values: Mapping[str, Any]) -> bool:
+    """Check the values of a loss's arguments; return False, unchecked, where only building the loss tells.
+
+    Args:
+        name: a registered loss.
+        values: values of some of its arguments.
+
+    Raises:
+        ValueError: a value out of range.
+        TypeError: a value that is no number where one is needed.
+    """
     found = _declared(LOSSES, name, "PixelLoss")
-    return found is not None and isinstance(value, bool) and isinstance(found.defaults.get(argument), bool)
+    if found is None:
+        return False
+    limited = limits.of_loss(name)
+    ranged = {argument for limit in limited for argument in limit.arguments}
+    for argument, value in values.items():
+        is_switch = isinstance(value, bool) and isinstance(found.defaults.get(argument), bool)
+        if argument not in ranged and not is_switch:
+            start_backend()
+            return False
+    for limit in limited:
+        if any(argument in values for argument in limit.arguments):
+            limit.check({**found.defaults, **values})
+    return True
 
 
 def modes(name: str) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -13,6 +12,7 @@ from keras import ops
 
 from segzoo.arguments import given_arguments
 from segzoo.losses.distances import DISTANCE_MARK
+from segzoo.losses.limits import checked_class_weights
 from segzoo.losses.replicas import ratio_of_sums
 from segzoo.task import MODES, Mode
 
@@ -116,7 +116,7 @@ class PixelLoss(Loss):
         self.mode: Mode = self.modes[0] if mode is None else mode
         if self.mode not in self.modes:
             raise ValueError(f"{type(self).__name__} has no mode {mode!r}; it has {', '.join(self.modes)}.")
-        self.class_weights = _checked_class_weights(class_weights)
+        self.class_weights = checked_class_weights(class_weights)
 
     def value(self, target: Target, logits: Any) -> Any:
         """Return the scalar loss.
@@ -235,21 +235,6 @@ class PerImageLoss(PixelLoss):
     ):
         super().__init__(ignore_index=ignore_index, class_weights=class_weights, mode=mode, name=name, dtype=dtype)
         self.per_image = bool(per_image)
-
-
-def _checked_class_weights(weights: Sequence[float] | None) -> list[float] | None:
-    """Return class weights as floats, None as it is; ValueError unless they are finite, not negative and not all 0."""
-    if weights is None:
-        return None
-    if isinstance(weights, str):
-        raise ValueError(
-            f"class_weights must be a list of numbers, not {weights!r}; segzoo.losses.class_weights makes one from "
-            "pixel counts, and train.py from the training split."
-        )
-    weights = [float(weight) for weight in weights]
-    if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
-        raise ValueError(f"class_weights must be finite, not negative and not all 0: {weights}.")
-    return weights
 
 
 def _check_logits(logits: Any, mode: Mode) -> None:

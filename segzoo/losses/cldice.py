@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from keras import ops
 
+from segzoo.losses import limits
 from segzoo.losses.base import PixelLoss, Target
 from segzoo.losses.table import LOSSES
 from segzoo.task import Mode
@@ -48,10 +48,7 @@ class ClDice(PixelLoss):
         dtype: Any = None,
     ):
         super().__init__(ignore_index=ignore_index, class_weights=class_weights, mode=mode, name=name, dtype=dtype)
-        if iterations < 1:
-            raise ValueError(f"iterations must be 1 or more, not {iterations!r}.")
-        if not 0 < smooth < math.inf:
-            raise ValueError(f"smooth must be positive and finite, not {smooth!r}.")
+        limits.check(limits.CLDICE, iterations=iterations, smooth=smooth)
         self.iterations = int(iterations)
         self.smooth = float(smooth)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
+from segzoo.losses import limits
 from segzoo.losses.base import PixelLoss, Target
 from segzoo.losses.renamed import with_present_names
 from segzoo.losses.replicas import ratio_of_sums, replica_concatenation, replica_sum
@@ -58,11 +58,8 @@ class CrossEntropy(PixelLoss):
         if hardest is not None:
             given = {} if ohem_fraction is None else {"ohem_fraction": ohem_fraction}
             ohem_fraction = with_present_names("cross_entropy", {**given, "hardest": hardest})["ohem_fraction"]
-        if ohem_fraction is not None and not 0 < ohem_fraction <= 1:
-            raise ValueError(f"ohem_fraction must be above 0 and at most 1, not {ohem_fraction!r}.")
+        limits.check(limits.CROSS_ENTROPY, ohem_fraction=ohem_fraction, label_smoothing=label_smoothing)
         self.ohem_fraction = 1.0 if ohem_fraction is None else float(ohem_fraction)
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing must be at least 0 and below 1, not {label_smoothing!r}.")
         self.label_smoothing = float(label_smoothing)
 
     def value(self, target: Target, logits: Any) -> Any:
@@ -125,10 +122,8 @@ class BinaryCrossEntropy(PixelLoss):
         dtype: Any = None,
     ):
         super().__init__(ignore_index=ignore_index, class_weights=class_weights, mode=mode, name=name, dtype=dtype)
-        given = [pos_weight] if isinstance(pos_weight, int | float) else pos_weight
-        self.pos_weight = None if given is None else [float(weight) for weight in given]
-        if self.pos_weight is not None and not all(0 < weight < math.inf for weight in self.pos_weight):
-            raise ValueError(f"pos_weight must be positive and finite: {self.pos_weight}.")
+        limits.check(limits.BINARY_CROSS_ENTROPY, pos_weight=pos_weight)
+        self.pos_weight = limits.as_list(pos_weight)
 
     def value(self, target: Target, logits: Any) -> Any:
         """Return the scalar loss; see `PixelLoss.value`."""

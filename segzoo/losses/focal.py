@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
+from segzoo.losses import limits
 from segzoo.losses.base import PixelLoss, Target
 from segzoo.losses.replicas import ratio_of_sums
 from segzoo.losses.table import LOSSES
@@ -28,8 +28,7 @@ class _Focal(PixelLoss):
         dtype: Any,
     ):
         super().__init__(ignore_index=ignore_index, class_weights=class_weights, mode=mode, name=name, dtype=dtype)
-        if not 0 <= gamma < math.inf:
-            raise ValueError(f"gamma must be finite and not negative, not {gamma!r}.")
+        limits.check(limits.FOCAL, gamma=gamma)
         self.gamma = float(gamma)
 
 
@@ -110,8 +109,7 @@ class SigmoidFocal(_Focal):
         dtype: Any = None,
     ):
         super().__init__(ignore_index, gamma, class_weights, mode, name, dtype)
-        if alpha is not None and not 0 < alpha < 1:
-            raise ValueError(f"alpha must be between 0 and 1 or None, not {alpha!r}.")
+        limits.check(limits.SIGMOID_FOCAL, gamma=gamma, alpha=alpha)
         self.alpha = alpha
 
     def value(self, target: Target, logits: Any) -> Any:

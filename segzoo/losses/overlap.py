@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
+from segzoo.losses import limits
 from segzoo.losses.base import PerImageLoss, Target
 from segzoo.losses.replicas import replica_sum
 from segzoo.losses.table import LOSSES
@@ -97,8 +97,7 @@ class OverlapLoss(CountLoss):
         dtype: Any = None,
     ):
         super().__init__(ignore_index, per_image, class_weights, mode, name, dtype)
-        if not 0 <= smooth < math.inf:
-            raise ValueError(f"smooth must be finite and not negative, not {smooth!r}.")
+        limits.check(limits.OVERLAP, smooth=smooth)
         self.smooth = float(smooth)
 
     def loss_of(self, overlap: Any, predicted: Any, actual: Any) -> Any:
@@ -187,10 +186,7 @@ class Tversky(OverlapLoss):
         dtype: Any = None,
     ):
         super().__init__(ignore_index, per_image, smooth, class_weights, mode, name, dtype)
-        if not (0 <= alpha < math.inf and 0 <= beta < math.inf and alpha + beta > 0):
-            raise ValueError(f"alpha and beta must be finite, not negative and not both 0, not {alpha!r} and {beta!r}.")
-        if not 0 < gamma < math.inf:
-            raise ValueError(f"gamma must be positive and finite, not {gamma!r}.")
+        limits.check(limits.TVERSKY, smooth=smooth, alpha=alpha, beta=beta, gamma=gamma)
         self.alpha, self.beta, self.gamma = float(alpha), float(beta), float(gamma)
 
     def loss_of(self, overlap: Any, predicted: Any, actual: Any) -> Any:

@@ -21,8 +21,51 @@ def test_sources_of_losses_say_what_the_classes_say(name):
     assert set(stated.loss_arguments(name)) == set(arguments_of(kind, stated.FILLED_IN))
     for argument, default in defaults_of(kind, stated.FILLED_IN).items():
         if isinstance(default, bool):  # no constructor refuses a switch, so that none is built to ask
-            assert all(stated.is_switch(name, argument, value) for value in (True, False))
+            assert all(stated.check_loss(name, {argument: value}) for value in (True, False))
             assert all(kind(**{argument: value}) for value in (True, False))
+
+
+VALUES = [
+    -1,
+    0,
+    0.25,
+    0.5,
+    1,
+    1.5,
+    3,
+    float("nan"),
+    float("inf"),
+    None,
+    True,
+    "3",
+    "balanced",
+    [1, 2],
+    [0, 0],
+    [-1, 1],
+    {},
+]
+
+
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_values_of_losses_are_checked_as_their_constructors_do(name):
+    def outcome(check, **values):
+        try:
+            check(**values)
+        except (TypeError, ValueError) as error:
+            return type(error), str(error)
+        return None
+
+    arguments = [
+        argument for argument in stated.loss_arguments(name) if argument != "hardest"
+    ]  # which is renamed before
+    defaults = defaults_of(LOSSES[name], stated.FILLED_IN)
+    for argument in arguments:
+        for value in VALUES:
+            if not isinstance(defaults[argument], bool):
+                found = outcome(lambda **values: stated.check_loss(name, values), **{argument: value})
+                assert found == outcome(LOSSES[name], **{argument: value}), (name, argument, value)
+    if {"alpha", "beta"} <= set(arguments):
+        assert "not both 0" in outcome(lambda **values: stated.check_loss(name, values), alpha=0, beta=0)[1]
 
 
 @pytest.mark.parametrize("name", list(DECODERS))
@@ -61,9 +104,12 @@ for number in range(6):
     cv2.imwrite(f"masks/{number}.png", mask)
 
 losses = "loss={cross_entropy: {class_weights: balanced}, dice: {per_image: true}, boundary: 0.1}"
+numbers = "loss={cross_entropy: {class_weights: [1, 2, 3], ohem_fraction: 0.5}, cldice: {iterations: 5, smooth: 1}, "
+numbers += "focal_tversky: {alpha: 0.4, gamma: 1.2}, softmax_focal: {gamma: 1.5}, jaccard: {smooth: 1.0}}"
 for command in (
     ["init", "images", "masks", "--out", "mine.yaml"],
     ["check-data", "mine.yaml", "--set", losses],
+    ["check-data", "mine.yaml", "--set", numbers],
     ["preview", "mine.yaml", "--set", losses, "--set", "model.options={channels: [64, 32, 16, 16, 16]}"],
 ):
     sys.argv = ["segzoo", *command]
