@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from segzoo.losses.base import Loss, split_distances
+from segzoo.losses.held_classes import held_classes
 from segzoo.task import Mode
 
 
@@ -43,21 +44,8 @@ class ClassPresence(Loss):
         self.distances = bool(distances)
 
     def make_target(self, mask: np.ndarray, classes: int) -> np.ndarray:
-        """Return which classes a mask holds, `(C,)` float32: 1 or 0, of shares the largest that a pixel has.
-
-        Args:
-            mask: integers `(H, W)`, multilabel `(H, W, C)`; or shares `(H, W, C)`, of a mixed sample.
-            classes: number of logits C.
-        """
-        if self.mode == "multiclass" and mask.ndim == 2:
-            held = np.isin(np.arange(classes), mask)
-            if self.ignore_index is not None and 0 <= self.ignore_index < classes:
-                held[self.ignore_index] = False
-            return held.astype(np.float32)
-        values = mask.reshape(-1, classes)
-        if self.ignore_index is not None and self.mode != "multiclass":
-            values = np.where(values == self.ignore_index, 0, values)
-        return values.max(axis=0, initial=0).astype(np.float32)
+        """Return which classes a mask holds, `(C,)` float32; see `held_classes`."""
+        return held_classes(mask, classes, self.ignore_index, self.mode)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Return the loss of each image, `(B,)`.

@@ -109,7 +109,7 @@ numbers += "focal_tversky: {alpha: 0.4, gamma: 1.2}, softmax_focal: {gamma: 1.5}
 for command in (
     ["init", "images", "masks", "--out", "mine.yaml"],
     ["check-data", "mine.yaml", "--set", losses],
-    ["check-data", "mine.yaml", "--set", numbers],
+    ["check-data", "mine.yaml", "--set", numbers, "--set", "model.classification=0.2"],
     ["preview", "mine.yaml", "--set", losses, "--set", "model.options={channels: [64, 32, 16, 16, 16]}"],
 ):
     sys.argv = ["segzoo", *command]

@@ -14,6 +14,7 @@ from segzoo.config import Config, stated
 from segzoo.engine.builders.weighting import weight_schemes
 from segzoo.errors import DataError
 from segzoo.losses.distances import with_distances
+from segzoo.losses.held_classes import held_classes
 from segzoo.models.outputs import LOGITS, PRESENCE
 
 
@@ -68,15 +69,23 @@ class _TakesDistances:
         return with_distances(mask, classes, self.ignore_index)
 
 
+class _TakesClasses:
+    """Maker of the targets of a classification head; the same as `ClassPresence` makes."""
+
+    def __init__(self, config: Config):
+        self.ignore_index, self.mode = config.data.ignore_index, config.mode
+
+    def make_target(self, mask: np.ndarray, classes: int) -> np.ndarray:
+        """Return the classes that the mask holds."""
+        return held_classes(mask, classes, self.ignore_index, self.mode)
+
+
 def training_target_maker(config: Config, given: Any = None) -> Callable[[np.ndarray], Any]:
     """Return the function from a mask to the targets of the network's outputs: an array, or arrays by output."""
     of_logits = target_maker(config, given)
     if config.model.classification is None:
         return of_logits
-    start_backend()
-    from segzoo.engine.builders.loss import presence_loss
-
-    of_presence = functools.partial(_made_target, presence_loss(config), PRESENCE, config.task.channels)
+    of_presence = functools.partial(_made_target, _TakesClasses(config), PRESENCE, config.task.channels)
     return lambda mask: {LOGITS: of_logits(mask), PRESENCE: of_presence(mask)}
 
 
