@@ -223,7 +223,7 @@ def precision_note(precision: str) -> str | None:
     """
     if precision not in _NATIVE or _has_gpu():
         return None
-    flags = _processor_flags()
+    flags = processor_flags()
     if not flags or flags & _NATIVE[precision]:
         return None
     return (
@@ -232,7 +232,8 @@ def precision_note(precision: str) -> str | None:
     )
 
 
-def _processor_flags() -> set[str]:
+def processor_flags() -> set[str]:
+    """Return the abilities of the processor as Linux names them; elsewhere none."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -23,6 +23,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 # What XLA compiles here runs a few times at most: it need not be fast, and compiling it well takes three times as long.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+# Nor is it kept between runs, in the user's folder; test_compile_cache.py is about that.
+os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
 # Two workers share two cores: threads that wait for work on a small image would take the time of the other worker.
 for variable in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")

@@ -22,7 +22,7 @@ from segzoo import backend
     ],
 )
 def test_a_precision_that_the_processor_lacks_is_called_slow(monkeypatch, flags, precision, is_slow):
-    monkeypatch.setattr(backend, "_processor_flags", lambda: set(flags.split()))
+    monkeypatch.setattr(backend, "processor_flags", lambda: set(flags.split()))
     monkeypatch.setattr(backend, "_has_gpu", lambda: False)
 
     note = backend.precision_note(precision)
@@ -33,7 +33,7 @@ def test_a_precision_that_the_processor_lacks_is_called_slow(monkeypatch, flags,
 
 
 def test_a_gpu_needs_no_note(monkeypatch):
-    monkeypatch.setattr(backend, "_processor_flags", lambda: {"avx2"})
+    monkeypatch.setattr(backend, "processor_flags", lambda: {"avx2"})
     monkeypatch.setattr(backend, "_has_gpu", lambda: True)
 
     assert backend.precision_note("float16") is None

@@ -16,6 +16,7 @@ import numpy as np
 from rich.console import Console
 
 from segzoo.backend import collection_paused, make_deterministic, precision_note, start_backend, use_xla
+from segzoo.compile_cache import keep_compiled_programs
 from segzoo.config import Config, dump_config, resolve_config
 from segzoo.config.memory import refuse_what_cannot_fit
 from segzoo.data import EvalBatches, Source, TrainBatches, remarks
@@ -112,6 +113,7 @@ def train(
     given = Given.of(model, train_data, val_data, loss, tuple(callbacks))
     with collection_paused() as after_first_step:
         start_backend()
+        keep_compiled_programs()
         given.check(config)
         if config.training.deterministic:
             make_deterministic()
