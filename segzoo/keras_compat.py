@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 from keras.src.backend.common import global_state
+from keras.src.backend.common.stateless_scope import in_stateless_scope
 from keras.src.utils.naming import to_snake_case
 
 # --- models and layers ---
@@ -79,6 +80,17 @@ def nasnet(**arguments: Any) -> keras.Model:
     from keras.src.applications.nasnet import NASNet
 
     return NASNet(**arguments)
+
+
+def add_to(variable: keras.Variable, value: Any) -> None:
+    """Add a tensor to a variable that is not cast for the layer's computation.
+
+    On TensorFlow by its own operation; Keras's `assign_add` reads, adds and assigns in three.
+    """
+    if keras.backend.backend() == "tensorflow" and not in_stateless_scope():
+        variable.value.assign_add(value)
+    else:
+        variable.assign_add(value)
 
 
 # --- random values ---

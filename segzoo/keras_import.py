@@ -1,8 +1,8 @@
 """First import of Keras, without packages that a few of its functions, or of TensorFlow's, need and training does not.
 
-Where they are installed, scikit-learn, Matplotlib and JAX are 40 % of the processor time of `import keras` on
-TensorFlow. They are imported when one of those functions is used; a program that imported Keras itself has them
-already.
+Where they are installed, scikit-learn, Matplotlib, huggingface_hub and JAX are 40 % of the processor time of
+`import keras` on TensorFlow. They are imported when one of those functions is used; a program that imported Keras
+itself has them already.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 from segzoo.lazy import absent, deferred, is_installed
 
 _WRAPPERS = ("SKLearnClassifier", "SKLearnRegressor", "SKLearnTransformer")
-_GALLERIES = ("matplotlib", "matplotlib.pyplot", "matplotlib.patches")  # imported as modules: stand-ins do for them
+# Keras imports these as modules, for galleries and for models on the hub: stand-ins do for them.
+_MODULES = ("matplotlib", "matplotlib.pyplot", "matplotlib.patches", "huggingface_hub")
 
 
 def import_keras(backend: str) -> types.ModuleType:
@@ -33,7 +34,7 @@ def import_keras(backend: str) -> types.ModuleType:
         if backend == "tensorflow" and "tensorflow" not in sys.modules:
             unused["jax"] = _defer_conversion
         unused = {name: defer for name, defer in unused.items() if name not in sys.modules and is_installed(name)}
-        with absent(*unused), deferred(*_GALLERIES):
+        with absent(*unused), deferred(*_MODULES):
             importlib.import_module("keras")
         for defer in unused.values():
             defer()

@@ -14,17 +14,28 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
+from segzoo.backend import backend_name
 from segzoo.data.augmentation import Augmentation
 from segzoo.data.batch_transforms import BatchTransforms
 from segzoo.data.crop import Crop
 from segzoo.data.sources import Sample, Size, Source
-from segzoo.errors import DataError
+from segzoo.errors import ConfigError, DataError
+from segzoo.lazy import absent
+
+
+def _unused_by_grain() -> tuple[str, ...]:
+    """Return what grain would import for its profiler and its own trees, where another backend than JAX computes."""
+    try:
+        return () if backend_name() == "jax" else ("jax",)
+    except ConfigError:  # settings of Keras that nothing here reads
+        return ("jax",)
+
 
 _absl = logging.getLogger("absl")
 _level = _absl.level
 _absl.setLevel(logging.ERROR)  # grain warns on import that it cannot profile where there is no JAX
-import grain  # noqa: E402
-
+with absent(*_unused_by_grain()):
+    import grain
 _absl.setLevel(_level)
 
 _TRIED = 2  # copies of a sample that `TrainBatches.rehearse` makes at most

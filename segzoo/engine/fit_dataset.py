@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 import keras
@@ -53,11 +54,17 @@ class FitDataset:
             return ((images, self._spread(targets)) for images, targets in self._guarded(step))
         import tensorflow as tf
 
-        static = self._static_shapes()
+        static, begun = self._static_shapes()
         self.close()
         # TensorFlow keeps the function for as long as the process lives: it must not keep the caller's data too.
         owner, turn = weakref.ref(self), object()
-        self._reader, self._turn, self._following = self._guarded(step), turn, 0
+        self._turn, self._following = turn, 0
+        if begun is not None and step == 0:
+            self._reader = begun
+        else:
+            self._reader = self._guarded(step)
+            if begun is not None:
+                begun.close()
 
         def advance(position: Any) -> list[np.ndarray]:
             alive = owner()
@@ -108,14 +115,19 @@ class FitDataset:
                 self._reader.close()
             self._reader = None
 
-    def _static_shapes(self) -> dict[str, tuple[tuple, str]]:
-        """Return shape and type of the targets by output; record those of the images."""
+    def _static_shapes(self) -> tuple[dict[str, tuple[tuple, str]], Generator[Batch, None, None] | None]:
+        """Return shape and type of the targets by output; record those of the images.
+
+        When they are asked for first, return too the reader of step 0 that two batches were read of, which yields them
+        again.
+        """
+        begun = None
         # Static shapes let the network skip resizes and TensorFlow choose faster kernels, so they are worth two
         # batches read ahead; sizes that vary from batch to batch stay dynamic.
         if self._targets is None:
             reader = self._guarded(0)
-            (images, targets), (others, _) = next(reader), next(reader)
-            reader.close()
+            read = [next(reader), next(reader)]
+            (images, targets), (others, _) = read
             image_type = np.result_type(images, others).name
             self._size = None if self._may_vary else size_of_all(images.shape[1:3], others.shape[1:3])
             size = self._size or (None, None)
@@ -130,7 +142,16 @@ class FitDataset:
                 )
                 for name, array in targets.items()
             }
-        return self._targets
+            begun = self._after(read, reader)
+        return self._targets, begun
+
+    def _after(self, read: list[Batch], reader: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
+        """Yield batches that were read before the shapes were known, and then the reader's; closing it closes that."""
+        with closing(reader):
+            while read:
+                images, targets = read.pop(0)
+                yield self._as_first(images), targets
+            yield from reader
 
     def _as_first(self, images: np.ndarray) -> np.ndarray:
         """Return images in the dtype of the first batch; DataError if it does not hold them."""

@@ -12,8 +12,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from segzoo.backend import start_backend, use_xla
 from segzoo.config import Config
@@ -27,6 +25,7 @@ from segzoo.engine.start import Start
 from segzoo.errors import RunError
 from segzoo.files import replacing
 from segzoo.optim.schedules import Ramp
+from segzoo.reporting.figure import new_figure
 from segzoo.weights import WeightsWarning
 
 # A loss so many times the lowest one is divergence; as in fastai.
@@ -170,8 +169,7 @@ def find_learning_rate(config: Config, *, start: float = 1e-6, end: float = 1.0,
 
 def plot(finding: Finding, path: Path) -> None:
     """Plot the loss over the learning rate, with the suggestion marked, as a PNG."""
-    figure = Figure(figsize=(8, 4.6), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(figsize=(8, 4.6), dpi=110, layout="constrained")
     axes = figure.add_subplot()
     axes.plot(finding.rates, finding.losses, color="#bbbbbb", linewidth=1, label="loss of a batch")
     axes.plot(finding.rates, finding.smoothed, color="#0072b2", linewidth=2, label="smoothed")

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from segzoo.keras_compat import add_to
 from segzoo.layers.activation import made_of
 from segzoo.layers.base import Layer
 
@@ -145,7 +146,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             if self.momentum == 0:  # the batch's own, to the last bit, whatever was there
                 moving.assign(value)
             else:
-                moving.assign_add((value - moving) * (1.0 - self.momentum))
+                add_to(moving, (value - moving) * (1.0 - self.momentum))
 
 
 def default_groups(channels: int) -> int:

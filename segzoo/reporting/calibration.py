@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from segzoo.files import replacing
 from segzoo.metrics import Calibration
 from segzoo.metrics.confusion import mean_of
+from segzoo.reporting.figure import new_figure
 from segzoo.reporting.page import figure_text, plain
 
 NOTE = (
@@ -35,8 +34,7 @@ def class_rows(calibration: Calibration, names: Sequence[str]) -> list[list[str]
 def calibration_picture(calibration: Calibration, path: Path) -> None:
     """Plot the reliability diagram: accuracy by confidence, and below it the histogram of confidences."""
     confidence, accuracy = calibration.curve()
-    figure = Figure(figsize=(6, 6), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(figsize=(6, 6), dpi=100, layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     known = ~np.isnan(accuracy)
     upper.plot([0, 1], [0, 1], color="#999999", linestyle="--", label="perfect calibration")

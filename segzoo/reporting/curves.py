@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from segzoo.escaping import for_plot
 from segzoo.files import replacing
+from segzoo.reporting.figure import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _OUTLIER_FACTOR = 5.0
 _TRAIN, _VALIDATION, _QUIET = "#0072b2", "#d55e00", "#777777"
@@ -38,8 +38,7 @@ def plot_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
     # No pyplot, which keeps figures alive and selects a backend for the whole process.
     rate = points("learning_rate")
-    figure = Figure(figsize=(11, 5.4 if rate[0] else 4.2), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(figsize=(11, 5.4 if rate[0] else 4.2), dpi=110, layout="constrained")
     grid = figure.add_gridspec(2, 2, height_ratios=(4, 1)) if rate[0] else figure.add_gridspec(1, 2)
 
     losses = figure.add_subplot(grid[0, 0])
@@ -78,8 +77,7 @@ def plot_runs(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> No
         path: the PNG to write, replaced atomically; its folder must exist.
     """
     unit = _unit([row for rows in runs.values() for row in rows])
-    figure = Figure(figsize=(15, 4.2 + 0.2 * len(runs)), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(figsize=(15, 4.2 + 0.2 * len(runs)), dpi=110, layout="constrained")
     panels = (
         ("loss", "training loss", 1.0),
         ("val_loss", "validation loss", 1.0),
@@ -125,6 +123,8 @@ def _line(axes: Axes, xs: list[float], ys: list[float], colour: str, label: str)
 def _finish(axes: Axes, title: str, unit: str) -> None:
     axes.set_title(title, loc="left", fontsize=11)
     axes.set_xlabel(unit)
+    from matplotlib.ticker import MaxNLocator
+
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)

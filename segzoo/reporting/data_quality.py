@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from PIL import Image
 from rich.table import Table
 from rich.text import Text
@@ -21,6 +19,7 @@ from segzoo.data.checks import Thumbnail
 from segzoo.data.problems import KINDS, Problem
 from segzoo.escaping import for_plot, printable
 from segzoo.files import make_folder, replacing
+from segzoo.reporting.figure import new_figure
 from segzoo.reporting.page import embedded, heading, html_table, page, picture
 from segzoo.reporting.pictures import overlay, palette
 
@@ -172,8 +171,7 @@ def _drawn(
 def _histogram(findings: Findings, colours: np.ndarray) -> bytes:
     """Plot the percentage of each class in the labelled pixels of each split, on a logarithmic scale, as a PNG."""
     names = list(next(iter(findings.splits.values())).pixels)[:_BARS]
-    figure = Figure(figsize=(8, 1.2 + 0.3 * len(names)), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(figsize=(8, 1.2 + 0.3 * len(names)), dpi=100, layout="constrained")
     axes = figure.add_subplot()
     thickness = 0.8 / len(findings.splits)
     shades = palette(len(findings.splits))

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from segzoo.escaping import for_markdown, for_plot
 from segzoo.files import make_folder, replacing
@@ -25,6 +23,7 @@ from segzoo.metrics import (
 )
 from segzoo.metrics.confusion import mean_of
 from segzoo.reporting import calibration as calibration_section
+from segzoo.reporting.figure import new_figure
 from segzoo.reporting.image_table import write_image_table
 from segzoo.reporting.page import (
     figure_text,
@@ -283,8 +282,7 @@ def confusion_picture(confusion: ConfusionMatrix | MultilabelCounts, names: Sequ
     shares = np.divide(100 * counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
     classes = len(names)
     side = min(24.0, 2.5 + 0.5 * classes)
-    figure = Figure(figsize=(side + 1, side), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(figsize=(side + 1, side), dpi=100, layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     axes.set_xticks(range(len(columns)), [for_plot(name) for name in columns], rotation=90)

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from segzoo.escaping import for_plot
 from segzoo.files import replacing
 from segzoo.metrics import ProbabilityHistogram
+from segzoo.reporting.figure import new_figure
 from segzoo.reporting.page import figure_text, plain
 
 _NAMED = 20  # curves in the legend
@@ -72,8 +71,7 @@ def precision_recall_picture(
         path: the PNG, which is replaced atomically.
     """
     precision, recall, average = histogram.precision(), histogram.recall(), histogram.average_precision()
-    figure = Figure(figsize=(6, 5 + 0.2 * min(_NAMED, len(thresholds))), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(figsize=(6, 5 + 0.2 * min(_NAMED, len(thresholds))), dpi=100, layout="constrained")
     axes = figure.add_subplot()
     for label, (name, threshold) in enumerate(thresholds.items()):
         colour = tuple(float(value) / 255 for value in colours[label])

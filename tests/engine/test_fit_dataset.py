@@ -48,3 +48,27 @@ def test_the_data_are_free_when_training_has_ended():
     del data, feed
     gc.collect()
     assert alive() is None
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a tf.data.Dataset")
+@pytest.mark.parametrize("step, readers", [(0, 1), (4, 2)])
+def test_a_run_makes_its_first_batches_once(step, readers):
+    """Shapes are those of the first two batches of all; a run that goes on begins elsewhere."""
+    made, closed = [], []
+
+    def counted(begin):
+        try:
+            for number, batch in enumerate(numbered(begin), begin):
+                made.append(number)
+                # The second batch needs floats: then the first is one of floats, too.
+                yield (batch[0].astype("float32") + 0.5 if number else batch[0]), batch[1]
+        finally:
+            closed.append(begin)
+
+    with closing(FitDataset(counted)) as feed:
+        batches = list(feed.from_step(step).take(3))
+        assert {images.dtype.name for images, _ in batches} == {"float32"}
+        expected = [number + 0.5 if number else 0.0 for number in range(step, step + 3)]
+        assert [float(images[0, 0, 0, 0]) for images, _ in batches] == expected
+    assert len(closed) == readers and made[:2] == [0, 1]
+    assert made.count(step) == 1 and made.count(step + 1) == 1
