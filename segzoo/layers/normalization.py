@@ -110,15 +110,16 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def _normalize_by_torch(self, inputs: Any, training: bool) -> Any:
         import torch
 
-        moving = [ops.cast(self.moving_mean, "float32"), ops.cast(self.moving_variance, "float32")]
+        exact = "float64" if inputs.dtype == torch.float64 else "float32"
+        moving = [ops.cast(self.moving_mean, exact), ops.cast(self.moving_variance, exact)]
         # With a momentum of 1 what is passed as running statistics becomes the batch's.
         mean, variance = [torch.zeros_like(value) for value in moving] if training else moving
         outputs = torch.nn.functional.batch_norm(
             inputs.permute(0, 3, 1, 2),  # no copy: to PyTorch a map in the order of channels-last
             mean,
             variance,
-            ops.cast(self.gamma, "float32") if self.scale else None,
-            ops.cast(self.beta, "float32") if self.center else None,
+            ops.cast(self.gamma, exact) if self.scale else None,
+            ops.cast(self.beta, exact) if self.center else None,
             training=training,
             momentum=1.0,
             eps=self.epsilon,

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -152,3 +156,36 @@ def test_config_round_trip() -> None:
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
     assert type(again) is BatchNormalization
     assert (again.epsilon, again.momentum, again.name) == (0.01, 0.7, "bn")
+
+
+ON_TORCH = """
+import keras, numpy as np, torch
+from segzoo.layers import BatchNormalization
+
+rng = np.random.default_rng(0)
+for dtype, bound in (("float32", 1e-5), ("float64", 1e-5), ("mixed_bfloat16", 3e-2)):
+    kinds = BatchNormalization, keras.layers.BatchNormalization
+    ours, theirs = [kind(momentum=0.9, epsilon=1e-3, dtype=dtype) for kind in kinds]
+    for layer in (ours, theirs):
+        layer.build((None, None, None, 5))
+        layer.set_weights([np.linspace(*ends, 5) for ends in ((0.5, 2), (-1, 1), (-2, 2), (1, 3))])
+    values = rng.normal(1, 2, (3, 6, 7, 5))
+    for training in (False, True):
+        found = []
+        for layer in (ours, theirs):
+            x = torch.tensor(values, dtype=getattr(torch, layer.compute_dtype), requires_grad=True)
+            y = layer(x, training=training)
+            (y.double() ** 3).mean().backward()
+            grads = [x.grad, layer.gamma.value.grad, layer.beta.value.grad]
+            found.append([np.asarray(v.detach().double()) for v in (y, *grads, *(w.value for w in layer.weights))])
+            assert y.dtype == x.dtype and y.is_contiguous()
+        for one, other in zip(*found, strict=True):
+            np.testing.assert_allclose(one, other, rtol=bound, atol=bound)
+"""
+
+
+def test_on_torch_it_is_what_keras_computes() -> None:
+    pytest.importorskip("torch")
+    environment = {**os.environ, "KERAS_BACKEND": "torch"}
+    done = subprocess.run([sys.executable, "-c", ON_TORCH], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
