@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -312,7 +313,7 @@ def _by_stem(
     for folder in folders:
         if not folder.is_dir():
             raise DataError(_missing_folder(folder, key))
-        for path in sorted(folder.iterdir()):
+        for path in sorted(folder.iterdir(), key=attrgetter("name")):
             if path.suffix.lower() not in suffixes or path.name.startswith(".") or not own.fit(path.stem):
                 continue
             if any(others) and others.fit(path.stem):

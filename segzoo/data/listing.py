@@ -6,6 +6,7 @@ import errno
 import stat
 import unicodedata
 from collections.abc import Iterator, Mapping
+from operator import attrgetter
 from pathlib import Path
 
 from segzoo.data.problems import KINDS, Problem
@@ -27,7 +28,7 @@ def list_irregular(
     """
     stems: dict[tuple[str, bool], Path] = {}
     home = root.resolve()
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+    for path in sorted(folder.iterdir(), key=attrgetter("name")) if folder.is_dir() else []:
         if path.name.startswith("."):
             continue
         if is_endless(path):
