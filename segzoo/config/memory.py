@@ -67,7 +67,7 @@ def _activation_bytes(config: Config) -> float:
     The documented taps, the last feature map of each stride, are a small part of what the backward pass keeps. Even a
     stride with a single convolution keeps the outputs of convolution, normalisation and activation, and one gradient;
     hence four times the bytes of the taps (channels / stride^2 each) are counted. Whole networks were measured to take
-    15 (FPN on ResNet-18) to 70 times as much as the taps (U-Net on EfficientNet-B3, 8 x 256 x 256: 4.1 GB). For a
+    15 (FPN on ResNet-18) to 40 times as much as the taps (U-Net on EfficientNet-B3, 8 x 256 x 256: 2.4 GB). For a
     frozen or rematerialised backbone only the taps are counted, which the decoder reads. The decoder's own feature
     maps are not counted.
     """

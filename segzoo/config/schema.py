@@ -39,10 +39,11 @@ class ModelConfig(Section):
     backbone: Annotated[str, AfterValidator(checks.backbone_name)] = Field(
         description="Name of the backbone, as listed by `segzoo backbones`."
     )
-    taps: Literal["expansion", "output", "smp", "timm"] | None = Field(
+    taps: str | None = Field(
         default=None,
         description="Kind of backbone taps, for families that have several, such as EfficientNet: expansion or output; "
-        "smp, timm: where these libraries read the features, for converted weights; null: the default of the family.",
+        "smp, timm: where these libraries read the features, for converted weights; null: the default of the family "
+        "(docs/backbones.md lists the kinds of each).",
     )
     output_stride: Annotated[Literal[8, 16, 32], BeforeValidator(checks.no_fraction)] | None = Field(
         default=None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ def _write(graph: Graph, path: Path) -> None:
     import tensorflow as tf
     import tf2onnx
 
+    # Its notes are about steps of its optimizer that it left out; what the file computes is compared with Keras anyway.
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     signature = [tf.TensorSpec(graph.input_shape, tf.float32, name="image")]
     model, _ = tf2onnx.convert.from_function(
         graph.serve, input_signature=signature, opset=_OPSET, custom_op_handlers={"Erfc": (_complement_of_erf, [])}

@@ -34,6 +34,17 @@ def test_defaults(write):
     assert (config.output.root, config.output.pictures) == ("runs", 6)
 
 
+def test_every_kind_of_taps_that_a_backbone_has_can_be_written(write):
+    kinds = {kind: name for name in BACKBONES for kind in BACKBONES[name].tables}
+    assert {"output", "expansion", "blocks"} <= set(kinds)
+    for kind, name in kinds.items():
+        decoder = "dpt" if kind == "blocks" else "unet"
+        model = f"decoder: {decoder}\n  backbone: {name}\n  taps: {kind}"
+        text = MINIMAL.replace("decoder: unet\n  backbone: efficientnet_b0", model)
+        assert text != MINIMAL
+        assert load_config(write(text)).model.taps == kind
+
+
 def test_a_loss_term_is_a_weight_or_a_mapping_with_its_weight_filled_in(write):
     config = load_config(write(MINIMAL + "loss: {cross_entropy: 2, dice: {per_image: true}}\n"))
     assert config.loss == {"cross_entropy": 2.0, "dice": {"per_image": True, "weight": 1.0}}
