@@ -26,6 +26,7 @@ OPTIONS = frozenset(
 )  # fmt: skip
 DECODER = "decoder"  # name of the decoder's layer in `build_model`'s networks
 # Layers that return their input when a network is not trained.
+_LIGHT = "segzoo>light_"
 _TRANSPARENT = {"Dropout", "SpatialDropout2D", "GaussianDropout", "GaussianNoise", "Identity"}
 
 
@@ -79,8 +80,13 @@ def _resolved(value: Any, references: Mapping[str, Any]) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Return the name of a serialized function or object, and other values as JSON gives them back."""
+    """Return the name of a serialized function or object, and other values as JSON gives them back.
+
+    An activation of `segzoo.layers.activation` has the name of Keras's own, whose values are the same.
+    """
     if isinstance(value, Mapping):
+        if str(value.get("config")).startswith(_LIGHT):
+            return value["config"].removeprefix(_LIGHT)
         return value.get("registered_name") or value.get("config") or value
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 

@@ -49,6 +49,20 @@ def test_every_option_of_a_layer_is_covered_or_harmless(name: str) -> None:
     assert not odd
 
 
+@pytest.mark.parametrize("name", ["efficientnet_b0", "convnext_tiny", "mobilenetv3_small"])
+def test_activations_with_a_lighter_gradient_are_those_of_keras(name: str) -> None:
+    """Weights that were signed when the networks had Keras's own fit as before."""
+    model = backbones.create(name, weights="none", levels=("P3",))
+    config, weighted = model.get_config(), {layer.name for layer in model.layers if layer.weights}
+    found = digests(config, weighted)
+    lighter = [layer for layer in config["layers"] if isinstance(layer["config"].get("activation"), dict)]
+    assert lighter
+    for layer in lighter:
+        layer["config"]["activation"] = layer["config"]["activation"]["config"].removeprefix("segzoo>light_")
+        assert keras.activations.get(layer["config"]["activation"])
+    assert digests(config, weighted) == found
+
+
 def test_what_does_not_change_logits_changes_no_digest() -> None:
     first = described(backbones.create("resnet18", weights="none", levels=("P3",)))
     other = backbones.create("resnet18", weights="none", levels=("P2", "P4"), drop_path=0.0, batch_norm="frozen")
