@@ -25,8 +25,8 @@ OPTIONS = frozenset(
     }
 )  # fmt: skip
 DECODER = "decoder"  # name of the decoder's layer in `build_model`'s networks
+_LIGHT = "segzoo>light_"  # what the names of activations of segzoo.layers.activation begin with, before Keras's
 # Layers that return their input when a network is not trained.
-_LIGHT = "segzoo>light_"
 _TRANSPARENT = {"Dropout", "SpatialDropout2D", "GaussianDropout", "GaussianNoise", "Identity"}
 
 
