@@ -8,10 +8,10 @@ from __future__ import annotations
 import ast
 import contextlib
 import functools
-import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
+from segzoo.discovery import source
 from segzoo.registry import Registry
 
 
@@ -64,6 +64,27 @@ def declared(registry: Registry, name: str, root: str) -> Declared:
     return Declared(ast.get_docstring(kind, clean=False) or "", defaults, attributes, frozenset(methods))
 
 
+def constructor(module: str, name: str) -> dict[str, Any]:
+    """Read the arguments with a default that a class's own constructor takes by name.
+
+    Args:
+        module: module that defines the class or imports it from where it is defined.
+        name: name of the class.
+
+    Raises:
+        UndeclaredError: the source does not say it; import the class instead.
+    """
+    home = _module(module)
+    if name not in home.classes:
+        home = _module(home.imported.get(name, ""))
+    if name not in home.classes:
+        raise UndeclaredError(name)
+    found = _own_constructor(home.classes[name])
+    if found is None:
+        raise UndeclaredError(name)
+    return _arguments(home, found.args)
+
+
 @dataclass(frozen=True)
 class _Module:
     """Classes and constants at the top level of a module, and the modules that other names there come from."""
@@ -75,14 +96,13 @@ class _Module:
 
 @functools.cache
 def _module(name: str) -> _Module:
-    spec = importlib.util.find_spec(name)
-    source = spec.loader.get_source(name) if spec and spec.loader else None  # type: ignore[attr-defined]  # has it
-    if source is None:
+    text = source(name) if name else None
+    if text is None:
         raise UndeclaredError(name)
     classes: dict[str, ast.ClassDef] = {}
     constants: dict[str, ast.expr] = {}
     imported: dict[str, str] = {}
-    for node in ast.parse(source).body:
+    for node in ast.parse(text).body:
         if isinstance(node, ast.ClassDef):
             classes[node.name] = node
         elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
@@ -119,9 +139,13 @@ def _family(module: _Module, kind: ast.ClassDef, root: str) -> list[tuple[_Modul
 def _defaults(module: _Module, kind: ast.ClassDef, root: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for home, of in _family(module, kind, root):
-        own = next((node for node in of.body if isinstance(node, ast.FunctionDef) and node.name == "__init__"), None)
+        own = _own_constructor(of)
         found = {**({} if own is None else _arguments(home, own.args)), **found}
     return found
+
+
+def _own_constructor(kind: ast.ClassDef) -> ast.FunctionDef | None:
+    return next((node for node in kind.body if isinstance(node, ast.FunctionDef) and node.name == "__init__"), None)
 
 
 def _attributes(module: _Module, kind: ast.ClassDef) -> dict[str, Any]:

@@ -1,10 +1,11 @@
-"""The modules of a package and their sources, found without importing them."""
+"""Modules and their sources, found without importing them."""
 
 from __future__ import annotations
 
 import importlib.util
 import pkgutil
 from collections.abc import Iterator
+from importlib.machinery import PathFinder
 
 
 def sources(package: str) -> Iterator[tuple[str, str | None]]:
@@ -15,6 +16,16 @@ def sources(package: str) -> Iterator[tuple[str, str | None]]:
     """
     spec = importlib.util.find_spec(package)
     yield from _below(package, list(spec.submodule_search_locations or ()) if spec else [])
+
+
+def source(module: str) -> str | None:
+    """Return the source of a module, for which the packages around it are not imported either; None without one."""
+    package, *inside = module.split(".")
+    spec, name = importlib.util.find_spec(package), package
+    for part in inside:
+        name = f"{name}.{part}"
+        spec = PathFinder.find_spec(name, spec.submodule_search_locations) if spec else None
+    return spec.loader.get_source(name) if spec and spec.loader else None  # type: ignore[attr-defined]  # all have it
 
 
 def _below(package: str, places: list[str]) -> Iterator[tuple[str, str | None]]:

@@ -1,7 +1,7 @@
 """Validators beyond types, for all sections but data: names by registry, arguments by signature.
 
-The registries are imported inside the functions: validating a configuration loads a framework only where a
-decoder or a loss is given arguments of its own, because only then is its signature needed.
+The registries are imported inside the functions: validating a configuration loads a framework only where something
+registered from outside, or a loss whose source does not say its arguments, is given arguments.
 """
 
 from __future__ import annotations
@@ -137,36 +137,27 @@ def schedule_options(name: str, options: Mapping[str, Any]) -> None:
         raise ProblemAt(("options",), str(error)) from error
 
 
-# Arguments of optimizers by the range that they make sense in; Keras takes any number, and the loss becomes NaN later.
-_FRACTIONS = frozenset({"beta_1", "beta_2", "rho", "momentum"})
-
-
-def optimizer_options(name: str, options: Mapping[str, Any]) -> None:
+def optimizer_options(name: str, values: Mapping[str, Any]) -> None:
     """Check `optimizer.options` against the optimizer's constructor; raise ProblemAt at an invalid one."""
-    if not options:
+    if not values:
         return
-    start_backend()
-    from segzoo.optim import optimizers
+    from segzoo.optim import CLASSES
+    from segzoo.optim.options import expected
 
-    known = optimizers.options(name)
-    for option, value in options.items():
-        at = ("options", option)
+    known = stated.optimizer_options(name)
+    for option, value in values.items():
         if option not in known:
-            raise ProblemAt(at, not_among(f"option of the optimizer {name}", option, known))
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if isinstance(known[option], bool):
-            if not isinstance(value, bool):
-                raise ProblemAt(at, f"expected true or false, got {given(value)}")
-        elif not number:
-            raise ProblemAt(at, f"expected a number, got {given(value)}")
-        elif option in _FRACTIONS and not 0 <= value < 1:
-            raise ProblemAt(at, f"must be in 0..1 (1 excluded), got {given(value)}")
-        elif option.startswith("epsilon") and value <= 0:
-            raise ProblemAt(at, f"must be above 0, got {given(value)}")
-    try:
-        optimizers.create(name, 1e-3, **options)
-    except (TypeError, ValueError) as error:
-        raise ProblemAt(("options",), str(error)) from error
+            raise ProblemAt(("options", option), not_among(f"option of the optimizer {name}", option, known))
+        wanted = expected(name, option, known[option], value)
+        if wanted is not None:
+            raise ProblemAt(("options", option), f"{wanted}, got {given(value)}")
+    if name not in CLASSES:
+        from segzoo.optim import optimizers
+
+        try:
+            optimizers.create(name, 1e-3, **values)
+        except (TypeError, ValueError) as error:
+            raise ProblemAt(("options",), str(error)) from error
 
 
 def stages(epochs: Sequence[int | None], frozen: Sequence[Sequence[str]], total: int) -> None:

@@ -1,4 +1,4 @@
-"""Facts of decoders and losses, read from their sources where these say them, so that no framework starts for them.
+"""Facts of decoders, losses and optimizers, read from their sources where these say them, so that no framework starts.
 
 A class that is registered from outside, or says something by a computation, is imported, and the framework with it.
 """
@@ -14,6 +14,7 @@ from segzoo.declared import Declared, UndeclaredError, declared
 from segzoo.decoders.table import DECODERS
 from segzoo.losses import limits
 from segzoo.losses.table import LOSSES
+from segzoo.optim import options
 from segzoo.registry import Registry
 from segzoo.task import MODES
 
@@ -82,6 +83,17 @@ def takes_masks(name: str) -> bool:
     """Return True if the target of a loss is the mask itself; False where it has to be asked."""
     found = _declared(LOSSES, name, "PixelLoss")
     return found is not None and "make_target" not in found.methods
+
+
+def optimizer_options(name: str) -> dict[str, Any]:
+    """Return names and defaults of an optimizer's own arguments."""
+    found = options.defaults(name)
+    if found is not None:
+        return found
+    start_backend()
+    from segzoo.optim import optimizers
+
+    return optimizers.options(name)
 
 
 def _attribute(name: str, attribute: str) -> Any:

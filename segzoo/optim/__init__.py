@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from segzoo.registry import Registry
 
-__all__ = ["OPTIMIZERS", "SCHEDULES"]
+__all__ = ["CLASSES", "OPTIMIZERS", "SCHEDULES"]
+
+#: Built-in optimizers by the names of their classes, which are those of the Keras optimizers that they extend.
+CLASSES = {
+    "adamw": "AdamW",
+    "adam": "AdamW",  # the same update: weight decay is decoupled for every optimizer
+    "sgd": "SGD",
+    "rmsprop": "RMSprop",
+    "lion": "Lion",
+    "adamax": "Adamax",
+    "adagrad": "Adagrad",
+    "adafactor": "Adafactor",
+}
 
 OPTIMIZERS = Registry(
     "optimizer",
-    {
-        "adamw": "segzoo.optim.optimizers:AdamW",
-        "adam": "segzoo.optim.optimizers:AdamW",  # the same update: weight decay is decoupled for every optimizer
-        "sgd": "segzoo.optim.optimizers:SGD",
-        "rmsprop": "segzoo.optim.optimizers:RMSprop",
-        "lion": "segzoo.optim.optimizers:Lion",
-        "adamax": "segzoo.optim.optimizers:Adamax",
-        "adagrad": "segzoo.optim.optimizers:Adagrad",
-        "adafactor": "segzoo.optim.optimizers:Adafactor",
-    },
+    {name: f"segzoo.optim.optimizers:{kind}" for name, kind in CLASSES.items()},
     absent={
         "muon": "Keras's updates matrices only and gives the kernels of convolutions Adam's update. Take adamw.",
         "nadam": "Keras's would count its momentum anew for every part of its own learning rate. Take adamw.",

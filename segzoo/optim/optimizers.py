@@ -15,19 +15,12 @@ from segzoo.errors import SegzooError
 from segzoo.keras_compat import UpdateHooks, index_of, moments_of, schedule_of
 from segzoo.optim import OPTIMIZERS
 from segzoo.optim.clipping import WholeClipping
+from segzoo.optim.options import FILLED_IN
 
 # Weight decay pulls scales and offsets away from what normalisation needs; He et al. (2019), section 3.1. Position
 # embeddings and tokens are spared as in Touvron et al. (2021) and Liu et al. (2021).
 _SPARED_NAMES = re.compile(r"bias|gamma|beta")
 _SPARED_PATHS = re.compile(r"pos(ition)?_?embed|(cls|class|mask|register)_token")
-
-# What `create` and the rest of the configuration fill in.
-_FILLED_IN = frozenset(
-    {
-        "self", "name", "learning_rate", "weight_decay", "clipnorm", "clipvalue", "global_clipnorm", "use_ema",
-        "ema_momentum", "ema_overwrite_frequency", "loss_scale_factor", "gradient_accumulation_steps",
-    }
-)  # fmt: skip
 
 
 def is_decayed(variable: Any) -> bool:
@@ -250,7 +243,7 @@ def options(name: str) -> dict[str, Any]:
     for base in _named(name).__mro__:
         own = vars(base).get("__init__")
         if own is not None and not base.__module__.startswith("segzoo."):
-            return defaults_of(own, _FILLED_IN)
+            return defaults_of(own, FILLED_IN)
     return {}
 
 
@@ -289,6 +282,9 @@ def create(
             )
     if clip_norm is not None and clip_value is not None:
         raise ValueError("clip_norm and clip_value exclude each other; give one.")
+    for option, default in options(name).items():
+        if isinstance(default, float) and isinstance(own.get(option), int):
+            own[option] = float(own[option])  # Keras's SGD refuses a momentum of 0
     return _named(name)(
         learning_rate=learning_rate,
         weight_decay=weight_decay,

@@ -83,6 +83,13 @@ def test_top_level_values(problems, tail, line, key, words):
         ("optimizer: {name: sgd, options: {momentum: 1.0}}", 8, "optimizer.options.momentum", ["0..1", "1.0"]),
         ("optimizer: {name: sgd, options: {nesterov: 1}}", 8, "optimizer.options.nesterov", ["true or false", "1"]),
         ("optimizer: {options: {beta_1: high}}", 8, "optimizer.options.beta_1", ["number", "'high'"]),
+        ("optimizer: {name: lion, options: {beta_1: 0}}", 8, "optimizer.options.beta_1", ["between 0 and 1", "0"]),
+        (
+            "optimizer: {name: adagrad, options: {initial_accumulator_value: -1}}",
+            8,
+            "optimizer.options.initial_accumulator_value",
+            ["0 or more", "-1"],
+        ),
         ("optimizer: {options: {epsilon: 0}}", 8, "optimizer.options.epsilon", ["above 0"]),
         ("optimizer: {options: {clipnorm: 1.0}}", 8, "optimizer.options.clipnorm", ["no option", "beta_1"]),
         ("optimizer: {clip_norm: 1.0, clip_value: 1.0}", 8, "optimizer.clip_value", ["exclude each other"]),

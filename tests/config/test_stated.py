@@ -10,6 +10,7 @@ from segzoo.config import stated
 from segzoo.decoders import DECODERS
 from segzoo.losses import LOSSES
 from segzoo.losses.base import PixelLoss
+from segzoo.optim import CLASSES, options
 
 
 @pytest.mark.parametrize("name", list(LOSSES))
@@ -73,6 +74,21 @@ def test_sources_of_decoders_say_their_options(name):
     assert set(stated.decoder_options(name)) == set(DECODERS[name].options())
 
 
+@pytest.mark.parametrize("name", list(CLASSES))
+def test_sources_of_optimizers_say_their_options(name):
+    from segzoo.optim import optimizers
+
+    known = options.defaults(name)
+    assert known and known == optimizers.options(name)
+    for option, default in known.items():
+        for value in VALUES:
+            if options.expected(name, option, default, value) is None:  # no constructor refuses what the check lets by
+                optimizers.create(name, 1e-3, **{option: value})
+        assert options.expected(name, option, default, default) is None
+        assert options.expected(name, option, default, float("nan"))
+    assert options.defaults("from_outside") is None
+
+
 def test_a_loss_from_outside_is_asked():
     @LOSSES.register("outside")
     class Outside(PixelLoss):
@@ -110,6 +126,7 @@ for command in (
     ["init", "images", "masks", "--out", "mine.yaml"],
     ["check-data", "mine.yaml", "--set", losses],
     ["check-data", "mine.yaml", "--set", numbers, "--set", "model.classification=0.2"],
+    ["check-data", "mine.yaml", "--set", "training.optimizer={name: sgd, options: {momentum: 0, nesterov: false}}"],
     ["preview", "mine.yaml", "--set", losses, "--set", "model.options={channels: [64, 32, 16, 16, 16]}"],
 ):
     sys.argv = ["segzoo", *command]
