@@ -12,25 +12,25 @@ from keras import ops
 @keras.saving.register_keras_serializable("segzoo")
 def light_silu(x: Any) -> Any:
     """Return `x * sigmoid(x)` (SiLU, also called swish: Elfwing et al., 2017), of the shape of `x`."""
-    return _from_input(x, ops.silu, lambda x: x * ops.sigmoid(x), _silu_slope)
+    return _from_input(x, _silu, _silu_slope)
 
 
 @keras.saving.register_keras_serializable("segzoo")
 def light_hard_silu(x: Any) -> Any:
     """Return `x * relu6(x + 3) / 6` (hard swish: Howard et al., "Searching for MobileNetV3", 2019)."""
-    return _from_input(x, ops.hard_silu, ops.hard_silu, _hard_silu_slope)
+    return _from_input(x, ops.hard_silu, _hard_silu_slope)
 
 
 @keras.saving.register_keras_serializable("segzoo")
 def light_gelu(x: Any) -> Any:
     """Return x times the standard normal's distribution function at x (GELU: Hendrycks and Gimpel, 2016)."""
-    return _from_input(x, _exact_gelu, _exact_gelu, _gelu_slope)
+    return _from_input(x, _exact_gelu, _gelu_slope)
 
 
 @keras.saving.register_keras_serializable("segzoo")
 def tanh_gelu(x: Any) -> Any:
     """GELU in its approximation by tanh, as keras-cv and keras-hub compute it; Keras's "gelu" is the exact one."""
-    return _from_input(x, ops.gelu, ops.gelu, _tanh_gelu_slope)
+    return _from_input(x, ops.gelu, _tanh_gelu_slope)
 
 
 def light(activation: str | Callable[[Any], Any] | None) -> Callable[[Any], Any]:
@@ -42,9 +42,7 @@ def light(activation: str | Callable[[Any], Any] | None) -> Callable[[Any], Any]
     return _LIGHT.get(found, found)
 
 
-def _from_input(
-    x: Any, function: Callable[[Any], Any], on_tensorflow: Callable[[Any], Any], slope: Callable[[Any], Any]
-) -> Any:
+def _from_input(x: Any, function: Callable[[Any], Any], slope: Callable[[Any], Any]) -> Any:
     """Apply an activation; on TensorFlow with a gradient that is computed from the input when it is needed.
 
     TensorFlow keeps every intermediate map that a gradient reads, up to five times the input for GELU. `tf.nn.silu` is
@@ -63,7 +61,7 @@ def _from_input(
         def gradient(upstream: Any) -> Any:
             return upstream * slope(again(after(upstream, source)))
 
-        return on_tensorflow(x), gradient
+        return function(x), gradient
 
     return activate(tf.convert_to_tensor(x))
 
@@ -91,6 +89,12 @@ def after(upstream: Any, x: Any) -> Any:
 
     with tf.control_dependencies([upstream]):
         return tf.identity(x)
+
+
+def _silu(x: Any) -> Any:
+    if keras.backend.backend() == "tensorflow":
+        return x * ops.sigmoid(x)  # tf.nn.silu multiplies by a beta of 1 as well
+    return ops.silu(x)
 
 
 def _exact_gelu(x: Any) -> Any:
