@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from segzoo.backend import in_xla
 from segzoo.layers.base import Layer
 
 UPSAMPLING = ("nearest", "bilinear", "transposed", "nearest_floor")
@@ -167,7 +168,7 @@ def double(x: Any, method: str = "nearest") -> Any:
         height, width = x.shape[1:3]
         size = 2 * tf.shape(x)[1:3] if None in (height, width) else (2 * height, 2 * width)
         if method == "nearest":
-            return _compiled_double(x) if _in_xla() else tf.image.resize(x, size, method="nearest")
+            return _compiled_double(x) if in_xla() else tf.image.resize(x, size, method="nearest")
         # In float32, because XLA does not compile a bilinear resize in half precision (keras#20931).
         return tf.cast(tf.image.resize(tf.cast(x, "float32"), size, method=method), x.dtype)
     if method == "nearest":
@@ -217,12 +218,12 @@ def _resize(x: Any, reference: Any, method: str) -> Any:
         # keras.ops.image.resize raises in a TensorFlow graph when height or width is dynamic (Keras 3.15.1).
         import tensorflow as tf
 
-        if method == "nearest" and _in_xla():
+        if method == "nearest" and in_xla():
             doubles = None not in (*x.shape[1:3], *reference.shape[1:3]) and all(
                 2 * old == new for old, new in zip(x.shape[1:3], reference.shape[1:3], strict=True)
             )
             return _compiled_double(x) if doubles else _gather_nearest(x, reference)
-        if _in_xla():
+        if in_xla():
             # XLA's own kernel (TensorFlow 2.21, on a CPU) takes another pixel's value where a pixel of the result lies
             # on one of the input: 5 to 9 pixels, or 8 to 24.
             return _interpolated(x, reference, _centred_places)
@@ -230,18 +231,6 @@ def _resize(x: Any, reference: Any, method: str) -> Any:
     return ops.image.resize(
         x, ops.shape(reference)[1:3], interpolation=method, data_format="channels_last", antialias=False
     )
-
-
-def _in_xla() -> bool:
-    """Return True if the TensorFlow graph that is being traced will be compiled by XLA.
-
-    XLA has no kernel for the gradient of TensorFlow's nearest resize, and one for the bilinear resize that is wrong at
-    some sizes, so it gets other operations; outside of it TensorFlow's kernels are right, and the fastest.
-    """
-    import tensorflow as tf
-    from tensorflow.python.ops import control_flow_util  # where TensorFlow itself asks; there is no public function
-
-    return not tf.executing_eagerly() and control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
 def _compiled_double(x: Any) -> Any:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 from keras import ops
 
+from segzoo.backend import in_xla
 from segzoo.losses import limits
 from segzoo.losses.base import PixelLoss, Target
 from segzoo.losses.table import LOSSES
 from segzoo.task import Mode
+
+_AT_ONCE = 16  # float32 numbers in a register of AVX-512
 
 
 @LOSSES.register("cldice")
@@ -56,14 +60,45 @@ class ClDice(PixelLoss):
         """Return the scalar loss; see `PixelLoss.value`."""
         weights = ops.broadcast_to(target.place_weights(logits), ops.shape(logits))
         p, g = self.probabilities(logits) * weights, target.shares(logits) * weights
+        present = ops.sum(g, axis=(1, 2)) > 0
+        if keras.backend.backend() == "tensorflow" and not in_xla():
+            losses = _unpacked(self._losses(_packed(p, present), _packed(g, present)), present)
+        else:
+            losses = self._losses(p, g)
+        return self.mean_over_classes(losses, present, logits)
+
+    def _losses(self, p: Any, g: Any) -> Any:
+        """Return the loss (B, C) of each map of a prediction and a target (B, H, W, C)."""
         lines_p, lines_g = soft_skeleton(p, self.iterations), soft_skeleton(g, self.iterations)
         precision = self._share(lines_p * g, lines_p)
         sensitivity = self._share(lines_g * p, lines_g)
-        losses = 1 - 2 * precision * sensitivity / (precision + sensitivity)
-        return self.mean_over_classes(losses, ops.sum(g, axis=(1, 2)) > 0, logits)
+        return 1 - 2 * precision * sensitivity / (precision + sensitivity)
 
     def _share(self, part: Any, whole: Any) -> Any:
         return (ops.sum(part, axis=(1, 2)) + self.smooth) / (ops.sum(whole, axis=(1, 2)) + self.smooth)
+
+
+def _packed(maps: Any, present: Any) -> Any:
+    """Return the maps (B, H, W, C) that are `present` (B, C) as channels of one image, and empty ones: (1, H, W, N).
+
+    TensorFlow's pooling takes a multiple of as many channels as a register has numbers at a time, and its gradient
+    others one by one: a third of the time a map, and an eighth for maps of one class.
+    """
+    import tensorflow as tf
+
+    shape = tf.shape(maps)
+    rows = tf.reshape(tf.transpose(maps, (0, 3, 1, 2)), (-1, shape[1] * shape[2]))
+    rows = tf.dynamic_partition(rows, tf.cast(tf.reshape(present, [-1]), "int32"), 2)[1]
+    count = tf.shape(rows)[0]
+    rows = tf.pad(rows, [[0, tf.maximum(count + -count % _AT_ONCE, _AT_ONCE) - count], [0, 0]])
+    return tf.reshape(tf.transpose(rows), (1, shape[1], shape[2], -1))
+
+
+def _unpacked(losses: Any, present: Any) -> Any:
+    """Return losses (1, N) of packed maps as (B, C), 0 where a map was not present."""
+    places = ops.cumsum(ops.cast(ops.reshape(present, (-1,)), "int32")) - 1
+    found = ops.reshape(ops.take(losses[0], ops.maximum(places, 0)), ops.shape(present))
+    return ops.where(present, found, 0.0)
 
 
 def soft_skeleton(maps: Any, iterations: int) -> Any:

@@ -435,6 +435,30 @@ def test_cldice_asks_for_the_connection_and_not_for_the_width():
     assert of(Dice, wider) > of(Dice, cut)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="maps are packed on TensorFlow alone")
+@pytest.mark.parametrize("classes", [(), (3, 255), (0, 2, 4), range(20)])
+def test_cldice_of_packed_maps_is_that_of_all(monkeypatch, classes):
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+    labels = rng.choice(classes, (2, 4, 6)) if len(classes) else np.full((2, 4, 6), 255)
+    labels = np.kron(labels, np.ones((3, 3))).astype("int32")
+    logits = tf.constant(rng.standard_normal((2, 12, 18, 20)).astype("float32"))
+    loss = ClDice(ignore_index=255)
+
+    def computed():
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            value = loss(labels, logits)
+        return float(value), tape.gradient(value, logits).numpy()
+
+    packed = computed()
+    monkeypatch.setattr("segzoo.losses.cldice.in_xla", lambda: True)
+    unpacked = computed()
+    assert packed[0] == pytest.approx(unpacked[0], abs=1e-6) and (packed[0] > 0) == bool(len(classes))
+    np.testing.assert_allclose(packed[1], unpacked[1], atol=1e-7)
+
+
 @pytest.mark.parametrize("cls", [CrossEntropy, SoftmaxFocal, SigmoidFocal])
 def test_a_pixel_loss_is_least_when_perfect(cls):
     labels = np.array([[[0, 1], [3, 3]]])
