@@ -7,7 +7,7 @@ import io
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -38,12 +38,14 @@ from segzoo.engine.class_pixels import ClassPixels
 from segzoo.engine.diagnosis import explain
 from segzoo.engine.distribution import Distribution, start_distribution
 from segzoo.engine.epochs import Epochs
+from segzoo.engine.fit_dataset import Batch
 from segzoo.engine.given import Given
 from segzoo.engine.interrupts import Interrupts
 from segzoo.engine.loop_profile import LoopProfile
 from segzoo.engine.memory import device_bytes
 from segzoo.engine.monitor import Monitor
 from segzoo.engine.population import PopulationStatistics, batches_for
+from segzoo.engine.read_ahead import ReadAhead
 from segzoo.engine.short_run import short_run_notes
 from segzoo.engine.spread import evenly_spaced
 from segzoo.engine.start import Start
@@ -162,6 +164,9 @@ class _Training:
         _check_alike(self.distribution.gather(origin))
         steps = builders.steps_per_epoch(self.config, batches.steps_per_epoch)
         with Interrupts(self.console) as interrupts, ExitStack() as held:
+            read: Callable[[int], Iterator[Batch]] = batches.batches
+            if not isinstance(batches, Batched) and (overwrite or not is_begun) and self.profile is None:
+                read = held.enter_context(closing(ReadAhead(read))).batches
             # Neither should weights, least of all where --overwrite would remove a run for them.
             trained = None if is_begun and not overwrite else self._built(loss, steps, start)
             facts = self.distribution.from_chief(lambda: self._begin(held, origin, resume, overwrite, resume_anyway))
@@ -199,8 +204,9 @@ class _Training:
             if facts is None or progress.origin != origin:
                 self._write_origin(progress, origin, trained.network)
             try:
-                trained_on = batches if self.profile is None else self.profile.watched(batches)
-                return epochs.run(trained_on.batches, progress, self.stored)
+                if self.profile is not None:
+                    read = self.profile.watched(batches).batches
+                return epochs.run(read, progress, self.stored)
             except StorageError as error:
                 kept, then = "The state that was saved last is intact", "to go on from it"
                 if not self._holds_state():
