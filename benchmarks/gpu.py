@@ -2,21 +2,24 @@
 
     python benchmarks/gpu.py [--peer-python PATH] [--camvid FOLDER --target 0.55 --epochs 60]
 
-Three tables, each a ratio of contenders that ran in turn on the same card:
+Four tables, each a ratio of contenders that ran in turn on the same card:
 
 - images/s of a training step (forward, backward, update; AdamW; images go to the card anew for every step, as uint8)
-  for U-Net/EfficientNet-B3 and FPN/ResNet-50 at 512x512, batch 16, 12 classes. segzoo's through `Model.fit` with the
+  for the networks of `PAIRS` (or --pairs) at 512x512, batch 16, 12 classes. segzoo's through `Model.fit` with the
   loss read after every step, as train.py does; the peer's without such a stop. With it the most memory that tensors
-  took on the card, by each framework's own count.
+  took on the card, by each framework's own count, and the seconds from building the network to the end of the first
+  step, which compiles.
 - the largest batch that fits, by doubling and then halving the gap, each try in a process of its own that compiles
   anew, which takes long. `--no-largest` leaves it out.
+- milliseconds for the classes of one image of 2048x1024 in one piece, from uint8 in memory to uint8 in memory, by
+  segzoo's `Predictor` and by the peer's network.
 - with --camvid: seconds of training until the validation mIoU is --target, and the best within --epochs, for
   U-Net/EfficientNet-B0 from random weights on the batches of configs/camvid_unet_b0.yaml, the same for both.
 
-It needs a GPU that JAX sees, and says so where there is none. TensorFlow is not needed: pip install "jax[cuda12]" and
-segzoo's other dependencies. The peer, in the same or another environment
-(--peer-python): torch and segmentation-models-pytorch; for --camvid segzoo's dependencies too, whose reader and metric
-both contenders share. Whoever runs this puts what it prints into docs/results.md.
+It needs a GPU that JAX sees, and says so where there is none. TensorFlow is not needed: pip install "jax[cuda12]",
+keras-hub and segzoo's other dependencies. The peer, in the same or another environment (--peer-python): torch and
+segmentation-models-pytorch; for --camvid segzoo's dependencies too, whose reader and metric both contenders share.
+Whoever runs this puts what it prints into docs/results.md.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,9 +46,12 @@ CLASSES, WARM_UP = 12, 5
 PAIRS = {
     "unet/efficientnet_b3": ("unet", "efficientnet_b3", "Unet", "efficientnet-b3"),
     "fpn/resnet50": ("fpn", "resnet50", "FPN", "resnet50"),
+    "unet/efficientnet_lite0": ("unet", "efficientnet_lite0", "Unet", "timm-tf_efficientnet_lite0"),
+    "segformer/mit_b0": ("segformer", "hub_mit_b0", "Segformer", "mit_b0"),
+    "dpt/vit_base_16": ("dpt", "hub_vit_base_16", "DPT", "tu-vit_base_patch16_224.augreg_in21k"),
 }
 KERAS_BACKENDS = {"segzoo": "jax", "peer": "torch"}
-Steps = dict[str, Any]  # "seconds" of each step, "gib": the most memory on the card
+Steps = dict[str, Any]  # "seconds" of each step, "first": of building and the first, "gib": the most memory on the card
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ class Scale:
     """Problem sizes; `--smoke` shrinks them to a test of the code on a CPU, whose figures mean nothing."""
 
     size: int = 512
+    image: tuple[int, int] = (1024, 2048)  # height and width of what is predicted
     batch: int = 16
     steps: int = 30
     largest: int = 4096
@@ -75,23 +82,33 @@ def gpu_of_jax() -> str:
     return found[0].device_kind
 
 
-def segzoo_steps(pair: str, size: int, scale: Scale) -> Steps:
-    """Time each training step of segzoo."""
-    import jax
+def segzoo_network(pair: str, scale: Scale) -> Any:
+    """Build segzoo's network in bfloat16."""
     import keras
 
     import segzoo
-    from segzoo import losses
-    from segzoo.optim.optimizers import AdamW
 
     if not scale.smoke:
         gpu_of_jax()
     keras.config.set_dtype_policy("mixed_bfloat16")
     decoder, backbone, *_ = PAIRS[pair]
-    taps = "output" if backbone.startswith("efficientnet") else None
-    model = segzoo.build_model(decoder, backbone, CLASSES, taps=taps, weights="none")
+    taps = "output" if "efficientnet" in backbone else None
+    return segzoo.build_model(decoder, backbone, CLASSES, taps=taps, weights="none")
+
+
+def segzoo_steps(pair: str, size: int, scale: Scale) -> Steps:
+    """Time each training step of segzoo."""
+    import jax
+    import keras
+
+    from segzoo import losses
+    from segzoo.optim.optimizers import AdamW
+
+    started = time.perf_counter()
+    model = segzoo_network(pair, scale)
     model.compile(AdamW(1e-3), losses.create({"cross_entropy": 1.0}, 255))
     times: list[float] = []
+    ends: list[float] = []
 
     class Watch(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
@@ -99,7 +116,8 @@ def segzoo_steps(pair: str, size: int, scale: Scale) -> Steps:
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             float(logs["loss"])
-            times.append(time.perf_counter() - self.began)
+            ends.append(time.perf_counter())
+            times.append(ends[-1] - self.began)
 
     given = batch(scale, size)
 
@@ -109,7 +127,42 @@ def segzoo_steps(pair: str, size: int, scale: Scale) -> Steps:
 
     model.fit(endless(), steps_per_epoch=WARM_UP + scale.steps, callbacks=[Watch()], verbose=0, shuffle=False)
     memory = jax.devices()[0].memory_stats() or {}  # None of a CPU
-    return {"seconds": times[WARM_UP:], "gib": memory.get("peak_bytes_in_use", 0) / 2**30}
+    return {"seconds": times[WARM_UP:], "first": ends[0] - started, "gib": memory.get("peak_bytes_in_use", 0) / 2**30}
+
+
+def timed(call: Callable[[], Any], scale: Scale) -> list[float]:
+    """Return the seconds of each call, after some that compile."""
+    times = []
+    for _ in range(WARM_UP + scale.steps):
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+    return times[WARM_UP:]
+
+
+def image_of(scale: Scale) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (*scale.image, 3), dtype=np.uint8)
+
+
+def segzoo_prediction(pair: str, scale: Scale) -> Steps:
+    """Time the prediction of one image by segzoo, from array to classes."""
+    from segzoo.inference import Predictor
+
+    predictor, image = Predictor(segzoo_network(pair, scale)), image_of(scale)
+    return {"seconds": timed(lambda: predictor.predict(image), scale)}
+
+
+def peer_prediction(pair: str, scale: Scale) -> Steps:
+    """Time the prediction of one image by the peer, from array to classes."""
+    *_, architecture, encoder = PAIRS[pair]
+    peer, image = Peer(architecture, encoder, CLASSES, 1e-3, 1e-4, scale.smoke), image_of(scale)
+    peer.network.eval()
+
+    def predict() -> np.ndarray:
+        with peer.torch.inference_mode(), peer.torch.autocast(peer.device, peer.torch.bfloat16):
+            return peer.compiled(peer.pixels(image[None])).argmax(1).to(peer.torch.uint8).cpu().numpy()
+
+    return {"seconds": timed(predict, scale)}
 
 
 class Peer:
@@ -125,7 +178,10 @@ class Peer:
         self.device = "cpu" if smoke else "cuda"
         torch.backends.cudnn.benchmark = True
         torch.set_float32_matmul_precision("high")
-        network = smp.create_model(architecture, encoder_name=encoder, encoder_weights=None, classes=classes)
+        network = smp.create_model(
+            architecture, encoder_name=encoder, encoder_weights=None, classes=classes,
+            **({"dynamic_img_size": True} if architecture == "DPT" else {}),
+        )  # fmt: skip
         self.network = network.to(self.device, memory_format=torch.channels_last)
         self.compiled = torch.compile(self.network)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), rate, weight_decay=decay, fused=not smoke)
@@ -169,9 +225,14 @@ class Peer:
 def peer_steps(pair: str, size: int, scale: Scale) -> Steps:
     """Time the peer's training steps as their mean, since they run without synchronisation in between."""
     *_, architecture, encoder = PAIRS[pair]
+    import torch  # whose import is not part of the first step, as Keras's is not
+
+    started = time.perf_counter()
     peer = Peer(architecture, encoder, CLASSES, 1e-3, 1e-4, scale.smoke)
     images, masks = batch(scale, size)
-    for _ in range(WARM_UP):
+    float(peer.step(images, masks))
+    first = time.perf_counter() - started
+    for _ in range(WARM_UP - 1):
         peer.step(images, masks)
     peer.wait()
     began = time.perf_counter()
@@ -179,8 +240,8 @@ def peer_steps(pair: str, size: int, scale: Scale) -> Steps:
         peer.step(images, masks)
     peer.wait()
     seconds = (time.perf_counter() - began) / scale.steps
-    peak = 0 if scale.smoke else peer.torch.cuda.max_memory_allocated()
-    return {"seconds": [seconds], "gib": peak / 2**30}
+    peak = 0 if scale.smoke else torch.cuda.max_memory_allocated()
+    return {"seconds": [seconds], "first": first, "gib": peak / 2**30}
 
 
 def camvid_config(folder: str, epochs: int, output: str, scale: Scale) -> Any:
@@ -248,6 +309,8 @@ def child(task: str, contender: str, options: argparse.Namespace, scale: Scale) 
         return gpu_of_jax()
     if task == "camvid":
         return {"segzoo": segzoo_camvid, "peer": peer_camvid}[contender](options.camvid, options.epochs, scale)
+    if task == "prediction":
+        return {"segzoo": segzoo_prediction, "peer": peer_prediction}[contender](options.pair, scale)
     return {"segzoo": segzoo_steps, "peer": peer_steps}[contender](options.pair, options.batch, scale)
 
 
@@ -285,7 +348,7 @@ def largest_batch(pair: str, contender: str, options: argparse.Namespace, scale:
 
 
 def compare_steps(options: argparse.Namespace, scale: Scale) -> None:
-    for pair in PAIRS:
+    for pair in options.pairs:
         times: dict[str, list[float]] = {"segzoo": [], "peer": []}
         peaks = dict.fromkeys(times, 0.0)
         for _ in range(options.rounds):
@@ -298,6 +361,7 @@ def compare_steps(options: argparse.Namespace, scale: Scale) -> None:
                     found += result["seconds"]
                     peaks[contender] = max(peaks[contender], result["gib"])
                     said = f"{scale.batch / statistics.median(result['seconds']):.1f} images/s"
+                    said += f", first step after {result['first']:.0f} s"
                 # At once: compiling takes minutes, and a card lent for a quarter of an hour may be gone before the end.
                 print(f"    {pair} {contender}: {said}; {time.perf_counter() - began:.0f} s in all", flush=True)
         speed = {name: scale.batch / statistics.median(found) for name, found in times.items() if found}
@@ -307,6 +371,22 @@ def compare_steps(options: argparse.Namespace, scale: Scale) -> None:
         if speed and not options.no_largest:
             sizes = {name: largest_batch(pair, name, options, scale) for name in speed}
             print(f"  {pair} largest batch: " + ", ".join(f"{n} {size}" for n, size in sizes.items()), flush=True)
+
+
+def compare_predictions(options: argparse.Namespace, scale: Scale) -> None:
+    for pair in options.pairs:
+        times: dict[str, list[float]] = {"segzoo": [], "peer": []}
+        for _ in range(options.rounds):
+            for contender, found in times.items():
+                result = run("prediction", contender, options, "--pair", pair)
+                if isinstance(result, str):
+                    print(f"    {pair} {contender} cannot predict: {result}", flush=True)
+                else:
+                    found += result["seconds"]
+        speed = {name: 1000 * statistics.median(found) for name, found in times.items() if found}
+        line = ", ".join(f"{name} {value:.1f} ms" for name, value in speed.items())
+        ratio = f", ratio {speed['segzoo'] / speed['peer']:.2f}" if len(speed) == 2 else ""
+        print(f"  {pair}, one image of {scale.image[1]}x{scale.image[0]}: {line or 'nothing'}{ratio}", flush=True)
 
 
 def compare_camvid(options: argparse.Namespace) -> None:
@@ -332,6 +412,7 @@ def compare_camvid(options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contender")
+    parser.add_argument("--pairs", nargs="+", choices=PAIRS, default=list(PAIRS), help="networks; default: all")
     parser.add_argument("--no-largest", action="store_true", help="do not look for the largest batch")
     parser.add_argument("--peer-python", default=sys.executable, help="interpreter that has torch and SMP")
     parser.add_argument("--camvid", help="folder of CamVid, as configs/camvid_unet_b0.yaml describes")
@@ -342,7 +423,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--smoke", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    scale = Scale(size=64, batch=2, steps=2, largest=2, smoke=True) if options.smoke else Scale()
+    scale = Scale(size=64, image=(64, 128), batch=2, steps=2, largest=2, smoke=True) if options.smoke else Scale()
     if options.child:
         print(json.dumps(child(*options.child, options, scale)))
         return
@@ -360,6 +441,7 @@ def main() -> None:
         # What a turn compiled serves the later ones, and no other benchmark: CamVid's seconds include compiling.
         os.environ.update(JAX_COMPILATION_CACHE_DIR=compiled, TORCHINDUCTOR_CACHE_DIR=compiled)
         compare_steps(options, scale)
+        compare_predictions(options, scale)
         if options.camvid:
             compare_camvid(options)
 
