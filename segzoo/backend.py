@@ -212,19 +212,6 @@ def use_xla(setting: str = "auto") -> bool | str:
     return "auto" if _has_gpu() else False
 
 
-def in_xla() -> bool:
-    """Return True if the TensorFlow graph that is being traced will be compiled by XLA.
-
-    XLA wants every shape known, has no kernel for the gradient of TensorFlow's nearest resize, and one for the bilinear
-    resize that is wrong at some sizes, so it gets other operations; outside of it TensorFlow's kernels are right, and
-    the fastest.
-    """
-    import tensorflow as tf
-    from tensorflow.python.ops import control_flow_util  # where TensorFlow itself asks; there is no public function
-
-    return not tf.executing_eagerly() and control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
-
-
 # Processor flags, x86 then ARM, that say that products of this number type are computed natively.
 _NATIVE = {"bfloat16": {"avx512_bf16", "amx_bf16", "bf16"}, "float16": {"avx512_fp16", "amx_fp16", "asimdhp"}}
 

@@ -173,3 +173,16 @@ class UpdateHooks:
 
     def _backend_update_step(self, grads: Sequence[Any], variables: Sequence[Any], learning_rate: Any) -> None:
         self.update_variables(grads, variables, learning_rate)
+
+
+def in_xla() -> bool:
+    """Return True if the TensorFlow graph that is being traced will be compiled by XLA.
+
+    XLA wants every shape known, has no kernel for the gradient of TensorFlow's nearest resize, and one for the bilinear
+    resize that is wrong at some sizes, so it gets other operations; outside of it TensorFlow's kernels are right, and
+    the fastest.
+    """
+    import tensorflow as tf
+    from tensorflow.python.ops import control_flow_util  # where TensorFlow itself asks; there is no public function
+
+    return not tf.executing_eagerly() and control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())

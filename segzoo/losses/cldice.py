@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from segzoo.backend import in_xla
+from segzoo.keras_compat import in_xla
 from segzoo.losses import limits
 from segzoo.losses.base import PixelLoss, Target
 from segzoo.losses.table import LOSSES
