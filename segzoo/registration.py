@@ -33,11 +33,21 @@ def modules() -> list[str]:
 
 
 def register_with_keras() -> None:
-    """Register every class of segzoo: now where Keras is loaded, else at the end of the import that loads it."""
+    """Register every class of segzoo: now where Keras is loaded, else at the end of the import that loads it.
+
+    A watcher that is there already is replaced: notebooks reload segzoo, or remove it from `sys.modules` and import it
+    again, and two watchers would each ask the other who finds a module.
+    """
+    sys.meta_path[:] = [finder for finder in sys.meta_path if _identity(type(finder)) != _identity(_Watcher)]
     if sys.modules.get("keras") is not None:
         _register()
     else:
         sys.meta_path.insert(0, _Watcher())
+
+
+def _identity(kind: type) -> tuple[str, str]:
+    """Return the module and name of a class, which stay when its module is run again."""
+    return kind.__module__, kind.__qualname__
 
 
 def _register() -> None:

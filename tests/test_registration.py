@@ -75,6 +75,22 @@ def test_every_class_of_ours_that_keras_may_save_is_registered() -> None:
                 assert is_base or known.get(f"segzoo>{found.__name__}") is found, found
 
 
+def test_segzoo_can_be_imported_again_before_keras(forked) -> None:
+    """As notebooks do after an edit: one finder watches the imports, and the classes are registered all the same."""
+    code = f"""{FRESH}
+import importlib, segzoo, segzoo.registration
+importlib.reload(segzoo)
+importlib.reload(segzoo.registration)
+importlib.reload(segzoo)
+[sys.modules.pop(name) for name in [*sys.modules] if name.partition('.')[0] == 'segzoo']
+import segzoo
+assert sum("Watcher" in type(finder).__name__ for finder in sys.meta_path) == 1, sys.meta_path
+import keras, segzoo.layers
+print(keras.saving.get_registered_object("segzoo>light_silu") is segzoo.layers.activation.light_silu)
+"""
+    assert forked(code).stdout == "True\n"
+
+
 @pytest.mark.parametrize("first", ["segzoo.layers", "segzoo.losses.overlap", "segzoo.models.build"])
 def test_all_classes_are_there_whatever_is_imported_first(first: str, forked) -> None:
     """A part of segzoo may be what imports Keras, and then is not yet whole when Keras is."""
