@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,12 +55,12 @@ def read_values(found: Evidence, masks: Sequence[Path], ignore_index: int | None
         DataError: unreadable files, or values that are not labels.
         ConfigError: an ambiguous or unsupported format; the message names the option that decides, or the remedy.
     """
-    stored: list[_Stored] = []
+    stored: dict[Path, _Stored] = {}
     unreadable: list[str] = []
     for path in masks:
         try:
             with unlimited():
-                stored.append(_stored(path))
+                stored[path] = _stored(path)
         except (OSError, SyntaxError, EOFError, KeyError, DataError) as error:
             unreadable.append(str(error) if isinstance(error, DataError) else f"{path}: {error}")
     found.read = len(stored)
@@ -78,12 +78,14 @@ def read_values(found: Evidence, masks: Sequence[Path], ignore_index: int | None
     _refuse_other_endings(found, masks)
 
 
-def _one_kind(stored: Sequence[_Stored]) -> tuple[str, Sequence[_Stored], dict[int, Color]]:
+def _one_kind(files: Mapping[Path, _Stored]) -> tuple[str, Sequence[_Stored], dict[int, Color]]:
     """Return all masks in one common kind, and the palette if they have one; ConfigError if the kinds differ.
 
     Kinds that go together: pictures with palettes that contradict each other, as programs leave them that make files
-    smaller, are colour pictures; so is a grey one among these, which shows nothing but black. One bit and grey are one.
+    smaller, are colour pictures; so is a grey one among these, which shows nothing but black. One bit and grey are one,
+    and so are labels in grey and labels with colours for display.
     """
+    stored = list(files.values())
     kinds = {mask.kind for mask in stored}
     palette = _common_palette(stored) if kinds == {"palette"} else {}
     if palette is None or (len(kinds) > 1 and kinds <= {"palette", "colour", _GREY_COLOURS}):
@@ -96,15 +98,37 @@ def _one_kind(stored: Sequence[_Stored]) -> tuple[str, Sequence[_Stored], dict[i
         if grey <= {0, 1} or grey <= {0, 255}:
             white = max(grey, default=0) or 1
             return "grey", [mask if mask.kind == "grey" else _scaled(mask, white) for mask in stored], {}
+    if kinds == {"grey", "palette"} and (colors := _label_colours(stored)) is not None:
+        return "grey, some with a palette", stored, colors
     if len(kinds) > 1:
+        examples = {mask.kind: path for path, mask in reversed(list(files.items()))}
+        found = collections.Counter(mask.kind for mask in stored)
+        shown = ", ".join(f"{count} {kind}, such as {examples[kind]}" for kind, count in sorted(found.items()))
         raise ConfigError(
-            f"The masks are of several kinds ({', '.join(sorted(kinds))}), so what their values mean is ambiguous. "
+            f"The masks are of several kinds ({shown}), so what their values mean is ambiguous. "
             "Write all in one kind, or write the configuration by hand: docs/custom-masks.md."
         )
     kind = kinds.pop()
     if kind == "one bit" or (palette and all(color == (value,) * 3 for value, color in palette.items())):
         return "grey", stored, {}  # a palette of greys is a grey picture
     return kind, stored, palette
+
+
+def _label_colours(stored: Sequence[_Stored]) -> dict[int, Color] | None:
+    """Return the palette of grey masks and masks with a palette whose values are the same labels; None if unclear.
+
+    The indices of a palette are labels if the grey masks have them too. Not if they show greys of other values, as
+    programs leave them that make files smaller, nor beside white on black, which has no index.
+    """
+    with_palette = [mask for mask in stored if mask.kind == "palette"]
+    grey = {value for mask in stored if mask.kind == "grey" for value in mask.counts}
+    indices = {value for mask in with_palette for value in mask.counts}
+    shown = [(value, color) for mask in with_palette for value, color in mask.palette.items()]
+    is_grey = all(len(set(color)) == 1 for _, color in shown)
+    moved = is_grey and any(color[0] not in (value, 0) for value, color in shown)
+    if grey <= {0, 255} or not indices <= grey or moved:
+        return None
+    return _common_palette(with_palette)
 
 
 def _scaled(mask: _Stored, white: int) -> _Stored:

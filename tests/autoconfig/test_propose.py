@@ -138,7 +138,7 @@ def test_smeared_colours_and_mixed_kinds_are_refused(write):
         look(images, masks)
     write()
     Image.fromarray(coloured(np.zeros(SIZE, np.uint8) + 9)).save(masks / "a3.png")
-    with pytest.raises(ConfigError, match=r"several kinds \(colour, grey\)"):
+    with pytest.raises(ConfigError, match=r"several kinds \(1 colour, such as .*a3.png, 7 grey, such as .*a0.png"):
         look(images, masks)
 
 
@@ -344,6 +344,30 @@ def test_one_bit_and_grey_go_together_where_they_mean_the_same(write):
     write()
     Image.open(masks / "a0.png").convert("1").save(masks / "a0.png")
     with pytest.raises(ConfigError, match="several kinds"):
+        look(images, masks)
+
+
+def test_grey_labels_and_indices_of_a_palette_go_together(write, drawn):
+    """As of several annotators: one program wrote grey masks, another the same labels with colours for display."""
+    images, masks = write()
+    path = masks / "a3.png"
+    picture = Image.fromarray(np.asarray(Image.open(path)), mode="P")
+    picture.putpalette([9, 9, 9, 200, 0, 0, 0, 200, 0, 0, 0, 200, 200, 200, 0, 0, 200, 200] + [0] * 747 + [255] * 3)
+    picture.save(path)
+    found = look(images, masks)
+    assert found.masks == {"format": "index"} and found.ignore_index == 255 and "some with a palette" in found.why
+    assert found.pixels == [sum(int((mask == label).sum()) for _, mask in drawn) for label in range(6)]
+
+
+def test_a_palette_of_greys_in_an_order_of_its_own_is_no_label_beside_grey_masks(write):
+    """As programs leave it that make files smaller: the indices are none of the labels."""
+    images, masks = write()
+    path = masks / "a3.png"
+    labels = np.asarray(Image.open(path)) % 255
+    picture = Image.fromarray(labels.max() - labels, mode="P")
+    picture.putpalette(np.repeat(np.arange(int(labels.max()), -1, -1), 3).tolist())
+    picture.save(path)
+    with pytest.raises(ConfigError, match=r"7 grey, such as .*, 1 palette, such as .*a3.png"):
         look(images, masks)
 
 
