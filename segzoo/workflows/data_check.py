@@ -84,7 +84,11 @@ def check_data(
     pairs = _folders(sources)
     if copy is not None:
         if not pairs:
-            raise SegzooError("--fix copies a data set with a folder for each split, which this is not.")
+            splits = "are generated" if resolved.data.source == "generated" else "are split by data.split"
+            raise SegzooError(
+                f"--fix copies a data set with a folder for each split; the samples of {resolved.name} {splits}. Check "
+                "them without --fix and mend the files that the report names, or deal them into folders train and val."
+            )
         check_repairable(pairs, copy)
     total = sum(len(source) for source in sources.values())
     if progress is not None:

@@ -72,8 +72,11 @@ def test_check_data_returns_findings_prints_nothing_and_mends(home, capfd):
     assert json.loads((home / "here" / "report.json").read_text())["ok"] is True
     with pytest.raises(DataError, match="new or empty folder"):
         segzoo.check_data("mine.yaml", report=False, fix="mended")
-    with pytest.raises(SegzooError, match="a folder for each split"):
+    with pytest.raises(SegzooError, match="a folder for each split; the samples of drawn are generated"):
         segzoo.check_data("drawn.yaml", report=False, fix="more")
+    dealt = ["data.root=set/train", "data.split={fraction: 0.5}"]
+    with pytest.raises(SegzooError, match=r"samples of mine are split by data.split.* into folders train and val"):
+        segzoo.check_data("mine.yaml", dealt, report=False, fix="more")
     assert capfd.readouterr().out == ""
 
 
