@@ -81,6 +81,8 @@ def find_lr(
         say(console, "No suggestion: the loss fell at no rate. Try other --start and --end, or look at the data.")
     else:
         say(console, f"Suggested, where it fell most steeply: learning_rate: {finding.suggested:.2g}")
+        if finding.lowest / 10 > finding.suggested:
+            say(console, f"A good peak lies between that and {finding.lowest / 10:.2g}, a tenth of the lowest.")
     say(console, f"Plot: {finding.figure}")
 
 

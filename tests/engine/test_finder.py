@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segzoo import cli
-from segzoo.engine.lr_finder import Ramp, find_learning_rate, judge
+from segzoo import cli, workflows
+from segzoo.engine.lr_finder import Finding, Ramp, find_learning_rate, judge
 from segzoo.errors import RunError
 
 
@@ -59,6 +59,18 @@ def test_the_command_draws_and_suggests_and_leaves_no_run(tmp_path, monkeypatch,
     assert "learning_rate: " in shown and "tiny.lr.png" in shown
     assert Image.open(tmp_path / "runs" / "tiny.lr.png").size[0] > 500
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["tiny.lr.png"]
+
+
+@pytest.mark.parametrize(("lowest", "shown"), [(0.031, "between that and 0.0031, a tenth"), (1e-4, None)])
+def test_a_steepest_fall_far_below_the_lowest_loss_is_no_upper_end(monkeypatch, capsys, lowest, shown):
+    """New weights fall most steeply at once, by their last biases: a recipe's rate can be 25 times the suggestion."""
+    finding = Finding([1e-6, 1.0], [2.0, 1.0], [2.0, 1.0], 3.8e-5, lowest, False)
+    monkeypatch.setattr(workflows, "find_learning_rate", lambda *_, **__: finding)
+    with pytest.raises(SystemExit):
+        cli.main(["find-lr", "tiny.yaml"])
+    output = " ".join(capsys.readouterr().out.split())
+    assert "learning_rate: 3.8e-05" in output and ("good peak" in output) == (shown is not None)
+    assert shown is None or shown in output
 
 
 def test_losses_are_those_of_single_updates(config, small_network, eager):
