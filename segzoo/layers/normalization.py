@@ -103,6 +103,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
             self._update_statistics(mean, variance)
 
         def again(inputs: Any) -> Any:
+            if training:
+                return _normalize_again(inputs, mean, variance, **affine)
             return tf.raw_ops.FusedBatchNormV3(x=inputs, mean=mean, variance=variance, is_training=False, **affine).y
 
         return made_of(inputs, again, outputs.y)
@@ -185,3 +187,32 @@ def normalization_layer(
     if kind == "layer":
         return keras.layers.LayerNormalization(epsilon=1e-6 if epsilon is None else epsilon, **kwargs)
     raise ValueError(f"normalization must be 'batch', 'group', 'layer' or 'none', got {kind!r}.")
+
+
+def _normalize_again(inputs: Any, mean: Any, variance: Any, scale: Any, offset: Any, epsilon: float) -> Any:
+    """Normalise a batch by its own statistics, which are known, on TensorFlow.
+
+    The kernel takes given statistics for constants, but they depend on the batch. That counts for second derivatives,
+    such as those of a penalty on gradients: in them this is differentiated as the normalisation that it repeats.
+    """
+    import tensorflow as tf
+
+    @tf.custom_gradient
+    def normalize(*given: Any) -> tuple[Any, Any]:
+        def gradient(upstream: Any) -> Any:
+            with tf.GradientTape() as tape:
+                tape.watch(given)
+                unused = tf.constant([], "float32")
+                x, scale, offset = given
+                outputs = tf.raw_ops.FusedBatchNormV3(
+                    x=x, scale=scale, offset=offset, mean=unused, variance=unused, epsilon=epsilon, is_training=True
+                )
+            return tape.gradient(outputs.y, given, upstream)
+
+        x, scale, offset = given
+        outputs = tf.raw_ops.FusedBatchNormV3(
+            x=x, scale=scale, offset=offset, mean=mean, variance=variance, epsilon=epsilon, is_training=False
+        )
+        return outputs.y, gradient
+
+    return normalize(inputs, scale, offset)

@@ -138,6 +138,34 @@ def test_the_gradient_through_a_normalisation_is_that_of_keras(training):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+def test_second_derivatives_through_a_normalisation_are_those_of_keras(training, jit_compile):
+    """As of a penalty on gradients: the statistics of a batch depend on it in the second derivative as in the first."""
+    rng = np.random.default_rng(0)
+    layer = BatchNormalization(epsilon=1e-3)
+    layer.build((None, None, None, 5))
+    layer.set_weights([np.linspace(0.5, 2, 5), np.linspace(-1, 1, 5), np.linspace(-2, 2, 5), np.linspace(1, 3, 5)])
+    x, weights = (tf.constant(rng.normal(1, 2, (3, 4, 4, 5)), "float32") for _ in range(2))
+
+    def gradients(function, jit_compile=None):
+        @tf.function(jit_compile=jit_compile)
+        def step(x):
+            with tf.GradientTape() as outer:
+                outer.watch(x)
+                with tf.GradientTape() as inner:
+                    inner.watch(x)
+                    y = tf.reduce_sum(function(layer(x, training=training)) * weights)
+                penalty = tf.reduce_sum(inner.gradient(y, x) ** 2)
+            return outer.gradient(penalty, [x, *layer.trainable_variables])
+
+        return step(x)
+
+    expected = gradients(keras.activations.silu)
+    for one, other in zip(gradients(activation.light_silu, jit_compile), expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
+
+
 def test_a_dilated_convolution_cuts_its_input_when_the_gradient_is_there():
     kernel = tf.random.stateless_normal((3, 3, 4, 5), (0, 0))
     x = tf.TensorSpec((2, 8, 8, 4))
