@@ -342,8 +342,8 @@ class TrainingConfig(Section):
     evaluate_every: Positive = Field(default=1, description="Epochs between two evaluations, 1 or more.")
     batchnorm_momentum: Momentum = Field(
         default="auto",
-        description="Momentum of the moving statistics of batch normalisation, between 0 and 1; auto: derived from "
-        "the number of steps between evaluations.",
+        description="Momentum of the moving statistics of batch normalisation, between 0 and 1; auto: 0.9 to "
+        "0.99 by the number of steps between evaluations, less in runs of fewer than 50 steps.",
     )
     batchnorm_statistics: Literal["auto", "moving", "population"] = Field(
         default="auto",

@@ -314,7 +314,9 @@ class _Training:
         if start is not None:
             start.load_into(network)
         momentum = config.training.batchnorm_momentum
-        set_momentum(network, momentum_for(steps * config.training.evaluate_every) if momentum == "auto" else momentum)
+        if momentum == "auto":
+            momentum = momentum_for(steps * config.training.evaluate_every, steps * config.training.epochs)
+        set_momentum(network, momentum)
         self.distribution.synchronize(network)
         losses, weights = builders.losses_of_outputs(config, network, loss)
         optimizer = builders.build_optimizer(config, steps * config.training.epochs)

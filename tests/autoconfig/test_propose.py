@@ -1,5 +1,6 @@
 """`segzoo init`: what it sees in folders that the test writes, what it asks for, and that its configuration trains."""
 
+import collections
 import json
 import os
 import shlex
@@ -157,6 +158,27 @@ def test_split_folders_are_used(write, tmp_path):
     found = look(tmp_path / "two" / "img", tmp_path / "two" / "msk")
     assert found.splits == ("train", "valid") and found.image_dir == "img/{split}"
     assert "fraction" not in propose(found)
+
+
+@pytest.mark.parametrize(
+    ("sides", "crop", "is_padded"),
+    [
+        ([64] * 10, 64, False),  # no image is larger: whole images, as in evaluations
+        ([95] * 10, 96, True),
+        ([95, 95, *[150] * 8], 128, True),
+        ([130] * 10, 128, False),
+        ([200, 200, *[700] * 8], 192, False),
+        ([700] * 10, 512, False),
+        ([20] * 10, 32, True),
+    ],
+)
+def test_crops_are_as_large_as_most_images_allow(write, sides, crop, is_padded):
+    found = look(*write())
+    found.sizes = collections.Counter((side, 2 * side) for side in sides)
+    text = propose(found)
+    assert f"RandomCrop: {{height: {crop}, width: {crop}}}" in text
+    assert f"PadIfNeeded: {{min_height: {crop}, min_width: {crop}}}" in text
+    assert ("smaller ones are padded" in text) == is_padded
 
 
 def test_the_values_follow_the_evidence(write):

@@ -66,12 +66,20 @@ def test_schedule_follows_its_formula(shape):
 
 
 @pytest.mark.parametrize("steps", [1, 5, 20, 50, 200, 5000])
-def test_batchnorm_forgets_its_initial_statistics_within_an_epoch(steps):
-    momentum = momentum_for(steps)
+def test_batchnorm_forgets_its_initial_statistics_within_a_run_and_long_epochs(steps):
+    momentum = momentum_for(steps, steps)
     assert 0.7 <= momentum <= 0.99
     if steps >= 20:
         assert momentum**steps < 0.01
-    assert momentum_for(steps) <= momentum_for(2 * steps)
+    assert momentum <= momentum_for(2 * steps, 2 * steps)
+    assert momentum <= momentum_for(steps, 10 * steps)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 15, 49])
+def test_short_epochs_do_not_make_single_batches_show(steps):
+    """With 4 steps an epoch, a momentum of 0.7 let the validation loss rise to hundreds."""
+    assert momentum_for(steps, 200) == 0.9
+    assert momentum_for(steps, 20 * steps) >= momentum_for(steps, steps)
 
 
 def test_set_momentum_reaches_nested_layers():
