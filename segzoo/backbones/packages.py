@@ -93,7 +93,7 @@ class Network:
         arguments = {name: list(value) if isinstance(value, tuple) else value for name, value in self.arguments.items()}
         network = backbone(**arguments, **shape)
         if weights is not None:
-            with preset_of(network.name, weights):
+            with preset_of(f"the {self.backbone} that was asked for", weights):
                 network.set_weights(_encoder(models.Backbone.from_preset(weights), backbone).get_weights())
         return network
 

@@ -304,7 +304,7 @@ def test_the_folder_of_a_preset_is_taken_as_weights(installed, tmp_path: Path, m
     kernel = next(layer for layer in packaged.layers if isinstance(layer, keras.layers.Conv2D)).get_weights()[0]
     np.testing.assert_array_equal(ours.get_layer("conv1_conv").kernel, kernel)
     for name, words in (
-        ("hub_resnet18", f"The preset {tmp_path} is not of .*Take the folder of one of the same network"),
+        ("hub_resnet18", f"The preset {tmp_path} is not of the ResNetBackbone that was asked for: .*Take the folder"),
         ("resnet18", "of which resnet18 is no backbone. Take the one whose name begins with hub_"),
     ):
         with pytest.raises(WeightsError, match=words):
