@@ -131,7 +131,8 @@ def read(path: Path, wanted: Mapping[str, tuple[int, ...]]) -> Content:
     Args:
         path: path of the file.
         wanted: shapes by the names of `named_datasets`. A small file may claim a tensor of any size, so no other is
-            read. A layer is taken whole or not at all: a bias without its kernel means nothing.
+            read. A layer is taken whole or not at all: a bias without its kernel means nothing, and the tensors of a
+            layer that has more in the file are others than those of the same numbers.
 
     Raises:
         Exception: of any kind; what HDF5 and its filters raise on bytes that are no such file has no end.
@@ -145,6 +146,7 @@ def read(path: Path, wanted: Mapping[str, tuple[int, ...]]) -> Content:
         function = None if noted is None else _bytes(noted)
         shapes = {name: dataset.shape for name, dataset in datasets.items()}
         broken = {layer_of(name) for name, shape in wanted.items() if shapes.get(name) != shape}
+        broken |= {layer_of(name) for name in shapes.keys() - wanted.keys()}
         fitting = {name for name in wanted if layer_of(name) not in broken}
         values = {name: _values(datasets[name]) for name in fitting}
         return Content(shapes, values, signature, function, layers)

@@ -157,6 +157,27 @@ def test_another_backbone_is_refused_by_shape_where_the_file_has_no_signature(co
 
 
 @pytest.mark.usefixtures("zero_weights")
+@pytest.mark.parametrize("signed", [True, False])
+def test_factors_of_normalisation_are_in_both_networks_or_refused(signed: bool, tmp_path: Path) -> None:
+    """Numbers of tensors alone tell a factor from an offset: all have the same shape."""
+    bare, factors = (
+        backbones.create("inceptionv3", weights="none", levels=("P1",), compat=compat)
+        for compat in (None, "torchvision")
+    )
+    paths = {}
+    for name, model in (("bare", bare), ("factors", factors)):
+        paths[name] = tmp_path / f"{name}.weights.h5"
+        if signed:
+            save_file(model, paths[name])
+        else:
+            model.save_weights(paths[name])
+    with pytest.raises(WeightsError, match=r"3 tensors in the file, 4 in .*With compat: torchvision .*Leave .*convert"):
+        load_file(factors, paths["bare"])
+    with pytest.raises(WeightsError, match=r"4 tensors in the file, 3 in .*with model.compat: torchvision or timm"):
+        load_file(bare, paths["factors"])
+
+
+@pytest.mark.usefixtures("zero_weights")
 def test_other_pixels_are_refused(saved) -> None:
     """V2-S wants -1..1: its weights must not be fed with standardised pixels, whatever fits."""
     small = backbones.create("efficientnetv2_s", weights="none", levels=("P1",))

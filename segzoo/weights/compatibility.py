@@ -10,6 +10,8 @@ from typing import Any
 
 import keras
 
+from segzoo import hdf5
+from segzoo.backbones.spec import Convention, Variant
 from segzoo.backbones.table import BACKBONES
 from segzoo.compat import OF_0_1_0_CURE, SMP, SMP_0_1_0
 from segzoo.decoders.base import Decoder, explain
@@ -52,16 +54,37 @@ def refuse_another_graph(model: keras.Model, path: Path, theirs: Content) -> Non
         raise WeightsError(f"{path} was made for the backbone {backbones[0]}, but {model.name} has {backbones[1]}.")
 
 
-def refuse_another_backbone(model: keras.Model, path: Path, report: WeightsReport) -> None:
-    """Raise WeightsError if tensors of the backbone differ in shape, or nothing was loaded."""
+def refuse_another_backbone(model: keras.Model, path: Path, theirs: Content, report: WeightsReport) -> None:
+    """Raise WeightsError if tensors of the backbone differ in shape or number, or nothing was loaded."""
     wrong = [line for line in report.skipped if not _MAY_DIFFER.match(line)]
     if wrong:
         raise WeightsError(
-            f"{path} was made for another network than {model.name}: {len(wrong)} tensors of the same name differ in "
-            f"shape, first {wrong[0]}."
+            f"{path} was made for another network than {model.name}: {len(wrong)} tensors of the same name do not fit, "
+            f"first {wrong[0]}.{_cure_of_factors(model, theirs, wrong[0].partition('/')[0])}"
         )
     if not report.loaded:
         raise WeightsError(f"{path} holds no tensor that {model.name} has; it was made for another network.")
+
+
+def _cure_of_factors(model: keras.Model, theirs: Content, name: str) -> str:
+    """Return what to do where a normalisation has a factor (gamma) in either the file or the model alone; else ""."""
+    backbone = model_signature(model)["backbone"]
+    layer = next((layer for layer in model.layers if layer.name == name), None)
+    there = sum(hdf5.layer_of(tensor) == name for tensor in theirs.shapes)
+    if backbone not in BACKBONES or not isinstance(layer, keras.layers.BatchNormalization):
+        return ""
+    words = [word for word, convention in BACKBONES[backbone].conventions.items() if convention.scales]
+    if not words or there == len(layer.weights):
+        return ""
+    if there > len(layer.weights):
+        return (
+            f" Its normalisation has factors (gamma) there, as {backbone} has with model.compat: {' or '.join(words)}."
+        )
+    return (
+        f" With compat: {_options(model).get('compat')} the normalisation of {backbone} has factors (gamma), which the "
+        "file is without: it was written without this word, or by an earlier segzoo, where it changed nothing. Leave "
+        "model.compat out to build that network, or convert the original's checkpoint again (segzoo weights convert)."
+    )
 
 
 def refuse_another_function(
@@ -122,16 +145,16 @@ def _of_decoder(tensors: Iterable[str]) -> set[str]:
 
 
 def _check_padding_of_0_1_0(model: keras.Model, path: Path, theirs: Content, configured: bool) -> str:
-    """Raise WeightsError if weights of segzoo 0.1.0 would go into a backbone that `compat: smp` pads differently.
+    """Raise WeightsError if weights of segzoo 0.1.0 would go into a backbone that `compat` changes today.
 
     Files of 0.1.0 are recognised by their lack of backbone options. They do not record whether `imitate: smp` was set
-    either, hence the warning if the network is built without it.
+    either, which changed EfficientNets alone, hence the warning if one is built without it.
 
     Returns:
         A note for the report, or "".
     """
     backbone, compat = model_signature(model)["backbone"], _options(model).get("compat")
-    if compat == SMP_0_1_0 or backbone not in BACKBONES or not BACKBONES[backbone].image_size or theirs.layers:
+    if compat == SMP_0_1_0 or backbone not in BACKBONES or theirs.layers:
         return ""
     if theirs.signature is None:
         old = theirs.function is None and bool(_of_decoder(theirs.shapes))
@@ -139,11 +162,14 @@ def _check_padding_of_0_1_0(model: keras.Model, path: Path, theirs: Content, con
         old = "options" not in theirs.signature
     if not old:
         return ""
-    if compat == SMP:
+    variant: Variant = BACKBONES[backbone]
+    if variant.convention(compat) != Convention() or (compat == SMP and variant.image_size):
         raise WeightsError(
-            f"{path} was written by segzoo 0.1.0, whose {backbone} padded its strided convolutions otherwise than with "
-            f"compat: smp today; its weights would load here and give wrong maps. {OF_0_1_0_CURE}"
+            f"{path} was written by segzoo 0.1.0, whose {backbone} padded or normalised otherwise than with compat: "
+            f"{compat} today; its weights would load here and give wrong maps. {OF_0_1_0_CURE}"
         )
+    if not variant.image_size:
+        return ""
     if configured:
         return ""
     warnings.warn(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import h5py
@@ -25,6 +25,8 @@ from segzoo.weights.compatibility import (
 from segzoo.weights.content import read, read_archive
 from segzoo.weights.report import WeightsReport
 
+Shapes = Mapping[str, tuple[int, ...]]
+
 
 def bare(model: keras.Model) -> keras.Model:
     """Return the network with the same layers but without optimizer and loss, whose state triples a file's size."""
@@ -38,6 +40,18 @@ def save_file(model: keras.Model, path: Path) -> None:
         with h5py.File(temporary, "r+") as file:
             file.attrs[hdf5.SIGNATURE] = json.dumps(model_signature(model))
             file.create_dataset(hdf5.LAYERS, data=np.frombuffer(json.dumps(layer_digests(model)).encode(), np.uint8))
+
+
+def _why_skipped(name: str, theirs: Shapes, ours: Shapes, wanted: bool) -> str:
+    """Return the reason why a tensor that a file and a model both have was not loaded."""
+    if theirs[name] != ours[name]:
+        return f"{theirs[name]} in the file, {ours[name]} in the model"
+    if not wanted:
+        return "not wanted"
+    there, here = (sum(hdf5.layer_of(other) == hdf5.layer_of(name) for other in shapes) for shapes in (theirs, ours))
+    if there != here:
+        return f"its layer has {there} tensors in the file, {here} in the model"
+    return "the rest of its layer does not fit"
 
 
 def load_file(
@@ -108,11 +122,9 @@ def load_file(
                 else:
                     report.missing.append(name)
                     if name in theirs.shapes:
-                        shapes = f"{theirs.shapes[name]} in the file, {dataset.shape} in the model"
-                        same = theirs.shapes[name] == dataset.shape
-                        reason = "the rest of its layer does not fit" if name in wanted else "not wanted"
-                        report.skipped.append(f"{name}: {reason if same else shapes}")
-        refuse_another_backbone(model, path, report)
+                        shapes = theirs.shapes, {own: item.shape for own, item in ours.items()}
+                        report.skipped.append(f"{name}: {_why_skipped(name, *shapes, name in wanted)}")
+        refuse_another_backbone(model, path, theirs, report)
         caution = refuse_another_function(model, path, theirs, report, configured)
         network.load_weights(template)
     report.skipped += [f"{name}: the model has no such tensor" for name in theirs.shapes if name not in ours]

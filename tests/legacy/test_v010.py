@@ -235,9 +235,9 @@ def without_notes(tmp_path: Path) -> Callable[[keras.Model, bool], Path]:
 
 
 @functools.cache
-def stem(**given: Any) -> keras.Model:
+def stem(backbone: str = "efficientnet_b0", **given: Any) -> keras.Model:
     """Linknet, which is the same with `compat: smp`, on the stem of an EfficientNet, whose padding is not."""
-    return segzoo.build_model("linknet", "efficientnet_b0", 2, weights="none", taps="output", depth=1, **given)
+    return segzoo.build_model("linknet", backbone, 2, weights="none", taps="output", depth=1, **given)
 
 
 @pytest.mark.parametrize("signed", [False, True])
@@ -256,6 +256,16 @@ def test_a_backbone_that_compat_changed_is_told_too(signed: bool, images: np.nda
         forget(before)
         load_file(before, path)
         check(before, images, expected)
+
+
+@pytest.mark.parametrize(("backbone", "compat"), [("xception", "smp"), ("efficientnet_b0", "timm")])
+def test_backbones_that_had_no_word_of_compat_are_told_too(backbone: str, compat: str, without_notes) -> None:
+    """`imitate: smp` changed EfficientNets alone in 0.1.0, and knew no other word."""
+    before = stem(backbone)
+    path = without_notes(before, True)
+    with pytest.raises(WeightsError, match=rf"segzoo 0\.1\.0, whose {backbone} padded .* compat: {compat} today"):
+        load_file(stem(backbone, compat=compat), path)
+    assert not load_file(before, path, configured=True).missing
 
 
 @pytest.mark.filterwarnings("ignore:imitate is deprecated")
