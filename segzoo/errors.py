@@ -75,6 +75,8 @@ class RegistrationError(SegzooError, ValueError):
 
 # Beyond these a list of names is no help to a reader, and a search for the nearest takes seconds.
 _LISTED, _COMPARED = 200, 5000
+# Up to so many names a message on one that none of them is lists them all; beyond, those alike are more help.
+_FEW, _NEAR_OF_FEW, _NEAR_OF_MANY = 20, 3, 5
 _SHOWN = 60  # characters of a text that a message repeats
 
 
@@ -96,15 +98,39 @@ def nearest(name: str, known: Sequence[str], most: int = 1, cutoff: float = 0.6)
     return difflib.get_close_matches(name, known, n=most, cutoff=cutoff)
 
 
-def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
-    """Return an error that names the nearest known names and lists all of them.
+def alternatives(name: str, known: Sequence[str], elsewhere: str = "", families: Iterable[str] = ()) -> str:
+    """Return sentences on the names that `name` may stand for: the nearest, and all of them unless they are many.
+
+    Args:
+        name: name that nothing has.
+        known: the names that exist.
+        elsewhere: the place that lists all of them, with its preposition ("by segzoo backbones"), which more than 20
+            are left to; empty: there is none.
+        families: names of groups of the known ones, shown where these are many and none is near.
+    """
+    if not known:
+        return "There are none."
+    many = len(known) > _FEW
+    near = nearest(name, known, most=_NEAR_OF_MANY if many else _NEAR_OF_FEW)
+    where = f"All {len(known):,} are listed {elsewhere}." if many and elsewhere else ""
+    groups = f"Families: {', '.join(families)}." if families else ""
+    if near:
+        hint = f"Did you mean {', '.join(near[:-1])}{' or ' if near[1:] else ''}{near[-1]}?"
+        return f"{hint} {where}".rstrip() if many else f"{hint} Known: {listed(known)}."
+    return f"{groups} {where}".lstrip() if where else f"Known: {listed(known)}."
+
+
+def unknown_name(
+    kind: str, name: object, known: Iterable[str], elsewhere: str = "", families: Iterable[str] = ()
+) -> UnknownNameError:
+    """Return an error that names the nearest known names, and lists all of them unless they are many.
 
     Args:
         kind: kind of thing that the name should refer to, in the singular ("backbone").
         name: name that was requested.
         known: the names that exist.
+        elsewhere: as `alternatives` takes it.
+        families: as `alternatives` takes it.
     """
-    names = sorted(known)
-    near = nearest(str(name), names, most=3)
-    hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    return UnknownNameError(f"Unknown {kind} {shortened(str(name))}.{hint} Known: {listed(names)}.")
+    said = alternatives(str(name), sorted(known), elsewhere, families)
+    return UnknownNameError(f"Unknown {kind} {shortened(str(name))}. {said}")

@@ -68,6 +68,8 @@ class Registry:
         package: whose modules register segzoo's own things, each in this registry alone. A module whose registrations
             do not name them by strings is imported to list them, so it must import no framework.
         order: modules of the package, relative to it, in the order of listings; the others follow by their names.
+        listing: place that lists all names, with its preposition ("by segzoo backbones"), for messages on an unknown
+            one where they are many; empty: the message lists them itself.
 
     Example:
         >>> @DECODERS.register("hourglass")
@@ -82,6 +84,7 @@ class Registry:
         base: str | None = None,
         package: str | None = None,
         order: Sequence[str] = (),
+        listing: str = "",
     ):
         self.kind = kind
         self._entries: dict[str, Any] = dict(entries or {})
@@ -89,6 +92,7 @@ class Registry:
         self._absent = dict(absent or {})
         self._base = base
         self._package = package
+        self._listing = listing
         self._order = tuple(f"{package}.{module}" for module in order)
         self._homes: dict[str, str] = {}  # names that modules of the package have registered, to these
         self._listed: dict[str, str] | None = None
@@ -174,6 +178,14 @@ class Registry:
             self._claim(str(name), module)
         return [str(name) for name in names]
 
+    def _families(self) -> list[str]:
+        """Return the modules that names come from: "resnet", and "hub_resnet" where the folder begins its names."""
+        found = []
+        for name, home in self._built_in().items():
+            *_, folder, module = home.split(".")
+            found.append(f"{folder}_{module}" if name.startswith(f"{folder}_") else module)
+        return list(dict.fromkeys(found))
+
     def unregister(self, name: str) -> None:
         """Remove a registered name; RegistrationError for a built-in one."""
         if self.is_built_in(name) or name not in self._entries:
@@ -219,14 +231,14 @@ class Registry:
         return name in self._entries or name in self._built_in() or name in self._points()
 
     def check(self, name: str) -> None:
-        """Raise UnknownNameError, listing the known names, unless `name` is registered; imports nothing."""
+        """Raise UnknownNameError, naming the known or the nearest, unless `name` is registered; imports nothing."""
         if name in self._absent and name not in self:
             raise UnknownNameError(f"There is no {self.kind} {name!r}: {self._absent[name]}")
         if name not in self:
-            raise unknown_name(self.kind, name, self)
+            raise unknown_name(self.kind, name, self, self._listing, self._families())
 
     def __getitem__(self, name: str) -> Any:
-        """Import and return the object registered as `name`; UnknownNameError lists the known names.
+        """Import and return the object registered as `name`; UnknownNameError names the known or the nearest.
 
         The entry point of an installed package is loaded here, when its name is used, and never before.
         """

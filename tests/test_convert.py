@@ -319,7 +319,7 @@ def test_what_cannot_be_converted_is_said(tmp_path: Path) -> None:
     other = {name.replace("encoder.", "encoder.vit."): value for name, value in tensors.items()}
     with pytest.raises(WeightsError, match="By its tensors it is none of those that are known here"):
         convert_tensors(other)
-    with pytest.raises(WeightsError, match=r"Encoder 'vgg11' has no counterpart here\. Known: resnet18, "):
+    with pytest.raises(WeightsError, match=r"'vgg11' has no counterpart here\. Did you mean vgg19.*in docs/smp\.md"):
         convert_tensors(tensors, encoder="vgg11")
     with pytest.raises(WeightsError, match="'tu-vgg16' has no counterpart here: of timm's networks, whole models"):
         convert_tensors(tensors, encoder="tu-vgg16")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import compileall
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,21 @@ def test_unknown_and_absent_names(registry: Registry) -> None:
 
 def test_no_hint_where_nothing_is_near() -> None:
     assert str(unknown_name("level", "xyz", ["P2", "P1"])) == "Unknown level 'xyz'. Known: P1, P2."
+    assert str(unknown_name("level", "xyz", [])) == "Unknown level 'xyz'. There are none."
+
+
+def test_of_many_names_those_alike_are_told_and_the_place_of_all() -> None:
+    names = [f"network{number}" for number in range(30)]
+    many = unknown_name("network", "netwrk12", names, "by a command", ["nets"])
+    assert re.fullmatch(
+        r"Unknown network 'netwrk12'\. Did you mean network12(, network\d+){3} or network\d+\? All 30 are listed by a "
+        r"command\.",
+        str(many),
+    )
+    far = unknown_name("network", "zzz", names, "by a command", ["nets", "works"])
+    assert str(far) == "Unknown network 'zzz'. Families: nets, works. All 30 are listed by a command."
+    assert str(unknown_name("network", "zzz", names)).count("network") == 1 + len(names)  # no other place has them
+    assert "Known: network0" in str(unknown_name("network", "netwrk12", names[:20], "by a command"))
 
 
 @pytest.mark.parametrize(

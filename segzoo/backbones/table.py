@@ -44,4 +44,5 @@ BACKBONES = Registry(
         "kcv.mobilenet",
         "kcv.darknet",
     ),
+    listing="by segzoo backbones",
 )

@@ -206,7 +206,7 @@ def _parse(entry: Any, where: str) -> Specification:
         raise ConfigError(f"data.augment, {where}: {name} {_REFUSED[name]}.")
     kind = _known().get(name)
     if kind is None:
-        raise unknown_name("transform in data.augment", name, _known())
+        raise unknown_name("transform in data.augment", name, _known(), "at https://albumentations.ai/docs")
     allowed = _arguments(kind)
     for argument in arguments:
         if argument not in allowed:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from segzoo.backbones.table import BACKBONES
 from segzoo.compat import SMP
-from segzoo.errors import WeightsError
+from segzoo.errors import WeightsError, alternatives, shortened
 from segzoo.interop import smp_options, smp_tensors
 from segzoo.interop.backbones.source import Source
 from segzoo.interop.checkpoint import Tensors, read, read_config
@@ -130,7 +130,8 @@ def _encoder(named: str | None, config: Mapping[str, Any] | None, tensors: Tenso
         encoder = encoder.partition(".")[0]  # the name of its weights follows
     if not isinstance(encoder, str) or encoder not in ENCODERS:
         reason = _OF_TIMM if str(encoder).startswith(("timm-", "tu-")) else ""
-        raise WeightsError(f"Encoder {encoder!r} has no counterpart here{reason}. Known: {', '.join(ENCODERS)}.")
+        others = alternatives(str(encoder), list(ENCODERS), "in docs/smp.md")
+        raise WeightsError(f"Encoder {shortened(str(encoder))} has no counterpart here{reason}. {others}")
     return encoder
 
 

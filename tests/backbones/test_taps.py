@@ -131,6 +131,8 @@ def test_large_v2_b_variants_do_not_exist(size: int) -> None:
 def test_unknown_names_suggest_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match=r"Did you mean .*efficientnet_b3"):
         backbones.create("efficientnetb3")
+    with pytest.raises(UnknownNameError, match=r"Families: efficientnet, .*, hub_vit, .* by segzoo backbones"):
+        backbones.create("unheard")
     with pytest.raises(UnknownNameError, match="expansion, output"):
         backbones.taps("efficientnet_b0", "skip")
     with pytest.raises(UnknownNameError, match="expansion"):

@@ -123,7 +123,7 @@ def test_values_of_training(problems, tail, line, key, words):
     [
         ("decoder: unet", "decoder: unit", 2, "model.decoder", ["Did you mean unet?", "deeplabv3plus"]),
         ("  decoder: unet\n", "", 1, "model.decoder", ["missing", "segzoo decoders"]),
-        ("efficientnet_b0", "efficientnet_b9", 3, "model.backbone", ["efficientnet_b0"]),
+        ("efficientnet_b0", "efficientnet_b9", 3, "model.backbone", ["efficientnet_b7", "segzoo backbones"]),
         ("efficientnet_b0", "efficientnetv2_b5", 3, "model.backbone", ["end at B3", "efficientnetv2_s"]),
         ("_b0", "_b0\n  taps: outputs", 4, "model.taps", ["kind of taps of efficientnet_b0", "did you mean output?"]),
         (

@@ -57,9 +57,8 @@ def _called(named: str) -> list[Source]:
     """Return the sources of a name, with or without its library."""
     found = [source for source in SOURCES if any(named in (name, name.partition("/")[2]) for name in source.names)]
     if not found:
-        raise unknown_name(
-            "network that is a backbone here", named, [name for source in SOURCES for name in source.names]
-        )
+        names = [name for source in SOURCES for name in source.names]
+        raise unknown_name("network that is a backbone here", named, names, "in docs/checkpoints.md")
     return found
 
 
