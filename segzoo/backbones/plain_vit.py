@@ -8,32 +8,27 @@ first, as "T1_prefix" to "T4_prefix". What a decoder needs of P2 to P5 is made o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from segzoo.backbones.packages import import_package, preset_of
-from segzoo.backbones.spec import REFERENCE_DROP_PATH, Tap
+from segzoo.backbones.spec import REFERENCE_DROP_PATH, Pixels, Tap, Variant
+from segzoo.layouts.vision_transformer import Layout
 from segzoo.levels import TOKENS, prefix_of
 
-UNDILATED = "all maps of a plain vision transformer have the stride of its patches."
+_UNDILATED = "all maps of a plain vision transformer have the stride of its patches."
 # Layers besides the blocks that have weights.
 PATCHES, EMBEDDING = "patch_embedding", "token_embedding"
 
 
-@dataclass(frozen=True)
-class PlainViT:
+@dataclass(frozen=True, kw_only=True)
+class PlainViT(Layout):
     """Constructor of a plain ViT with the interface of keras.applications; keras-hub is needed for its presets alone.
 
     Attributes:
         name: name of the variant.
-        patch: side of a patch in pixels.
-        width: channels of tokens.
-        depth: number of blocks.
-        heads: number of heads of each block.
         assign: sets the weights of the network to those of keras-hub's; None: it has no presets.
         hidden: channels of the hidden layer of MLPs; 0: four times `width`.
-        grid: side of the grid that positions were learnt for; 0: they are rotary.
-        registers: number of register tokens.
         antialias: whether positions are averaged where they are interpolated to a smaller grid.
         scale: initial value of the scales of branches; None: there are none.
         epsilon: of layer normalisation.
@@ -43,20 +38,19 @@ class PlainViT:
     """
 
     name: str
-    patch: int
-    width: int
-    depth: int
-    heads: int
     assign: Callable[[Any, Any], None] | None = None
     hidden: int = 0
-    grid: int = 0
-    registers: int = 0
     antialias: bool = False
     scale: float | None = None
     epsilon: float = 1e-6
     rotary: float | None = None
     key_bias: bool = True
     backbone: str = ""
+
+    @classmethod
+    def of(cls, name: str, layout: Layout, **given: Any) -> PlainViT:
+        """Return the constructor of a variant from its layout and the other attributes."""
+        return cls(name=name, **asdict(layout), **given)
 
     def __call__(
         self, include_top: bool = False, weights: str | None = None, input_shape: tuple = (256, 256, 3)
@@ -77,11 +71,6 @@ class PlainViT:
             packaged = getattr(import_package("keras_hub").models, self.backbone).from_preset(weights)
             self.load(network, packaged, weights)
         return network
-
-    @property
-    def prefix(self) -> int:
-        """Number of tokens before those of the patches."""
-        return 1 + self.registers
 
     @property
     def taken(self) -> dict[str, int]:
@@ -137,6 +126,37 @@ class PlainViT:
             reason = f"class token{others} {place}"
             found.append(Tap(f"prefix_{number}", 0, self.width, prefix_of(level), reason))
         return tuple(found)
+
+
+def variant(
+    network: PlainViT, module: str, family: str, pixels: Pixels, presets: tuple[str, ...] = (), quirk: str = ""
+) -> Variant:
+    """Return the variant of a network that the table `NETWORKS` of a module has under its name.
+
+    Args:
+        network: constructor of the network.
+        module: `__name__` of the module.
+        family: name of the family.
+        pixels: preprocessing of the pretrained weights.
+        presets: names of keras-hub's weights, the first the default; none are published if empty.
+        quirk: remark on the features; that on learnt positions is added to it.
+    """
+    positions = (
+        f"Trained for images of {network.side}x{network.side}, whose positions are interpolated to those of others."
+    )
+    return Variant(
+        network.name,
+        f"{module}:NETWORKS[{network.name}]",
+        family,
+        pixels,
+        {"blocks": network.taps()},
+        undilated=_UNDILATED,
+        published=bool(presets),
+        package="keras-hub" if presets else "",
+        presets=presets,
+        patch=network.patch,
+        quirk=" ".join(filter(None, (quirk, positions if network.grid else ""))),
+    )
 
 
 def assign_blocks(network: Any, blocks: Sequence[Mapping[str, Any]]) -> None:

@@ -25,7 +25,14 @@ from test_dpt import GOLDEN
 
 NAME = "narrow_vit"
 NETWORK = PlainViT(
-    NAME, 16, smp_dpt.WIDTH, smp_dpt.DEPTH, smp_dpt.HEADS, lambda *_: None, grid=smp_dpt.GRID, antialias=True
+    name=NAME,
+    patch=16,
+    width=smp_dpt.WIDTH,
+    depth=smp_dpt.DEPTH,
+    heads=smp_dpt.HEADS,
+    assign=lambda *_: None,
+    grid=smp_dpt.GRID,
+    antialias=True,
 )
 SOURCE = Source(
     name=f"timm/{NAME}",

@@ -7,6 +7,7 @@ order of the tensors in the originals but for the blocks' own convolutions.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from segzoo.interop.backbones.source import Source, Stranger
 from segzoo.interop.rows import Row, table
@@ -19,7 +20,19 @@ _C = ("branch1x1", "branch7x7_1", "branch7x7_2", "branch7x7_3", "branch7x7dbl_1"
 _D = ("branch3x3_1", "branch3x3_2", "branch7x7x3_1", "branch7x7x3_2", "branch7x7x3_3", "branch7x7x3_4")
 _E = ("branch1x1", "branch3x3_1", "branch3x3_2a", "branch3x3_2b", "branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3a",
       "branch3x3dbl_3b", "branch_pool")  # fmt: skip
-_V3 = {"5b": _A, "5c": _A, "5d": _A, "6a": _B, "6b": _C, "6c": _C, "6d": _C, "6e": _C, "7a": _D, "7b": _E, "7c": _E}
+_V3_MIXED = {
+    "5b": _A,
+    "5c": _A,
+    "5d": _A,
+    "6a": _B,
+    "6b": _C,
+    "6c": _C,
+    "6d": _C,
+    "6e": _C,
+    "7a": _D,
+    "7b": _E,
+    "7c": _E,
+}
 _V3_STEM = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3")
 
 # Of Inception-ResNet-v2: those of a repeated block, its name there and here, and how often it is repeated.
@@ -47,7 +60,7 @@ _UNPADDED = (
 def _v3() -> Iterator[str]:
     """Yield the names of all convolutions of V3 there, in the order in which Keras numbers them."""
     yield from _V3_STEM
-    for place, convolutions in _V3.items():
+    for place, convolutions in _V3_MIXED.items():
         yield from (f"Mixed_{place}.{name}" for name in convolutions)
 
 
@@ -80,32 +93,29 @@ def _resnet_v2_rows() -> Iterator[Row]:
     yield from table("conv block8.conv2d block8_10_conv", "conv conv2d_7b.conv conv_7b", "norm conv2d_7b.bn conv_7b_bn")
 
 
-SOURCES = [
-    Source(
-        name="torchvision/inception_v3",
-        backbone="inceptionv3",
-        rows=tuple(_numbered(_v3())),
-        left=("AuxLogits.", "fc."),
-        compat="torchvision",
-        same=("timm/inception_v3",),
-        note=_UNPADDED,
-    ),
-    Source(
-        name="smp/inceptionresnetv2",
-        backbone="inceptionresnetv2",
-        rows=tuple(_resnet_v2_rows()),
-        left=("last_linear.", "classif."),
-        compat="smp",
-        marks="whose stem and reductions are padded",
-    ),
-    Source(
-        name="timm/inception_resnet_v2",
-        backbone="inceptionresnetv2",
-        rows=tuple(_resnet_v2_rows()),
-        left=("last_linear.", "classif."),
-        compat="timm",
-        marks="whose stem and reductions pad nothing, and do here",
-        note=_UNPADDED,
-    ),
-]
+_V3 = Source(
+    name="torchvision/inception_v3",
+    backbone="inceptionv3",
+    rows=tuple(_numbered(_v3())),
+    left=("AuxLogits.", "fc."),
+    compat="torchvision",
+    same=("timm/inception_v3",),
+    note=_UNPADDED,
+)
+_RESNET_V2 = Source(
+    name="smp/inceptionresnetv2",
+    backbone="inceptionresnetv2",
+    rows=tuple(_resnet_v2_rows()),
+    left=("last_linear.", "classif."),
+    compat="smp",
+    marks="whose stem and reductions are padded",
+)
+_RESNET_V2_OF_TIMM = replace(
+    _RESNET_V2,
+    name="timm/inception_resnet_v2",
+    compat="timm",
+    marks="whose stem and reductions pad nothing, and do here",
+    note=_UNPADDED,
+)
+SOURCES = [_V3, _RESNET_V2, _RESNET_V2_OF_TIMM]
 STRANGERS: list[Stranger] = []

@@ -6,16 +6,8 @@ from collections.abc import Iterator
 
 from segzoo.interop.backbones.source import Source, Stranger
 from segzoo.interop.rows import Row, table
+from segzoo.layouts.mit import STAGES
 
-# Blocks of the stages, and channels of the first.
-_SIZES = {
-    "b0": ((2, 2, 2, 2), 32),
-    "b1": ((2, 2, 2, 2), 64),
-    "b2": ((3, 4, 6, 3), 64),
-    "b3": ((3, 4, 18, 3), 64),
-    "b4": ((3, 8, 27, 3), 64),
-    "b5": ((3, 6, 40, 3), 64),
-}
 _STAGE = (
     "conv patch_embed{stage}.proj patch_and_embed_{s}_conv",
     "norm patch_embed{stage}.norm patch_and_embed_{s}_norm",
@@ -54,9 +46,9 @@ SOURCES = [
         backbone=f"hub_mit_{size}",
         rows=tuple(_rows(blocks)),
         left=("head.",),
-        shapes={"patch_embed1.norm.weight": (channels,)},
+        shapes={"patch_embed1.norm.weight": (channels[0],)},
         compat="smp",
     )
-    for size, (blocks, channels) in _SIZES.items()
+    for size, (channels, blocks) in STAGES.items()
 ]
 STRANGERS: list[Stranger] = []

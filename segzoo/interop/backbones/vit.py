@@ -3,48 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from segzoo.interop.backbones.pixels import IMAGENET
 from segzoo.interop.backbones.source import Source, Stranger
 from segzoo.interop.rows import Row, table
+from segzoo.layouts.vision_transformer import DINOV2, HUB_VITS, VITS, Layout
 
-
-class _Network(NamedTuple):
-    """Network: our name, its blocks, their channels, the side of a patch in pixels and of the grid of positions."""
-
-    ours: str
-    blocks: int
-    width: int
-    patch: int
-    grid: int
-
-
-# By their names.
+# timm's names to ours; each has a patch and the side of its images where ours end.
 _VITS = {
-    "vit_tiny_patch16_224": _Network("vit_tiny_16", 12, 192, 16, 14),
-    "vit_tiny_patch16_384": _Network("vit_tiny_16_384", 12, 192, 16, 24),
-    "vit_small_patch8_224": _Network("vit_small_8", 12, 384, 8, 28),
-    "vit_small_patch16_224": _Network("vit_small_16", 12, 384, 16, 14),
-    "vit_small_patch16_384": _Network("vit_small_16_384", 12, 384, 16, 24),
-    "vit_small_patch32_224": _Network("vit_small_32", 12, 384, 32, 7),
-    "vit_small_patch32_384": _Network("vit_small_32_384", 12, 384, 32, 12),
-    "vit_base_patch8_224": _Network("vit_base_8", 12, 768, 8, 28),
-    "vit_base_patch32_224": _Network("vit_base_32", 12, 768, 32, 7),
-    "vit_base_patch16_224": _Network("hub_vit_base_16", 12, 768, 16, 14),
-    "vit_base_patch16_384": _Network("hub_vit_base_16_384", 12, 768, 16, 24),
-    "vit_base_patch32_384": _Network("hub_vit_base_32_384", 12, 768, 32, 12),
-    "vit_large_patch16_224": _Network("hub_vit_large_16", 24, 1024, 16, 14),
-    "vit_large_patch16_384": _Network("hub_vit_large_16_384", 24, 1024, 16, 24),
+    f"vit_{size}_patch{layout.patch}_{layout.side}": name
+    for name, layout in (VITS | HUB_VITS).items()
+    for size in (name.removeprefix("hub_").split("_")[1],)
 }
 _DEITS = {
     f"deit_{kind}": _VITS[f"vit_{kind}"]
     for kind in ("tiny_patch16_224", "small_patch16_224", "base_patch16_224", "base_patch16_384")
 }
+# timm's and the authors' names to ours.
 _DINOV2 = {
-    ("vit_small_patch14_dinov2", "dinov2_vits14"): _Network("hub_dinov2_small", 12, 384, 14, 37),
-    ("vit_base_patch14_dinov2", "dinov2_vitb14"): _Network("hub_dinov2_base", 12, 768, 14, 37),
-    ("vit_large_patch14_dinov2", "dinov2_vitl14"): _Network("hub_dinov2_large", 24, 1024, 14, 37),
+    (f"vit_{size}_patch14_dinov2", f"dinov2_vit{size[0]}14"): name
+    for name in DINOV2
+    for size in (name.rpartition("_")[2],)
 }
 _EMBEDDING = (
     "conv patch_embed.proj patch_embedding",
@@ -81,53 +60,55 @@ def rows(blocks: int, scaled: bool = False, registers: str = "", positions: str 
         yield from table(*_BLOCK, *(_SCALES if scaled else ()), n=n, number=n + 1)
 
 
-def _shapes(network: _Network, prefix: int = 1) -> dict[str, tuple[int, ...]]:
-    """Return the shapes that tell a network from others; `prefix` tokens before the patches have positions."""
+def _shapes(layout: Layout, prefix: int = 1) -> dict[str, tuple[int, ...]]:
+    """Return the shapes that tell a layout from others; `prefix` tokens before the patches have positions."""
     return {
-        "pos_embed": (1, prefix + network.grid**2, network.width),
-        "patch_embed.proj.bias": (network.width,),
+        "pos_embed": (1, prefix + layout.grid**2, layout.width),
+        "patch_embed.proj.bias": (layout.width,),
     }
 
 
 def _sources() -> Iterator[Source]:
-    for networks, marks, pixels in (
+    for names, marks, pixels in (
         (_VITS, "whose weights want pixels from -1 to 1", {}),
         (_DEITS, "whose weights want pixels normalised as ImageNet's", IMAGENET),
     ):
-        for theirs, network in networks.items():
+        for theirs, ours in names.items():
+            layout = (VITS | HUB_VITS)[ours]
             yield Source(
                 name=f"timm/{theirs}",
-                backbone=network.ours,
-                rows=tuple(rows(network.blocks)),
+                backbone=ours,
+                rows=tuple(rows(layout.depth)),
                 left=("norm.", "fc_norm.", "head."),
-                shapes=_shapes(network),
+                shapes=_shapes(layout),
                 marks=marks,
                 **pixels,
             )
-    for (of_timm, of_authors), network in _DINOV2.items():
+    for (of_timm, of_authors), ours in _DINOV2.items():
+        layout, with_registers = DINOV2[ours], ours.replace("dinov2", "dinov2_registers")
         yield Source(
             name=f"dinov2/{of_authors}",
             same=(f"timm/{of_timm}",),
-            backbone=network.ours,
-            rows=tuple(rows(network.blocks, scaled=True)),
+            backbone=ours,
+            rows=tuple(rows(layout.depth, scaled=True)),
             left=("norm.", "head.", "mask_token"),
-            shapes=_shapes(network),
+            shapes=_shapes(layout),
             note=_AVERAGED,
         )
         yield Source(
             name=f"dinov2/{of_authors}_reg",
-            backbone=network.ours.replace("dinov2", "dinov2_registers"),
-            rows=tuple(rows(network.blocks, scaled=True, registers="register_tokens")),
+            backbone=with_registers,
+            rows=tuple(rows(layout.depth, scaled=True, registers="register_tokens")),
             left=("norm.", "head.", "mask_token"),
-            shapes=_shapes(network),
+            shapes=_shapes(layout),
         )
         # Its class token holds its position already.
         yield Source(
             name=f"timm/{of_timm.replace('patch14', 'patch14_reg4')}",
-            backbone=network.ours.replace("dinov2", "dinov2_registers"),
-            rows=tuple(rows(network.blocks, scaled=True, registers="reg_token", positions=_OF_PATCHES)),
+            backbone=with_registers,
+            rows=tuple(rows(layout.depth, scaled=True, registers="reg_token", positions=_OF_PATCHES)),
             left=("norm.", "head."),
-            shapes=_shapes(network, prefix=0),
+            shapes=_shapes(layout, prefix=0),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from segzoo.interop.backbones.source import Source, Stranger
 from segzoo.interop.rows import Row, table
@@ -37,25 +38,22 @@ def _rows() -> Iterator[Row]:
         yield from table(*_SEPARABLE, theirs=f"conv{n + 2}", norm=f"bn{n + 2}", ours=f"block14_sepconv{n}")
 
 
-SOURCES = [
-    Source(
-        name="smp/xception",
-        backbone="xception",
-        rows=tuple(_rows()),
-        left=("fc.", "last_linear."),
-        compat="smp",
-        marks="whose first two convolutions are padded",
-    ),
-    Source(
-        name="timm/legacy_xception",
-        same=("timm/xception",),
-        backbone="xception",
-        rows=tuple(_rows()),
-        left=("fc.", "last_linear."),
-        compat="timm",
-        marks="whose first two convolutions pad nothing, and do here",
-        note="The original's first two convolutions pad nothing, so that its maps are smaller; here they are padded by "
-        "a pixel, as in segmentation_models.pytorch, and features differ by that",
-    ),
-]
+_OF_SMP = Source(
+    name="smp/xception",
+    backbone="xception",
+    rows=tuple(_rows()),
+    left=("fc.", "last_linear."),
+    compat="smp",
+    marks="whose first two convolutions are padded",
+)
+_OF_TIMM = replace(
+    _OF_SMP,
+    name="timm/legacy_xception",
+    same=("timm/xception",),
+    compat="timm",
+    marks="whose first two convolutions pad nothing, and do here",
+    note="The original's first two convolutions pad nothing, so that its maps are smaller; here they are padded by "
+    "a pixel, as in segmentation_models.pytorch, and features differ by that",
+)
+SOURCES = [_OF_SMP, _OF_TIMM]
 STRANGERS: list[Stranger] = []

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from segzoo.backbones.plain_vit import EMBEDDING, PATCHES, UNDILATED, PlainViT, assign_blocks
-from segzoo.backbones.spec import STANDARDIZED, Variant
+from segzoo.backbones.plain_vit import EMBEDDING, PATCHES, PlainViT, assign_blocks, variant
+from segzoo.backbones.spec import STANDARDIZED
 from segzoo.backbones.table import BACKBONES
-
-# Size to the channels, blocks and heads; the giant, with 1.1 billion parameters and another MLP, is left out.
-_SIZES = {"small": (384, 12, 6), "base": (768, 12, 12), "large": (1024, 24, 16)}
-_PATCH, _SIDE, _REGISTERS = 14, 518, 4
+from segzoo.layouts.vision_transformer import DINOV2, DINOV2_REGISTERS
 
 
 def assign(network: Any, packaged: Any) -> None:
@@ -41,44 +38,24 @@ def _layers(theirs: Any) -> dict[str, Any]:
     }
 
 
-def _network(name: str, size: str, registers: int) -> PlainViT:
-    width, depth, heads = _SIZES[size]
-    return PlainViT(
+NETWORKS = {
+    name: PlainViT.of(
         name,
-        _PATCH,
-        width,
-        depth,
-        heads,
-        assign,
-        grid=_SIDE // _PATCH,
-        registers=registers,
-        antialias=bool(registers),  # as the authors trained and published either
+        layout,
+        assign=assign,
+        antialias=bool(layout.registers),  # as the authors trained and published either
         scale=1.0,
         backbone="DINOV2Backbone",
     )
-
-
-def _variant(name: str) -> Variant:
-    network = NETWORKS[name]
-    return Variant(
-        name,
-        f"segzoo.backbones.families.hub.dinov2:NETWORKS[{name}]",
-        "hub_dinov2",
-        STANDARDIZED,
-        {"blocks": network.taps()},
-        undilated=UNDILATED,
-        package="keras-hub",
-        presets=(name.removeprefix("hub_").replace("dinov2_registers", "dinov2_with_registers"),),
-        patch=_PATCH,
-        quirk=f"Trained for images of {_SIDE}x{_SIDE}, whose positions are interpolated to those of others.",
-    )
-
-
-NETWORKS = {
-    name: _network(name, size, registers)
-    for form, registers in (("", 0), ("registers_", _REGISTERS))
-    for size in _SIZES
-    for name in (f"hub_dinov2_{form}{size}",)
+    for name, layout in (DINOV2 | DINOV2_REGISTERS).items()
 }
-VARIANTS = {name: _variant(name) for name in NETWORKS}
+
+
+def _preset(name: str) -> str:
+    return name.removeprefix("hub_").replace("dinov2_registers", "dinov2_with_registers")
+
+
+VARIANTS = {
+    name: variant(network, __name__, "hub_dinov2", STANDARDIZED, (_preset(name),)) for name, network in NETWORKS.items()
+}
 BACKBONES.register_all(VARIANTS)

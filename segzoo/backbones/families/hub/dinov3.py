@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from segzoo.backbones.plain_vit import EMBEDDING, PATCHES, UNDILATED, PlainViT, assign_blocks
-from segzoo.backbones.spec import STANDARDIZED, Variant
+from segzoo.backbones.plain_vit import EMBEDDING, PATCHES, PlainViT, assign_blocks, variant
+from segzoo.backbones.spec import STANDARDIZED
 from segzoo.backbones.table import BACKBONES
+from segzoo.layouts.vision_transformer import DINOV3
 
-# Size to the channels, blocks and heads. Left out are those with a gated MLP (plus) and of 7 billion parameters.
-_SIZES = {"small": (384, 12, 6), "base": (768, 12, 12), "large": (1024, 24, 16)}
-_PATCH, _REGISTERS, _ROTARY, _EPSILON = 16, 4, 100.0, 1e-5
+_ROTARY, _EPSILON = 100.0, 1e-5
+_QUIRK = "Positions are rotary: angles of places relative to the image's sides, for images of any size."
 
 
 def assign(network: Any, packaged: Any) -> None:
@@ -41,39 +41,27 @@ def _layers(theirs: Any) -> dict[str, Any]:
     }
 
 
-def _network(name: str, size: str) -> PlainViT:
-    width, depth, heads = _SIZES[size]
-    return PlainViT(
+NETWORKS = {
+    name: PlainViT.of(
         name,
-        _PATCH,
-        width,
-        depth,
-        heads,
-        assign,
-        registers=_REGISTERS,
+        layout,
+        assign=assign,
         scale=1.0,
         epsilon=_EPSILON,
         rotary=_ROTARY,
         key_bias=False,
         backbone="DINOV3Backbone",
     )
+    for name, layout in DINOV3.items()
+}
 
 
-def _variant(name: str, size: str) -> Variant:
-    return Variant(
-        name,
-        f"segzoo.backbones.families.hub.dinov3:NETWORKS[{name}]",
-        "hub_dinov3",
-        STANDARDIZED,
-        {"blocks": NETWORKS[name].taps()},
-        undilated=UNDILATED,
-        package="keras-hub",
-        presets=(f"dinov3_vit_{size}_lvd1689m",),
-        patch=_PATCH,
-        quirk="Positions are rotary: angles of places relative to the image's sides, for images of any size.",
-    )
+def _preset(name: str) -> str:
+    return f"dinov3_vit_{name.rpartition('_')[2]}_lvd1689m"
 
 
-NETWORKS = {f"hub_dinov3_{size}": _network(f"hub_dinov3_{size}", size) for size in _SIZES}
-VARIANTS = {f"hub_dinov3_{size}": _variant(f"hub_dinov3_{size}", size) for size in _SIZES}
+VARIANTS = {
+    name: variant(network, __name__, "hub_dinov3", STANDARDIZED, (_preset(name),), _QUIRK)
+    for name, network in NETWORKS.items()
+}
 BACKBONES.register_all(VARIANTS)

@@ -13,16 +13,8 @@ from segzoo.backbones.packages import Network, twin
 from segzoo.backbones.spec import RESCALED, STANDARDIZED, Convention, Variant, tap_table
 from segzoo.backbones.table import BACKBONES
 from segzoo.compat import SMP
+from segzoo.layouts.mit import STAGES
 
-# Size to the channels and blocks of the four stages.
-_STAGES = {
-    "b0": ((32, 64, 160, 256), (2, 2, 2, 2)),
-    "b1": ((64, 128, 320, 512), (2, 2, 2, 2)),
-    "b2": ((64, 128, 320, 512), (3, 4, 6, 3)),
-    "b3": ((64, 128, 320, 512), (3, 4, 18, 3)),
-    "b4": ((64, 128, 320, 512), (3, 8, 27, 3)),
-    "b5": ((64, 128, 320, 512), (3, 6, 40, 3)),
-}
 _HEADS = (1, 2, 5, 8)
 _REDUCTIONS = (8, 4, 2, 1)
 _PATCHES = (7, 3, 3, 3)
@@ -103,7 +95,7 @@ def _block(block: Any, x: Any, rate: float, interleaved: bool) -> Any:
 
 
 def _networks(size: str) -> dict[str, Network]:
-    channels, blocks = _STAGES[size]
+    channels, blocks = STAGES[size]
     cv = {"embedding_dims": channels, "depths": blocks, "include_rescaling": True}
     hub = {
         "hidden_dims": channels,
@@ -123,7 +115,7 @@ def _networks(size: str) -> dict[str, Network]:
 
 def _variant(name: str) -> Variant:
     size = name[-2:]
-    channels, blocks = _STAGES[size]
+    channels, blocks = STAGES[size]
     of_hub = name.startswith("hub")
     table = tap_table(
         *(
@@ -162,6 +154,6 @@ def _variant(name: str) -> Variant:
     )
 
 
-NETWORKS = {name: network for size in _STAGES for name, network in _networks(size).items()}
+NETWORKS = {name: network for size in STAGES for name, network in _networks(size).items()}
 VARIANTS = {name: _variant(name) for name in sorted(NETWORKS)}  # keras-hub's first
 BACKBONES.register_all(VARIANTS)

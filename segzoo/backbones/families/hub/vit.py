@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from segzoo.backbones.plain_vit import EMBEDDING, PATCHES, UNDILATED, PlainViT, assign_blocks
-from segzoo.backbones.spec import CENTERED, Variant
+from segzoo.backbones.plain_vit import EMBEDDING, PATCHES, PlainViT, assign_blocks, variant
+from segzoo.backbones.spec import CENTERED
 from segzoo.backbones.table import BACKBONES
+from segzoo.layouts.vision_transformer import HUB_VITS
 
-# Size to the channels, blocks and heads.
-_SIZES = {"base": (768, 12, 12), "large": (1024, 24, 16)}
-# Name to the size, the patch, the side of the images that it was trained for, and the presets, the first the default.
-_VARIANTS = {
-    "hub_vit_base_16": ("base", 16, 224, ("vit_base_patch16_224_imagenet", "vit_base_patch16_224_imagenet21k")),
-    "hub_vit_base_16_384": ("base", 16, 384, ("vit_base_patch16_384_imagenet",)),
-    "hub_vit_base_32_384": ("base", 32, 384, ("vit_base_patch32_384_imagenet",)),
-    "hub_vit_large_16": ("large", 16, 224, ("vit_large_patch16_224_imagenet", "vit_large_patch16_224_imagenet21k")),
-    "hub_vit_large_16_384": ("large", 16, 384, ("vit_large_patch16_384_imagenet",)),
+# Weights of each variant, the first the default.
+_PRESETS = {
+    "hub_vit_base_16": ("vit_base_patch16_224_imagenet", "vit_base_patch16_224_imagenet21k"),
+    "hub_vit_base_16_384": ("vit_base_patch16_384_imagenet",),
+    "hub_vit_base_32_384": ("vit_base_patch32_384_imagenet",),
+    "hub_vit_large_16": ("vit_large_patch16_224_imagenet", "vit_large_patch16_224_imagenet21k"),
+    "hub_vit_large_16_384": ("vit_large_patch16_384_imagenet",),
 }
 
 
@@ -43,31 +42,10 @@ def _layers(theirs: Any) -> dict[str, Any]:
     }
 
 
-def _network(name: str) -> PlainViT:
-    size, patch, side, _ = _VARIANTS[name]
-    width, depth, heads = _SIZES[size]
-    # Weights are fine-tuned at other sizes with positions averaged, as timm does it.
-    return PlainViT(
-        name, patch, width, depth, heads, assign, grid=side // patch, antialias=True, backbone="ViTBackbone"
-    )
-
-
-def _variant(name: str) -> Variant:
-    *_, side, presets = _VARIANTS[name]
-    return Variant(
-        name,
-        f"segzoo.backbones.families.hub.vit:NETWORKS[{name}]",
-        "hub_vit",
-        CENTERED,
-        {"blocks": NETWORKS[name].taps()},
-        undilated=UNDILATED,
-        package="keras-hub",
-        presets=presets,
-        patch=NETWORKS[name].patch,
-        quirk=f"Trained for images of {side}x{side}, whose positions are interpolated to those of others.",
-    )
-
-
-NETWORKS = {name: _network(name) for name in _VARIANTS}
-VARIANTS = {name: _variant(name) for name in _VARIANTS}
+# Weights are fine-tuned at other sizes with positions averaged, as timm does it.
+NETWORKS = {
+    name: PlainViT.of(name, layout, assign=assign, antialias=True, backbone="ViTBackbone")
+    for name, layout in HUB_VITS.items()
+}
+VARIANTS = {name: variant(network, __name__, "hub_vit", CENTERED, _PRESETS[name]) for name, network in NETWORKS.items()}
 BACKBONES.register_all(VARIANTS)

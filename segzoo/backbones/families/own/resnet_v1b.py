@@ -10,52 +10,15 @@ ResNeXt and SE-ResNet, in files of their own, are built from the same blocks.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from segzoo.backbones.spec import STANDARDIZED, Convention, Variant, tap_table
 from segzoo.backbones.table import BACKBONES
 from segzoo.compat import LIBRARIES
+from segzoo.layouts.residual import RESNETS, WIDTHS, Layout
 
-_WIDTHS = (64, 128, 256, 512)
 _NO_WEIGHTS = "No ImageNet weights are published for Keras; `segzoo weights convert` converts those of PyTorch models."
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Form of a residual network of four stages.
-
-    Attributes:
-        blocks: number of blocks of each stage.
-        bottleneck: whether a block is 1x1, 3x3 and 1x1 to four times the width, else 3x3 twice.
-        groups: groups of the 3x3 convolution of a bottleneck.
-        group_width: channels of a group in the first stage, twice as many in each further stage.
-        squeeze: channels per channel of the bottleneck of squeeze-and-excitation at a block's end, which has 8 at
-            least; 0 without.
-        strided_first: whether a stage strides in the first convolution of its first block, else in the first 3x3.
-        pads_pooling: whether the stem's pooling is padded at both sides, as PyTorch's; else as TensorFlow's "same".
-    """
-
-    blocks: tuple[int, ...]
-    bottleneck: bool = True
-    groups: int = 1
-    group_width: int = 64
-    squeeze: int = 0
-    strided_first: bool = False
-    pads_pooling: bool = True
-
-    @property
-    def factor(self) -> int:
-        """Channels of a block's output per channel of the stage's width."""
-        return 4 if self.bottleneck else 1
-
-    def convolutions(self, width: int) -> list[tuple[int, int, int]]:
-        """Return kernel size, channels and groups of the convolutions of a block; width 64, 128, 256 or 512."""
-        inner = width * self.group_width // 64 * self.groups
-        if not self.bottleneck:
-            return [(3, width, 1), (3, width, 1)]
-        return [(1, inner, 1), (3, inner, self.groups), (1, self.factor * width, 1)]
 
 
 def build(
@@ -94,7 +57,7 @@ def build(
     if layout.pads_pooling:
         x = keras.layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
     x = keras.layers.MaxPooling2D(3, 2, padding="valid" if layout.pads_pooling else "same", name="stem_pool")(x)
-    for stage, (count, width) in enumerate(zip(layout.blocks, _WIDTHS, strict=True), 1):
+    for stage, (count, width) in enumerate(zip(layout.blocks, WIDTHS, strict=True), 1):
         convolutions = layout.convolutions(width)
         strided = 0 if layout.strided_first else [size for size, _, _ in convolutions].index(3)
         for block in range(1, count + 1):
@@ -118,7 +81,7 @@ def variant(name: str, layout: Layout, module: str) -> Variant:
         "P1 stem_relu 64 stem",
         *(
             f"P{stage + 1} stage{stage}_block{count}_out {layout.factor * width} output of stage {stage}"
-            for stage, (count, width) in enumerate(zip(layout.blocks, _WIDTHS, strict=True), 1)
+            for stage, (count, width) in enumerate(zip(layout.blocks, WIDTHS, strict=True), 1)
         ),
     )
     return Variant(
@@ -134,13 +97,6 @@ def variant(name: str, layout: Layout, module: str) -> Variant:
     )
 
 
-LAYOUTS = {
-    "resnet18": Layout((2, 2, 2, 2), bottleneck=False),
-    "resnet34": Layout((3, 4, 6, 3), bottleneck=False),
-    "resnet50_v1b": Layout((3, 4, 6, 3)),
-    "resnet101_v1b": Layout((3, 4, 23, 3)),
-    "resnet152_v1b": Layout((3, 8, 36, 3)),
-}
-NETWORKS: dict[str, Callable[..., Any]] = {name: partial(build, layout, name) for name, layout in LAYOUTS.items()}
-VARIANTS = {name: variant(name, layout, "resnet_v1b") for name, layout in LAYOUTS.items()}
+NETWORKS: dict[str, Callable[..., Any]] = {name: partial(build, layout, name) for name, layout in RESNETS.items()}
+VARIANTS = {name: variant(name, layout, "resnet_v1b") for name, layout in RESNETS.items()}
 BACKBONES.register_all(VARIANTS)
