@@ -1,17 +1,17 @@
 """EfficientNet, EfficientNet-Lite and EfficientNetV2 of torchvision, timm and the packages that followed the original.
 
-Each library names the same blocks in its own way (`_NAMINGS`), whatever the variant (`_V1`, `_LITE`, `_V2`).
+Each library names the same blocks in its own way (`_NAMINGS`), whatever the variant.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from segzoo.interop.backbones.pixels import HALVES, IMAGENET
 from segzoo.interop.backbones.source import Source, Stranger
 from segzoo.interop.rows import Row, table
+from segzoo.layouts.efficientnet import LITE, STAGES, V1, Scale
 
 
 class _Stage(NamedTuple):
@@ -22,14 +22,6 @@ class _Stage(NamedTuple):
     excited: bool
 
 
-# Blocks of the stages of B0, and factors on these: only those of Lite's first and last stage have none.
-_BLOCKS = (1, 2, 2, 3, 3, 4, 1)
-_V1 = {"b0": 1.0, "b1": 1.1, "b2": 1.2, "b3": 1.4, "b4": 1.8, "b5": 2.2, "b6": 2.6, "b7": 3.1}
-_LITE = {"lite0": 1.0, "lite1": 1.1, "lite2": 1.2, "lite3": 1.4, "lite4": 1.8}
-# Channels that enter and leave the last stage's first block.
-_ENDS = {"b0": (192, 320), "b1": (192, 320), "b2": (208, 352), "b3": (232, 384), "b4": (272, 448), "b5": (304, 512),
-         "b6": (344, 576), "b7": (384, 640), "lite0": (192, 320), "lite1": (192, 320), "lite2": (208, 352),
-         "lite3": (232, 384), "lite4": (272, 448)}  # fmt: skip
 # Blocks of the plain, the fused and the other stages of V2, and the channels that enter and leave the last stage.
 _V2 = {
     "b0": ((1,), (2, 2), (3, 5, 8), (112, 192)),
@@ -159,19 +151,12 @@ def _rows(naming: _Naming, stages: list[_Stage], depthwise: str = "dwconv") -> I
             k += 1
 
 
-def _scaled(size: str) -> list[_Stage]:
-    """Return the stages of a variant of `_V1` or `_LITE`."""
-    lite = size in _LITE
-    depth = _LITE[size] if lite else _V1[size]
-    last = len(_BLOCKS) - 1
-    return [
-        _Stage(
-            "inverted" if number else "separable",
-            count if lite and number in (0, last) else math.ceil(count * depth),
-            not lite,
-        )
-        for number, count in enumerate(_BLOCKS)
-    ]
+def _scaled(scale: Scale) -> tuple[list[_Stage], tuple[int, int]]:
+    """Return the stages of a variant of V1 or Lite, and the channels that enter and leave the last one."""
+    entering, leaving = scale.channels()[-2:]
+    kinds = ("inverted" if number else "separable" for number in range(len(STAGES)))
+    stages = [_Stage(kind, count, not scale.lite) for kind, count in zip(kinds, scale.blocks(), strict=True)]
+    return stages, (entering, leaving)
 
 
 def _second(size: str) -> list[_Stage]:
@@ -206,9 +191,8 @@ def _source(
 
 def _sources() -> Iterator[Source]:
     torch, timm, smp = ({"compat": word} for word in ("torchvision", "timm", "smp"))
-    for size in _V1:
-        given = f"efficientnet_{size}", _scaled(size), _ENDS[size]
-        backbone, stages, end = given
+    for size, scale in V1.items():
+        backbone, (stages, end) = f"efficientnet_{size}", _scaled(scale)
         yield _source(f"torchvision/{backbone}", backbone, _TORCHVISION, stages, end, **torch)
         yield _source(
             f"timm/{backbone}", backbone, _TIMM, stages, end, same=(f"smp/timm-efficientnet-{size}",),
@@ -217,8 +201,8 @@ def _sources() -> Iterator[Source]:
         yield _source(f"timm/tf_{backbone}", backbone, _TIMM, stages, end, marks=_OF_TENSORFLOW)
         same = (f"efficientnet-pytorch/efficientnet-{size}",)
         yield _source(f"smp/efficientnet-{size}", backbone, _ORIGINAL, stages, end, same=same, marks=_OF_SMP, **smp)
-    for size in _LITE:
-        backbone, stages, end = f"efficientnet_{size}", _scaled(size), _ENDS[size]
+    for size, scale in LITE.items():
+        backbone, (stages, end) = f"efficientnet_{size}", _scaled(scale)
         yield _source(f"timm/{backbone}", backbone, _TIMM, stages, end, marks=_OF_PYTORCH, **timm, **IMAGENET)
         # SMP gave timm's `tf_` weights, made for pixels from -1 to 1, to a network that pads as PyTorch does.
         ported = f"smp/timm-tf_{backbone}"

