@@ -292,12 +292,15 @@ def decoder_reads(decoder: str, backbone: str, auxiliary: Sized) -> None:
 
     if decoder not in OF_TOKENS:
         return
-    plain = [name for name in BACKBONES if BACKBONES[name].patch]
     if not BACKBONES[backbone].patch:
+        smallest: dict[str, str] = {}
+        for name in BACKBONES:
+            if BACKBONES[name].patch:
+                smallest.setdefault(BACKBONES[name].family, name)
         raise ProblemAt(
             ("decoder",),
-            f"{decoder} reads the tokens of a plain vision transformer, and {backbone} makes a pyramid. Take one of "
-            f"{', '.join(plain)} as the backbone, or another decoder",
+            f"{decoder} reads the tokens of a plain vision transformer, and {backbone} makes a pyramid. Take one as "
+            f"the backbone, such as {', '.join(smallest.values())}, or another decoder",
         )
     if auxiliary:
         raise ProblemAt(("auxiliary",), f"{decoder} reads tokens, which have no levels for auxiliary heads")

@@ -26,6 +26,7 @@ import segzoo
 from segzoo.backbones import BACKBONES
 from segzoo.backbones.figures import figures
 from segzoo.backend import GPU_REHEARSAL, use_xla
+from segzoo.compat import NAMES, SMP_0_1_0
 from segzoo.data import with_distances
 from segzoo.losses import LOSSES, create
 from segzoo.models.remat import RematModel
@@ -58,7 +59,8 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        how = [self.policy.removeprefix("mixed_"), self.loss, *self.options]
+        options = [value if isinstance(value, str) else name for name, value in self.options.items()]
+        how = [self.policy.removeprefix("mixed_"), self.loss, *options]
         return "-".join([self.decoder, self.backbone or "small", *how, *["accumulated"] * (self.accumulate > 1)])
 
 
@@ -83,6 +85,17 @@ FAMILIES = [
     Case("fpn", "cross_entropy", ("mixed_bfloat16", "mixed_float16", "float32")[number % 3], backbone=name)
     for number, name in enumerate(SMALLEST.values())
 ]
+# Other libraries' networks, where a stride becomes dilation: each with a word of `compat` that changes layers.
+DILATED = [
+    Case("deeplabv3plus", "cross_entropy", policy, backbone=backbone, options={"output_stride": 16, "compat": compat})
+    for backbone, compat, policy in (
+        ("efficientnet_b0", "smp", "mixed_float16"),
+        ("efficientnet_b0", "smp-timm", "mixed_bfloat16"),
+        ("efficientnet_b0", "timm", "float32"),
+        ("mobilenetv2", "torchvision", "mixed_float16"),
+        ("inceptionv3", "torchvision", "mixed_bfloat16"),
+    )
+]
 DEFAULT = CASES[:1] if BACKEND == "tensorflow" else []
 
 
@@ -91,6 +104,7 @@ def test_everything_is_rehearsed() -> None:
     assert {case.loss for case in CASES} == set(LOSSES)
     assert {case.policy for case in CASES} == {case.policy for case in FAMILIES}
     assert {case.backbone for case in FAMILIES if case.backbone} == {*SMALLEST.values()}
+    assert {case.options["compat"] for case in DILATED} == {*NAMES} - {SMP_0_1_0}
     assert set(SMALLEST) >= LARGER
 
 
@@ -110,7 +124,7 @@ def batch(case: Case, size: int) -> tuple[np.ndarray, np.ndarray]:
     "case",
     [
         pytest.param(case, marks=() if case in DEFAULT else pytest.mark.gpu_rehearsal, id=str(case))
-        for case in (*CASES, *FAMILIES)
+        for case in (*CASES, *FAMILIES, *DILATED)
     ],
 )
 def test_two_steps(case: Case, installed, dtype_policy) -> None:
