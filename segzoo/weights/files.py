@@ -109,7 +109,8 @@ def load_file(
         with operation("write", template), h5py.File(template, "r+") as file:
             ours = dict(hdf5.named_datasets(file))
             ours.pop(hdf5.DECODER_FUNCTION, None)
-            wanted = {name: item.shape for name, item in ours.items() if name.partition("/")[0] not in keep}
+            shapes = {name: item.shape for name, item in ours.items()}
+            wanted = {name: shape for name, shape in shapes.items() if name.partition("/")[0] not in keep}
             if path.name.endswith(".keras"):
                 theirs = read_archive(path, Path(folder), wanted, template.stat().st_size, trusted)
             else:
@@ -122,8 +123,8 @@ def load_file(
                 else:
                     report.missing.append(name)
                     if name in theirs.shapes:
-                        shapes = theirs.shapes, {own: item.shape for own, item in ours.items()}
-                        report.skipped.append(f"{name}: {_why_skipped(name, *shapes, name in wanted)}")
+                        reason = _why_skipped(name, theirs.shapes, shapes, name in wanted)
+                        report.skipped.append(f"{name}: {reason}")
         refuse_another_backbone(model, path, theirs, report)
         caution = refuse_another_function(model, path, theirs, report, configured)
         network.load_weights(template)
