@@ -345,10 +345,12 @@ class _Copy:
             return self._new(layer, {"pool_size": size, "strides": strides}, CentredMaxPooling2D)(x)
         x, padding = self._padding(layer, x, size, strides)
         average = isinstance(layer, keras.layers.AveragePooling2D)
-        if average and padding == "same" and self.convention.averages_padding:
-            x, padding = self._both_sides(layer, x, size // 2), "valid"
+        counted = average and padding == "same" and self.convention.averages_padding
         if rate > 1 and size > 1:
-            return self._new(layer, {"pool_size": size, "dilation_rate": rate, "average": average}, DilatedPooling2D)(x)
+            config = {"pool_size": size, "dilation_rate": rate, "average": "padded" if counted else average}
+            return self._new(layer, config, DilatedPooling2D)(x)
+        if counted:
+            x, padding = self._both_sides(layer, x, size // 2), "valid"
         return self._new(layer, {**layer.get_config(), "strides": strides, "padding": padding})(x)
 
     def _is_centred_maximum(self, layer: Any, x: Any, size: int, strides: int) -> bool:

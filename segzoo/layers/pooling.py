@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import keras
 from keras import ops
@@ -177,17 +177,25 @@ class DilatedPooling2D(Layer):
     Args:
         pool_size: height and width of the pooling window, in sampled pixels.
         dilation_rate: spacing between sampled pixels, in pixels.
-        average: whether to average instead of taking the maximum; padding is not counted.
+        average: whether to average instead of taking the maximum: True over the pixels of the map alone, "padded" over
+            the zeros around it, too, as PyTorch does unless it is told otherwise.
+
+    Raises:
+        ValueError: another value of `average`.
     """
 
-    def __init__(self, pool_size: int, dilation_rate: int, average: bool = False, **kwargs: Any):
+    def __init__(self, pool_size: int, dilation_rate: int, average: bool | Literal["padded"] = False, **kwargs: Any):
         super().__init__(**kwargs)
+        if average not in (True, False, "padded"):
+            raise ValueError(f"average must be True, False or 'padded', got {average!r}.")
         self.pool_size = pool_size
         self.dilation_rate = dilation_rate
         self.average = average
 
     def call(self, x: Any) -> Any:
         """Pool."""
+        if self.average == "padded":
+            return self._sum(x) / self.pool_size**2
         if self.average:
             inside = ops.ones_like(x[:1, :, :, :1])
             return self._sum(x) / self._sum(inside)

@@ -20,6 +20,7 @@ FIRST += ["kcv_resnet50", "kcv_densenet121", "hub_resnet18", "hub_resnet18_vd", 
 FIRST += ["hub_hgnetv2_b4", "hub_mobilenet_v3_small_050"]
 LAST = [*EFFICIENTNETS, "mobilenet", "mobilenetv2", "mobilenetv3_small", "inceptionv3"]
 LAST += ["kcv_mobilenetv3_small", "kcv_cspdarknet_tiny"]
+LAST += ["inceptionv3:torchvision"]  # with a word of compat, whose averages count the padding
 NAMES = FIRST + LAST
 # One of each way to take a stride out; the marker `nightly` has all.
 FEW = ("efficientnet_b0", "hub_resnet18_vd", "convnext_tiny")
@@ -34,7 +35,9 @@ def network(shake) -> Callable[..., keras.Model]:
 
     def network(name: str, output_stride: int = 32) -> keras.Model:
         if (name, output_stride) not in built:
-            model = backbones.create(name, weights="none", output_stride=output_stride, drop_path=0.0)
+            backbone, _, compat = name.partition(":")
+            options = {"output_stride": output_stride, "drop_path": 0.0, "compat": compat or None}
+            model = backbones.create(backbone, weights="none", **options)
             if output_stride == 32:
                 shake(model)
                 for layer in model.layers:
@@ -55,7 +58,7 @@ def network(shake) -> Callable[..., keras.Model]:
 def test_levels_end_at_the_output_stride(
     name: str, output_stride: int, deepest: str, network, pixels, installed
 ) -> None:
-    installed(name)
+    installed(name.partition(":")[0])
     features = network(name, output_stride)(pixels(64, 32), training=False)
     assert max(features) == deepest
     for level, feature in features.items():
@@ -110,7 +113,7 @@ def test_subsampled_dilated_features_are_the_strided_ones(
     kernels of 1x1 and 2x2, keep pixel 0. (Xception mixes both in one block, as do keras-cv's ResNet-18 and ResNetV2,
     and so has no such grid.)
     """
-    installed(name)
+    installed(name.partition(":")[0])
     images = pixels(64, 64)
     step = 32 // output_stride
     deepest = {16: "P4", 8: "P3"}[output_stride]

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from segzoo.layers import AveragePooling2D, CentredMaxPooling2D, PyramidPooling
+from segzoo.layers import AveragePooling2D, CentredMaxPooling2D, DilatedPooling2D, PyramidPooling
 from segzoo.layers.pooling import adaptive_average
 
 
@@ -77,3 +77,23 @@ def test_centred_maxima_are_of_windows_around_every_second_pixel(size, window, s
             top, left = row * stride, column * stride
             part = x[:, max(0, top - half) : top + half + 1, max(0, left - half) : left + half + 1]
             np.testing.assert_array_equal(found[:, row, column], part.max((1, 2)))
+
+
+@pytest.mark.parametrize(("average", "counted"), [(True, False), ("padded", True)])
+@pytest.mark.parametrize("rate", [1, 2, 3])
+def test_a_dilated_average_counts_the_padding_or_not(average: bool | str, counted: bool, rate: int) -> None:
+    x = np.random.default_rng(2).normal(size=(1, 7, 10, 2)).astype("float32")
+    found = np.asarray(DilatedPooling2D(3, rate, average=average)(x))
+    for row, column in np.ndindex(7, 10):
+        rows, columns = (
+            [place + step * rate for step in (-1, 0, 1) if 0 <= place + step * rate < size]
+            for place, size in ((row, 7), (column, 10))
+        )
+        window = x[0][np.ix_(rows, columns)]
+        expected = window.sum((0, 1)) / (9 if counted else len(rows) * len(columns))
+        np.testing.assert_allclose(found[0, row, column], expected, atol=1e-5)
+
+
+def test_other_kinds_of_dilated_averages_are_refused() -> None:
+    with pytest.raises(ValueError, match="average must be True, False or 'padded', got 'same'"):
+        DilatedPooling2D(3, 2, average="same")  # type: ignore[arg-type]

@@ -102,6 +102,7 @@ LAYERS = {
     "centred_pooling": lambda: CentredMaxPooling2D(3, 2),
     "dilated_pooling": lambda: DilatedPooling2D(3, 2),
     "dilated_average": lambda: DilatedPooling2D(3, 2, average=True),
+    "dilated_padded_average": lambda: DilatedPooling2D(3, 2, average="padded"),
     "position_attention": lambda: PositionAttention(2),
     "pyramid_pooling": lambda: PyramidPooling(4, (1, 2, 3)),
     "scse": lambda: ScSE(2),
