@@ -91,6 +91,35 @@ def shortened(text: str) -> str:
     return repr(text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "...")
 
 
+def wrong_type(what: str, wanted: str, value: object) -> SegzooError:
+    """Return an error for an argument whose value is of another type than the argument takes.
+
+    Args:
+        what: name of the argument, such as "classes".
+        wanted: what it takes, in words, such as "a whole number above 0".
+        value: value that was given.
+    """
+    return SegzooError(f"{what} must be {wanted}, not {_of_type(value)}.")
+
+
+def check_is_name(kind: str, name: object, example: str) -> None:
+    """Raise UnknownNameError unless a value that should name a thing is a string.
+
+    Args:
+        kind: kind of thing that it should name, in the singular ("backbone").
+        name: value that was given, such as a list or a class.
+        example: a name that exists.
+    """
+    if not isinstance(name, str):
+        raise UnknownNameError(f"Name the {kind} by a string, such as {example!r}, not by {_of_type(name)}.")
+
+
+def _of_type(value: object) -> str:
+    """Return a value, shortened, with the name of its type."""
+    text = repr(value)
+    return f"{text if len(text) <= _SHOWN else text[: _SHOWN - 3] + '...'} (of the type {type(value).__name__})"
+
+
 def nearest(name: str, known: Sequence[str], most: int = 1, cutoff: float = 0.6) -> list[str]:
     """Return the names closest to `name`, at most `most`; none if there are thousands of candidates."""
     if len(name) > 1000 or len(known) > _COMPARED:

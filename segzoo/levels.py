@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from segzoo.errors import SegzooError
+from collections.abc import Collection
+
+from segzoo.errors import SegzooError, wrong_type
 
 LEVELS = ("P1", "P2", "P3", "P4", "P5")
 # Maps of the tokens of a plain vision transformer after four of its blocks, all with the stride of its patches.
@@ -25,9 +27,15 @@ def levels_at(output_stride: int, shallow: bool = False) -> tuple[str, ...]:
     """
     depths = {2: 1, 4: 2} if shallow else {}
     depths |= {8: 3, 16: 4, 32: 5}
-    if output_stride not in depths:
+    if output_stride not in tuple(depths):  # a list has no hash
         raise SegzooError(f"output_stride must be 8, 16 or 32, got {output_stride!r}.")
     return LEVELS[: depths[output_stride]]
+
+
+def check_list(option: str, levels: object) -> None:
+    """Raise SegzooError unless levels are given as a list or another collection of names; a name alone is none."""
+    if isinstance(levels, str) or not isinstance(levels, Collection):
+        raise wrong_type(option, "a list of levels, such as ['P4']", levels)
 
 
 def prefix_of(tokens: str) -> str:

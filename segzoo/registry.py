@@ -18,7 +18,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar, overload
 
 from segzoo.discovery import sources
-from segzoo.errors import ConfigError, RegistrationError, UnknownNameError, unknown_name
+from segzoo.errors import ConfigError, RegistrationError, UnknownNameError, check_is_name, unknown_name
 
 ENTRY_POINTS = "segzoo.plugins"
 Thing = TypeVar("Thing")
@@ -228,10 +228,13 @@ class Registry:
         return len(self._all())
 
     def __contains__(self, name: object) -> bool:
+        if not isinstance(name, str):  # it may not even be hashable
+            return False
         return name in self._entries or name in self._built_in() or name in self._points()
 
     def check(self, name: str) -> None:
         """Raise UnknownNameError, naming the known or the nearest, unless `name` is registered; imports nothing."""
+        check_is_name(self.kind, name, next(iter(self), "name"))
         if name in self._absent and name not in self:
             raise UnknownNameError(f"There is no {self.kind} {name!r}: {self._absent[name]}")
         if name not in self:

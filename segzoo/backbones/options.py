@@ -5,10 +5,20 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
+from numbers import Real
+from types import NoneType
 from typing import Any, Literal
 
 from segzoo.compat import resolve
-from segzoo.errors import SegzooError, unknown_name
+from segzoo.errors import SegzooError, unknown_name, wrong_type
+
+# Types of the options that are not checked otherwise, and words for them.
+_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    "taps": ((str, NoneType), "the name of a kind of taps or None"),
+    "weights": ((str, os.PathLike, NoneType), "a word such as 'auto', a path or None"),
+    "drop_path": ((Real,), "a number in 0..1 (1 excluded)"),
+    "trainable": ((bool, str), "True, False or the name of a level"),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,6 +70,9 @@ class BackboneOptions:
     compat: str | None = None
 
     def __post_init__(self) -> None:
+        for name, (kinds, words) in _TYPES.items():
+            if not isinstance(value := getattr(self, name), kinds) or (isinstance(value, bool) and bool not in kinds):
+                raise wrong_type(name, words, value)
         if not isinstance(self.input_channels, int) or self.input_channels < 1:
             raise SegzooError(f"input_channels must be 1 or more, got {self.input_channels!r}.")
         if not 0 <= self.drop_path < 1:
@@ -67,6 +80,13 @@ class BackboneOptions:
         if self.batch_norm not in ("auto", "train", "frozen"):
             raise SegzooError(f"batch_norm must be 'auto', 'train' or 'frozen', got {self.batch_norm!r}.")
         resolve(self.compat, None)
+
+    @classmethod
+    def of(cls, options: BackboneOptions | None) -> BackboneOptions:
+        """Return the options, for None the defaults; SegzooError for anything else."""
+        if not isinstance(options, cls | None):
+            raise wrong_type("The options of a backbone", "a segzoo.backbones.BackboneOptions or None", options)
+        return options or cls()
 
     @classmethod
     def names(cls) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from segzoo.compat import OF_BACKBONES, SMP
-from segzoo.errors import SegzooError, unknown_name
+from segzoo.errors import SegzooError, check_is_name, unknown_name
 from segzoo.levels import MADE, TOKENS, levels_at
 from segzoo.registry import find
 
@@ -152,7 +152,9 @@ class Variant:
 
     def tap_table(self, kind: str | None = None) -> tuple[Tap, ...]:
         """Return the table of the given kind, or of the default kind; UnknownNameError lists the kinds."""
-        kind = kind or next(iter(self.tables))
+        if kind is None:
+            kind = next(iter(self.tables))
+        check_is_name(f"kind of taps of {self.name}", kind, next(iter(self.tables)))
         if kind not in self.tables:
             raise unknown_name(f"kind of taps of {self.name}", kind, self.tables)
         return self.tables[kind]

@@ -32,7 +32,7 @@ from segzoo.layers import (
     light_gelu,
     tanh_gelu,
 )
-from segzoo.levels import MADE
+from segzoo.levels import MADE, check_list
 from segzoo.weights import WeightsReport, apply_weights, as_text
 
 
@@ -65,7 +65,7 @@ def create(
         >>> features = segzoo.backbones.create("resnet50", output_stride=16)(images)
     """
     variant: Variant = BACKBONES[name]
-    options = (options or BackboneOptions()).changed(given)
+    options = BackboneOptions.of(options).changed(given)
     compat, trainable = options.compat, options.trainable
     taps = variant.default_taps(compat) if options.taps is None else options.taps
     output_stride = 32 if options.output_stride is None else options.output_stride
@@ -74,6 +74,8 @@ def create(
     fourth = "P4" if output_stride == 32 else "C4"
     if compat in (SMP, SMP_0_1_0) and variant.smp_fourth and fourth in available:
         available[fourth] = dataclasses.replace(available[fourth], layer=variant.smp_fourth)
+    if levels is not None:
+        check_list("levels", levels)
     levels = tuple(levels or shown)
     for level in levels:
         if level not in available:

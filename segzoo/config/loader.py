@@ -64,10 +64,6 @@ def resolve_config(config: Config | str | os.PathLike[str], overrides: Sequence[
         ConfigError: `config` has another type, or a file, key, value or override is invalid.
     """
     if not isinstance(config, Config):
-        if not isinstance(config, str | os.PathLike):
-            raise ConfigError(
-                f"A configuration is a YAML file, the name of a recipe or a segzoo.config.Config, not {config!r:.60}."
-            )
         return load_config(config, overrides)
     if not overrides:
         return config
@@ -88,6 +84,11 @@ def find_config(name: str | os.PathLike[str]) -> Path:
     Raises:
         ConfigError: the file does not exist; the message lists the places searched and the nearest recipes.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise ConfigError(
+            f"A configuration is a YAML file or the name of a recipe, or a segzoo.config.Config to train or evaluate "
+            f"with, not {name!r:.60}."
+        )
     text = os.fspath(name)
     try:
         wanted = expanded(text)

@@ -10,8 +10,8 @@ import keras
 import numpy as np
 
 from segzoo.device import check_device, on_device
-from segzoo.errors import SegzooError
-from segzoo.task import Mode, class_logits, predict_classes
+from segzoo.errors import SegzooError, wrong_type
+from segzoo.task import MODES, Mode, class_logits, predict_classes
 
 SMALLEST = 32  # below it the deepest features of a stride-32 network are a single padded pixel
 
@@ -79,6 +79,8 @@ class KerasNetwork(Network):
         self.model = model
         self.outputs = _outputs_of(model)
         self.channels = model.input_shape[3]
+        if mode is not None and mode not in MODES:
+            raise SegzooError(f"mode must be one of {', '.join(MODES)} or None, not {mode!r}.")
         self.mode = mode or ("binary" if self.outputs == 1 else "multiclass")
         if self.mode == "binary" and self.outputs != 1:
             raise SegzooError(f"In binary mode a model returns one logit, not {self.outputs}.")
@@ -114,6 +116,8 @@ def on_extended(function: Callable[[np.ndarray], np.ndarray], images: np.ndarray
 
 def _outputs_of(model: keras.Model) -> int:
     """Return the number of logits of a pixel; SegzooError unless the model is one from images of any size to logits."""
+    if not isinstance(model, keras.Model):
+        raise wrong_type("model", "a keras.Model or a segzoo.inference.network.Network", model)
     given, returned = model.input_shape, model.output_shape
     if not (isinstance(returned, tuple) and len(returned) == 4 and isinstance(returned[3], int)):
         raise SegzooError(f"The model must return logits (B, H, W, classes), not {returned}.")

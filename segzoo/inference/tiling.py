@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from segzoo.errors import SegzooError
+from segzoo.errors import SegzooError, wrong_type
 
 # Tiles start at multiples of the deepest stride, so that a strided network samples the same pixels as in one pass.
 ALIGNMENT = 32
@@ -70,6 +71,12 @@ def _counted(span: tuple[int, int], weights: np.ndarray) -> tuple[int, int]:
     return (span[0] + int(above[0])) // ALIGNMENT * ALIGNMENT, span[0] + int(above[-1]) + 1
 
 
+def _check_pixels(name: str, pixels: object) -> None:
+    """Raise SegzooError unless a size that a user gives is a whole number or None."""
+    if isinstance(pixels, bool) or not isinstance(pixels, Integral | None):
+        raise wrong_type(name, "a number of pixels", pixels)
+
+
 @dataclass(frozen=True)
 class Tiling:
     """Tiles of large images, and what counts as large.
@@ -91,6 +98,8 @@ class Tiling:
         Raises:
             SegzooError: no multiples of 32, or an overlap above half of the tile.
         """
+        _check_pixels("tile", tile)
+        _check_pixels("overlap", overlap)
         shared = tile // (4 * ALIGNMENT) * ALIGNMENT if overlap is None else overlap
         if tile < ALIGNMENT or tile % ALIGNMENT or shared % ALIGNMENT or not 0 <= shared <= tile // 2:
             raise SegzooError(
@@ -118,6 +127,7 @@ class Tiling:
         Raises:
             SegzooError: as `square`.
         """
+        _check_pixels("overlap", overlap)
         if tile is None:
             return None, None
         if tile != "auto":

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from segzoo.errors import SegzooError, unknown_name
+from segzoo.errors import SegzooError, check_is_name, unknown_name
 
 _SLICE = 512  # most channels that OpenCV resizes at once
 
@@ -68,6 +68,7 @@ def views_of(names: str) -> tuple[View, ...]:
         UnknownNameError: no such kind.
         SegzooError: two kinds that cannot be joined.
     """
+    check_is_name("test-time augmentation", names, "mirror")
     kinds = names.split("+")
     for kind in kinds:
         if kind not in VIEWS:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from segzoo.arguments import arguments_of
-from segzoo.errors import ConfigError, unknown_name
+from segzoo.errors import ConfigError, shortened, unknown_name
 from segzoo.lazy import attach
 from segzoo.losses.renamed import RENAMED, with_present_names
 from segzoo.losses.table import LOSSES
@@ -77,6 +77,10 @@ def create(
     """
     if not spec:
         raise ConfigError(f"The loss is empty; name at least one of: {', '.join(LOSSES)}.")
+    if not isinstance(spec, Mapping):
+        raise ConfigError(
+            f"The loss is a table of names and weights, such as {{'dice': 1.0}}, not {shortened(str(spec))}."
+        )
     losses, weights = [], []
     for name, entry in spec.items():
         options = dict(entry) if isinstance(entry, Mapping) else {"weight": entry}

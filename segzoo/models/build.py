@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import keras
@@ -15,9 +16,9 @@ from segzoo.backbones.spec import Variant
 from segzoo.backbones.surgery import freeze_statistics
 from segzoo.decoders import DECODERS, Decoder, SegmentationHead
 from segzoo.decoders.base import AuxiliaryHead, ClassificationHead, number
-from segzoo.errors import SegzooError, WeightsError, unknown_name
+from segzoo.errors import SegzooError, UnknownNameError, WeightsError, shortened, unknown_name, wrong_type
 from segzoo.initial_values import drawn_in_blocks
-from segzoo.levels import IMAGE, LEVELS, TOKENS
+from segzoo.levels import IMAGE, LEVELS, TOKENS, check_list
 from segzoo.models.outputs import LOGITS, PRESENCE
 from segzoo.models.remat import RematModel
 from segzoo.weights import WeightsReport, apply_weights, as_text, is_path
@@ -78,7 +79,17 @@ def build_model(
     named = {name: options.pop(name) for name in [*BackboneOptions.names(), "imitate"] if name in options}
     if weights != "auto":
         named["weights"] = weights
-    of_backbone = (backbone_options or BackboneOptions()).changed(named)
+    of_backbone = BackboneOptions.of(backbone_options).changed(named)
+    if not isinstance(classes, Integral):
+        raise wrong_type("classes", "their number", classes)
+    if classes < 1:
+        raise SegzooError(f"classes must be at least 1, got {classes}.")
+    check_list("auxiliary", auxiliary)
+    if not isinstance(backbone, str | keras.Model):
+        raise UnknownNameError(
+            f"backbone is the name of one, such as {next(iter(BACKBONES))!r}, or a keras.Model, such as "
+            f"segzoo.backbones.wrap returns, not {shortened(str(backbone))}."
+        )
     if isinstance(decoder, Decoder):
         instance, decoder_class = decoder, type(decoder)
         decoder, options = _unused(decoder, options)
@@ -90,8 +101,6 @@ def build_model(
     assumed = preset.keys() - options.keys()
     options = {**preset, **options}
     weights = as_text(of_backbone.weights)
-    if classes < 1:
-        raise SegzooError(f"classes must be at least 1, got {classes}.")
     if isinstance(backbone, str):
         variant = BACKBONES[backbone]
         options = _fit_patch(options, decoder_class, variant)

@@ -23,6 +23,7 @@ from segzoo.weights.compatibility import (
     refuse_another_graph,
 )
 from segzoo.weights.content import read, read_archive
+from segzoo.weights.preset_folder import refuse_part_of_preset
 from segzoo.weights.report import WeightsReport
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -87,6 +88,7 @@ def load_file(
             "best.weights.h5, or training.init_from takes the folder; a checkpoint of "
             "PyTorch's libraries becomes a file by segzoo weights convert."
         )
+    refuse_part_of_preset(path)
     if not path.is_file():
         raise WeightsError(f"Weights file {path} does not exist (weights: auto, imagenet, none or a file).")
     if not path.name.endswith((".weights.h5", ".keras")):

@@ -21,6 +21,7 @@ from segzoo.complexity import gflops
 from segzoo.errors import MissingPackageError, SegzooError, UnknownNameError, WeightsError
 from segzoo.extras import install_command
 from segzoo.registry import find
+from segzoo.weights import load_file
 
 pytestmark = pytest.mark.usefixtures("zero_weights")
 OPTIONAL = [name for name in backbones.names() if BACKBONES[name].package]
@@ -318,6 +319,40 @@ def test_the_folder_of_a_preset_is_taken_as_weights(installed, tmp_path: Path, m
     pixels = {"mean": [1.0, 2.0, 3.0], "std": [4.0, 5.0, 6.0]}
     ours = backbones.create("hub_resnet18_vd", weights=tmp_path, levels=("P1",), **pixels)
     assert ours.weights_report.missing == []
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("config.json", b'{"module": "keras_hub",\n  "config": {', r"Expecting property name .*line 2 column 14"),
+        ("config.json", b"{}", 'no table "config", which describes the network'),
+        ("config.json", b"[" * 100_000, "recursion"),
+        ("metadata.json", b"", "line 1 column 1"),
+        ("metadata.json", b"[1]", "a table is expected, and found is a list"),
+        ("preprocessor.json", b'{"a": "\xff"}', "can't decode byte 0xff"),
+    ],
+)
+def test_damaged_json_of_a_preset_is_named(file: str, content: bytes, words: str, tmp_path: Path) -> None:
+    for name in ("config.json", "model.weights.h5"):
+        (tmp_path / name).write_bytes(b'{"config": {}}')
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(WeightsError, match=rf"{file}, of a preset .*, is damaged: .*{words}.*Copy the folder"):
+        backbones.create("hub_resnet18", weights=tmp_path)
+
+
+def test_a_weights_file_within_a_preset_is_refused_for_its_folder(tmp_path: Path) -> None:
+    """And one beside a config.json of something else is loaded."""
+    values = keras.Input((4,))
+    model = keras.Model(values, keras.layers.Dense(2, name="dense")(values))
+    path = tmp_path / "model.weights.h5"
+    model.save_weights(path)
+    described = tmp_path / "config.json"
+    described.write_text('{"module": "keras_hub.src.models.resnet.resnet_backbone", "config": {}}', encoding="utf-8")
+    with pytest.raises(WeightsError, match=rf"by the folder, .* begins with hub_ .*: weights: {tmp_path}\."):
+        load_file(model, path)
+    for other in ('{"module": "mine", "config": {}}', "{"):
+        described.write_text(other, encoding="utf-8")
+        assert load_file(model, path).loaded == ["dense/0", "dense/1"]
 
 
 @pytest.mark.nightly
