@@ -206,6 +206,7 @@ def test_the_test_split_is_evaluated_under_its_own_title_and_in_its_own_folder(r
     main_quietly("evaluate", str(run), "--split", "test", "--set", "data.test_split=test", "--set", "data.val_count=3")
     printed = capsys.readouterr().out
     assert "test split, best weights" in printed and "Device: " in printed
+    assert "evaluating: 3 images\n" in printed  # before the first batch, for whoever reads a log
     report = json.loads((run / "evaluation_test_best" / "report.json").read_text())
     assert report["title"] == "tiny: test split, best weights" and report["samples"] == 3
     main_quietly("evaluate", str(run))

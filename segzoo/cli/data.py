@@ -35,7 +35,7 @@ def check_data(
     fail, or if an image is in two splits, otherwise 0.
     """
     console = new_console()
-    with progress_bar(console, "reading", device=False) as progress:
+    with progress_bar(console, "reading", device=False, unit="samples") as progress:
         found = workflows.check_data(
             options.one_config(config, config_option), overrides or (), report=report, fix=fix, progress=progress
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Literal
 
 from rich.box import SIMPLE_HEAD
@@ -21,6 +22,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from segzoo.progress import ProgressLines
 from segzoo.terminal import say, warn
 
 
@@ -28,13 +30,13 @@ from segzoo.terminal import say, warn
 def progress_bar(
     console: Console, words: str, device: bool | str = True, unit: str | None = None
 ) -> Iterator[Callable[[int, int], None]]:
-    """Draw a bar on a terminal from the first report of progress on, until the block ends.
+    """Draw a bar on a terminal from the first report of progress on, until the block ends; print lines elsewhere.
 
     Args:
         console: console to draw on.
         words: description of the current activity.
         device: whether the device in use is printed first; or its name, where it was chosen.
-        unit: what is counted, such as "images", whose speed is shown; None: no speed.
+        unit: what is counted, such as "images", whose speed the bar shows; None: no speed.
 
     Yields:
         what to call with the number done so far and that of all.
@@ -43,6 +45,7 @@ def progress_bar(
     if unit is not None:
         columns.insert(3, _SpeedColumn(unit))
     bar = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+    lines = ProgressLines(partial(say, console), words, unit)
     tasks: list[TaskID] = []
 
     def show(done: int, total: int) -> None:
@@ -53,7 +56,10 @@ def progress_bar(
                 say_device(console)
             tasks.append(bar.add_task(words, total=total))
             bar.start()
-        bar.update(tasks[0], completed=done)
+        if bar.disable:
+            lines(done, total)
+        else:
+            bar.update(tasks[0], completed=done)
 
     try:
         yield show

@@ -70,10 +70,17 @@ def find_lr(
     out: Annotated[Path | None, options.out("a PNG; by default NAME.lr.png in the folder of all runs")] = None,
 ) -> None:
     """Find a learning rate: train with a growing one until the loss blows up; draws the loss and suggests a rate."""
-    finding = workflows.find_learning_rate(
-        options.one_config(config, config_option), overrides or (), start=start, end=end, updates=updates, out=out
-    )
     console = new_console()
+    with progress_bar(console, "trying learning rates", unit="updates") as progress:
+        finding = workflows.find_learning_rate(
+            options.one_config(config, config_option),
+            overrides or (),
+            start=start,
+            end=end,
+            updates=updates,
+            out=out,
+            progress=progress,
+        )
     seen = f"{len(finding.rates)} rates from {finding.rates[0]:.2g} to {finding.rates[-1]:.2g}"
     ending = "then the loss blew up" if finding.diverged else "without the loss blowing up"
     say(console, f"{seen}, {ending}; it was lowest at {finding.lowest:.2g}.")

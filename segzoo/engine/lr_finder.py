@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +100,14 @@ def _smooth(losses: Sequence[float]) -> np.ndarray:
     return weights @ np.asarray(losses, "float64") / weights.sum(1)
 
 
-def find_learning_rate(config: Config, *, start: float = 1e-6, end: float = 1.0, updates: int = 100) -> Finding:
+def find_learning_rate(
+    config: Config,
+    *,
+    start: float = 1e-6,
+    end: float = 1.0,
+    updates: int = 100,
+    progress: Callable[[int, int], None] | None = None,
+) -> Finding:
     """Train a new network with a learning rate that grows with every update, until the loss diverges or they end.
 
     Smith, "Cyclical Learning Rates for Training Neural Networks" (2015), section 3.3, with the suggestion of fastai's
@@ -111,6 +118,7 @@ def find_learning_rate(config: Config, *, start: float = 1e-6, end: float = 1.0,
         start: first learning rate.
         end: last learning rate, at most a million.
         updates: how many rates are tried, 10 to 10,000.
+        progress: called with the number of rates tried so far and that of all, first with (0, updates).
 
     Raises:
         RunError: an invalid range of rates, or a loss that is not finite from the start.
@@ -124,6 +132,8 @@ def find_learning_rate(config: Config, *, start: float = 1e-6, end: float = 1.0,
         )
     start_backend()
     refuse_what_cannot_fit(config, on_processor=device_bytes() is None)
+    if progress is not None:
+        progress(0, updates)
     start_weights = Start.of(config)
     source = builders.build_source(config, "train")
     batches = builders.train_batches(config, source)
@@ -146,7 +156,7 @@ def find_learning_rate(config: Config, *, start: float = 1e-6, end: float = 1.0,
     )
     builders.start_optimizer(config, network)
     outputs = list(network.output) if isinstance(network.output, dict) else None
-    record = _Record(accumulate)
+    record = _Record(accumulate, None if progress is None else lambda done: progress(done, updates))
     with closing(FitDataset(batches.batches, outputs)) as dataset:
         try:
             network.fit(
@@ -195,9 +205,10 @@ class _EnoughSeenError(Exception):
 class _Record(keras.callbacks.Callback):
     """Record the loss of every update; Keras's logs hold the mean of the epoch so far."""
 
-    def __init__(self, accumulate: int):
+    def __init__(self, accumulate: int, progress: Callable[[int], None] | None):
         super().__init__()
         self.accumulate = accumulate
+        self.progress = progress
         self.losses: list[float] = []
         self._batches = 0
         self._sum = 0.0
@@ -211,5 +222,7 @@ class _Record(keras.callbacks.Callback):
             return
         self.losses.append((self._sum - self._sum_before) / self.accumulate)
         self._sum_before = self._sum
+        if self.progress is not None:
+            self.progress(len(self.losses))
         if judge(range(len(self.losses)), self.losses).diverged:
             raise _EnoughSeenError

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from segzoo.config import Config
-from segzoo.engine.callbacks.progress_display import duration
 from segzoo.engine.checkpoint.run_folder import RunFolder
 from segzoo.engine.monitor import Monitor
 from segzoo.engine.population import Comparison
@@ -17,6 +16,7 @@ from segzoo.escaping import fenced, for_markdown
 from segzoo.files import replacing
 from segzoo.metrics import ConfusionMatrix, MultilabelCounts
 from segzoo.metrics.confusion import mean_of
+from segzoo.progress import duration
 from segzoo.reporting.class_table import class_cells
 from segzoo.reporting.evaluation import confusion_note, confusion_picture, na
 from segzoo.reporting.page import (

@@ -178,6 +178,9 @@ def evaluate(
 
     _check_reading(models[0], builders.image_reader(config))
     source = builders.build_source(config, split)
+    passes = 1 if tune_threshold is None else 2
+    if progress is not None:  # the network, built next, may take as long as the first images
+        progress(0, passes * len(source))
     calibration = Calibration(
         ignore_index=config.task.ignore_index,
         mode="multilabel" if config.task.multilabel else "multiclass",
@@ -186,13 +189,10 @@ def evaluate(
     network, loss = _network(models, compute), _loss(models[0], config, data)
     colours, background = models[0].display()
     names = list(config.task.classes)
-    passes = 1 if tune_threshold is None else 2
 
     def report_progress(before: int) -> Callable[[int], None] | None:
         return None if progress is None else lambda done: progress(before + done, passes * len(source))
 
-    if progress is not None:
-        progress(0, passes * len(source))
     batches = builders.eval_batches(config, source)
     count = threshold_count(config.mode, len(config.task.classes))
     histogram = ProbabilityHistogram(count, config.task.ignore_index) if count else None

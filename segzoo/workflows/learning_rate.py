@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -24,6 +24,7 @@ def find_learning_rate(
     end: float = 1.0,
     updates: int = 100,
     out: str | PathLike[str] | Literal[False] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Finding:
     """Train with a growing learning rate until the loss blows up; plots the loss and suggests a rate.
 
@@ -36,6 +37,8 @@ def find_learning_rate(
         end: last learning rate, above `start`.
         updates: learning rates to try, 10 or more.
         out: PNG to write; by default NAME.lr.png in the folder of all runs. False: none.
+        progress: called with the number of rates tried so far and that of all, first with (0, updates); it ends early
+            where the loss blows up.
 
     Returns:
         Rates and losses, with `suggested`, the rate at which the loss falls most steeply (None if it does not fall),
@@ -61,7 +64,7 @@ def find_learning_rate(
     backend.start_backend()
     from segzoo.engine import lr_finder
 
-    finding = lr_finder.find_learning_rate(resolved, start=start, end=end, updates=updates)
+    finding = lr_finder.find_learning_rate(resolved, start=start, end=end, updates=updates, progress=progress)
     if out is False:
         return finding
     lr_finder.plot(finding, path)

@@ -56,6 +56,7 @@ def test_the_command_draws_and_suggests_and_leaves_no_run(tmp_path, monkeypatch,
         cli.main(["find-lr", "tiny.yaml", "--updates", "12", "--end", "100", *once])
     assert ended.value.code == 0
     shown = capsys.readouterr().out
+    assert "trying learning rates: 12 updates\n" in shown
     assert "learning_rate: " in shown and "tiny.lr.png" in shown
     assert Image.open(tmp_path / "runs" / "tiny.lr.png").size[0] > 500
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["tiny.lr.png"]
@@ -75,7 +76,11 @@ def test_a_steepest_fall_far_below_the_lowest_loss_is_no_upper_end(monkeypatch, 
 
 def test_losses_are_those_of_single_updates(config, small_network, eager):
     settings = config("loss={cross_entropy: 1.0}", "data.train_count=8", "data.batch_size=4", "training.accumulate=2")
-    finding = find_learning_rate(settings, start=1e-9, end=1e-8, updates=10)
+    reports = []
+    finding = find_learning_rate(
+        settings, start=1e-9, end=1e-8, updates=10, progress=lambda done, total: reports.append((done, total))
+    )
+    assert reports == [(done, 10) for done in range(11)]
     # At rates that change nothing every update sees the same two batches of the epoch: the loss stays as it is.
     assert len(finding.losses) == 10 and not finding.diverged
     np.testing.assert_allclose(finding.losses, finding.losses[0], rtol=0.05)

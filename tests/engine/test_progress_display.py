@@ -10,7 +10,8 @@ from rich.console import Console
 
 from segzoo.engine import memory
 from segzoo.engine.callbacks import progress_display as screen_module
-from segzoo.engine.callbacks.progress_display import ProgressDisplay, duration
+from segzoo.engine.callbacks.progress_display import ProgressDisplay
+from segzoo.progress import duration
 
 ROW = {"epoch": 1, "step": 10, "loss": 0.5, "val_loss": 0.6, "val_mean_iou": 0.4321, "images_per_second": 8.0}
 
@@ -128,10 +129,3 @@ def test_the_accelerators_memory_is_read_from_each_backend(backend, monkeypatch)
     monkeypatch.setattr(memory.keras.backend, "backend", lambda: backend)
     monkeypatch.setitem(sys.modules, backend, stand_ins[backend])
     assert memory.device_bytes() == 7
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.4, "0:00:00"), (59.6, "0:01:00"), (3725, "1:02:05"), (360000, "100:00:00")]
-)
-def test_durations(seconds, text):
-    assert duration(seconds) == text

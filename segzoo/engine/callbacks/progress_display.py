@@ -16,6 +16,7 @@ from segzoo.engine.callbacks.base import RunCallback
 from segzoo.engine.memory import memory_text
 from segzoo.escaping import printable
 from segzoo.metrics import ConfusionMatrix, MultilabelCounts
+from segzoo.progress import duration
 from segzoo.reporting.class_table import class_cells
 from segzoo.reporting.page import figure_text
 from segzoo.terminal import say
@@ -157,12 +158,6 @@ class ProgressDisplay(RunCallback):
 
     def _print(self, text: str) -> None:
         say(self.console, text)
-
-
-def duration(seconds: float) -> str:
-    """A span of time as h:mm:ss."""
-    whole = round(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
 def class_table(
