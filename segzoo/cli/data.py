@@ -46,7 +46,7 @@ def check_data(
         say(
             console,
             f"{fix}: {mended.copied:,} pairs copied, {mended.turned:,} with the image turned, {mended.left_out:,} left "
-            f"out (repair.json says why). Train on it by --set {shlex.quote(f'data.root={fix}')}",
+            f"out ({mended.record} says why). Train on it by --set {shlex.quote(f'data.root={fix}')}",
         )
     if not found.ok:
         raise typer.Exit(1)

@@ -13,7 +13,7 @@ from segzoo.files import check_folder
 
 if TYPE_CHECKING:
     from segzoo.config import Config
-    from segzoo.data import Findings, FolderSource, Problem, Source
+    from segzoo.data import Findings, Problem, Source
     from segzoo.data.repair import Repair
 
 
@@ -81,15 +81,9 @@ def check_data(
     from segzoo.reporting.data_quality import DataReport
 
     sources = _sources(resolved)
-    pairs = _folders(sources)
     if copy is not None:
-        if not pairs:
-            splits = "are generated" if resolved.data.source == "generated" else "are split by data.split"
-            raise SegzooError(
-                f"--fix copies a data set with a folder for each split; the samples of {resolved.name} {splits}. Check "
-                "them without --fix and mend the files that the report names, or deal them into folders train and val."
-            )
-        check_repairable(pairs, copy)
+        _refuse_copy(resolved)
+        check_repairable(sources, copy)
     total = sum(len(source) for source in sources.values())
     if progress is not None:
         progress(0, total)
@@ -107,7 +101,7 @@ def check_data(
         builders.background(resolved),
     )
     written = None if report is False else page.write(place)
-    mended = None if copy is None else repair(pairs, findings, copy)
+    mended = None if copy is None else repair(sources, findings, copy)
     return DataCheck(findings, dict(page.counts()), written, mended)
 
 
@@ -122,7 +116,19 @@ def _sources(config: Config) -> dict[str, Source]:
     return sources
 
 
-def _folders(sources: dict[str, Source]) -> dict[str, FolderSource]:
-    from segzoo.data import FolderSource
-
-    return {name: source for name, source in sources.items() if isinstance(source, FolderSource)}
+def _refuse_copy(config: Config) -> None:
+    """Raise SegzooError if the samples of a configuration are such that a repaired copy could not take their place."""
+    split = config.data.split
+    if config.data.source == "generated":
+        why = f"the samples of {config.name} are generated. Check them without --fix"
+    elif split is not None and split.train is not None:
+        why = (
+            f"the samples of {config.name} are listed by data.split.train and val, and lists would still name what is "
+            "left out. Check them without --fix and mend the files that the report names, or take the samples out of "
+            "the lists"
+        )
+    elif config.training.overfit is not None:
+        why = "training.overfit leaves most samples out. Take it out, such as by --set training.overfit=null"
+    else:
+        return
+    raise SegzooError(f"--fix copies all samples of folders of images and masks; {why}.")

@@ -72,12 +72,54 @@ def test_check_data_returns_findings_prints_nothing_and_mends(home, capfd):
     assert json.loads((home / "here" / "report.json").read_text())["ok"] is True
     with pytest.raises(DataError, match="new or empty folder"):
         segzoo.check_data("mine.yaml", report=False, fix="mended")
-    with pytest.raises(SegzooError, match="a folder for each split; the samples of drawn are generated"):
+    with pytest.raises(SegzooError, match=r"copies all samples of folders .*; the samples of drawn are generated"):
         segzoo.check_data("drawn.yaml", report=False, fix="more")
-    dealt = ["data.root=set/train", "data.split={fraction: 0.5}"]
-    with pytest.raises(SegzooError, match=r"samples of mine are split by data.split.* into folders train and val"):
-        segzoo.check_data("mine.yaml", dealt, report=False, fix="more")
+    for name, line in (("one.txt", "a"), ("two.txt", "b")):
+        (home / name).write_text(line)
+    listed = ["data.root=set/train", "data.split={train: one.txt, val: two.txt}"]
+    with pytest.raises(SegzooError, match=r"samples of mine are listed by data.split.train .* out of the lists\."):
+        segzoo.check_data("mine.yaml", listed, report=False, fix="more")
+    with pytest.raises(SegzooError, match=r"training.overfit leaves most samples out.*--set training.overfit=null"):
+        segzoo.check_data("mine.yaml", ["training.overfit=1"], report=False, fix="more")
+    assert not (home / "more").exists()
     assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("layout", "split"),
+    [
+        ({}, "{fraction: 0.4}"),
+        ({}, "{fold: {index: 1, of: 3}, group: '(.)'}"),
+        ({}, "{csv: table.csv}"),
+        ({"image_dir": ".", "mask_dir": ".", "mask_suffix": "_mask"}, "{fraction: 0.4, test_fraction: 0.2}"),
+    ],
+)
+def test_data_without_split_folders_are_mended_and_split_as_before(home, capsys, layout, split):
+    """A wrong label, an image without a mask, one of two of a stem and a copy are left out; what is left is taken."""
+    images, masks = (home / "all" / layout.get(key, key[:-4] + "s") for key in ("image_dir", "mask_dir"))
+    rng = np.random.default_rng(1)
+    for name in "abcdefghij":
+        for folder in (images, masks):
+            folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40, 48, 3), np.uint8)).save(images / f"{name}.png")
+        suffix = layout.get("mask_suffix", "")
+        Image.fromarray(np.eye(40, 48, dtype=np.uint8)).save(masks / f"{name}{suffix}.png")
+    Image.fromarray(np.full((40, 48), 7, np.uint8)).save(masks / f"c{suffix}.png")
+    (masks / f"e{suffix}.png").unlink()
+    (images / "h.png").write_bytes((images / "g.png").read_bytes())
+    Image.new("RGB", (48, 40)).save(images / "j.jpg")
+    rows = [f"{name}.png,{'val' if name in 'afgh' else 'train'}" for name in "abcdefghij"]
+    (home / "table.csv").write_text("\n".join(["image,split", *rows]))
+    given = ["data.root=all", f"data.split={split}", *(f"data.{key}={value}" for key, value in layout.items())]
+    found = segzoo.check_data("mine.yaml", given, report=False, fix="mended")
+    assert {"label", "unpaired", "same_stem"} <= found.problems.keys()
+    assert (found.repair.copied, found.repair.turned, found.repair.left_out) == (6, 0, 3)
+    left_out = {entry["id"] for entry in json.loads(found.repair.record.read_text())}
+    assert {"c", "j"} < left_out and left_out & {"g", "h"}
+    mended = segzoo.check_data("mine.yaml", [*given, "data.root=mended"], report=False)
+    assert mended.ok and not mended.problems.keys() - {"absent_class"}
+    assert sum(report.samples for report in mended.findings.splits.values()) == 6
+    assert mended.findings.splits.keys() == found.findings.splits.keys()
 
 
 def test_a_copy_that_cannot_be_made_is_refused_before_the_samples_are_read(home, monkeypatch):
