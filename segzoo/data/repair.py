@@ -121,6 +121,12 @@ def check_repairable(sources: Mapping[str, Source], out: Path) -> None:
         source, _ = _stored(samples)
         if isinstance(source.format, FindsMasks) or any(set("*{") & set(str(folder)) for folder in source.folders):
             raise DataError("--fix copies data sets of one folder of images and one of masks, a file for each image.")
+        for folder in source.folders:
+            if folder.is_absolute() or ".." in folder.parts:  # the copy would be written among the originals
+                raise DataError(
+                    f"--fix copies the folders below data.root, and {folder} leads out of it. Set data.root to a "
+                    "folder that holds images and masks, and data.image_dir and data.mask_dir to paths from there."
+                )
 
 
 def _turned(source: FolderSource, index: int) -> np.ndarray | None:

@@ -122,6 +122,17 @@ def test_data_without_split_folders_are_mended_and_split_as_before(home, capsys,
     assert mended.findings.splits.keys() == found.findings.splits.keys()
 
 
+@pytest.mark.parametrize("outside", ["../images", "{home}/set/train/images"])
+def test_a_copy_is_never_written_among_the_originals(home, outside):
+    before = {path: path.read_bytes() for path in home.rglob("*.png")}
+    given = ["data.root=set/train/masks", "data.split={fraction: 0.5}", "data.mask_dir=."]
+    with pytest.raises(DataError, match=r"images leads out of it. Set data.root to a folder that holds"):
+        segzoo.check_data(
+            "mine.yaml", [*given, f"data.image_dir={outside.format(home=home)}"], report=False, fix="mended"
+        )
+    assert {path: path.read_bytes() for path in home.rglob("*.png")} == before
+
+
 def test_a_copy_that_cannot_be_made_is_refused_before_the_samples_are_read(home, monkeypatch):
     (home / "taken").mkdir()
     (home / "taken" / "file").touch()
