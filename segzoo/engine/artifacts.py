@@ -14,14 +14,13 @@ from rich.console import Console
 
 from segzoo.config import Config
 from segzoo.engine import builders
+from segzoo.engine.assembly import TrainingBundle
 from segzoo.engine.callbacks.base import RunCallback
-from segzoo.engine.callbacks.ema import ExponentialMovingAverage
 from segzoo.engine.callbacks.progress_display import class_table
-from segzoo.engine.callbacks.stages import Stages
 from segzoo.engine.callbacks.trackers import Trackers
 from segzoo.engine.checkpoint.progress import Progress
 from segzoo.engine.checkpoint.run_folder import RunFolder
-from segzoo.engine.checkpoint.state import Extra, drop_variables
+from segzoo.engine.checkpoint.state import drop_variables
 from segzoo.engine.distribution import Distribution
 from segzoo.engine.logs import write_csv
 from segzoo.engine.population import Comparison
@@ -31,7 +30,6 @@ from segzoo.export import keras_file
 from segzoo.files import replacing
 from segzoo.metrics import ConfusionMatrix, MultilabelCounts, pixel_counts
 from segzoo.models.build import logits_only
-from segzoo.optim.plateau import PlateauFactor
 from segzoo.reporting.curves import plot_curves
 from segzoo.terminal import say, warn
 from segzoo.weights import bare, load_file, save_file
@@ -54,35 +52,6 @@ class Result:
     best_epoch: int
     history: list[dict[str, Any]]
     model: keras.Model
-
-
-@dataclass
-class TrainingBundle:
-    """Compiled network and the parts that belong to its training.
-
-    Attributes:
-        network: compiled, its optimizer built.
-        stages: which parts of it are frozen when.
-        averages: moving averages of its weights, where the configuration asks for them.
-        plateau: factor on the learning rate, where the configuration has `reduce_on_plateau`.
-        given: whether the network was passed to `train`, and the configuration does not describe it.
-    """
-
-    network: keras.Model
-    stages: Stages
-    averages: ExponentialMovingAverage | None = None
-    plateau: PlateauFactor | None = None
-    given: bool = False
-
-    @property
-    def evaluated(self) -> keras.Model:
-        """The network that is evaluated and saved: that of the averages where there are any."""
-        return self.network if self.averages is None else self.averages.averaged
-
-    @property
-    def extra(self) -> Extra:
-        """Variables of the checkpoint beside those of the network and its optimizer."""
-        return {} if self.averages is None else {"ema": self.averages.variables}
 
 
 class Artifacts(RunCallback):

@@ -16,7 +16,8 @@ from rich.console import Console
 from segzoo.config import Config
 from segzoo.device import device_name
 from segzoo.engine import builders
-from segzoo.engine.artifacts import Artifacts, Result, TrainingBundle
+from segzoo.engine.artifacts import Artifacts, Result
+from segzoo.engine.assembly import TrainingBundle
 from segzoo.engine.callbacks.base import RunCallback
 from segzoo.engine.callbacks.callback_list import RunCallbacks
 from segzoo.engine.callbacks.early_stopping import EarlyStopping

@@ -5,9 +5,8 @@ from __future__ import annotations
 import functools
 import io
 import os
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from typing import Any
 
@@ -15,24 +14,24 @@ import keras
 import numpy as np
 from rich.console import Console
 
-from segzoo.backend import collection_paused, make_deterministic, precision_note, start_backend, use_xla
+from segzoo.backend import collection_paused, make_deterministic, start_backend
 from segzoo.compile_cache import keep_compiled_programs
 from segzoo.config import Config, dump_config, resolve_config
 from segzoo.config.memory import refuse_what_cannot_fit
-from segzoo.data import EvalBatches, Source, TrainBatches, remarks
+from segzoo.data import EvalBatches, Source, TrainBatches
 from segzoo.data.value_range import suggested_for
-from segzoo.device import device_line, device_memory, device_name, idle_card_note
+from segzoo.device import device_memory, device_name
 from segzoo.engine import builders
-from segzoo.engine.artifacts import Result, TrainingBundle
+from segzoo.engine.announcement import say_what_is_trained, shown_warnings
+from segzoo.engine.artifacts import Result
+from segzoo.engine.assembly import Assembly, TrainingBundle
 from segzoo.engine.batched import Batched
-from segzoo.engine.batchnorm import momentum_for, set_momentum
-from segzoo.engine.callbacks.ema import ExponentialMovingAverage
 from segzoo.engine.callbacks.stateful import is_stateful
 from segzoo.engine.checkpoint import environment
-from segzoo.engine.checkpoint.checkpoint_file import DamagedStateWarning, Stored, previous_of
+from segzoo.engine.checkpoint.checkpoint_file import Stored, previous_of
 from segzoo.engine.checkpoint.progress import Progress
 from segzoo.engine.checkpoint.provenance import differences, provenance_of
-from segzoo.engine.checkpoint.run_folder import OriginWarning, run_folder
+from segzoo.engine.checkpoint.run_folder import run_folder
 from segzoo.engine.checkpoint.state import restore
 from segzoo.engine.class_pixels import ClassPixels
 from segzoo.engine.diagnosis import explain
@@ -44,19 +43,13 @@ from segzoo.engine.interrupts import Interrupts
 from segzoo.engine.loop_profile import LoopProfile
 from segzoo.engine.memory import device_bytes
 from segzoo.engine.monitor import Monitor
-from segzoo.engine.population import PopulationStatistics, batches_for
 from segzoo.engine.read_ahead import ReadAhead
-from segzoo.engine.short_run import short_run_notes
 from segzoo.engine.spread import evenly_spaced
 from segzoo.engine.start import Start
 from segzoo.engine.trace import Trace
 from segzoo.errors import DataError, RunError, StorageError
-from segzoo.hub import is_address
-from segzoo.keras_compat import build_losses
-from segzoo.optim.plateau import PlateauFactor
 from segzoo.terminal import LogConsole, say, warn
 from segzoo.tracking import check_packages
-from segzoo.weights import WeightsReport, WeightsWarning
 
 
 def train(
@@ -141,6 +134,7 @@ class _Training:
         self.given = given
         self.distribution = distribution
         self.console = console
+        self.assembly = Assembly(config, given, distribution)
         self.folder = run_folder(config, distribution.is_chief)
         self.stored: Stored | None = None
         # Of several processes the one that writes is looked at.
@@ -168,15 +162,17 @@ class _Training:
             if not isinstance(batches, Batched) and (overwrite or not is_begun) and self.profile is None:
                 read = held.enter_context(closing(ReadAhead(read))).batches
             # Neither should weights, least of all where --overwrite would remove a run for them.
-            trained = None if is_begun and not overwrite else self._built(loss, steps, start)
+            trained = None if is_begun and not overwrite else self.assembly.build(loss, steps, start=start)
             facts = self.distribution.from_chief(lambda: self._begin(held, origin, resume, overwrite, resume_anyway))
             if counted is not None and self.folder.is_written:
                 counted.write(self.folder.class_pixels)
-            trained = trained or self._built(loss, steps, None, facts)
-            progress = self._progress(trained, facts, origin)
+            progress = Progress(origin=origin) if facts is None else Progress.from_json(facts)
+            trained = trained or self.assembly.build(loss, steps, begun=progress if facts else None)
+            if facts is not None:
+                self._restore(trained, facts, progress)
             is_given = self.given.model is not None
-            statistics = self._statistics(trained, batches, steps)
-            _say_what_is_trained(self.config, trained.network, is_given, sources, steps, self.console)
+            statistics = self.assembly.statistics(trained, batches, steps)
+            say_what_is_trained(self.config, trained.network, is_given, sources, steps, self.console)
             self._say_which_start_anew(facts)
             val_batches, pictured = self._val_batches(sources["val"])
             epochs = Epochs(
@@ -225,15 +221,8 @@ class _Training:
         start = Start.of(self.config)
         if start is not None and overwrite and self.folder.config.is_file():
             start.check_outlives(self.folder.path)
-            start.load_into(self._another_network())
+            start.load_into(self.assembly.another_network())
         return start
-
-    def _another_network(self, like: keras.Model | None = None) -> keras.Model:
-        """A network like the one being trained, with its own weights, trainable as those of `like`."""
-        if self.given.model is not None:
-            return keras.models.clone_model(self.given.model)
-        alike = builders.with_batch_norm(self.config, getattr(like, "batch_norm", None))
-        return builders.build_network(alike, weights="none")
 
     def _source(self, split: str) -> Source | Batched:
         found = self.given.data(self.config, split)
@@ -263,103 +252,20 @@ class _Training:
     ) -> dict[str, Any] | None:
         """Lock the run folder and read its state; returns the facts of the state, None for a new run."""
         held.enter_context(self.folder.locked(resume=resume))
-        with _shown_warnings(self.console):
+        with shown_warnings(self.console):
             self.stored = self.folder.begin(
                 self.config, origin, resume=resume, overwrite=overwrite, resume_anyway=resume_anyway
             )
         return None if self.stored is None else self.stored.facts
 
-    def _built(
-        self,
-        loss: Callable[[Any, Any], Any],
-        steps: int,
-        start: Start | None,
-        facts: dict[str, Any] | None = None,
-    ) -> TrainingBundle:
-        """Build and compile the network from the run's seed on; `facts` are those of a run that has begun."""
-        keras.utils.set_random_seed(self.config.seed)
-        with self.distribution.building():
-            return self._compiled(loss, steps, start, facts)
-
-    def _progress(self, trained: TrainingBundle, facts: dict[str, Any] | None, origin: dict[str, Any]) -> Progress:
-        """Return the progress of the run, whose variables the network gets where there is a state."""
-        if facts is None:
-            return Progress(origin=origin)
+    def _restore(self, trained: TrainingBundle, facts: dict[str, Any], progress: Progress) -> None:
+        """Give the network the variables of the state that was read."""
         network = trained.network
-        progress = Progress.from_json(facts)
         network.weights_report = progress.weights or network.weights_report  # where the run itself started from
         # All processes assign all variables, in one order: to assign one that they share is a joint act in JAX.
         self.stored = _shared(self.stored, facts, self.distribution)
         if not self.stored.is_bare:
             restore(self.stored, network, self.folder.state, trained.extra)
-        return progress
-
-    def _compiled(
-        self, loss: Callable[[Any, Any], Any], steps: int, start: Start | None, facts: dict[str, Any] | None
-    ) -> TrainingBundle:
-        """Build and compile the network, from `start` if there is one, and the state that changes with it."""
-        config, network = self.config, self.given.model
-        if network is None:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", WeightsWarning)  # the report is printed and logged
-                # A run that has begun has its weights in its state, and needs no hub, which may have others by now.
-                is_elsewhere = facts is not None and is_address(config.model.weights)
-                # The same variables are trained, whether weights are out of reach by now or within it again.
-                alike = (
-                    config if facts is None else builders.with_batch_norm(config, Progress.from_json(facts).batch_norm)
-                )
-                network = builders.build_network(alike, weights="none" if is_elsewhere else None)
-        else:
-            network.weights_report = WeightsReport("none", note="weights as the given model had them")
-        if start is not None:
-            start.load_into(network)
-        momentum = config.training.batchnorm_momentum
-        if momentum == "auto":
-            momentum = momentum_for(steps * config.training.evaluate_every, steps * config.training.epochs)
-        set_momentum(network, momentum)
-        self.distribution.synchronize(network)
-        losses, weights = builders.losses_of_outputs(config, network, loss)
-        optimizer = builders.build_optimizer(config, steps * config.training.epochs)
-        plateau = PlateauFactor.of(optimizer) if config.training.reduce_on_plateau else None
-        network.compile(optimizer, losses, loss_weights=weights, jit_compile=use_xla(config.training.xla))
-        # Built here, its variables are not made while the step is traced, which would trace everything twice.
-        builders.start_optimizer(config, network)
-        if isinstance(network.output, dict):
-            # Keras makes the mean losses of several outputs when the step is traced: too late to restore them.
-            build_losses(network)
-        averages = None
-        if config.training.ema is not None:
-            twin = self._another_network(network)
-            twin.weights_report = network.weights_report
-            averages = ExponentialMovingAverage(network, twin, config.training.ema, config.training.accumulate)
-        stages = builders.build_stages(config, network, steps)
-        return TrainingBundle(network, stages, averages, plateau, given=self.given.model is not None)
-
-    def _statistics(
-        self, trained: TrainingBundle, batches: TrainBatches | Batched, steps: int
-    ) -> PopulationStatistics | None:
-        """The estimator of population statistics of batch normalisation, for each evaluation or to compare the last.
-
-        None where there is none; moving averages need none.
-
-        Raises:
-            RunError: training.batchnorm_statistics is population, and this run cannot have it.
-        """
-        is_used = self.config.training.uses_population_statistics
-        why = ""
-        if self.distribution.devices > 1 or self.distribution.processes > 1:
-            why = "several devices"
-        elif isinstance(batches, Batched) and not batches.is_restartable:
-            why = "train_data that can be read only once"
-        if not is_used and (why or isinstance(batches, Batched)):  # whose batches would be held in memory
-            return None
-        if why:
-            raise RunError(f"training.batchnorm_statistics: population does not work with {why}; set it to moving.")
-        count = batches_for(self.config.data.batch_size, steps)
-        found = PopulationStatistics(trained.evaluated, batches.batches, count, trained.network)
-        if isinstance(batches, Batched):
-            found.keep()  # what trains reads them in a thread of its own
-        return found
 
     def _say_which_start_anew(self, facts: dict[str, Any] | None) -> None:
         """Name the callbacks whose state a resumed run does not have."""
@@ -433,61 +339,3 @@ def _check_alike(origins: list[dict[str, Any]]) -> None:
                 f"Process {process} was started with something else than process 0: {'; '.join(changed)} there. Give "
                 "all processes the same configuration, data and packages."
             )
-
-
-def _say_what_is_trained(
-    config: Config,
-    network: keras.Model,
-    is_given: bool,
-    sources: Mapping[str, Source | Batched],
-    steps: int,
-    console: Console,
-) -> None:
-    model = f"The given model {network.name}" if is_given else f"{config.model.decoder} on {config.model.backbone}"
-    say(
-        console,
-        f"{model}: {network.count_params():,} parameters, "
-        f"{_amounts(sources)}, {steps} steps an epoch, "
-        f"{'with' if network.jit_compile else 'without'} XLA. {network.weights_report}"
-        + ("; batch normalisation of the backbone frozen" if getattr(network, "batch_norm", None) == "frozen" else ""),
-    )
-    samples = [source for source in sources.values() if not isinstance(source, Batched)]
-    for remark in dict.fromkeys(remark for source in samples for remark in remarks(source)):
-        say(console, f"Note: {remark}")
-    say(console, f"Device: {device_line(config.training.precision, bool(network.jit_compile))}")
-    for note in (idle_card_note(), *short_run_notes(config, network, steps)):
-        if note:
-            warn(console, note)
-    if note := precision_note(config.training.precision):
-        warn(console, note)
-    if config.training.overfit is not None:
-        warn(
-            console,
-            f"training.overfit: trained and evaluated on the same {config.training.overfit} samples; the figures say "
-            "what the network can learn by heart.",
-        )
-
-
-def _amounts(sources: Mapping[str, Source | Batched]) -> str:
-    """Say how many samples there are; of given batches nobody knows."""
-    train, val = sources["train"], sources["val"]
-    if not isinstance(train, Batched) and not isinstance(val, Batched):
-        return f"{len(train)} training and {len(val)} validation samples"
-    words = {"train": "training", "val": "validation"}
-    return " and ".join(
-        f"given {words[split]} batches" if isinstance(source, Batched) else f"{len(source)} {words[split]} samples"
-        for split, source in sources.items()
-    )
-
-
-@contextmanager
-def _shown_warnings(console: Console) -> Iterator[None]:
-    """Show the block's warnings on the console, one line each: they are meant for whoever started the run."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield
-    for warning in caught:
-        if issubclass(warning.category, DamagedStateWarning | OriginWarning):
-            warn(console, str(warning.message))
-        else:
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
