@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,12 +33,13 @@ from segzoo.engine.checkpoint.progress import CLOCKED, Progress
 from segzoo.engine.checkpoint.run_folder import RunFolder
 from segzoo.engine.checkpoint.state import NotFiniteError, restore_metrics, save_state
 from segzoo.engine.distribution import Distribution
-from segzoo.engine.evaluation import Evaluation, Picture, evaluate, merged
+from segzoo.engine.evaluation import Picture
 from segzoo.engine.fit_dataset import Batch, FitDataset
 from segzoo.engine.interrupts import Interrupts
 from segzoo.engine.loop_profile import LoopProfile, ProfileTable
 from segzoo.engine.monitor import Monitor
-from segzoo.engine.population import COMPARED, COMPARED_FROM, Comparison, PopulationStatistics, moving_at
+from segzoo.engine.population import PopulationStatistics
+from segzoo.engine.validation import Validation
 from segzoo.errors import RunError, RunInterruptedError, SegzooError
 from segzoo.files import remove
 from segzoo.models.build import LOGITS
@@ -102,12 +102,9 @@ class Epochs:
         self.folder = folder
         self.trained = trained
         self.network = trained.network
-        self.loss = loss
         self.steps = steps
-        self.val_batches = val_batches
         self.console = console
         self.interrupts = interrupts
-        self.pictured = pictured
         self.names = list(config.task.classes)
         self.monitor = Monitor.of(config)
         self.distribution = distribution or Distribution()
@@ -115,11 +112,22 @@ class Epochs:
         self.why_not_finite = why_not_finite
         self.callbacks = list(callbacks)
         self.may_vary = may_vary
-        self.statistics = statistics
         self.profile = profile
         self.is_stopped = False  # by a callback
         self.artifacts = Artifacts(config, folder, trained, self.distribution, console)
-        self._predictor = self.distribution.predictor(self.artifacts.predicting)
+        self.validation = Validation(
+            config,
+            folder,
+            self.distribution.predictor(self.artifacts.predicting),
+            loss,
+            val_batches,
+            console,
+            self._leave_if_asked,
+            pictured=pictured,
+            distribution=self.distribution,
+            statistics=statistics,
+            profile=profile,
+        )
         self._resumed: Stored | None = None  # until the metrics of its epoch are restored
         self._ticked = self._saved = time.perf_counter()
 
@@ -159,8 +167,7 @@ class Epochs:
                     # A crash may have come between the checkpoint and what is derived from it.
                     calls.checkpointed(progress.history[-1], progress.best_epoch == progress.epoch, resumed=True)
                 while not self.is_over(progress):
-                    if self.interrupts.requested and self.distribution.processes == 1:
-                        self._stop(progress, self.interrupts.requested)
+                    self._leave_if_asked(progress, save=False)
                     try:
                         self._train_epoch(feed, progress, calls)
                         self._close_epoch(progress, display, calls)
@@ -247,28 +254,6 @@ class Epochs:
         """Return True if no epoch is left and none is in progress."""
         return progress.is_over(self.settings.epochs)
 
-    def evaluate(self, progress: Progress, calls: RunCallbacks) -> Evaluation:
-        """Evaluate the network as it is on the validation split."""
-        calls.on_test_begin()
-        network, loss = self._predictor(), self.loss
-        batches: Iterable[Any] = calls.tested(self._until_asked_to_stop(self.val_batches, progress))
-        if self.profile is not None:
-            network, batches, loss = self.profile.evaluated(network, batches, loss)
-        found = evaluate(
-            network,
-            batches,
-            self.config.task,
-            loss=loss,
-            target=builders.target_maker(self.config, self.loss),
-            keep=self.pictured,
-            worst=self.config.output.pictures,
-            order=self.val_batches.ids,
-        )
-        found = merged(found, self.distribution.gather)
-        figures = {"mean_iou": found.confusion.mean_iou(), "pixel_accuracy": found.confusion.pixel_accuracy()}
-        calls.on_test_end(figures if found.loss is None else {"loss": found.loss, **figures})
-        return found
-
     def _train_epoch(self, feed: FitDataset, progress: Progress, calls: RunCallbacks) -> None:
         """Train the remainder of an epoch."""
         calls.begin_epoch(progress.epoch, progress.position)
@@ -336,7 +321,7 @@ class Epochs:
     def _evaluate_epoch(self, row: dict[str, Any], progress: Progress, calls: RunCallbacks, last: bool) -> None:
         """Evaluate, add the figures to `row`, and note whether they are the best so far."""
         before = progress.seconds
-        found = self._evaluate_last(progress, calls) if last else self._evaluate(progress, calls)
+        found = (self.validation.last if last else self.validation.epoch)(progress, calls)
         self._tick(progress)
         row["val_loss"] = found.loss
         row["val_mean_iou"] = found.confusion.mean_iou()
@@ -352,42 +337,6 @@ class Epochs:
             progress.best_score, progress.best_epoch = score, row["epoch"]
             progress.best_counts = found.confusion.counts.tolist()
         calls.evaluated(row["epoch"], found, improved)
-
-    def _evaluate(self, progress: Progress, calls: RunCallbacks) -> Evaluation:
-        """Evaluate with the statistics of batch normalisation that the run uses."""
-        if self.statistics is not None and self.settings.uses_population_statistics:
-            self.statistics.estimate()
-        return self.evaluate(progress, calls)
-
-    def _evaluate_last(self, progress: Progress, calls: RunCallbacks) -> Evaluation:
-        """Evaluate the last epoch, and the same weights with the other kind of statistics."""
-        statistics = self.statistics
-        if statistics is None or (not self.settings.uses_population_statistics and progress.step < COMPARED_FROM):
-            return self._evaluate(progress, calls)
-
-        def mean_iou() -> float:
-            batches = self._until_asked_to_stop(self.val_batches, progress)
-            return evaluate(self._predictor(), batches, self.config.task).confusion.mean_iou()
-
-        if self.settings.uses_population_statistics:
-            # Noted first: a state that is saved from here on holds the population's statistics.
-            moving = moving_at(progress.events, progress.step)
-            if moving is None:
-                moving = mean_iou()
-                self.folder.write_log(progress, COMPARED, step=progress.step, moving=moving)
-            found = self._evaluate(progress, calls)
-            compared = Comparison(moving, found.confusion.mean_iou(), "population")
-        else:
-            found = self._evaluate(progress, calls)
-            with statistics.applied() as layers:
-                if not layers:  # all are frozen, or there is none
-                    return found
-                population = mean_iou()
-            compared = Comparison(found.confusion.mean_iou(), population, "moving")
-        self.folder.write_log(progress, COMPARED, **asdict(compared))
-        if compared.note:
-            warn(self.console, compared.note)
-        return found
 
     def _save(self, progress: Progress) -> None:
         self._tick(progress)
@@ -405,13 +354,12 @@ class Epochs:
             "command goes on from there."
         )
 
-    def _until_asked_to_stop(self, batches: Iterable[Any], progress: Progress) -> Iterator[Any]:
-        for batch in batches:
-            # Of several processes none may leave alone: they agree on it after a step.
-            if self.interrupts.requested and self.distribution.processes == 1:
+    def _leave_if_asked(self, progress: Progress, save: bool = True) -> None:
+        """Stop where a signal asked to; of several processes none may leave alone: they agree on it after a step."""
+        if self.interrupts.requested and self.distribution.processes == 1:
+            if save:
                 self._save(progress)
-                self._stop(progress, self.interrupts.requested)
-            yield batch
+            self._stop(progress, self.interrupts.requested)
 
     def _tick(self, progress: Progress) -> None:
         now = time.perf_counter()

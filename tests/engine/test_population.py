@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from segzoo.engine import builders, epochs, train
+from segzoo.engine import builders, validation, train
 from segzoo.engine.evaluation import evaluate
 from segzoo.engine.population import COMPARED, COMPARED_FROM, Comparison, PopulationStatistics, batches_for
 from segzoo.errors import RunError, RunInterruptedError
@@ -164,7 +164,7 @@ def test_the_last_epoch_is_evaluated_with_both_kinds(config, quick, console):
 
 @pytest.mark.parametrize("steps", [4, pytest.param(COMPARED_FROM, marks=pytest.mark.nightly)])
 def test_after_500_steps_moving_averages_are_compared_and_kept(steps, config, quick, console, monkeypatch):
-    monkeypatch.setattr(epochs, "COMPARED_FROM", steps)  # 500 in a run
+    monkeypatch.setattr(validation, "COMPARED_FROM", steps)  # 500 in a run
     settings = config(
         "training.batchnorm_statistics=auto",
         "training.epochs=1",
