@@ -195,9 +195,9 @@ def one_source_of_weights(init_from: str | None, weights: str) -> None:
         raise ProblemAt(("model", "weights"), message)
 
 
-def one_kind_of_clipping(norm: float | None, value: float | None) -> None:
-    """Raise ProblemAt if both kinds of gradient clipping are given."""
-    if norm is not None and value is not None:
+def one_kind_of_clipping(norm: float | str | None, value: float | None) -> None:
+    """Raise ProblemAt if both kinds of gradient clipping are given; a norm of "auto" makes way for the other."""
+    if norm not in (None, "auto") and value is not None:
         raise ProblemAt(("clip_value",), "clip_norm and clip_value exclude each other; give one")
 
 
@@ -445,6 +445,16 @@ def auto_or_open_fraction(value: object) -> object:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not 0.0 < value < 1.0:  # type: ignore[operator]
         raise ValueError(f"expected auto or a number between 0 and 1, got {given(value)}")
+    return value
+
+
+def auto_or_positive(value: object) -> object:
+    """Check "auto", a number above 0, or null."""
+    if value is None or value == "auto":
+        return value
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0.0 < value < math.inf:  # type: ignore[operator]
+        raise ValueError(f"expected auto, a number above 0 or null, got {given(value)}")
     return value
 
 

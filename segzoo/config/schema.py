@@ -18,6 +18,7 @@ from segzoo.backbones.options import BackboneOptions
 from segzoo.config import checks, data_checks
 from segzoo.config.data_schema import FolderData, GeneratedData
 from segzoo.config.fields import Count, Fraction, Line, Place, Positive, Section, Source, Text, Weight
+from segzoo.optim import ADAPTIVE
 from segzoo.task import Mode, Task
 
 # Excludes characters that Windows, macOS or Linux refuse in a folder name, and a leading dot, which hides it.
@@ -28,6 +29,8 @@ Duration = Annotated[float, BeforeValidator(checks.seconds), WithJsonSchema(_SEC
 # that only it and deeper levels need; T1 to T4 are a plain vision transformer's, quarters of its blocks.
 Part = Literal["backbone", "decoder", "head", "P1", "P2", "P3", "P4", "P5", "T1", "T2", "T3", "T4"]
 Momentum = Annotated[Literal["auto"] | float, BeforeValidator(checks.auto_or_open_fraction)]
+Norm = Annotated[Literal["auto"] | Annotated[float, Field(gt=0.0)] | None, BeforeValidator(checks.auto_or_positive)]
+_CLIP_NORM = 1.0  # for optimizers that need it: segzoo.optim.ADAPTIVE
 
 
 class ModelConfig(Section):
@@ -149,8 +152,10 @@ class OptimizerConfig(Section):
     options: dict[str, Any] = Field(
         default_factory=dict, description="Keyword arguments of the optimizer's constructor, such as {momentum: 0.9}."
     )
-    clip_norm: Annotated[float, Field(gt=0.0)] | None = Field(
-        default=None, description="Maximum global norm of the gradient, above 0; null: no clipping."
+    clip_norm: Norm = Field(
+        default="auto",
+        description="Maximum global norm of the gradient, above 0; null: no clipping; auto: 1.0 for adamw, adam, "
+        "rmsprop, adamax and adagrad where clip_value is not given.",
     )
     clip_value: Annotated[float, Field(gt=0.0)] | None = Field(
         default=None, description="Maximum absolute value of a gradient element, above 0; null: no clipping."
@@ -171,6 +176,13 @@ class OptimizerConfig(Section):
         checks.one_kind_of_clipping(self.clip_norm, self.clip_value)
         checks.optimizer_options(self.name, self.options)
         return self
+
+    @property
+    def largest_norm(self) -> float | None:
+        """Maximum global norm of the gradient, None for no clipping by norm."""
+        if self.clip_norm == "auto":
+            return _CLIP_NORM if self.name in ADAPTIVE and self.clip_value is None else None
+        return self.clip_norm
 
 
 class ScheduleConfig(Section):

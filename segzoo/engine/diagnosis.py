@@ -139,10 +139,11 @@ def _suspicions(config: Config, network: keras.Model, samples: Sequence[Sample])
             "pools these to a point from single values: set it to 2 or more, or model.batch_norm: frozen."
         )
     precision = ", or use precision: float32" if config.training.precision != "float32" else ""
-    rate = config.training.optimizer.learning_rate
+    optimizer = config.training.optimizer
+    clipping = ", set training.optimizer.clip_norm: auto" if optimizer.largest_norm is None else ""
     said.append(
         f"{'Else' if len(said) > 1 else 'So'} the learning rate is too high for it: lower "
-        f"training.optimizer.learning_rate ({rate:g}), set training.optimizer.clip_norm: 1.0{precision}."
+        f"training.optimizer.learning_rate ({optimizer.learning_rate:g}){clipping}{precision}."
     )
     return said
 

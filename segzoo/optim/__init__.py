@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from segzoo.registry import Registry
 
-__all__ = ["CLASSES", "OPTIMIZERS", "SCHEDULES"]
+__all__ = ["ADAPTIVE", "CLASSES", "OPTIMIZERS", "SCHEDULES"]
 
 #: Built-in optimizers by the names of their classes, which are those of the Keras optimizers that they extend.
 CLASSES = {
@@ -17,6 +17,10 @@ CLASSES = {
     "adagrad": "Adagrad",
     "adafactor": "Adafactor",
 }
+
+#: Those that divide the gradient by an average of its size, whose memory is longer than many a run: unclipped, the
+#: first gradients, ten times as large as later ones, make all later steps small (docs/results.md).
+ADAPTIVE = frozenset({"adamw", "adam", "rmsprop", "adamax", "adagrad"})
 
 OPTIMIZERS = Registry(
     "optimizer",

@@ -34,6 +34,24 @@ def test_defaults(write):
     assert (config.output.root, config.output.pictures) == ("runs", 6)
 
 
+@pytest.mark.parametrize(
+    ("written", "norm"),
+    [
+        ("", 1.0),
+        ("name: rmsprop", 1.0),
+        ("clip_norm: auto", 1.0),
+        ("clip_norm: 2", 2.0),
+        ("clip_norm: null", None),
+        ("clip_value: 0.5", None),
+        ("name: sgd", None),
+        ("name: sgd, clip_norm: 2", 2.0),
+    ],
+)
+def test_gradients_of_adaptive_optimizers_are_clipped_by_norm(write, written, norm):
+    optimizer = load_config(write(MINIMAL + f"  optimizer: {{{written}}}\n")).training.optimizer
+    assert optimizer.largest_norm == norm
+
+
 def test_every_kind_of_taps_that_a_backbone_has_can_be_written(write):
     kinds = {kind: name for name in BACKBONES for kind in BACKBONES[name].tables}
     assert {"output", "expansion", "blocks"} <= set(kinds)
@@ -109,7 +127,7 @@ def test_a_dumped_config_reads_back_equal(write, content):
 def test_a_dump_spells_out_every_default(write):
     dump_config(load_config(write(MINIMAL)), "resolved.yaml")
     text = Path("resolved.yaml").read_text()
-    for line in ("name: run", "  taps: null", "  size: [128, 128]", "    clip_norm: null", "  cross_entropy: 1.0"):
+    for line in ("name: run", "  taps: null", "  size: [128, 128]", "    clip_norm: auto", "  cross_entropy: 1.0"):
         assert f"\n{line}\n" in text
 
 

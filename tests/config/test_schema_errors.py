@@ -71,7 +71,8 @@ def test_top_level_values(problems, tail, line, key, words):
         ('optimizer: {learning_rate: "1e-3"}', 8, "optimizer.learning_rate", ["number", "remove the quotes"]),
         ("optimizer: {learning_rate: .inf}", 8, "optimizer.learning_rate", ["finite"]),
         ("optimizer: {weight_decay: true}", 8, "optimizer.weight_decay", ["number", "true"]),
-        ("optimizer: {clip_norm: 0.0}", 8, "optimizer.clip_norm", ["above 0"]),
+        ("optimizer: {clip_norm: 0.0}", 8, "optimizer.clip_norm", ["auto, a number above 0 or null", "0.0"]),
+        ("optimizer: {clip_norm: none}", 8, "optimizer.clip_norm", ["a number above 0 or null", "'none'"]),
         ("optimizer:", 8, "optimizer", ["section", "null"]),
         ("optimizer: {name: muon}", 8, "optimizer.name", ["kernels of convolutions", "adamw"]),
         (

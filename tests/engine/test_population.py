@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from segzoo.engine import builders, validation, train
+from segzoo.engine import builders, train, validation
 from segzoo.engine.evaluation import evaluate
 from segzoo.engine.population import COMPARED, COMPARED_FROM, Comparison, PopulationStatistics, batches_for
 from segzoo.errors import RunError, RunInterruptedError

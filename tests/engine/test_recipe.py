@@ -39,6 +39,8 @@ def test_optimizer_schedule_and_accumulation_come_from_the_configuration(config,
     (optimizer,) = made
     assert isinstance(optimizer, keras.optimizers.SGD)
     assert (optimizer.momentum, optimizer.clipvalue, optimizer.gradient_accumulation_steps) == (0.9, 0.5, 2)
+    assert optimizer.global_clipnorm is None  # clipping by value takes its place
+    assert build(config(), 1).global_clipnorm == 1.0
     assert [row["step"] for row in result.history] == [4, 8]
     assert int(optimizer.iterations) == 4
     rates = [row["learning_rate"] for row in result.history]

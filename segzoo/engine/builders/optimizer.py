@@ -40,7 +40,7 @@ def build_optimizer(
         settings.name,
         build_schedule(config, max(1, steps // accumulate)) if rate is None else rate,
         settings.weight_decay,
-        clip_norm=settings.clip_norm,
+        clip_norm=settings.largest_norm,
         clip_value=settings.clip_value,
         accumulate=accumulate,
         **settings.options,
