@@ -448,6 +448,11 @@ def auto_or_open_fraction(value: object) -> object:
     return value
 
 
+def auto_or_decay(value: object) -> object:
+    """Check "auto", a number strictly between 0 and 1, or null."""
+    return value if value is None else auto_or_open_fraction(value)
+
+
 def auto_or_positive(value: object) -> object:
     """Check "auto", a number above 0, or null."""
     if value is None or value == "auto":

@@ -29,6 +29,9 @@ Duration = Annotated[float, BeforeValidator(checks.seconds), WithJsonSchema(_SEC
 # that only it and deeper levels need; T1 to T4 are a plain vision transformer's, quarters of its blocks.
 Part = Literal["backbone", "decoder", "head", "P1", "P2", "P3", "P4", "P5", "T1", "T2", "T3", "T4"]
 Momentum = Annotated[Literal["auto"] | float, BeforeValidator(checks.auto_or_open_fraction)]
+Decay = Annotated[
+    Literal["auto"] | Annotated[float, Field(gt=0.0, lt=1.0)] | None, BeforeValidator(checks.auto_or_decay)
+]
 Norm = Annotated[Literal["auto"] | Annotated[float, Field(gt=0.0)] | None, BeforeValidator(checks.auto_or_positive)]
 _CLIP_NORM = 1.0  # for optimizers that need it: segzoo.optim.ADAPTIVE
 
@@ -300,10 +303,11 @@ class TrainingConfig(Section):
         description="Gradient accumulation: number of batches whose mean gradient makes one update, 1 or more. "
         "Equivalent to a batch that many times as large, except for batch normalisation.",
     )
-    ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
+    ema: Decay = Field(
         default=None,
-        description="Decay of the exponential moving average of the weights, between 0 and 1, such as 0.999. The "
-        "averaged weights are evaluated and saved instead of the trained ones. null: no averaging.",
+        description="Decay of the exponential moving average of the weights, between 0 and 1, such as 0.999; auto: "
+        "averages over a twentieth of the run's updates. The averaged weights are evaluated and saved instead of the "
+        "trained ones. null: no averaging.",
     )
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         "float32",

@@ -15,7 +15,7 @@ from segzoo.data import TrainBatches
 from segzoo.engine import builders
 from segzoo.engine.batched import Batched
 from segzoo.engine.batchnorm import momentum_for, set_momentum
-from segzoo.engine.callbacks.ema import ExponentialMovingAverage
+from segzoo.engine.callbacks.ema import ExponentialMovingAverage, decay_for
 from segzoo.engine.callbacks.stages import Stages
 from segzoo.engine.checkpoint.progress import Progress
 from segzoo.engine.checkpoint.state import Extra
@@ -137,7 +137,10 @@ class Assembly:
         if config.training.ema is not None:
             twin = self.another_network(network)
             twin.weights_report = network.weights_report
-            averages = ExponentialMovingAverage(network, twin, config.training.ema, config.training.accumulate)
+            decay, accumulate = config.training.ema, config.training.accumulate
+            if decay == "auto":
+                decay = decay_for(steps * config.training.epochs // accumulate)
+            averages = ExponentialMovingAverage(network, twin, decay, accumulate)
         stages = builders.build_stages(config, network, steps)
         return TrainingBundle(network, stages, averages, plateau, given=self.given.model is not None)
 

@@ -7,7 +7,10 @@ from moments import at_moment, die
 from networks import small_backbone
 
 from segzoo.engine import load_run, train
-from segzoo.engine.callbacks.ema import ExponentialMovingAverage
+from segzoo.engine.assembly import Assembly
+from segzoo.engine.callbacks.ema import ExponentialMovingAverage, decay_for
+from segzoo.engine.distribution import Distribution
+from segzoo.engine.given import Given
 from segzoo.layers import BatchNormalization
 from segzoo.models.build import build_model
 from segzoo.optim.optimizers import AdamW
@@ -70,6 +73,17 @@ def test_a_run_evaluates_keeps_and_resumes_the_averages_and_trains_as_without_th
     for left, right in zip(arrays(averaged.folder, "ema"), arrays(resumed.folder, "ema"), strict=True):
         np.testing.assert_array_equal(left, right)
     assert [row["val_loss"] for row in averaged.history] == [row["val_loss"] for row in resumed.history]
+
+
+@pytest.mark.parametrize(("updates", "averaged"), [(20_000, 1000), (1000, 50), (120, 6), (10, 2)])
+def test_auto_averages_over_a_twentieth_of_the_run(updates, averaged):
+    assert 1 / (1 - decay_for(updates)) == pytest.approx(averaged)
+
+
+def test_auto_counts_the_updates_of_the_run(config):
+    settings = config("training.ema=auto", "training.epochs=30", "training.accumulate=2")
+    trained = Assembly(settings, Given(), Distribution()).build("mse", steps=20)
+    assert trained.averages.decay == pytest.approx(1 - 1 / 15)
 
 
 def test_a_real_network_has_a_twin_of_the_same_weights():

@@ -10,6 +10,14 @@ import keras
 from segzoo.engine.callbacks.base import RunCallback
 from segzoo.keras_compat import sync_variables
 
+# Of a run's updates: less hardly smooths the differences between epochs, more lags behind a short run.
+_SHARE = 0.05
+
+
+def decay_for(updates: int) -> float:
+    """Return the decay that averages over a twentieth of this many updates, and over two at least."""
+    return 1.0 - 1.0 / max(2.0, _SHARE * updates)
+
 
 class ExponentialMovingAverage(RunCallback):
     """Averages of all weights of `network`, moving statistics of normalisation too, as the weights of `averaged`.
