@@ -8,10 +8,16 @@ from typing import Any
 
 from segzoo.engine.callbacks.base import RunCallback, is_evaluated
 from segzoo.engine.evaluation import Evaluation, Picture
+from segzoo.files import move_whole, remove
+
+_OF_EPOCH = ".epoch-"
 
 
 class PredictionSheets(RunCallback):
     """Draws predictions.png and worst.png of the best epoch so far, predictions_latest.png of others from time to time.
+
+    A sheet is drawn under the name of its epoch, and gets its own name with the epoch's checkpoint: a run that is
+    killed between the two has the sheet of the epoch that it resumes from.
 
     Args:
         folder: folder for the PNG files.
@@ -36,10 +42,19 @@ class PredictionSheets(RunCallback):
     def on_evaluation(self, epoch: int, found: Evaluation, improved: bool) -> None:
         """Draw the sheets that this epoch calls for, before its checkpoint is written."""
         if improved:
-            self._sheet(found.pictures, "predictions")
-            self._sheet(found.worst, "worst")
+            self._sheet(found.pictures, "predictions", epoch)
+            self._sheet(found.worst, "worst", epoch)
         elif self._is_due(epoch):
-            self._sheet(found.pictures, "predictions_latest")
+            self._sheet(found.pictures, "predictions_latest", epoch)
+
+    def on_checkpoint(self, row: Mapping[str, Any], is_best: bool, resumed: bool) -> None:
+        """Give the sheets of this epoch their names, and remove what a killed run drew of a later one."""
+        for path in self.folder.glob(f"*{_OF_EPOCH}*.png"):
+            name, _, epoch = path.stem.partition(_OF_EPOCH)
+            if epoch == str(row["epoch"]):
+                move_whole(path, self.folder / f"{name}.png")
+            else:
+                remove(path)
 
     def of_epoch(self, row: Mapping[str, Any], is_best: bool) -> dict[str, Path]:
         """Return the sheets of an epoch that lie in the folder, by the names that loggers give them."""
@@ -55,6 +70,6 @@ class PredictionSheets(RunCallback):
         """Return True if a multiple of `every` lies between the previous evaluation and this one."""
         return self.every is not None and epoch // self.every > (epoch - self.evaluate_every) // self.every
 
-    def _sheet(self, pictures: Sequence[Picture], name: str) -> None:
+    def _sheet(self, pictures: Sequence[Picture], name: str, epoch: int) -> None:
         if pictures:
-            self.draw(pictures, self.folder / f"{name}.png")
+            self.draw(pictures, self.folder / f"{name}{_OF_EPOCH}{epoch}.png")
