@@ -2,11 +2,13 @@
 
     python benchmarks/batch_norm.py --out results.jsonl [--seeds 3] [--batches 2 4 16] [--only population peer ...]
     python benchmarks/batch_norm.py --out results.jsonl --table
+    python benchmarks/batch_norm.py --out proposed.jsonl --only init peer+dice --same-data      # what `init` proposes
 
 U-Net on EfficientNet-Lite0 with ImageNet weights (extra `lite`), three generated data sets of two kinds of pictures
 each (bright and dark, two cameras, two zooms), 64x64: 240 for training, 60 for validation, eight epochs. The same
-batches, flipped at random, cross-entropy, AdamW with a warm-up and polynomial decay for all. A run that is in the
-file is not repeated. The peer is optional: pip install torch==2.13.0 segmentation-models-pytorch.
+batches, flipped at random, cross-entropy (of `init` and `peer+dice` plus Dice), AdamW with a warm-up and polynomial
+decay for all. A run that is in the file is not repeated. The peer is optional:
+pip install torch==2.13.0 segmentation-models-pytorch.
 """
 
 from __future__ import annotations
@@ -26,14 +28,22 @@ import numpy as np
 
 EPOCHS, TRAIN, VAL, SIZE, CLASSES, IGNORE, WARM_UP = 8, 240, 60, 64, 6, 255, 10
 RATE, DECAY, POWER = 1e-3, 1e-4, 0.9
-# What differs from the defaults: `model` and `training` sections.
-METHODS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "moving": ({"batch_norm": "train"}, {"batchnorm_statistics": "moving"}),
-    "population": ({"batch_norm": "train"}, {"batchnorm_statistics": "population"}),
-    "frozen": ({"batch_norm": "frozen"}, {"batchnorm_statistics": "moving"}),
-    "frozen+population": ({"batch_norm": "frozen"}, {"batchnorm_statistics": "population"}),
-    "group": ({"batch_norm": "train", "options": {"normalization": "group"}}, {"batchnorm_statistics": "moving"}),
+# As in a plain loop: unclipped, one rate for all parts.
+PLAIN: dict[str, Any] = {"clip_norm": None, "lr_scale": {"head": 1.0}}
+# What differs from the defaults: sections `model`, `training` and `training.optimizer`.
+METHODS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
+    "moving": ({"batch_norm": "train"}, {"batchnorm_statistics": "moving"}, PLAIN),
+    "population": ({"batch_norm": "train"}, {"batchnorm_statistics": "population"}, PLAIN),
+    "frozen": ({"batch_norm": "frozen"}, {"batchnorm_statistics": "moving"}, PLAIN),
+    "frozen+population": ({"batch_norm": "frozen"}, {"batchnorm_statistics": "population"}, PLAIN),
+    "group": (
+        {"batch_norm": "train", "options": {"normalization": "group"}},
+        {"batchnorm_statistics": "moving"},
+        PLAIN,
+    ),
+    "init": ({}, {"ema": "auto"}, {}),
 }
+PEERS = ("peer", "peer+dice")
 
 
 def bright_or_dark(image: np.ndarray, mask: np.ndarray, index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -111,15 +121,15 @@ def mean_iou(counts: np.ndarray) -> float:
     return float(np.mean(both / np.maximum(1, counts.sum(0) + counts.sum(1) - both)))
 
 
-def train_segzoo(method: str, kind: str, batch: int, seed: int) -> list[float]:
+def train_segzoo(method: str, kind: str, batch: int, seed: int, data_seed: int) -> list[float]:
     """Train, and return the validation mIoU after each epoch."""
     import keras
 
     import segzoo
     from segzoo.config import Config
 
-    model, training = METHODS[method]
-    given = list(batches(*drawn(kind, "train", TRAIN, seed), batch, seed))
+    model, training, optimizer = METHODS[method]
+    given = list(batches(*drawn(kind, "train", TRAIN, data_seed), batch, seed))
 
     class Given(keras.utils.PyDataset):
         """Batches of all epochs, one epoch after the other."""
@@ -141,19 +151,19 @@ def train_segzoo(method: str, kind: str, batch: int, seed: int) -> list[float]:
                 "training": {
                     "epochs": EPOCHS,
                     "steps_per_epoch": every,
-                    "optimizer": {"name": "adamw", "learning_rate": RATE, "weight_decay": DECAY},
+                    "optimizer": {"name": "adamw", "learning_rate": RATE, "weight_decay": DECAY, **optimizer},
                     "schedule": {"name": "poly", "warmup_steps": WARM_UP},
                     **training,
                 },
-                "loss": {"cross_entropy": 1.0},
+                "loss": {"cross_entropy": 1.0, **({"dice": 1.0} if method == "init" else {})},
                 "output": {"root": folder, "pictures": 0},
             }
         )
-        result = segzoo.train(config, train_data=Given(), val_data=pictures(kind, "val", VAL, seed))
+        result = segzoo.train(config, train_data=Given(), val_data=pictures(kind, "val", VAL, data_seed))
     return [row["val_mean_iou"] for row in result.history]
 
 
-def train_peer(kind: str, batch: int, seed: int) -> list[float]:
+def train_peer(method: str, kind: str, batch: int, seed: int, data_seed: int) -> list[float]:
     """Train SMP's U-Net with the same weights on the same batches in a plain loop; validation mIoU of each epoch."""
     import segmentation_models_pytorch as smp
     import torch
@@ -168,12 +178,13 @@ def train_peer(kind: str, batch: int, seed: int) -> list[float]:
         for (name, own), value in zip(model.encoder.state_dict().items(), published, strict=False):
             assert own.shape == tuple(value.shape), name
             own.copy_(torch.from_numpy(np.array(value)))
-    given = list(batches(*drawn(kind, "train", TRAIN, seed), batch, seed))
-    images, masks = drawn(kind, "val", VAL, seed)
+    given = list(batches(*drawn(kind, "train", TRAIN, data_seed), batch, seed))
+    images, masks = drawn(kind, "val", VAL, data_seed)
     norms = [parameter for parameter in model.parameters() if parameter.ndim == 1]
     kernels = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     groups = [{"params": kernels}, {"params": norms, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, RATE, weight_decay=DECAY)
+    dice = smp.losses.DiceLoss("multiclass", ignore_index=IGNORE)
     found = []
 
     def prepared(pixels: np.ndarray) -> Any:
@@ -184,9 +195,9 @@ def train_peer(kind: str, batch: int, seed: int) -> list[float]:
         for group in optimizer.param_groups:
             group["lr"] = rate(step, len(given))
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(
-            model(prepared(x)), torch.from_numpy(y).long(), ignore_index=IGNORE
-        ).backward()
+        logits, target = model(prepared(x)), torch.from_numpy(y).long()
+        loss = torch.nn.functional.cross_entropy(logits, target, ignore_index=IGNORE)
+        (loss + dice(logits, target) if method == "peer+dice" else loss).backward()
         optimizer.step()
         if (step + 1) % (len(given) // EPOCHS) == 0:
             model.eval()
@@ -201,7 +212,7 @@ def train_peer(kind: str, batch: int, seed: int) -> list[float]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Return a Markdown table: final mIoU, mean and spread over the seeds, and the largest fall between two epochs."""
-    methods = [name for name in (*METHODS, "peer") if any(row["method"] == name for row in rows)]
+    methods = [name for name in (*METHODS, *PEERS) if any(row["method"] == name for row in rows)]
     lines = ["| data | batch | " + " | ".join(methods) + " |", "|---|---:|" + "---:|" * len(methods)]
     for kind, batch in dict.fromkeys((row["data"], row["batch"]) for row in rows):
         cells = []
@@ -220,7 +231,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="file of results, a line of JSON for each run")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
     parser.add_argument("--batches", type=int, nargs="+", default=[2, 4, 16], help="batch sizes")
-    parser.add_argument("--only", nargs="+", default=[*METHODS, "peer"], help="methods")
+    parser.add_argument("--only", nargs="+", default=[*METHODS, *PEERS], help="methods")
+    parser.add_argument("--same-data", action="store_true", help="one draw of each data set for all seeds of training")
     parser.add_argument("--table", action="store_true", help="print the table of the file, and train nothing")
     chosen = parser.parse_args()
     rows = [json.loads(line) for line in chosen.out.read_text().splitlines()] if chosen.out.is_file() else []
@@ -232,8 +244,8 @@ def main() -> None:
         if (kind, batch, method, seed) in done:
             continue
         began = time.perf_counter()
-        given = kind, batch, seed
-        curve = train_peer(*given) if method == "peer" else train_segzoo(method, *given)
+        given = method, kind, batch, seed, 0 if chosen.same_data else seed
+        curve = train_peer(*given) if method in PEERS else train_segzoo(*given)
         row = {"data": kind, "batch": batch, "method": method, "seed": seed, "curve": curve}
         with chosen.out.open("a") as file:
             file.write(json.dumps({**row, "seconds": round(time.perf_counter() - began, 1)}) + "\n")

@@ -29,6 +29,7 @@ _BYTES_PER_PIXEL = {
 # Backbones for up to so many training samples and for more: the usual one, and one whose weights pip brings.
 _MANY = 2000
 _BATCH_NORM = "frozen where weights are found: mIoU 0.85, trained 0.81, in short fine-tuning (docs/results.md)"
+_EMA = "averages the weights over a twentieth of the run: steadier from epoch to epoch (docs/results.md)"
 _SMALL, _LARGE = ("efficientnet_b0", "efficientnet_lite0"), ("efficientnet_b3", "efficientnet_lite2")
 _EXPANDING = ("efficientnet_b0", "efficientnet_b3")  # whose default taps are of their widest maps
 _SMALLEST = 128  # side of crops of larger images
@@ -247,6 +248,7 @@ def _training(plan: _Plan) -> list[str]:
         "epochs",
         "  optimizer: {name: adamw, learning_rate: 1e-3, weight_decay: 1e-4}  # 3e-4 if the loss jumps",
         f"  schedule: {{name: poly, warmup_steps: {min(50, max(1, updates // 10))}, power: 0.9}}",
+        f"  ema: auto  # {_EMA}",
     ]
 
 

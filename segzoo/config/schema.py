@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -18,7 +19,7 @@ from segzoo.backbones.options import BackboneOptions
 from segzoo.config import checks, data_checks
 from segzoo.config.data_schema import FolderData, GeneratedData
 from segzoo.config.fields import Count, Fraction, Line, Place, Positive, Section, Source, Text, Weight
-from segzoo.optim import ADAPTIVE
+from segzoo.optim import ADAPTIVE, head_factor
 from segzoo.task import Mode, Task
 
 # Excludes characters that Windows, macOS or Linux refuse in a folder name, and a leading dot, which hides it.
@@ -33,7 +34,7 @@ Decay = Annotated[
     Literal["auto"] | Annotated[float, Field(gt=0.0, lt=1.0)] | None, BeforeValidator(checks.auto_or_decay)
 ]
 Norm = Annotated[Literal["auto"] | Annotated[float, Field(gt=0.0)] | None, BeforeValidator(checks.auto_or_positive)]
-_CLIP_NORM = 1.0  # for optimizers that need it: segzoo.optim.ADAPTIVE
+_CLIP_NORM = 1.0  # for the optimizers of segzoo.optim.ADAPTIVE
 
 
 class ModelConfig(Section):
@@ -166,7 +167,9 @@ class OptimizerConfig(Section):
     lr_scale: dict[Part, Weight] = Field(
         default_factory=dict,
         description="Learning-rate factors per part, above 0: backbone, decoder, head, or a level of the backbone, "
-        "P1 to P5, or T1 to T4 of a plain vision transformer.",
+        "P1 to P5, or T1 to T4 of a plain vision transformer. Unless given, that of the head is 3 / "
+        "(learning_rate x updates of the run), from 1 to 10, for adamw, adam, rmsprop, adamax and adagrad, and 1 for "
+        "others.",
     )
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         default=1.0,
@@ -186,6 +189,17 @@ class OptimizerConfig(Section):
         if self.clip_norm == "auto":
             return _CLIP_NORM if self.name in ADAPTIVE and self.clip_value is None else None
         return self.clip_norm
+
+    def factors(self, updates: int, scale: Mapping[Any, float] | None = None) -> dict[str, float]:
+        """Return the learning-rate factors of parts: those of `scale`, by default `lr_scale`, and the head's own.
+
+        Args:
+            updates: updates of the whole run.
+            scale: factors given for a stage.
+        """
+        given = dict((self.lr_scale if scale is None else scale).items())
+        head = head_factor(self.learning_rate, updates) if self.name in ADAPTIVE else 1.0
+        return {"head": head, **given} if head != 1.0 else given
 
 
 class ScheduleConfig(Section):

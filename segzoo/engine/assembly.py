@@ -129,7 +129,7 @@ class Assembly:
         plateau = PlateauFactor.of(optimizer) if config.training.reduce_on_plateau else None
         network.compile(optimizer, losses, loss_weights=weights, jit_compile=use_xla(config.training.xla))
         # Built here, its variables are not made while the step is traced, which would trace everything twice.
-        builders.start_optimizer(config, network)
+        builders.start_optimizer(config, network, steps * config.training.epochs)
         if isinstance(network.output, dict):
             # Keras makes the mean losses of several outputs when the step is traced: too late to restore them.
             build_losses(network)

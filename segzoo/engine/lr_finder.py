@@ -154,7 +154,8 @@ def find_learning_rate(
         loss_weights=weights,
         jit_compile=use_xla(config.training.xla),
     )
-    builders.start_optimizer(config, network)
+    epoch = builders.steps_per_epoch(config, batches.steps_per_epoch)
+    builders.start_optimizer(config, network, epoch * config.training.epochs)
     outputs = list(network.output) if isinstance(network.output, dict) else None
     record = _Record(accumulate, None if progress is None else lambda done: progress(done, updates))
     with closing(FitDataset(batches.batches, outputs)) as dataset:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from segzoo.registry import Registry
 
-__all__ = ["ADAPTIVE", "CLASSES", "OPTIMIZERS", "SCHEDULES"]
+__all__ = ["ADAPTIVE", "CLASSES", "OPTIMIZERS", "SCHEDULES", "head_factor"]
 
 #: Built-in optimizers by the names of their classes, which are those of the Keras optimizers that they extend.
 CLASSES = {
@@ -42,3 +42,18 @@ SCHEDULES = Registry(
     },
     base="keras.optimizers.schedules:LearningRateSchedule",
 )
+
+# Such a step changes a weight by the learning rate at most, so that the sum of the rates is the way that a weight can
+# go. Those of the head have the longest: in runs that are too short for it they learn faster, by ten times at most, the
+# factor of Chen et al. (DeepLab, 2015).
+_WAY, _MOST = 3.0, 10.0
+
+
+def head_factor(learning_rate: float, updates: int) -> float:
+    """Return the factor on the head's learning rate under an adaptive optimizer, 1 to 10, by the length of a run.
+
+    Args:
+        learning_rate: the peak, above 0.
+        updates: updates of the run, 1 or more.
+    """
+    return min(_MOST, max(1.0, _WAY / (learning_rate * updates)))

@@ -52,6 +52,16 @@ def test_gradients_of_adaptive_optimizers_are_clipped_by_norm(write, written, no
     assert optimizer.largest_norm == norm
 
 
+@pytest.mark.parametrize(
+    ("written", "updates", "head"),
+    [("", 3000, None), ("", 600, 5.0), ("", 100, 10.0), ("learning_rate: 1e-2", 100, 3.0), ("name: sgd", 100, None)],
+)
+def test_the_head_learns_faster_in_runs_that_are_too_short_for_it(write, written, updates, head):
+    optimizer = load_config(write(MINIMAL + f"  optimizer: {{{written}}}\n")).training.optimizer
+    assert optimizer.factors(updates).get("head") == (None if head is None else pytest.approx(head))
+    assert optimizer.factors(updates, {"backbone": 0.1, "head": 1.0}) == {"head": 1.0, "backbone": 0.1}
+
+
 def test_every_kind_of_taps_that_a_backbone_has_can_be_written(write):
     kinds = {kind: name for name in BACKBONES for kind in BACKBONES[name].tables}
     assert {"output", "expansion", "blocks"} <= set(kinds)

@@ -32,7 +32,7 @@ training:
   epochs: 2
   steps_per_epoch: 3
   save_every: 0
-  optimizer: {learning_rate: 1e-2, clip_norm: 0.5}
+  optimizer: {learning_rate: 1e-2, clip_norm: 0.5, lr_scale: {head: 1}}
   schedule: {name: poly, warmup_steps: 1}
 output: {pictures: 0}
 """

@@ -150,8 +150,9 @@ def test_the_stages_of_a_run_are_shown_and_early_stopping_waits_for_the_last(con
     result = train(config(), console=console)
     console.file.flush()
     screen = (tmp_path / "screen.txt").read_text()
-    assert "Stage from epoch 1 on: backbone frozen." in screen
-    assert "Stage from epoch 3 on: nothing frozen; backbone at 0.1 times the learning rate." in screen
+    assert "Stage from epoch 1 on: backbone frozen; head at 10 times the learning rate." in screen
+    factors = "head at 10 times the learning rate; backbone at 0.1 times the learning rate"
+    assert f"Stage from epoch 3 on: nothing frozen; {factors}." in screen
     # No epoch beats the first by 1.0: without stages the run would end after two, here after one of the last stage.
     assert len(result.history) == 3 and "Stopped early" in screen
 

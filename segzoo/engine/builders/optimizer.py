@@ -38,7 +38,7 @@ def build_optimizer(
     accumulate = config.training.accumulate
     return optimizers.create(
         settings.name,
-        build_schedule(config, max(1, steps // accumulate)) if rate is None else rate,
+        build_schedule(config, _updates(config, steps)) if rate is None else rate,
         settings.weight_decay,
         clip_norm=settings.largest_norm,
         clip_value=settings.clip_value,
@@ -47,12 +47,18 @@ def build_optimizer(
     )
 
 
-def start_optimizer(config: Config, network: keras.Model) -> None:
-    """Create the variables of a compiled network's optimizer, and set the learning-rate factors of its parts."""
+def start_optimizer(config: Config, network: keras.Model, steps: int) -> None:
+    """Create the variables of a compiled network's optimizer, and set the learning-rate factors of its parts.
+
+    Args:
+        config: the resolved configuration.
+        network: compiled.
+        steps: batches of the whole run.
+    """
     settings = config.training.optimizer
     network.optimizer.build(network.trainable_variables)
     trained = set(map(id, network.trainable_variables))
-    factors = rate_factors(network, dict(settings.lr_scale.items()), settings.layer_decay)
+    factors = rate_factors(network, settings.factors(_updates(config, steps)), settings.layer_decay)
     optimizers.inner(network.optimizer).set_factors(
         [(variable, factor) for variable, factor in factors if id(variable) in trained]
     )
@@ -61,10 +67,9 @@ def start_optimizer(config: Config, network: keras.Model) -> None:
 def build_stages(config: Config, network: keras.Model, steps: int) -> Stages:
     """Build the configured stages of a compiled network with a built optimizer, at `steps` batches per epoch."""
     settings = config.training
-    stages, first_epoch = [], 0
+    stages, first_epoch, updates = [], 0, _updates(config, steps * settings.epochs)
     for section in settings.stages:
-        scale = settings.optimizer.lr_scale if section.lr_scale is None else section.lr_scale
-        stages.append(Stage(first_epoch, tuple(section.freeze), dict(scale.items())))
+        stages.append(Stage(first_epoch, tuple(section.freeze), settings.optimizer.factors(updates, section.lr_scale)))
         first_epoch += section.epochs or 0
     return Stages(
         network,
@@ -73,3 +78,7 @@ def build_stages(config: Config, network: keras.Model, steps: int) -> Stages:
         updates_per_epoch=steps // settings.accumulate,
         warmup=settings.schedule.warmup_steps,
     )
+
+
+def _updates(config: Config, steps: int) -> int:
+    return max(1, steps // config.training.accumulate)
