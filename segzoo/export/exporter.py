@@ -18,6 +18,7 @@ from segzoo.export.accuracy import Accuracy, Validation
 from segzoo.export.contract import FLOAT32, Format, Run
 from segzoo.export.formats import FORMATS, check_precision
 from segzoo.export.graph import Graph, Output, check_model, traced
+from segzoo.export.memory import release
 from segzoo.export.metadata import ModelMetadata
 from segzoo.export.parity import TOLERANCE, ExportReport, compare, comparison_batches
 from segzoo.export.precision import in_float32
@@ -82,8 +83,10 @@ class Exporter:
                     chosen.write(graph, draft)
                 else:
                     reduced.write(graph, draft, self.calibration or Calibration(()))
+                release()
                 if self.metadata is not None and chosen.put_metadata is not None:
                     chosen.put_metadata(draft, self._described(self.metadata, precision).to_json())
+                release()
                 run = chosen.load(draft)
             except Exception as error:  # converters raise whatever they like
                 raise SegzooError(f"Export to {kind} failed; nothing was written. {_reason(error)}") from error

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ import keras
 
 from segzoo.errors import SegzooError
 from segzoo.export.formats import INPUT
+from segzoo.export.stand_ins import StandIns, frozen
 from segzoo.task import Mode, class_logits, cuts_of
 
 _SMALLEST, _LARGEST = 32, 8192  # pixels a side of a fixed input; the most is what a configuration takes too
@@ -25,20 +27,66 @@ class Graph:
     """A traced model.
 
     Attributes:
-        serve: a tf.function from `image` to {output: tensor}.
+        nodes: its GraphDef, whose large weights are stand-ins.
+        weights: the weights.
+        ends: names of its input and output tensor.
         output: "logits" or "classes".
         input_shape: `(None, None, None, C)`, or `(1, H, W, C)` for a fixed size.
-        saved_model: a folder with the same graph as a SavedModel.
+        folder: an empty folder for files that go when tracing ends.
         mode: in "multilabel" mode the output "classes" is 0 and 1 for each class.
         thresholds: probabilities above which the output "classes" has a class, one for each logit; None: 0.5.
     """
 
-    serve: Callable[..., dict[str, Any]]
+    nodes: Any
+    weights: StandIns
+    ends: tuple[str, str]
     output: Output
     input_shape: tuple[int | None, int | None, int | None, int]
-    saved_model: Path
+    folder: Path
     mode: Mode = "multiclass"
     thresholds: tuple[float, ...] | None = None
+
+    def served(self, inside: Collection[float] = ()) -> Any:
+        """Return a tf.Module with a tf.function `serve` from `image` to {output: tensor}.
+
+        Args:
+            inside: numbers of weights to put in; others are stand-ins.
+        """
+        import tensorflow as tf
+
+        nodes = tf.compat.v1.GraphDef()
+        nodes.CopyFrom(self.nodes)
+        self.weights.fill(nodes.node, inside)
+        # A function of its own, called from `serve` and the signature: in both their bodies it would be stored twice.
+        imported = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(nodes, name=""), [])
+        constant = imported.prune(*self.ends)
+        signature = [tf.TensorSpec(self.input_shape, tf.float32, name=INPUT)]
+        output = self.output
+
+        class Served(tf.Module):
+            @tf.function(input_signature=signature, autograph=False, jit_compile=False)
+            def serve(self, image: Any) -> dict[str, Any]:
+                return {output: tf.identity(constant(image), name=output)}
+
+        return Served()
+
+    @cached_property
+    def saved_model(self) -> Path:
+        """Folder with the graph as a SavedModel, which is written when it is first asked for."""
+        import tensorflow as tf
+        from tensorflow.core.protobuf import saved_model_pb2
+        from tensorflow.python.saved_model import fingerprinting_utils
+
+        folder = self.folder / "saved_model"
+        served = self.served()
+        tf.saved_model.save(served, str(folder), signatures={"serving_default": served.serve.get_concrete_function()})
+        file = folder / "saved_model.pb"
+        stored = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+        for function in stored.meta_graphs[0].graph_def.library.function:
+            self.weights.fill(function.node_def)
+        file.write_bytes(stored.SerializeToString(deterministic=True))
+        fingerprinting_utils.write_fingerprint(str(folder))  # over the one of the stand-ins
+        return folder
 
 
 @contextmanager
@@ -49,7 +97,7 @@ def traced(
     mode: Mode = "multiclass",
     thresholds: tuple[float, ...] | None = None,
 ) -> Iterator[Graph]:
-    """Trace a float32 model and fold its weights into the graph; the SavedModel goes when the block ends.
+    """Trace a float32 model and fold its weights into the graph; its files go when the block ends.
 
     Constants rather than variables, because converters then fuse batch normalisation into convolutions, and the
     LiteRT converter leaves weights that are variables out of the file. Without XLA, whose operations no other
@@ -63,9 +111,6 @@ def traced(
         thresholds: probabilities above which a class is predicted; None: 0.5.
     """
     import tensorflow as tf
-
-    # There is no public function for this; TensorFlow's own Lite converter uses it.
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     channels = model.input_shape[3]
     shape = (1, *image_size, channels) if image_size else (None, None, None, channels)
@@ -83,25 +128,15 @@ def traced(
         # Not keras.ops.argmax: it compares bits, which LiteRT and ONNX have no operations for.
         return tf.argmax(class_logits(logits), axis=-1, output_type=tf.int32)
 
-    frozen = convert_variables_to_constants_v2(forward.get_concrete_function())
-    nodes = frozen.graph.as_graph_def()
+    function = forward.get_concrete_function()
+    nodes, weights = frozen(function)
     for node in nodes.node:
         # Gradients of an inference graph are of no use. Those of swish take longer to save than all the rest, and
         # without them every load would warn.
         node.attr.pop("_gradient_op_type", None)
-    # A function of its own, called from `serve` and the signature: in both their bodies it would be stored twice.
-    imported = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(nodes, name=""), [])
-    constant = imported.prune(frozen.inputs[0].name, frozen.outputs[0].name)
-
-    class Served(tf.Module):
-        @tf.function(input_signature=signature, autograph=False, jit_compile=False)
-        def serve(self, image: Any) -> dict[str, Any]:
-            return {output: tf.identity(constant(image), name=output)}
-
-    served = Served()
+    ends = function.inputs[0].name, function.outputs[0].name
     with tempfile.TemporaryDirectory() as folder:
-        tf.saved_model.save(served, folder, signatures={"serving_default": served.serve.get_concrete_function()})
-        yield Graph(served.serve, output, shape, Path(folder), mode, thresholds)
+        yield Graph(nodes, weights, ends, output, shape, Path(folder), mode, thresholds)
 
 
 def check_model(model: Any, image_size: tuple[int, int] | None) -> None:

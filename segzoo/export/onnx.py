@@ -10,7 +10,9 @@ import numpy as np
 
 from segzoo.export.contract import HALF_TOLERANCE, Format, Reduced, Run
 from segzoo.export.formats import FORMATS
+from segzoo.export.memory import release
 from segzoo.export.metadata import KEY
+from segzoo.export.onnx_conversion import convert, put_values
 from segzoo.export.onnx_precision import halve_weights, quantize
 
 if TYPE_CHECKING:
@@ -23,21 +25,19 @@ _AXES = ("batch", "height", "width")
 
 def _write(graph: Graph, path: Path) -> None:
     import onnx
-    import tensorflow as tf
-    import tf2onnx
 
     # Its notes are about steps of its optimizer that it left out; what the file computes is compared with Keras anyway.
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-    signature = [tf.TensorSpec(graph.input_shape, tf.float32, name="image")]
-    model, _ = tf2onnx.convert.from_function(
-        graph.serve, input_signature=signature, opset=_OPSET, custom_op_handlers={"Erfc": (_complement_of_erf, [])}
-    )
+    model, values = convert(graph, _OPSET, {"Erfc": (_complement_of_erf, [])})
     _name_axes(model)
     _standard_resize(model)
     _exact_sizes(model)
     _explicit_padding(model)
-    onnx.checker.check_model(model)
+    put_values(model, values)
+    release()
     onnx.save(model, str(path))
+    del model
+    onnx.checker.check_model(str(path))
 
 
 def _write_float16(graph: Graph, path: Path, _: Calibration) -> None:
