@@ -14,6 +14,7 @@ import keras
 
 from segzoo.errors import SegzooError
 from segzoo.export.formats import INPUT
+from segzoo.export.memory import release
 from segzoo.export.stand_ins import StandIns, frozen
 from segzoo.task import Mode, class_logits, cuts_of
 
@@ -85,6 +86,8 @@ class Graph:
         for function in stored.meta_graphs[0].graph_def.library.function:
             self.weights.fill(function.node_def)
         file.write_bytes(stored.SerializeToString(deterministic=True))
+        del served, stored
+        release()
         fingerprinting_utils.write_fingerprint(str(folder))  # over the one of the stand-ins
         return folder
 
