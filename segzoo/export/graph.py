@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from segzoo.export.memory import release
 from segzoo.export.stand_ins import StandIns, frozen
 from segzoo.task import Mode, class_logits, cuts_of
 
+# Protobuf's limit, which a SavedModel and an ONNX file have, less what the operations take.
+_MOST_BYTES = 2**31 - 2**25
 _SMALLEST, _LARGEST = 32, 8192  # pixels a side of a fixed input; the most is what a configuration takes too
 
 Output = Literal["logits", "classes"]
@@ -156,6 +159,13 @@ def check_model(model: Any, image_size: tuple[int, int] | None) -> None:
         raise SegzooError(
             f"The model must take one batch of images and return logits (B, H, W, classes); it takes "
             f"{model.input_shape} and returns {shape}."
+        )
+    parameters = sum(math.prod(weight.shape) for weight in model.weights)
+    if 4 * parameters > _MOST_BYTES:
+        raise SegzooError(
+            f"The network has {parameters / 1e6:,.0f} million parameters, {4 * parameters / 1e9:.2f} GB in float32, "
+            f"and exports hold at most {_MOST_BYTES / 4e6:,.0f} million, {_MOST_BYTES / 1e9:.2f} GB: train one on a "
+            "smaller backbone, or use this one in Keras, as segzoo predict RUN does."
         )
     if image_size and not (min(image_size) >= _SMALLEST and max(image_size) <= _LARGEST):
         raise SegzooError(

@@ -52,7 +52,7 @@ def convert(graph: Graph, opset: int, handlers: Handlers) -> tuple[Any, dict[str
         del tf_graph, nodes, values
         release()
         converted = _copied(converted, _detached)
-        steps = {name: lambda factory=factory: _Step(factory()) for name, factory in optimizer._optimizers.items()}
+        steps = {key: lambda factory=factory: _Step(factory()) for key, factory in optimizer._optimizers.items()}
         converted = optimizer.optimize_graph(converted, catch_errors=False, optimizers=steps)
         kept = {node.output[0]: node.attr["value"].t for node in _large(converted)}
         converted = _copied(converted, _without_value)
