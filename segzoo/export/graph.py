@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -75,23 +76,31 @@ class Graph:
         return Served()
 
     @cached_property
-    def saved_model(self) -> Path:
-        """Folder with the graph as a SavedModel, which is written when it is first asked for."""
+    def outline(self) -> Path:
+        """Folder with the graph as a SavedModel that has stand-ins, written when it is first asked for."""
         import tensorflow as tf
+
+        folder = self.folder / "outline"
+        served = self.served()
+        tf.saved_model.save(served, str(folder), signatures={"serving_default": served.serve.get_concrete_function()})
+        return folder
+
+    @cached_property
+    def saved_model(self) -> Path:
+        """Folder with the graph as a SavedModel, written when it is first asked for."""
         from tensorflow.core.protobuf import saved_model_pb2
         from tensorflow.python.saved_model import fingerprinting_utils
 
         folder = self.folder / "saved_model"
-        served = self.served()
-        tf.saved_model.save(served, str(folder), signatures={"serving_default": served.serve.get_concrete_function()})
+        shutil.copytree(self.outline, folder)
         file = folder / "saved_model.pb"
         stored = saved_model_pb2.SavedModel.FromString(file.read_bytes())
         for function in stored.meta_graphs[0].graph_def.library.function:
             self.weights.fill(function.node_def)
         file.write_bytes(stored.SerializeToString(deterministic=True))
-        del served, stored
+        del stored
         release()
-        fingerprinting_utils.write_fingerprint(str(folder))  # over the one of the stand-ins
+        fingerprinting_utils.write_fingerprint(str(folder))  # over that of the outline
         return folder
 
 

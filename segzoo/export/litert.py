@@ -12,6 +12,7 @@ import numpy as np
 from segzoo.errors import SegzooError
 from segzoo.export.contract import HALF_TOLERANCE, Format, Reduced, Run
 from segzoo.export.formats import FORMATS
+from segzoo.export.memory import release
 from segzoo.export.metadata import KEY
 
 if TYPE_CHECKING:
@@ -24,10 +25,21 @@ def _write(graph: Graph, path: Path) -> None:
 
 
 def _converter(graph: Graph, operations: str) -> Any:
-    """Return a converter to built-in operations only, which the plain runtime has, without TensorFlow's own."""
+    """Return a converter to built-in operations only, which the plain runtime has, without TensorFlow's own.
+
+    Its part in Python loads the SavedModel three times, and reads no weights; that in C++ opens the folder for itself.
+    """
     import tensorflow as tf
 
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(graph.saved_model))
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(graph.outline))
+    convert = converter._convert_from_saved_model
+
+    def convert_whole(graph_def: Any) -> bytes:
+        converter.saved_model_dir = str(graph.saved_model)
+        release()
+        return convert(graph_def)
+
+    converter._convert_from_saved_model = convert_whole
     converter.target_spec.supported_ops = [tf.lite.OpsSet[operations]]
     return converter
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from segzoo.errors import SegzooError
-from segzoo.export import export_model, folding, graph, onnx_conversion, stand_ins
+from segzoo.export import export_model, folding, graph, litert, onnx_conversion, stand_ins
 from segzoo.export.graph import traced
 
 
@@ -53,6 +53,19 @@ def test_a_traced_graph_holds_no_large_weight_and_a_saved_model_each_one_once(wi
         assert not (found.folder / "saved_model").exists()  # until somebody wants it
         stored = (found.saved_model / "saved_model.pb").read_bytes()
     assert [stored.count(weight) for weight in weights] == [1, 1]
+
+
+def test_litert_loads_the_weights_in_its_last_step_alone(model, tiny, monkeypatch):
+    import tensorflow as tf
+    from tensorflow.lite.python import lite
+
+    loaded, load = [], lite._load
+    monkeypatch.setattr(lite, "_load", lambda folder, tags: loaded.append(folder) or load(folder, tags))
+    with traced(model, "logits", None) as found:
+        file = litert._converter(found, "TFLITE_BUILTINS").convert()
+        assert loaded == [str(found.outline)] * 2
+        expected = tf.lite.TFLiteConverter.from_saved_model(str(found.saved_model)).convert()
+    assert file == expected
 
 
 def test_tf2onnx_is_given_the_weights_that_it_reads_alone(wide, tmp_path, require, monkeypatch):
