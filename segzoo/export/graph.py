@@ -75,6 +75,15 @@ class Graph:
 
         return Served()
 
+    @property
+    def serve(self) -> Any:
+        """tf.function from `image` to {output: tensor} with all weights in it, for formats from outside segzoo."""
+        return self._whole.serve
+
+    @cached_property
+    def _whole(self) -> Any:
+        return self.served(self.weights.numbers)  # the function alone does not keep its module alive
+
     @cached_property
     def outline(self) -> Path:
         """Folder with the graph as a SavedModel that has stand-ins, written when it is first asked for."""

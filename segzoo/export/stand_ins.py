@@ -39,6 +39,11 @@ class StandIns:
         self._weights[number] = variable.read_value()
         return number
 
+    @property
+    def numbers(self) -> Collection[float]:
+        """Numbers of all stand-ins."""
+        return self._weights.keys()
+
     def shape(self, number: float) -> tuple[int, ...]:
         """Return the shape of a weight."""
         return tuple(self._weights[number].shape)

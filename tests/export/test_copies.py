@@ -136,13 +136,12 @@ def test_onnx_is_what_tf2onnx_makes_of_a_graph_with_all_weights_in_it(model, tin
     import tf2onnx
 
     with traced(model, "logits", size) as found:
-        names = {number for _, number in found.weights.found(found.nodes.node)}
-        assert len(names) > 2
+        assert len(found.weights) > 2
         made, values = onnx_conversion.convert(found, 18, {})
         assert values
         onnx_conversion.put_values(made, values)
         signature = [tf.TensorSpec(found.input_shape, tf.float32, name="image")]
-        expected, _ = tf2onnx.convert.from_function(found.served(names).serve, signature, opset=18)
+        expected, _ = tf2onnx.convert.from_function(found.serve, signature, opset=18)
     assert canonical(made) == canonical(expected)
 
 
