@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Any
+
+from segzoo.export import stand_ins
 
 if TYPE_CHECKING:
     from segzoo.export.stand_ins import StandIns
@@ -73,11 +76,9 @@ def _inputs(node: Any) -> list[str]:
 
 
 def _repeated(node: Any) -> float | None:
-    """Return the number that a large float constant has at every position; None for any other node."""
+    """Return the number that a constant as large as stand-ins has at every position; None for any other node."""
     if node.op != "Const":
         return None
     tensor = node.attr["value"].tensor
-    size = 1
-    for dimension in tensor.tensor_shape.dim:
-        size *= dimension.size
-    return tensor.float_val[0] if len(tensor.float_val) == 1 and size > 1 else None
+    size = 4 * math.prod(dimension.size for dimension in tensor.tensor_shape.dim)
+    return tensor.float_val[0] if len(tensor.float_val) == 1 and size >= stand_ins.SMALLEST else None

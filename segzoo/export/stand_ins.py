@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-_SMALLEST = 2**14  # bytes; smaller weights stay in the graph, where optimizers fold many of them
+SMALLEST = 2**14  # bytes; smaller weights stay in the graph, where optimizers fold many of them
 _STEP = 2.0**-20  # float32 holds the sums of 1 and its multiples exactly
 
 
@@ -31,7 +31,7 @@ class StandIns:
     def add(self, variable: Any, value: np.ndarray) -> float | None:
         """Return the number for a variable; None where its value has to be in the graph."""
         # Optimizers treat constants of zeros and of ones by themselves.
-        if value.dtype != np.float32 or value.nbytes < _SMALLEST or (value == value.flat[0]).all():
+        if value.dtype != np.float32 or value.nbytes < SMALLEST or (value == value.flat[0]).all():
             return None
         number = 1 + _STEP * (len(self) + 1)
         if number >= 2:

@@ -15,7 +15,7 @@ from segzoo.export.graph import traced
 @pytest.fixture
 def tiny(monkeypatch):
     """Have stand-ins for small weights, too."""
-    monkeypatch.setattr(stand_ins, "_SMALLEST", 64)
+    monkeypatch.setattr(stand_ins, "SMALLEST", 64)
     monkeypatch.setattr(onnx_conversion, "_LARGE", 64)
 
 
