@@ -1,4 +1,4 @@
-"""What a run shows before its first step: network, weights, data and device, and remarks on them."""
+"""Announcement of a run before its first step: network, weights, data and device, and remarks on them."""
 
 from __future__ import annotations
 
