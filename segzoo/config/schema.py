@@ -159,7 +159,7 @@ class OptimizerConfig(Section):
     clip_norm: Norm = Field(
         default="auto",
         description="Maximum global norm of the gradient, above 0; null: no clipping; auto: 1.0 for adamw, adam, "
-        "rmsprop, adamax and adagrad where clip_value is not given.",
+        "rmsprop and adamax where clip_value is not given.",
     )
     clip_value: Annotated[float, Field(gt=0.0)] | None = Field(
         default=None, description="Maximum absolute value of a gradient element, above 0; null: no clipping."
@@ -168,8 +168,7 @@ class OptimizerConfig(Section):
         default_factory=dict,
         description="Learning-rate factors per part, above 0: backbone, decoder, head, or a level of the backbone, "
         "P1 to P5, or T1 to T4 of a plain vision transformer. Unless given, that of the head is 3 / "
-        "(learning_rate x updates of the run), from 1 to 10, for adamw, adam, rmsprop, adamax and adagrad, and 1 for "
-        "others.",
+        "(learning_rate x updates of the run), from 1 to 10, for adamw, adam, rmsprop and adamax, and 1 for others.",
     )
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         default=1.0,

@@ -20,7 +20,7 @@ CLASSES = {
 
 #: Those that divide the gradient by an average of its size, whose memory is longer than many a run: unclipped, the
 #: first gradients, ten times as large as later ones, make all later steps small (docs/results.md).
-ADAPTIVE = frozenset({"adamw", "adam", "rmsprop", "adamax", "adagrad"})
+ADAPTIVE = frozenset({"adamw", "adam", "rmsprop", "adamax"})
 
 OPTIMIZERS = Registry(
     "optimizer",
