@@ -3,8 +3,8 @@
     python benchmarks/finetune.py --config camvid_lite0.yaml --set data.root=DIR [--set training.epochs=16 ...]
 
 The same architecture, ImageNet weights of EfficientNet-Lite0, 1 or 2, batches (crops and augmentation are segzoo's
-own), loss, optimizer and schedule as in the recipe; what the plain loop has not is the recipe's EMA and frozen batch
-normalisation. Validation images are padded to multiples of 32, and scored at their own size.
+own), loss, optimizer and schedule as in the recipe; what the plain loop has not is the recipe's EMA, frozen batch
+normalisation and clipped gradients. Validation images are padded to multiples of 32, and scored at their own size.
 Needs: pip install torch==2.13.0 segmentation-models-pytorch.
 """
 
