@@ -83,10 +83,10 @@ class Exporter:
                     chosen.write(graph, draft)
                 else:
                     reduced.write(graph, draft, self.calibration or Calibration(()))
-                release()
+                release(graph.weights.size)
                 if self.metadata is not None and chosen.put_metadata is not None:
                     chosen.put_metadata(draft, self._described(self.metadata, precision).to_json())
-                release()
+                release(graph.weights.size)
                 run = chosen.load(draft)
             except Exception as error:  # converters raise whatever they like
                 raise SegzooError(f"Export to {kind} failed; nothing was written. {_reason(error)}") from error

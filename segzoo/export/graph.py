@@ -108,7 +108,7 @@ class Graph:
             self.weights.fill(function.node_def)
         file.write_bytes(stored.SerializeToString(deterministic=True))
         del stored
-        release()
+        release(self.weights.size)
         fingerprinting_utils.write_fingerprint(str(folder))  # over that of the outline
         return folder
 

@@ -36,7 +36,7 @@ def _converter(graph: Graph, operations: str) -> Any:
 
     def convert_whole(graph_def: Any) -> bytes:
         converter.saved_model_dir = str(graph.saved_model)
-        release()
+        release(graph.weights.size)
         return convert(graph_def)
 
     converter._convert_from_saved_model = convert_whole

@@ -34,7 +34,7 @@ def _write(graph: Graph, path: Path) -> None:
     _exact_sizes(model)
     _explicit_padding(model)
     put_values(model, values)
-    release()
+    release(graph.weights.size)
     onnx.save(model, str(path))
     del model
     onnx.checker.check_model(str(path))

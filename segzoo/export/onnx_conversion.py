@@ -50,13 +50,16 @@ def convert(graph: Graph, opset: int, handlers: Handlers) -> tuple[Any, dict[str
                 **ends,
             )
         del tf_graph, nodes, values
-        release()
+        release(graph.weights.size)
         converted = _copied(converted, _detached)
-        steps = {key: lambda factory=factory: _Step(factory()) for key, factory in optimizer._optimizers.items()}
+        steps = {
+            key: lambda factory=factory: _Step(factory(), graph.weights.size)
+            for key, factory in optimizer._optimizers.items()
+        }
         converted = optimizer.optimize_graph(converted, catch_errors=False, optimizers=steps)
         kept = {node.output[0]: node.attr["value"].t for node in _large(converted)}
         converted = _copied(converted, _without_value)
-        release()
+        release(graph.weights.size)
         return converted.make_model(f"converted from {name}"), kept
 
 
@@ -117,13 +120,14 @@ class _Values(Mapping[str, bytes]):
 class _Step:
     """Optimizer that works on a copy, and leaves the graph as it was if it fails."""
 
-    def __init__(self, optimizer: Any):
+    def __init__(self, optimizer: Any, weights: int):
         self._optimizer = optimizer
+        self._weights = weights
         self.graph_been_opt = False
 
     def optimize(self, graph: Any, iteration: int) -> Any:
         """Return the optimized graph."""
-        release()  # the graph that the step before this one has copied
+        release(self._weights)  # the graph that the step before this one has copied
         try:
             found = self._optimizer.optimize(_copied(graph, lambda value: value), iteration) or graph
         except Exception:  # as tf2onnx itself does; what the file computes is compared with Keras anyway

@@ -6,6 +6,7 @@ times their size. Hardly any step reads a large weight.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
@@ -43,6 +44,11 @@ class StandIns:
     def numbers(self) -> Collection[float]:
         """Numbers of all stand-ins."""
         return self._weights.keys()
+
+    @property
+    def size(self) -> int:
+        """Size of all weights that have stand-ins, in bytes."""
+        return sum(4 * math.prod(weight.shape) for weight in self._weights.values())
 
     def shape(self, number: float) -> tuple[int, ...]:
         """Return the shape of a weight."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from segzoo.errors import SegzooError
-from segzoo.export import export_model, folding, graph, litert, onnx_conversion, stand_ins
+from segzoo.export import export_model, folding, graph, litert, memory, onnx_conversion, stand_ins
 from segzoo.export.graph import traced
 
 
@@ -125,7 +125,7 @@ def test_a_step_that_fails_leaves_the_graph_as_it_was():
             return []
 
     given = Nodes()
-    step = onnx_conversion._Step(Fails())
+    step = onnx_conversion._Step(Fails(), 0)
     assert step.optimize(given, 0) is given and given.nodes == [1] and not step.graph_been_opt
 
 
@@ -265,3 +265,12 @@ def test_onnx_takes_few_times_the_memory_of_the_weights(tmp_path, require):
     require("tf2onnx", "onnx", "onnxruntime")
     done = subprocess.run([sys.executable, "-c", MEASURE, str(tmp_path)], capture_output=True, text=True, check=True)
     assert float(done.stdout.split()[-1]) < 12  # about 6 are seen; with copies it was 80
+
+
+@pytest.mark.parametrize(("weights", "collections"), [(2**24, 0), (2**26, 1)])
+def test_memory_is_collected_for_large_networks_only(weights, collections, monkeypatch):
+    """A collection walks all objects of a process, and small networks leave little to collect."""
+    done = []
+    monkeypatch.setattr(memory.gc, "collect", lambda: done.append(1))
+    memory.release(weights)
+    assert len(done) == collections
