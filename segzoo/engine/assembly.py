@@ -139,7 +139,7 @@ class Assembly:
             twin.weights_report = network.weights_report
             decay, accumulate = config.training.ema, config.training.accumulate
             if decay == "auto":
-                decay = decay_for(steps * config.training.epochs // accumulate)
+                decay = decay_for(builders.updates(config, steps * config.training.epochs))
             averages = ExponentialMovingAverage(network, twin, decay, accumulate)
         stages = builders.build_stages(config, network, steps)
         return TrainingBundle(network, stages, averages, plateau, given=self.given.model is not None)

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from segzoo.config import Config
+from segzoo.engine import builders
 from segzoo.keras_compat import all_layers
 from segzoo.optim import SCHEDULES
 
@@ -32,7 +33,7 @@ def _warmup_notes(config: Config, steps: int) -> list[str]:
     """Return warnings about a warm-up that lasts as long as the run or one of its stages."""
     settings = config.training
     warmup = settings.schedule.warmup_steps
-    updates = max(1, steps * settings.epochs // settings.accumulate)
+    updates = builders.updates(config, steps * settings.epochs)
     own = not SCHEDULES.is_built_in(settings.schedule.name)
     if not own and settings.schedule.name != "one_cycle" and warmup >= updates:
         return [
@@ -44,7 +45,7 @@ def _warmup_notes(config: Config, steps: int) -> list[str]:
     for number, stage in enumerate(settings.stages, 1):
         epochs = stage.epochs or settings.epochs - done
         done += epochs
-        updates = max(1, steps * epochs // settings.accumulate)
+        updates = builders.updates(config, steps * epochs)
         if number > 1 and warmup >= updates:
             notes.append(
                 f"training.stages: stage {number} has {_count(updates, 'update')}, and its learning rate rises for "

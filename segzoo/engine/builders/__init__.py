@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from segzoo.engine.builders.optimizer import build_schedule as build_schedule
     from segzoo.engine.builders.optimizer import build_stages as build_stages
     from segzoo.engine.builders.optimizer import start_optimizer as start_optimizer
+    from segzoo.engine.builders.optimizer import updates as updates
     from segzoo.engine.builders.sources import build_source as build_source
     from segzoo.engine.builders.sources import few as few
     from segzoo.engine.builders.sources import has_test_split as has_test_split
@@ -44,7 +45,7 @@ _MODULES = {
     "loss": ("build_loss", "losses_of_outputs"),
     "metadata": ("model_metadata",),
     "network": ("POLICIES", "build_network", "with_batch_norm"),
-    "optimizer": ("build_optimizer", "build_schedule", "build_stages", "start_optimizer"),
+    "optimizer": ("build_optimizer", "build_schedule", "build_stages", "start_optimizer", "updates"),
     "sources": ("build_source", "few", "has_test_split", "image_reader", "mask_format", "whole_source"),
     "targets": ("target_maker", "training_target_maker"),
 }

@@ -11,6 +11,11 @@ from segzoo.optim.param_groups import rate_factors
 from segzoo.optim.schedules import OneCycle, WarmUpDecay
 
 
+def updates(config: Config, batches: int) -> int:
+    """Return how many updates are made of this many batches, 1 or more."""
+    return max(1, batches // config.training.accumulate)
+
+
 def build_schedule(config: Config, updates: int) -> keras.optimizers.schedules.LearningRateSchedule:
     """Build the configured learning-rate schedule over a run of this many updates."""
     schedule, peak = config.training.schedule, config.training.optimizer.learning_rate
@@ -38,7 +43,7 @@ def build_optimizer(
     accumulate = config.training.accumulate
     return optimizers.create(
         settings.name,
-        build_schedule(config, _updates(config, steps)) if rate is None else rate,
+        build_schedule(config, updates(config, steps)) if rate is None else rate,
         settings.weight_decay,
         clip_norm=settings.largest_norm,
         clip_value=settings.clip_value,
@@ -58,7 +63,7 @@ def start_optimizer(config: Config, network: keras.Model, steps: int) -> None:
     settings = config.training.optimizer
     network.optimizer.build(network.trainable_variables)
     trained = set(map(id, network.trainable_variables))
-    factors = rate_factors(network, settings.factors(_updates(config, steps)), settings.layer_decay)
+    factors = rate_factors(network, settings.factors(updates(config, steps)), settings.layer_decay)
     optimizers.inner(network.optimizer).set_factors(
         [(variable, factor) for variable, factor in factors if id(variable) in trained]
     )
@@ -67,9 +72,9 @@ def start_optimizer(config: Config, network: keras.Model, steps: int) -> None:
 def build_stages(config: Config, network: keras.Model, steps: int) -> Stages:
     """Build the configured stages of a compiled network with a built optimizer, at `steps` batches per epoch."""
     settings = config.training
-    stages, first_epoch, updates = [], 0, _updates(config, steps * settings.epochs)
+    stages, first_epoch, count = [], 0, updates(config, steps * settings.epochs)
     for section in settings.stages:
-        stages.append(Stage(first_epoch, tuple(section.freeze), settings.optimizer.factors(updates, section.lr_scale)))
+        stages.append(Stage(first_epoch, tuple(section.freeze), settings.optimizer.factors(count, section.lr_scale)))
         first_epoch += section.epochs or 0
     return Stages(
         network,
@@ -78,7 +83,3 @@ def build_stages(config: Config, network: keras.Model, steps: int) -> Stages:
         updates_per_epoch=steps // settings.accumulate,
         warmup=settings.schedule.warmup_steps,
     )
-
-
-def _updates(config: Config, steps: int) -> int:
-    return max(1, steps // config.training.accumulate)
