@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from segzoo.backend import dtype_policy
-from segzoo.errors import SegzooError, unknown_name
+from segzoo.errors import SegzooError, StorageError, unknown_name
 from segzoo.export.accuracy import Accuracy, Validation
 from segzoo.export.contract import FLOAT32, Format, Run
 from segzoo.export.formats import FORMATS, check_precision
@@ -89,7 +89,9 @@ class Exporter:
                 release(graph.weights.size)
                 run = chosen.load(draft)
             except Exception as error:  # converters raise whatever they like
-                raise SegzooError(f"Export to {kind} failed; nothing was written. {_reason(error)}") from error
+                raise SegzooError(
+                    f"Export to {kind} failed; nothing was written. {_reason(error, target.parent)}"
+                ) from error
             try:
                 tolerance = TOLERANCE if reduced is None else reduced.tolerance
                 comparisons = compare(
@@ -300,7 +302,10 @@ def _build(builder: Callable[[], keras.Model]) -> keras.Model:
         return builder()
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, folder: Path | None = None) -> str:
+    """Say what went wrong, in a few hundred characters; `folder` is the one that files were written in."""
+    if folder and isinstance(error, OSError) and error.errno and error.filename is None:  # a full disk names no file
+        error = StorageError.of(error, folder)
     text = str(error).strip()
     kind = "" if isinstance(error, SegzooError) else f"{type(error).__name__}: "
     return kind + (text if len(text) < 600 else text[:600] + " ...")

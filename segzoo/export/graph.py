@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import keras
 
+from segzoo import files
 from segzoo.errors import SegzooError
 from segzoo.export.formats import INPUT
 from segzoo.export.memory import release
@@ -89,10 +90,12 @@ class Graph:
         """Folder with the graph as a SavedModel that has stand-ins, written when it is first asked for."""
         import tensorflow as tf
 
-        folder = self.folder / "outline"
         served = self.served()
-        tf.saved_model.save(served, str(folder), signatures={"serving_default": served.serve.get_concrete_function()})
-        return folder
+        with self._whole_folder("outline") as folder:
+            tf.saved_model.save(
+                served, str(folder), signatures={"serving_default": served.serve.get_concrete_function()}
+            )
+        return self.folder / "outline"
 
     @cached_property
     def saved_model(self) -> Path:
@@ -100,17 +103,27 @@ class Graph:
         from tensorflow.core.protobuf import saved_model_pb2
         from tensorflow.python.saved_model import fingerprinting_utils
 
-        folder = self.folder / "saved_model"
-        shutil.copytree(self.outline, folder)
-        file = folder / "saved_model.pb"
-        stored = saved_model_pb2.SavedModel.FromString(file.read_bytes())
-        for function in stored.meta_graphs[0].graph_def.library.function:
-            self.weights.fill(function.node_def)
-        file.write_bytes(stored.SerializeToString(deterministic=True))
-        del stored
-        release(self.weights.size)
-        fingerprinting_utils.write_fingerprint(str(folder))  # over that of the outline
-        return folder
+        outline = self.outline
+        with self._whole_folder("saved_model") as folder:
+            shutil.copytree(outline, folder)
+            file = folder / "saved_model.pb"
+            stored = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+            for function in stored.meta_graphs[0].graph_def.library.function:
+                self.weights.fill(function.node_def)
+            file.write_bytes(stored.SerializeToString(deterministic=True))
+            del stored
+            release(self.weights.size)
+            fingerprinting_utils.write_fingerprint(str(folder))  # over that of the outline
+        return self.folder / "saved_model"
+
+    @contextmanager
+    def _whole_folder(self, name: str) -> Iterator[Path]:
+        """Give a folder its name when the block ends; one that failed half-way, on a full disk, can be tried again."""
+        draft = self.folder / f"{name}-draft"
+        shutil.rmtree(draft, ignore_errors=True)
+        with files.operation("write", draft):
+            yield draft
+            draft.rename(self.folder / name)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ times their size. Hardly any step reads a large weight.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
@@ -21,10 +22,14 @@ class StandIns:
 
     The stand-in of the k-th weight has the number 1 + k / 2^20 at every position, which TensorFlow stores once. The
     weight itself stays in the memory of its variable, and is copied when it is asked for.
+
+    Args:
+        taken: numbers that constants of the graph itself have.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, taken: Collection[float] = ()) -> None:
         self._weights: dict[float, Any] = {}
+        self._free = (number for k in itertools.count(1) if (number := 1 + _STEP * k) not in taken)
 
     def __len__(self) -> int:
         return len(self._weights)
@@ -34,7 +39,7 @@ class StandIns:
         # Optimizers treat constants of zeros and of ones by themselves.
         if value.dtype != np.float32 or value.nbytes < SMALLEST or (value == value.flat[0]).all():
             return None
-        number = 1 + _STEP * (len(self) + 1)
+        number = next(self._free)
         if number >= 2:
             return None
         self._weights[number] = variable.read_value()
@@ -89,12 +94,24 @@ def frozen(function: Any) -> tuple[Any, StandIns]:
     Returns:
         The GraphDef, and the weights that its stand-ins stand for.
     """
+    taken: set[float] = set()
+    while True:
+        nodes, weights, names = _frozen(function, taken)
+        alike = {number for node, number in weights.found(nodes.node) if node.name not in names}
+        if not alike:
+            return nodes, weights
+        taken |= alike
+
+
+def _frozen(function: Any, taken: Collection[float]) -> tuple[Any, StandIns, set[str]]:
+    """Fold variables into a graph; returns it, the weights that stand-ins stand for, and the names of these nodes."""
     import tensorflow as tf
 
     # No public function leaves the values out; tf2onnx takes this way for large networks, too.
     from tensorflow.python.framework import convert_to_constants as tools
 
-    weights = StandIns()
+    weights = StandIns(taken)
+    names: set[str] = set()
     given: dict[int, tuple[np.ndarray, float]] = {}  # by id, unlike a weight that happens to be of the same value
 
     class Data(tools._FunctionConverterDataInEager):
@@ -111,6 +128,7 @@ def frozen(function: Any) -> tuple[Any, StandIns]:
     nodes, _ = tools._replace_variables_by_constants(data)
     for node in nodes.node:
         if node.name in data.tensor_data and (known := given.get(id(data.tensor_data[node.name].numpy))):
+            names.add(node.name)
             for size in weights.shape(known[1]):
                 node.attr["value"].tensor.tensor_shape.dim.add(size=size)
-    return nodes, weights
+    return nodes, weights, names

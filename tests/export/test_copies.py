@@ -1,7 +1,10 @@
 """Weights of a network that is exported: places and copies of them, and files as if they had been in every graph."""
 
+import errno
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 
 from segzoo.errors import SegzooError
 from segzoo.export import export_model, folding, graph, litert, memory, onnx_conversion, stand_ins
+from segzoo.export.exporter import exporter
 from segzoo.export.graph import traced
 
 
@@ -199,6 +203,35 @@ def test_zeros_ones_and_small_weights_are_no_stand_ins(tiny):
     weights = [np.zeros((4, 4), np.float32), np.ones((4, 4), np.float32), np.arange(4, dtype=np.float32)]
     nodes, found = graph_of(lambda x, a, b, c: x @ a @ b + c, *weights)
     assert len(found) == 0 and not list(found.found(nodes.node))
+
+
+def test_a_constant_that_looks_like_a_stand_in_is_none(tiny):
+    import tensorflow as tf
+
+    first, second = np.eye(4, dtype=np.float32), np.eye(4, dtype=np.float32) + 2
+    alike = np.full((4, 4), 1 + 1e-6, np.float32)  # which is 1 + 2^-20
+    nodes, weights = graph_of(lambda x, a, b: x @ a @ b @ tf.constant(alike), first, second)
+    assert len(weights) == len(list(weights.found(nodes.node))) == 2
+    assert alike[0, 0] not in weights.numbers
+
+
+def test_a_saved_model_is_written_anew_after_a_full_disk(model, tmp_path, monkeypatch):
+    from tensorflow.python.saved_model import fingerprinting_utils
+
+    def full(path, content=b""):
+        if "outline" not in str(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with exporter(model) as exports:
+        with monkeypatch.context() as patch:
+            patch.setattr(fingerprinting_utils, "write_fingerprint", full)
+            with pytest.raises(SegzooError, match=r"saved_model-draft cannot be written: No space left"):
+                exports.write("saved_model", tmp_path)
+        exports.write("saved_model", tmp_path)
+        monkeypatch.setattr(Path, "write_bytes", full)
+        with pytest.raises(SegzooError, match=rf"{re.escape(str(tmp_path))} cannot be written: No space left"):
+            exports.write("litert", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["saved_model"]
 
 
 def test_stand_ins_that_an_optimizer_used_up(tiny):
