@@ -13,8 +13,10 @@ from segzoo.backend import precision_note
 from segzoo.config import Config
 from segzoo.data import Source, remarks
 from segzoo.device import device_line, idle_card_note
+from segzoo.engine import builders
 from segzoo.engine.batched import Batched
 from segzoo.engine.checkpoint.checkpoint_file import DamagedStateWarning
+from segzoo.engine.checkpoint.provenance import HEAD_FACTOR
 from segzoo.engine.checkpoint.run_folder import OriginWarning
 from segzoo.engine.short_run import short_run_notes
 from segzoo.terminal import say, warn
@@ -50,6 +52,8 @@ def say_what_is_trained(
     for remark in dict.fromkeys(remark for source in samples for remark in remarks(source)):
         say(console, f"Note: {remark}")
     say(console, f"Device: {device_line(config.training.precision, bool(network.jit_compile))}")
+    if settings := _automatic(config, network, steps):
+        say(console, f"Optimizer: {config.training.optimizer.name}, {settings}")
     for note in (idle_card_note(), *short_run_notes(config, network, steps)):
         if note:
             warn(console, note)
@@ -61,6 +65,19 @@ def say_what_is_trained(
             f"training.overfit: trained and evaluated on the same {config.training.overfit} samples; the figures say "
             "what the network can learn by heart.",
         )
+
+
+_WORDS = {
+    "training.optimizer.clip_norm": "gradients clipped to a norm of {:g}",
+    HEAD_FACTOR: "learning rate of the head times {:.3g}",
+    "training.ema": "weights averaged with a decay of {:.4g}",
+}
+
+
+def _automatic(config: Config, network: keras.Model, steps: int) -> str:
+    """Say what the settings come to that depend on the optimizer and the length of the run."""
+    found = builders.automatic(config, steps * config.training.epochs, network)
+    return ", ".join(_WORDS[key].format(value) for key, value in found.items())
 
 
 def _amounts(sources: Mapping[str, Source | Batched]) -> str:

@@ -146,7 +146,15 @@ class Artifacts(RunCallback):
         }
         self.folder.write_log(progress, "finish", **found)
         compared = Comparison.last_of(progress.events)
-        write_summary(self.config, self.folder, result.history, result.confusion, result.best_epoch, compared)
+        write_summary(
+            self.config,
+            self.folder,
+            result.history,
+            result.confusion,
+            result.best_epoch,
+            compared,
+            progress.automatic,
+        )
         if trackers is not None:
             folder = self.folder
             files = [folder.summary, folder.config, folder.environment, folder.metrics, folder.log]

@@ -144,6 +144,7 @@ class Epochs:
             remove(self.folder.result)  # there is one where a finished run is continued
         self.folder.write_session("start" if stored is None else "resume", step=progress.step, device=device_name())
         self.folder.rewrite_log(progress)
+        automatic = builders.automatic(self.config, self.steps * self.settings.epochs, self.network)
         if stored is None:
             self.folder.write_log(
                 progress,
@@ -151,7 +152,10 @@ class Epochs:
                 weights=str(self.network.weights_report),
                 batch_norm=getattr(self.network, "batch_norm", None),
                 xla=bool(self.network.jit_compile),
+                automatic=automatic,
             )
+        elif automatic != progress.automatic:  # it goes on with another configuration
+            self.folder.write_log(progress, "settings", automatic=automatic)
         heads = list(self.network.output) if isinstance(self.network.output, dict) else None
         with ExitStack() as opened:
             reporting, trackers = self._reporting(progress, opened)

@@ -6,6 +6,7 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from segzoo.config import Config
@@ -45,6 +46,8 @@ _PICTURES = (
     ("predictions", "Samples across the split", "Image, ground truth, prediction and errors of these samples", ""),
 )
 
+_NONE: Mapping[str, float] = MappingProxyType({})
+
 
 def write_summary(
     config: Config,
@@ -53,6 +56,7 @@ def write_summary(
     confusion: ConfusionMatrix | MultilabelCounts,
     best_epoch: int,
     compared: Comparison | None = None,
+    automatic: Mapping[str, float] = _NONE,
 ) -> None:
     """Write summary.md, and then the page, from the metrics of the run and the files in its folder.
 
@@ -63,6 +67,7 @@ def write_summary(
         confusion: counts of the validation split at the best epoch.
         best_epoch: number of the best epoch, counted from 1.
         compared: validation mIoU of the last epoch with both kinds of statistics of batch normalisation, or None.
+        automatic: values of settings that the configuration leaves open, by their keys.
     """
     names = list(config.task.classes)
     confusion_picture(confusion, names, folder.figures / "confusion.png")
@@ -75,6 +80,7 @@ def write_summary(
     if compared is not None and compared.note:
         remark = f"{remark} {compared.note}"
     figures = [*_figures(confusion, history, best_epoch), *_statistics(config, compared)]
+    figures += [(key, f"{value:.4g} (automatic)") for key, value in automatic.items()]
     environment = _environment(folder.environment)
     given = folder.config.read_text(encoding="utf-8")
     pictures = [

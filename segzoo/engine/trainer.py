@@ -30,7 +30,7 @@ from segzoo.engine.callbacks.stateful import is_stateful
 from segzoo.engine.checkpoint import environment
 from segzoo.engine.checkpoint.checkpoint_file import Stored, previous_of
 from segzoo.engine.checkpoint.progress import Progress
-from segzoo.engine.checkpoint.provenance import differences, provenance_of
+from segzoo.engine.checkpoint.provenance import HEAD_FACTOR, differences, provenance_of
 from segzoo.engine.checkpoint.run_folder import run_folder
 from segzoo.engine.checkpoint.state import restore
 from segzoo.engine.class_pixels import ClassPixels
@@ -152,11 +152,14 @@ class _Training:
         batches = self._train_batches(sources["train"])
         counted = self._class_pixels(batches if isinstance(batches, Batched) else batches.source)
         loss = self.given.loss or builders.build_loss(self.config, counted)
+        steps = builders.steps_per_epoch(self.config, batches.steps_per_epoch)
         origin = provenance_of(
-            self.config, {split: source.fingerprint() for split, source in sources.items()}, self.given.facts()
+            self.config,
+            {split: source.fingerprint() for split, source in sources.items()},
+            self.given.facts(),
+            builders.automatic(self.config, steps * self.config.training.epochs).get(HEAD_FACTOR, 1.0),
         )
         _check_alike(self.distribution.gather(origin))
-        steps = builders.steps_per_epoch(self.config, batches.steps_per_epoch)
         with Interrupts(self.console) as interrupts, ExitStack() as held:
             read: Callable[[int], Iterator[Batch]] = batches.batches
             if not isinstance(batches, Batched) and (overwrite or not is_begun) and self.profile is None:

@@ -38,6 +38,7 @@ class Compared:
         intervals: 95 % bootstrap intervals over the images.
         history: rows of metrics of its training, as `plot_curves` takes; none where there is no log.
         settings: its configuration, values by dotted key; None for a model that has none.
+        automatic: values of settings that the configuration leaves open; None: not known.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Compared:
     intervals: Intervals
     history: Sequence[Mapping[str, Any]] = ()
     settings: Mapping[str, Any] | None = None
+    automatic: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,10 @@ class ComparisonReport:
     def setting_rows(self) -> list[list[str]]:
         """Return the cells of the table of configuration keys whose values differ; no rows where none does."""
         models = [model for model in self.models if model.settings is not None]
-        found = differing([model.settings or {} for model in models])
+        # "auto" can be the same as a number, and in a run of another length it is not the same.
+        is_known = all(model.automatic is not None for model in models)
+        extra = [(model.automatic if is_known else None) or {} for model in models]
+        found = differing([{**(model.settings or {}), **more} for model, more in zip(models, extra, strict=True)])
         return [["key", *(model.name for model in models)], *([key, *values] for key, values in found)] if found else []
 
     def as_json(self) -> dict[str, Any]:

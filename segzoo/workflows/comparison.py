@@ -222,24 +222,26 @@ def _compared(name: str, evaluation: RunEvaluation, model: Model | RunEvaluation
     from segzoo.reporting.comparison import Compared, flattened
 
     history: list[dict[str, Any]] = []
-    settings = None
+    settings = automatic = None
     if isinstance(model, RunModel):
-        history = _history(model.run.folder.log)
+        events = _events(model.run.folder.log)
+        history = [event for event in events if event.get("event") == "epoch"]
+        automatic = next((event["automatic"] for event in reversed(events) if "automatic" in event), None)
         given = flattened(model.run.config.model_dump(mode="json"))
         settings = {key: value for key, value in given.items() if key not in _OWN}
-    return Compared(name, evaluation.title, evaluation.confusion, evaluation.intervals, history, settings)
+    return Compared(name, evaluation.title, evaluation.confusion, evaluation.intervals, history, settings, automatic)
 
 
-def _history(log: Path) -> list[dict[str, Any]]:
-    """Return the rows of the epochs in a run's log; none of a run without one, such as that of a hub."""
+def _events(log: Path) -> list[dict[str, Any]]:
+    """Return the events in a run's log; none of a run without one, such as that of a hub."""
     if not log.is_file():
         return []
-    rows = []
+    events = []
     for line in log.read_text(encoding="utf-8").splitlines():
         try:
             event = json.loads(line)
         except ValueError:  # the last line of a killed process may be half written
             continue
-        if isinstance(event, dict) and event.get("event") == "epoch":
-            rows.append(event)
-    return rows
+        if isinstance(event, dict):
+            events.append(event)
+    return events

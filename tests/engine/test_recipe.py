@@ -1,12 +1,15 @@
 """Options of a recipe, from the configuration to the run folder."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
 
 from segzoo.data.generated import GeneratedShapes
 from segzoo.engine import builders, train
-from segzoo.errors import DataError
+from segzoo.engine.checkpoint.provenance import differences, provenance_of
+from segzoo.errors import DataError, RunError
 
 SETTINGS = (
     "model.options.pyramid_channels=32", "data.train_count=8", "training.epochs=3",
@@ -47,6 +50,38 @@ def test_optimizer_schedule_and_accumulation_come_from_the_configuration(config,
     assert rates == pytest.approx([float(optimizer._learning_rate(step)) for step in (2, 4)])
     assert builders.build_loss(settings).label_smoothing == 0.1
     assert set(optimizer._factors.values()) == {0.5} and len(optimizer._factors) == 3  # kernel, gamma, beta
+
+
+def test_what_automatic_settings_come_to_is_told_logged_and_summarised(config, console, quick, tmp_path):
+    folder = train(config("training.ema=auto", "output.keep_state=true"), console=console).folder  # 12 updates
+    found = {"training.optimizer.clip_norm": 1.0, "training.optimizer.lr_scale.head": 10.0, "training.ema": 0.5}
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert log[0]["automatic"] == found
+    console.file.flush()
+    said = "Optimizer: adamw, gradients clipped to a norm of 1, learning rate of the head times 10, weights averaged"
+    assert said in (tmp_path / "screen.txt").read_text().replace("\n", " ")
+    assert r"| training.optimizer.lr\_scale.head | 10 (automatic) |" in (folder / "summary.md").read_text()
+
+    longer = config("training.ema=auto", "training.epochs=200")
+    with pytest.raises(RunError, match=r"training\.optimizer\.lr_scale\.head was 10\.0 and is 3\.75"):
+        train(longer, console=console)
+    assert builders.automatic(longer, 800) == found | {"training.optimizer.lr_scale.head": 3.75, "training.ema": 0.975}
+    assert builders.automatic(config("training.optimizer={name: sgd}"), 12) == {}
+    given = config("training.optimizer.clip_norm=2", "training.optimizer.lr_scale.head=3", "training.ema=0.9")
+    assert builders.automatic(given, 12) == {}
+    staged = "training.stages=[{epochs: 1}, {lr_scale: {backbone: 0.1}}]"
+    assert builders.automatic(config("training.optimizer.lr_scale.head=3", staged), 12) == {
+        key: found[key] for key in list(found)[:2]
+    }
+
+
+def test_a_run_that_began_without_a_factor_on_the_rate_of_the_head_is_not_resumed_with_one(config):
+    before, now = (provenance_of(config(), {}, head_factor=factor) for factor in (1.0, 10.0))
+    assert "automatic" not in before
+    assert differences(before, now) == ["training.optimizer.lr_scale.head was 1.0 and is 10.0"]
+    restored = provenance_of(config("training.optimizer.lr_scale.head=1"), {})
+    assert differences(now, restored) == ["training.optimizer.lr_scale.head was 10.0 and is 1.0"]
+    assert differences(before, before) == differences(now, now) == []
 
 
 def test_a_batch_in_parts_trains_as_the_whole_batch(config, console, five_convolutions, monkeypatch):

@@ -69,6 +69,13 @@ def test_two_runs_are_evaluated_and_compared_on_the_data_of_the_first(tiny_run, 
     assert written["models"][0]["mean_iou"] == measured.mean_iou
     assert [len(model.history) for model in found.contents.models] == [2, 3, 2]
 
+    first, _, again = found.contents.models  # of the other it is not known what "auto" came to
+    longer = replace(again, automatic={**first.automatic, "training.optimizer.lr_scale.head": 2.0})
+    rows = replace(found.contents, models=[first, longer]).setting_rows()
+    assert rows == [["key", "tiny", "tiny (2)"], ["training.optimizer.lr_scale.head", "10.0", "2.0"]]
+    given = replace(again, settings={**again.settings, "training.optimizer.clip_norm": 1.0})
+    assert replace(found.contents, models=[first, given]).setting_rows() == []
+
 
 def test_all_models_are_viewed_and_tiled_as_evaluate_does(other_run, tmp_path):
     options = {"tta": "mirror", "tile": 32, "overlap": 0}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from segzoo.engine.builders.metadata import model_metadata as model_metadata
     from segzoo.engine.builders.network import POLICIES as POLICIES
     from segzoo.engine.builders.network import build_network as build_network
+    from segzoo.engine.builders.optimizer import automatic as automatic
     from segzoo.engine.builders.optimizer import build_optimizer as build_optimizer
     from segzoo.engine.builders.optimizer import build_schedule as build_schedule
     from segzoo.engine.builders.optimizer import build_stages as build_stages
@@ -45,7 +46,7 @@ _MODULES = {
     "loss": ("build_loss", "losses_of_outputs"),
     "metadata": ("model_metadata",),
     "network": ("POLICIES", "build_network", "with_batch_norm"),
-    "optimizer": ("build_optimizer", "build_schedule", "build_stages", "start_optimizer", "updates"),
+    "optimizer": ("automatic", "build_optimizer", "build_schedule", "build_stages", "start_optimizer", "updates"),
     "sources": ("build_source", "few", "has_test_split", "image_reader", "mask_format", "whole_source"),
     "targets": ("target_maker", "training_target_maker"),
 }

@@ -5,9 +5,11 @@ from __future__ import annotations
 import keras
 
 from segzoo.config import Config
+from segzoo.engine.callbacks.ema import decay_for
 from segzoo.engine.callbacks.stages import Stage, Stages
+from segzoo.engine.checkpoint.provenance import HEAD_FACTOR
 from segzoo.optim import SCHEDULES, optimizers
-from segzoo.optim.param_groups import rate_factors
+from segzoo.optim.param_groups import HEAD, parts, rate_factors
 from segzoo.optim.schedules import OneCycle, WarmUpDecay
 
 
@@ -67,6 +69,32 @@ def start_optimizer(config: Config, network: keras.Model, steps: int) -> None:
     optimizers.inner(network.optimizer).set_factors(
         [(variable, factor) for variable, factor in factors if id(variable) in trained]
     )
+
+
+def automatic(config: Config, steps: int, network: keras.Model | None = None) -> dict[str, float]:
+    """Return what settings that the configuration leaves open come to in a run of `steps` batches, by their keys.
+
+    These are the gradient's largest norm and the decay of the average where they are "auto", and the factor on the
+    head's learning rate where it is not 1 and none is given.
+
+    Args:
+        config: the resolved configuration.
+        steps: batches of the whole run.
+        network: the network; without a head that `rate_factors` finds, as those given to `train` may be, there is no
+            such factor. None: it has one.
+    """
+    settings, count = config.training.optimizer, updates(config, steps)
+    found: dict[str, float] = {}
+    if settings.clip_norm == "auto" and settings.largest_norm is not None:
+        found["training.optimizer.clip_norm"] = settings.largest_norm
+    scales = [settings.lr_scale if stage.lr_scale is None else stage.lr_scale for stage in config.training.stages]
+    factor = settings.factors(count, {}).get(HEAD, 1.0)
+    is_open = any(HEAD not in scale for scale in scales or [settings.lr_scale])
+    if factor != 1.0 and is_open and (network is None or parts(network)[HEAD]):
+        found[HEAD_FACTOR] = factor
+    if config.training.ema == "auto":
+        found["training.ema"] = decay_for(count)
+    return found
 
 
 def build_stages(config: Config, network: keras.Model, steps: int) -> Stages:

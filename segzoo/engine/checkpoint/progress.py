@@ -97,6 +97,11 @@ class Progress:
         return self._started.get("batch_norm")
 
     @property
+    def automatic(self) -> dict[str, float]:
+        """Values of settings that the configuration leaves open, by their keys, in the last event that has them."""
+        return next((event["automatic"] for event in reversed(self.events) if "automatic" in event), {})
+
+    @property
     def _started(self) -> dict[str, Any]:
         return next((event for event in self.events if event["event"] == "start"), {})
 

@@ -18,6 +18,9 @@ from segzoo.losses.renamed import RENAMED
 #: The version that did not write some options of decoders, see `segzoo.decoders.legacy_options`.
 LEGACY = "0.1.0"
 
+#: The key that holds the factor on the head's learning rate, if any does.
+HEAD_FACTOR = "training.optimizer.lr_scale.head"
+
 # What may change between two parts of one run: it moves files or changes how long things take, but no figure. (Where
 # the data lie is among them because their fingerprint is compared.)
 _FREE = {
@@ -41,26 +44,35 @@ _FREE = {
 
 
 def provenance_of(
-    config: Config, fingerprints: Mapping[str, str], given: Mapping[str, Any] | None = None
+    config: Config,
+    fingerprints: Mapping[str, str],
+    given: Mapping[str, Any] | None = None,
+    head_factor: float = 1.0,
 ) -> dict[str, Any]:
     """Return the configuration, data fingerprints by split, and the versions that results depend on bit by bit.
 
-    What was given to `train` ready-made (`Given.facts`) is a part of it where there was something.
+    What was given to `train` ready-made (`Given.facts`) is a part of it where there was something, and so is a factor
+    on the head's learning rate that no key of the configuration holds, where it is not 1, as it was before 0.2.0.
     """
     import keras
 
     backend = keras.backend.backend()
     versions = {"segzoo": __version__, "keras": keras.__version__, "backend": backend}
     versions[backend] = sys.modules[backend].__version__  # a package's name can be tensorflow-cpu
-    own = {"given": dict(given)} if given else {}
+    own: dict[str, Any] = {"given": dict(given)} if given else {}
+    if head_factor != 1.0:
+        own["automatic"] = {HEAD_FACTOR: head_factor}
     return {"config": config.model_dump(mode="json"), "data": dict(fingerprints), "versions": versions, **own}
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """List changes between two provenances, as "training.epochs was 3 and is 5"; permitted changes are left out."""
-    then, today = ({"given": {}, **_with_present_names(json.loads(json.dumps(origin)))} for origin in (before, now))
-    found = _differences(then, today, "")
-    return sorted(f"{key.removeprefix('config.')} {text}" for key, text in found if not _is_free(key))
+    absent = {"given": {}, "automatic": {HEAD_FACTOR: 1.0}}
+    then, today = (absent | _with_present_names(json.loads(json.dumps(origin))) for origin in (before, now))
+    found = {key.removeprefix("config."): text for key, text in _differences(then, today, "") if not _is_free(key)}
+    if (text := found.pop(f"automatic.{HEAD_FACTOR}", None)) is not None:
+        found[HEAD_FACTOR] = text  # in place of one in the configuration
+    return sorted(f"{key} {text}" for key, text in found.items())
 
 
 def _with_present_names(origin: dict[str, Any]) -> dict[str, Any]:
