@@ -61,3 +61,8 @@ class ProgressLines:
         if done <= first:
             return ""
         return f", {duration((now - moment) / (done - first) * (total - done))} left"
+
+
+def percent(share: float) -> str:
+    """Write a fraction in percent: two digits, and where they would be 1e+02, three."""
+    return f"{100 * share:.{3 if share > 0.99 else 2}g}"

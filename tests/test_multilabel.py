@@ -9,6 +9,9 @@ from PIL import Image
 import segzoo
 from segzoo.cli import main
 from segzoo.data import Labels, create_format, signed_distances, with_distances
+from segzoo.data.checks import check_source
+from segzoo.data.folder import FolderSource
+from segzoo.data.images import ImageReader
 from segzoo.engine.evaluation import evaluate
 from segzoo.export import read_metadata
 from segzoo.export.parity import _compare_batch
@@ -47,6 +50,15 @@ def write_data(root, count=8):
             mask[0, 0] = (255, 1)  # ignored for one class only
             np.save(root / split / "images" / f"{number}.npy", image)
             np.save(root / split / "masks" / f"{number}.npy", mask)
+
+
+def test_shares_of_classes_are_of_all_labelled_pixels(tmp_path):
+    write_data(tmp_path)
+    masks = create_format("array", Labels(("left", "top"), 255, "multilabel"))
+    report = check_source(FolderSource(tmp_path, "train", ("left", "top"), 255, masks=masks, images=ImageReader(5)))
+    assert report.labelled == 8 * 32 * 32 and report.ignored == 0  # no place is ignored for both classes
+    assert [report.share(name) for name in ("left", "top")] == [n / 8192 for n in report.pixels.values()]
+    assert sum(report.pixels.values()) != 8192
 
 
 def run(*arguments):

@@ -47,7 +47,7 @@ def look_at_names(images: Path, masks: Path, threshold: int | None = None) -> Ev
         return None
     images, masks = images.resolve(), masks.resolve()
     stems = {path.stem for path in images.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES}
-    seen = _kind(masks, stems)
+    seen = _kind(masks, stems, images)
     if seen is None or not stems:
         return None
     kind, names, why, options = seen
@@ -89,8 +89,11 @@ def _placed(images: Path, masks: Path) -> Evidence:
     return Evidence(root, image_dir, mask_dir, None)
 
 
-def _kind(masks: Path, stems: set[str]) -> tuple[str, Sequence[str], str, dict[str, Any]] | None:
-    """Return the format, the names of the annotated classes, the evidence, and the format's options."""
+def _kind(masks: Path, stems: set[str], images: Path) -> tuple[str, Sequence[str], str, dict[str, Any]] | None:
+    """Return the format, the names of the annotated classes, the evidence, and the format's options.
+
+    The folder of the images may lie among those of the classes.
+    """
     if masks.is_file():
         return _coco(masks) if masks.suffix.lower() == ".json" else None
     entries = [path for path in sorted(masks.iterdir()) if not path.name.startswith(".")]
@@ -101,7 +104,7 @@ def _kind(masks: Path, stems: set[str]) -> tuple[str, Sequence[str], str, dict[s
         for path in sheets:
             labels |= _labels_of(path)
         return "labelme", sorted(labels - {"__ignore__"}), f"LabelMe, {len(sheets)} files with {len(labels)} labels", {}
-    folders = [path for path in entries if path.is_dir()]
+    folders = [path for path in entries if path.is_dir() and path != images]
     if not folders or any(path.suffix.lower() in IMAGE_SUFFIXES for path in entries):
         return None
     if sum(path.name in stems for path in folders) * 2 > len(folders):
@@ -213,6 +216,7 @@ def _count(found: Evidence, source: FolderSource) -> None:
             continue
         if mask.ndim == 3:
             pixels += (mask == 1).sum((0, 1))
+            found.labelled += int((mask != source.ignore_index).any(-1).sum())
         else:
             valid = mask[mask != source.ignore_index]
             pixels += np.bincount(valid, minlength=found.classes)[: found.classes]

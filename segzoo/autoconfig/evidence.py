@@ -32,6 +32,7 @@ class Evidence:
         ignored_color: colour of ignored pixels in masks of format rgb; None: there is none.
         mode: "multiclass", or "multilabel" where classes overlap.
         pixels: pixels of each class in the masks that were read.
+        labelled: labelled pixels in these masks; 0: the sum of `pixels`, as where classes do not overlap.
         read: number of masks that were read.
         total: number of masks, including those of the validation folder.
         sizes: (height, width) of the images to their number.
@@ -65,6 +66,7 @@ class Evidence:
     ignored_color: list[int] | None = None
     mode: Mode = "multiclass"
     pixels: list[int] = field(default_factory=list)
+    labelled: int = 0
     read: int = 0
     total: int = 0
     sizes: collections.Counter[tuple[int, int]] = field(default_factory=collections.Counter)

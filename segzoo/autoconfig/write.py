@@ -17,6 +17,7 @@ from segzoo.data.value_range import shown as as_range
 from segzoo.errors import ConfigError
 from segzoo.extras import install_command
 from segzoo.files import replacing
+from segzoo.progress import percent
 from segzoo.weights.availability import Availability, imagenet
 
 # Memory of a training step, bytes for each pixel of the input: estimates for a U-Net in float32, not measured.
@@ -179,8 +180,8 @@ def _splits(found: Evidence, group: str | None) -> list[str]:
 
 def _masks(found: Evidence, names: Sequence[str], named: str) -> list[str]:
     """Return the format of the masks and their classes."""
-    shares = np.array(found.pixels, float) / max(1, sum(found.pixels))
-    shown = ", ".join(f"{_printable(name)} {100 * share:.2g} %" for name, share in zip(names, shares, strict=True))
+    shares = np.array(found.pixels, float) / max(1, found.labelled or sum(found.pixels))
+    shown = ", ".join(f"{_printable(name)} {percent(share)} %" for name, share in zip(names, shares, strict=True))
     read = f"{found.read} of {found.total or found.pairs} masks were read"
     lines = [
         f"  masks: {_flow(mask_options(found, names))}  # {_printable(found.why)}; {read}",

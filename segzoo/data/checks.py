@@ -39,6 +39,7 @@ class Report:
         ignored: number of pixels that carry the ignore index.
         sizes: (height, width) to the number of samples, the most frequent first.
         fingerprint: the source's.
+        labelled: number of labelled pixels, of which some may be of several classes, or of none, in multilabel masks.
     """
 
     samples: int
@@ -49,6 +50,11 @@ class Report:
     ignored: int
     sizes: dict[tuple[int, int], int] = field(default_factory=dict)
     fingerprint: str = ""
+    labelled: int = 0
+
+    def share(self, name: str) -> float:
+        """Return the fraction of the labelled pixels that are of a class, 0..1."""
+        return self.pixels[name] / max(1, self.labelled)
 
     @property
     def ok(self) -> bool:
@@ -272,7 +278,7 @@ class _Totals:
         self._source = source
         self._problems: list[Problem] = []
         self._pixels, self._images, self._shown_in = (np.zeros(len(source.classes), np.int64) for _ in range(3))
-        self._ignored = 0
+        self._ignored = self._labelled = 0
         self._sizes: collections.Counter[tuple[int, int]] = collections.Counter()
 
     def add(self, found: _Counts | Problem) -> None:
@@ -283,6 +289,7 @@ class _Totals:
         self._images += found.pixels > 0
         self._shown_in += np.where(found.pixels > 0, found.labelled, 0)
         self._ignored += found.ignored
+        self._labelled += found.labelled
         self._sizes[found.size] += 1
 
     def report(self) -> Report:
@@ -298,6 +305,7 @@ class _Totals:
             ignored=self._ignored,
             sizes=dict(self._sizes.most_common()),
             fingerprint=self._source.fingerprint(),
+            labelled=self._labelled,
         )
 
 

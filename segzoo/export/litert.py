@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from segzoo.backend import quiet_start
 from segzoo.errors import SegzooError
 from segzoo.export.contract import HALF_TOLERANCE, Format, Reduced, Run
 from segzoo.export.formats import FORMATS
@@ -127,7 +128,8 @@ def _put_metadata(path: Path, text: str) -> None:
 
 
 def _get_metadata(path: Path) -> str | None:
-    from tensorflow.lite.python import schema_py_generated as schema
+    with quiet_start():  # this is the first that a process of such a file sees of TensorFlow
+        from tensorflow.lite.python import schema_py_generated as schema
 
     content = path.read_bytes()
     if not schema.Model.ModelBufferHasIdentifier(content, 0):

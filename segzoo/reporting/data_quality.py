@@ -139,8 +139,7 @@ def _class_rows(findings: Findings) -> list[list[str]]:
     for key in next(iter(splits.values())).pixels:
         cells = [key]
         for report in splits.values():
-            share = 100 * report.pixels[key] / max(1, sum(report.pixels.values()))
-            cells += [f"{report.pixels[key]:,}", f"{share:.2f}", f"{report.images[key]:,}"]
+            cells += [f"{report.pixels[key]:,}", f"{100 * report.share(key):.2f}", f"{report.images[key]:,}"]
         rows.append(cells)
     return [*rows, ["ignored", *(text for report in splits.values() for text in (f"{report.ignored:,}", "", ""))]]
 
@@ -176,13 +175,12 @@ def _histogram(findings: Findings, colours: np.ndarray) -> bytes:
     thickness = 0.8 / len(findings.splits)
     shades = palette(len(findings.splits))
     for position, (split, report) in enumerate(findings.splits.items()):
-        total = max(1, sum(report.pixels.values()))
-        shares = [100 * report.pixels[name] / total for name in names]
+        shares = [100 * report.share(name) for name in names]
         places = np.arange(len(names)) + (position - (len(findings.splits) - 1) / 2) * thickness
         axes.barh(places, shares, height=thickness, color=shades[position] / 255, label=for_plot(split))
     axes.set_yticks(range(len(names)), [for_plot(name) for name in names])
     axes.invert_yaxis()
-    every = [100 * r.pixels[name] / max(1, sum(r.pixels.values())) for r in findings.splits.values() for name in names]
+    every = [100 * report.share(name) for report in findings.splits.values() for name in names]
     smallest = min((share for share in every if share > 0), default=1.0)
     if any(every):  # a logarithmic scale needs a positive value
         axes.set_xscale("log")
@@ -209,9 +207,9 @@ def split_table(name: str, report: Report) -> Table:
     table.add_column("class")
     for name in ("samples", "pixels", "% of labelled"):
         table.add_column(name, justify="right")
-    total = max(1, sum(report.pixels.values()))
     for key, pixels in report.pixels.items():
-        table.add_row(Text(printable(key)), f"{report.images[key]:,}", f"{pixels:,}", f"{100 * pixels / total:.2f}")
+        share = f"{100 * report.share(key):.2f}"
+        table.add_row(Text(printable(key)), f"{report.images[key]:,}", f"{pixels:,}", share)
     table.add_row("ignored", "", f"{report.ignored:,}", "")
     return table
 

@@ -279,6 +279,32 @@ def test_formats_that_name_their_classes(write, tmp_path, drawn, monkeypatch, ma
     assert load_config("named.yaml").data.classes == names
 
 
+def test_the_images_may_lie_in_a_folder_beside_those_of_the_classes(write, tmp_path, drawn):
+    images, _ = write()
+    place = per_class(tmp_path, drawn)
+    images.rename(place / "photos")
+    found = look_at_names(place / "photos", place)
+    assert (found.names, found.image_dir, found.mask_dir) == (["background", "disc", "ring"], "photos", ".")
+
+
+def test_shares_of_overlapping_classes_are_of_all_pixels(tmp_path):
+    for folder, rows in (("photos", 20), ("masks/cell", 20), ("masks/nucleus", 1)):
+        (tmp_path / folder).mkdir(parents=True)
+        for n in range(4):
+            drawn = np.zeros((40, 40), np.uint8)
+            drawn[:rows, :8] = 255
+            Image.fromarray(drawn).save(tmp_path / folder / f"a{n}.png")
+    found = look_at_names(tmp_path / "photos", tmp_path / "masks")
+    assert (found.mode, found.labelled) == ("multilabel", 4 * 40 * 40)
+    assert "# pixels: cell 10 %, nucleus 0.5 %" in propose(found)
+
+
+def test_shares_near_all_pixels_are_written_in_full(write):
+    corner = np.zeros((64, 80), np.uint8)
+    corner[0, :10] = 1
+    assert "# pixels: background 99.8 %, object 0.2 %" in propose(look(*write(lambda mask: corner)))
+
+
 def test_other_folders_are_left_to_the_pixels(write):
     assert look_at_names(*write()) is None
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 import zipfile
 
 import keras
@@ -159,3 +161,11 @@ def test_huge_metadata_is_not_unpacked(tmp_path):
         archive.writestr("metadata.json", '{"segzoo": "' + "0" * (2 * MOST) + '"}')
     with pytest.raises(SegzooError, match="claims"):
         read_metadata(path)
+
+
+@pytest.mark.nightly
+def test_a_process_that_reads_a_litert_file_says_nothing_of_tensorflow(tmp_path, builder):
+    export_model(builder, tmp_path / "a.tflite", "litert", metadata=ROADS)
+    code = "import pathlib, sys, segzoo.export as e; print(e.read_metadata(pathlib.Path(sys.argv[1])).mode)"
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "a.tflite"], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("multiclass\n", "")

@@ -11,6 +11,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 
 from segzoo.errors import ConfigError, DataError, unknown_name
+from segzoo.progress import percent
 from segzoo.task import Mode, Task, takes_multilabel
 
 # In tables of values, colours and categories: the name that stands for the ignore index.
@@ -193,7 +194,7 @@ def two_values(array: np.ndarray, name: object, threshold: int | None, cure: str
     most = np.argsort(-counts, kind="stable")[:5]
     shown = ", ".join(f"{values[n]} ({counts[n]} pixels)" for n in most)
     raise DataError(
-        f"{name}: {wrong} of {array.size} pixels ({100 * wrong / array.size:.2g} %) are neither 0 nor {one}: {shown}"
+        f"{name}: {wrong} of {array.size} pixels ({percent(wrong / array.size)} %) are neither 0 nor {one}: {shown}"
         f"{', ...' if len(values) > 5 else ''}. {cure}",
         "label",
     )
