@@ -9,7 +9,7 @@ from moments import at_moment, die
 from networks import small_backbone
 
 from segzoo.decoders import SegmentationHead
-from segzoo.engine import train
+from segzoo.engine import builders, train
 from segzoo.engine.callbacks.stages import Stage, Stages
 from segzoo.errors import RunError, SegzooError
 from segzoo.layers import BatchNormalization, ConvBlock
@@ -155,6 +155,19 @@ def test_the_stages_of_a_run_are_shown_and_early_stopping_waits_for_the_last(con
     assert f"Stage from epoch 3 on: nothing frozen; {factors}." in screen
     # No epoch beats the first by 1.0: without stages the run would end after two, here after one of the last stage.
     assert len(result.history) == 3 and "Stopped early" in screen
+
+
+def test_a_rate_of_what_is_frozen_or_not_there_is_not_told(config):
+    frozen = Stage(0, ("head",), {"head": 10.0, "backbone": 0.1})
+    assert str(frozen) == "head frozen; backbone at 0.1 times the learning rate"
+    image = keras.Input((32, 32, 3))
+    given = keras.Model(image, keras.layers.Conv2D(3, 1)(image))  # the head is a layer like others here
+    given.compile(optimizers.create("adamw", 1e-3), "mse")
+    builders.start_optimizer(config(), given, 2)
+    assert builders.automatic(config(), 2, given) == {"training.optimizer.clip_norm": 1.0}
+    alone = config("training.stages=[{epochs: 1}, {lr_scale: {backbone: 0.1}}]")
+    told = [str(stage) for stage in builders.build_stages(alone, given, 2).stages]
+    assert told == ["nothing frozen", "nothing frozen; backbone at 0.1 times the learning rate"]
 
 
 def test_a_mistake_in_a_stage_is_named(config):

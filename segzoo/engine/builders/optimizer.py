@@ -101,8 +101,11 @@ def build_stages(config: Config, network: keras.Model, steps: int) -> Stages:
     """Build the configured stages of a compiled network with a built optimizer, at `steps` batches per epoch."""
     settings = config.training
     stages, first_epoch, count = [], 0, updates(config, steps * settings.epochs)
+    has_head = bool(parts(network)[HEAD])  # one that was given to `train` may have none
     for section in settings.stages:
-        stages.append(Stage(first_epoch, tuple(section.freeze), settings.optimizer.factors(count, section.lr_scale)))
+        factors = settings.optimizer.factors(count, section.lr_scale)
+        told = {name: factor for name, factor in factors.items() if has_head or name != HEAD}
+        stages.append(Stage(first_epoch, tuple(section.freeze), told))
         first_epoch += section.epochs or 0
     return Stages(
         network,

@@ -33,7 +33,11 @@ class Stage:
     def __str__(self) -> str:
         """One line for the screen and the log."""
         parts = [f"{', '.join(self.freeze)} frozen" if self.freeze else "nothing frozen"]
-        parts += [f"{name} at {factor:g} times the learning rate" for name, factor in self.lr_scale.items()]
+        parts += [
+            f"{name} at {factor:g} times the learning rate"
+            for name, factor in self.lr_scale.items()
+            if name not in self.freeze
+        ]
         return "; ".join(parts)
 
 
