@@ -63,7 +63,7 @@ def test_what_automatic_settings_come_to_is_told_logged_and_summarised(config, c
     assert r"| training.optimizer.lr\_scale.head | 10 (automatic) |" in (folder / "summary.md").read_text()
 
     longer = config("training.ema=auto", "training.epochs=200")
-    with pytest.raises(RunError, match=r"training\.optimizer\.lr_scale\.head was 10\.0 and is 3\.75"):
+    with pytest.raises(RunError, match=r"training\.optimizer\.lr_scale\.head was 10 and is 3\.75"):
         train(longer, console=console)
     assert builders.automatic(longer, 800) == found | {"training.optimizer.lr_scale.head": 3.75, "training.ema": 0.975}
     assert builders.automatic(config("training.optimizer={name: sgd}"), 12) == {}
@@ -78,10 +78,14 @@ def test_what_automatic_settings_come_to_is_told_logged_and_summarised(config, c
 def test_a_run_that_began_without_a_factor_on_the_rate_of_the_head_is_not_resumed_with_one(config):
     before, now = (provenance_of(config(), {}, head_factor=factor) for factor in (1.0, 10.0))
     assert "automatic" not in before
-    assert differences(before, now) == ["training.optimizer.lr_scale.head was 1.0 and is 10.0"]
+    assert differences(before, now) == ["training.optimizer.lr_scale.head was 1 and is 10"]
     restored = provenance_of(config("training.optimizer.lr_scale.head=1"), {})
-    assert differences(now, restored) == ["training.optimizer.lr_scale.head was 10.0 and is 1.0"]
-    assert differences(before, before) == differences(now, now) == []
+    assert differences(now, restored) == ["training.optimizer.lr_scale.head was 10 and is 1"]
+    assert differences(before, before) == differences(now, now) == differences(before, restored) == []
+    given = provenance_of(config("training.optimizer.lr_scale.head=10"), {})
+    assert differences(now, given) == []
+    staged = provenance_of(config("training.optimizer.lr_scale.head=10"), {}, head_factor=5.0)  # in a stage of its own
+    assert differences(now, staged) == ["training.optimizer.lr_scale.head was 10.0 and is 5.0"]
 
 
 def test_a_batch_in_parts_trains_as_the_whole_batch(config, console, five_convolutions, monkeypatch):

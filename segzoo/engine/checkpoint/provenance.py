@@ -70,9 +70,23 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     absent = {"given": {}, "automatic": {HEAD_FACTOR: 1.0}}
     then, today = (absent | _with_present_names(json.loads(json.dumps(origin))) for origin in (before, now))
     found = {key.removeprefix("config."): text for key, text in _differences(then, today, "") if not _is_free(key)}
-    if (text := found.pop(f"automatic.{HEAD_FACTOR}", None)) is not None:
-        found[HEAD_FACTOR] = text  # in place of one in the configuration
+    given, automatic = found.pop(HEAD_FACTOR, None), found.pop(f"automatic.{HEAD_FACTOR}", None)
+    if given or automatic:
+        then_head, head = _head_factor(then), _head_factor(today)
+        if then_head is None or head is None:
+            found[HEAD_FACTOR] = automatic or given or ""
+        elif then_head != head:
+            found[HEAD_FACTOR] = f"was {then_head:g} and is {head:g}"
     return sorted(f"{key} {text}" for key, text in found.items())
+
+
+def _head_factor(origin: dict[str, Any]) -> float | None:
+    """Return the factor on the head's learning rate, given or automatic; None where stages have both."""
+    automatic = origin["automatic"].get(HEAD_FACTOR, 1.0)
+    given = origin["config"]["training"]["optimizer"]["lr_scale"].get("head")
+    if given is None:
+        return automatic
+    return given if automatic == 1.0 else None
 
 
 def _with_present_names(origin: dict[str, Any]) -> dict[str, Any]:
