@@ -21,7 +21,7 @@ BACKENDS = ("tensorflow", "jax", "torch")
 
 @contextmanager
 def quiet_start() -> Iterator[None]:
-    """Capture output to the file descriptor of the standard error; show it if the block raises.
+    """Capture output to the file descriptor of the standard error; show it if the block fails, not if a signal ends it.
 
     The libraries beneath TensorFlow log before they read any setting (that oneDNN is on, that there is no GPU), from
     C++, so Python's own redirection does not reach it.
@@ -32,7 +32,7 @@ def quiet_start() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             os.dup2(saved, 2)
             held.seek(0)
             sys.stderr.write(held.read().decode(errors="replace"))

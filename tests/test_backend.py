@@ -39,6 +39,16 @@ def test_a_gpu_needs_no_note(monkeypatch):
     assert backend.precision_note("float16") is None
 
 
+@pytest.mark.parametrize(("error", "shown"), [(ImportError, "oneDNN is on"), (KeyboardInterrupt, "")])
+def test_messages_of_a_start_are_shown_where_it_fails(error, shown, capfd):
+    with pytest.raises(error), backend.quiet_start():
+        os.write(2, b"oneDNN is on")  # from C++, past sys.stderr
+        raise error
+    with backend.quiet_start():
+        os.write(2, b"oneDNN is on")
+    assert capfd.readouterr().err == shown
+
+
 def test_memory_is_kept_between_steps_unless_the_user_says_otherwise(forked):
     script = (
         "import os, resource; {before}from segzoo.backend import start_backend; start_backend()\n"
