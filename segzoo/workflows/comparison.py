@@ -226,7 +226,7 @@ def _compared(name: str, evaluation: RunEvaluation, model: Model | RunEvaluation
     if isinstance(model, RunModel):
         events = _events(model.run.folder.log)
         history = [event for event in events if event.get("event") == "epoch"]
-        automatic = next((event["automatic"] for event in reversed(events) if "automatic" in event), None)
+        automatic = next((of for event in reversed(events) if isinstance(of := event.get("automatic"), dict)), None)
         given = flattened(model.run.config.model_dump(mode="json"))
         settings = {key: value for key, value in given.items() if key not in _OWN}
     return Compared(name, evaluation.title, evaluation.confusion, evaluation.intervals, history, settings, automatic)

@@ -8,6 +8,7 @@ import pytest
 
 from segzoo.data.generated import GeneratedShapes
 from segzoo.engine import builders, train
+from segzoo.engine.checkpoint.progress import Progress
 from segzoo.engine.checkpoint.provenance import differences, provenance_of
 from segzoo.errors import DataError, RunError
 
@@ -73,6 +74,13 @@ def test_what_automatic_settings_come_to_is_told_logged_and_summarised(config, c
     assert builders.automatic(config("training.optimizer.lr_scale.head=3", staged), 12) == {
         key: found[key] for key in list(found)[:2]
     }
+
+
+@pytest.mark.parametrize("automatic", [[1], {"training.ema": "0.9"}])
+def test_automatic_settings_of_a_state_that_are_no_numbers_are_refused(automatic):
+    facts = Progress(events=[{"event": "start", "time": 0.0, "automatic": automatic}]).to_json()
+    with pytest.raises(RunError, match="event 0 has automatic settings that are no numbers"):
+        Progress.from_json(facts)
 
 
 def test_a_run_that_began_without_a_factor_on_the_rate_of_the_head_is_not_resumed_with_one(config):

@@ -149,6 +149,9 @@ def _check_event(event: dict[str, Any], number: int) -> None:
     """Raise ValueError unless an event has the keys that the history is read from."""
     if not isinstance(event.get("event"), str):
         raise ValueError(f"event {number} has no name")
+    automatic = event.get("automatic", {})
+    if not isinstance(automatic, dict) or not all(isinstance(value, int | float) for value in automatic.values()):
+        raise ValueError(f"event {number} has automatic settings that are no numbers")
     if event["event"] != "epoch":
         return
     for key in ("epoch", "step", "loss", "seconds"):
