@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from segzoo.config import checks, data_checks
+from segzoo.config import data_checks, number_checks
 from segzoo.config.fields import Count, Fraction, Line, Place, Positive, Section, Text
 from segzoo.config.problems import ProblemAt
 
@@ -157,7 +157,7 @@ class DataConfig(Section):
         default=None, description="Crop of training samples before augmentation; null: none."
     )
     batch_size: Positive = Field(default=8, description="Samples per training step, 1 or more.")
-    eval_batch_size: Annotated[Positive | Literal["auto"], BeforeValidator(checks.auto_or_count)] = Field(
+    eval_batch_size: Annotated[Positive | Literal["auto"], BeforeValidator(number_checks.auto_or_count)] = Field(
         default="auto",
         description="Samples of one size per evaluation step, 1 or more. auto: 8, or as many as have 2^20 pixels where "
         "images are larger than 362x362.",

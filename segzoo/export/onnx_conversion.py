@@ -10,14 +10,13 @@ import copy
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from segzoo.export import stand_ins
 from segzoo.export.folding import folded, lost
 from segzoo.export.memory import quick_collections, release
 
 if TYPE_CHECKING:
     from segzoo.export.graph import Graph
     from segzoo.export.stand_ins import StandIns
-
-_LARGE = 2**14  # bytes
 
 Handlers = Mapping[str, tuple[Callable[..., None], list[str]]]
 
@@ -100,7 +99,7 @@ class _Values(Mapping[str, bytes]):
         self._numbers = {node.name: number for node, number in weights.found(nodes.node)}
         self._contents = {}
         for node in nodes.node:
-            if node.op == "Const" and len(node.attr["value"].tensor.tensor_content) >= _LARGE:
+            if node.op == "Const" and len(node.attr["value"].tensor.tensor_content) >= stand_ins.SMALLEST:
                 self._contents[node.name] = node.attr["value"].tensor.tensor_content
                 node.attr["value"].tensor.ClearField("tensor_content")
 
@@ -149,7 +148,8 @@ def _copied(graph: Any, of_value: Callable[[Any], Any]) -> Any:
 
 
 def _large(graph: Any) -> list[Any]:
-    return [node for node in graph.get_nodes() if node.is_const() and len(node.attr["value"].t.raw_data) >= _LARGE]
+    constants = (node for node in graph.get_nodes() if node.is_const())
+    return [node for node in constants if len(node.attr["value"].t.raw_data) >= stand_ins.SMALLEST]
 
 
 def _detached(value: Any) -> Any:

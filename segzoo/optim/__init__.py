@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from segzoo.registry import Registry
 
-__all__ = ["ADAPTIVE", "CLASSES", "OPTIMIZERS", "SCHEDULES", "head_factor"]
+__all__ = ["ADAPTIVE", "CLASSES", "LARGEST_NORM", "OPTIMIZERS", "SCHEDULES", "head_factor"]
 
 #: Built-in optimizers by the names of their classes, which are those of the Keras optimizers that they extend.
 CLASSES = {
@@ -21,6 +21,9 @@ CLASSES = {
 #: Those that divide the gradient by an average of its size, whose memory is longer than many a run: unclipped, the
 #: first gradients, ten times as large as later ones, make all later steps small (docs/results.md).
 ADAPTIVE = frozenset({"adamw", "adam", "rmsprop", "adamax"})
+
+#: The maximum global norm of their gradients unless a configuration has another.
+LARGEST_NORM = 1.0
 
 OPTIMIZERS = Registry(
     "optimizer",

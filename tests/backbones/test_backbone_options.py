@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from segzoo.backbones import BackboneOptions
-from segzoo.config.schema import ModelConfig
+from segzoo.config import ModelConfig
 from segzoo.errors import SegzooError, UnknownNameError
 
 

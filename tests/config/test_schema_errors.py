@@ -103,7 +103,7 @@ def test_top_level_values(problems, tail, line, key, words):
         ("accumulate: 0", 8, "accumulate", ["at least 1"]),
         ("early_stopping: {}", 8, "early_stopping.patience", ["missing", "monitor"]),
         ("early_stopping:\n    patience: 0", 9, "early_stopping.patience", ["at least 1"]),
-        ("ema: 1.0", 8, "ema", ["auto or a number between 0 and 1", "1.0"]),
+        ("ema: 1.0", 8, "ema", ["auto, a number between 0 and 1 or null", "1.0"]),
         ("batchnorm_momentum: 1.0", 8, "batchnorm_momentum", ["auto or a number between 0 and 1", "1.0"]),
         ("batchnorm_momentum: avto", 8, "batchnorm_momentum", ["auto or a number", "'avto'"]),
         ("steps_per_epoch: 0", 8, "steps_per_epoch", ["at least 1"]),

@@ -20,7 +20,6 @@ from segzoo.export.graph import traced
 def tiny(monkeypatch):
     """Have stand-ins for small weights, too."""
     monkeypatch.setattr(stand_ins, "SMALLEST", 64)
-    monkeypatch.setattr(onnx_conversion, "_LARGE", 64)
 
 
 @pytest.fixture(scope="module")
