@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from numbers import Real
+from numbers import Integral, Real
 from types import NoneType
 from typing import Any, Literal
 
@@ -73,7 +73,13 @@ class BackboneOptions:
         for name, (kinds, words) in _TYPES.items():
             if not isinstance(value := getattr(self, name), kinds) or (isinstance(value, bool) and bool not in kinds):
                 raise wrong_type(name, words, value)
-        if not isinstance(self.input_channels, int) or self.input_channels < 1:
+        for name in ("output_stride", "input_channels"):
+            value = getattr(self, name)
+            if isinstance(value, Integral) and not isinstance(value, bool):
+                object.__setattr__(self, name, int(value))  # NumPy's integers cannot be saved with a layer
+        if type(self.output_stride) not in (int, NoneType):
+            raise SegzooError(f"output_stride must be 8, 16 or 32, got {self.output_stride!r}.")
+        if type(self.input_channels) is not int or self.input_channels < 1:
             raise SegzooError(f"input_channels must be 1 or more, got {self.input_channels!r}.")
         if not 0 <= self.drop_path < 1:
             raise SegzooError(f"drop_path must be in 0..1 (1 excluded), got {self.drop_path}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
@@ -220,7 +221,9 @@ class Decoder(Layer):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Decoder:
         """Create the layer from a configuration; options missing in one of segzoo 0.1.0 take its fixed values."""
-        return super().from_config({**cls.legacy, **config})
+        # Keras reads an option such as "add" from a .h5 file of a whole model as the function of that name.
+        words = {option: value.__name__ for option, value in config.items() if inspect.isfunction(value)}
+        return super().from_config({**cls.legacy, **config, **words})
 
 
 def number(level: str) -> int:

@@ -33,6 +33,9 @@ def test_the_configuration_has_every_option_with_its_default():
     ("option", "value", "message"),
     [
         ("input_channels", 0, "input_channels must be 1 or more, got 0"),
+        ("input_channels", True, "input_channels must be 1 or more, got True"),
+        ("output_stride", 16.0, r"output_stride must be 8, 16 or 32, got 16\.0"),
+        ("output_stride", True, "output_stride must be 8, 16 or 32, got True"),
         ("drop_path", 1.0, r"drop_path must be in 0\.\.1 \(1 excluded\), got 1\.0"),
         ("batch_norm", "off", "batch_norm must be 'auto', 'train' or 'frozen', got 'off'"),
         ("compat", "caffe", "compat must be 'smp' or 'smp-0.1.0' or .* or None, got 'caffe'"),
@@ -41,6 +44,13 @@ def test_the_configuration_has_every_option_with_its_default():
 def test_a_value_that_an_option_cannot_have_is_refused(option, value, message):
     with pytest.raises(SegzooError, match=message):
         BackboneOptions(**{option: value})
+
+
+def test_integers_of_numpy_are_integers():
+    import numpy as np
+
+    options = BackboneOptions(output_stride=np.int64(16), input_channels=np.uint8(4))
+    assert type(options.output_stride) is type(options.input_channels) is int
 
 
 def test_single_options_override_and_unknown_ones_name_the_nearest():

@@ -163,6 +163,18 @@ def test_what_cannot_be_built_is_explained(tmp_path: Path) -> None:
         build("fpn", depth=2, weights=str(tmp_path / "gone.weights.h5"))
 
 
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+def test_a_file_in_the_old_format_of_keras(pixels, tmp_path: Path, loaded_elsewhere) -> None:
+    """That format makes a function of the option `merge: add`."""
+    model = segzoo.build_model("fpn", small_backbone(), 2, depth=4, pyramid_channels=4, segmentation_channels=4)
+    assert model.get_layer("decoder").merge == "add"
+    model.save(tmp_path / "model.h5")
+    images = pixels(33, 47)
+    loaded = loaded_elsewhere(tmp_path / "model.h5", images)
+    np.testing.assert_allclose(loaded.output, model(images), atol=1e-6)
+    assert loaded.json == model.to_json()
+
+
 def test_heads_for_the_training_alone(pixels, tmp_path: Path, loaded_elsewhere) -> None:
     model = segzoo.build_model(
         "unetplusplus", small_backbone(), 3, depth=4, channels=[4] * 4, deep_supervision=True,
