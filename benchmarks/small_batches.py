@@ -1,13 +1,14 @@
-"""Fine-tuning with small batches: statistics of batch normalisation compared, beside a plain loop over SMP.
+"""Fine-tuning with small batches, beside a plain loop over SMP.
 
-    python benchmarks/batch_norm.py --out results.jsonl [--seeds 3] [--batches 2 4 16] [--only population peer ...]
-    python benchmarks/batch_norm.py --out results.jsonl --table
-    python benchmarks/batch_norm.py --out proposed.jsonl --only init peer+dice --same-data      # what `init` proposes
+    python benchmarks/small_batches.py --out results.jsonl [--only population peer ...]     # batch normalisation
+    python benchmarks/small_batches.py --out proposed.jsonl --only init peer+dice --draws 3  # what `init` proposes
+    python benchmarks/small_batches.py --out FILE --table
 
 U-Net on EfficientNet-Lite0 with ImageNet weights (extra `lite`), three generated data sets of two kinds of pictures
 each (bright and dark, two cameras, two zooms), 64x64: 240 for training, 60 for validation, eight epochs. The same
 batches, flipped at random, cross-entropy (of `init` and `peer+dice` plus Dice), AdamW with a warm-up and polynomial
-decay for all. A run that is in the file is not repeated. The peer is optional:
+decay for all. Each seed of training has pictures of its own, with `--draws` all seeds have the same, in each of several
+draws. A run that is in the file is not repeated. The peer is optional:
 pip install torch==2.13.0 segmentation-models-pytorch.
 """
 
@@ -121,7 +122,7 @@ def mean_iou(counts: np.ndarray) -> float:
     return float(np.mean(both / np.maximum(1, counts.sum(0) + counts.sum(1) - both)))
 
 
-def train_segzoo(method: str, kind: str, batch: int, seed: int, data_seed: int) -> list[float]:
+def train_segzoo(method: str, kind: str, batch: int, seed: int, draw: int) -> list[float]:
     """Train, and return the validation mIoU after each epoch."""
     import keras
 
@@ -129,7 +130,7 @@ def train_segzoo(method: str, kind: str, batch: int, seed: int, data_seed: int) 
     from segzoo.config import Config
 
     model, training, optimizer = METHODS[method]
-    given = list(batches(*drawn(kind, "train", TRAIN, data_seed), batch, seed))
+    given = list(batches(*drawn(kind, "train", TRAIN, draw), batch, seed))
 
     class Given(keras.utils.PyDataset):
         """Batches of all epochs, one epoch after the other."""
@@ -159,11 +160,11 @@ def train_segzoo(method: str, kind: str, batch: int, seed: int, data_seed: int) 
                 "output": {"root": folder, "pictures": 0},
             }
         )
-        result = segzoo.train(config, train_data=Given(), val_data=pictures(kind, "val", VAL, data_seed))
+        result = segzoo.train(config, train_data=Given(), val_data=pictures(kind, "val", VAL, draw))
     return [row["val_mean_iou"] for row in result.history]
 
 
-def train_peer(method: str, kind: str, batch: int, seed: int, data_seed: int) -> list[float]:
+def train_peer(method: str, kind: str, batch: int, seed: int, draw: int) -> list[float]:
     """Train SMP's U-Net with the same weights on the same batches in a plain loop; validation mIoU of each epoch."""
     import segmentation_models_pytorch as smp
     import torch
@@ -178,8 +179,8 @@ def train_peer(method: str, kind: str, batch: int, seed: int, data_seed: int) ->
         for (name, own), value in zip(model.encoder.state_dict().items(), published, strict=False):
             assert own.shape == tuple(value.shape), name
             own.copy_(torch.from_numpy(np.array(value)))
-    given = list(batches(*drawn(kind, "train", TRAIN, data_seed), batch, seed))
-    images, masks = drawn(kind, "val", VAL, data_seed)
+    given = list(batches(*drawn(kind, "train", TRAIN, draw), batch, seed))
+    images, masks = drawn(kind, "val", VAL, draw)
     norms = [parameter for parameter in model.parameters() if parameter.ndim == 1]
     kernels = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     groups = [{"params": kernels}, {"params": norms, "weight_decay": 0.0}]
@@ -210,18 +211,26 @@ def train_peer(method: str, kind: str, batch: int, seed: int, data_seed: int) ->
     return found
 
 
+def half_range(runs: list[dict[str, Any]]) -> float:
+    """Return half the range of final mIoU over seeds trained with the same pictures, else over all runs."""
+    final = [(run["draw"], run["curve"][-1]) for run in runs]
+    groups = [[value for draw, value in final if draw == wanted] for wanted in {draw for draw, _ in final}]
+    if all(len(group) == 1 for group in groups):
+        groups = [[value for _, value in final]]
+    return statistics.mean((max(group) - min(group)) / 2 for group in groups)
+
+
 def table(rows: list[dict[str, Any]]) -> str:
-    """Return a Markdown table: final mIoU, mean and spread over the seeds, and the largest fall between two epochs."""
+    """Return a Markdown table: final mIoU, mean and half its range, and the largest fall between two epochs."""
     methods = [name for name in (*METHODS, *PEERS) if any(row["method"] == name for row in rows)]
     lines = ["| data | batch | " + " | ".join(methods) + " |", "|---|---:|" + "---:|" * len(methods)]
     for kind, batch in dict.fromkeys((row["data"], row["batch"]) for row in rows):
         cells = []
         for name in methods:
-            curves = [r["curve"] for r in rows if (r["data"], r["batch"], r["method"]) == (kind, batch, name)]
-            final = [curve[-1] for curve in curves]
-            fall = max((max(0.0, a - b) for curve in curves for a, b in itertools.pairwise(curve)), default=0)
-            spread = max(final) - min(final) if final else 0
-            cells.append(f"{statistics.mean(final):.3f} ± {spread / 2:.3f}, {fall:.3f}" if final else "")
+            runs = [row for row in rows if (row["data"], row["batch"], row["method"]) == (kind, batch, name)]
+            final = [run["curve"][-1] for run in runs]
+            fall = max((max(0.0, a - b) for run in runs for a, b in itertools.pairwise(run["curve"])), default=0)
+            cells.append(f"{statistics.mean(final):.3f} ± {half_range(runs):.3f}, {fall:.3f}" if final else "")
         lines.append(f"| {kind} | {batch} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -229,24 +238,26 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="file of results, a line of JSON for each run")
-    parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds of training")
+    parser.add_argument("--draws", type=int, help="draws of the pictures; by default each seed has one of its own")
     parser.add_argument("--batches", type=int, nargs="+", default=[2, 4, 16], help="batch sizes")
     parser.add_argument("--only", nargs="+", default=[*METHODS, *PEERS], help="methods")
-    parser.add_argument("--same-data", action="store_true", help="one draw of each data set for all seeds of training")
     parser.add_argument("--table", action="store_true", help="print the table of the file, and train nothing")
     chosen = parser.parse_args()
     rows = [json.loads(line) for line in chosen.out.read_text().splitlines()] if chosen.out.is_file() else []
     if chosen.table:
         print(table(rows))
         return
-    done = {(row["data"], row["batch"], row["method"], row["seed"]) for row in rows}
-    for seed, kind, batch, method in itertools.product(range(chosen.seeds), DATA, chosen.batches, chosen.only):
-        if (kind, batch, method, seed) in done:
+    done = {(row["data"], row["batch"], row["method"], row["draw"], row["seed"]) for row in rows}
+    seeds = range(chosen.seeds)
+    pairs = [(s, s) for s in seeds] if chosen.draws is None else itertools.product(range(chosen.draws), seeds)
+    for (draw, seed), kind, batch, method in itertools.product(pairs, DATA, chosen.batches, chosen.only):
+        if (kind, batch, method, draw, seed) in done:
             continue
         began = time.perf_counter()
-        given = method, kind, batch, seed, 0 if chosen.same_data else seed
+        given = method, kind, batch, seed, draw
         curve = train_peer(*given) if method in PEERS else train_segzoo(*given)
-        row = {"data": kind, "batch": batch, "method": method, "seed": seed, "curve": curve}
+        row = {"data": kind, "batch": batch, "method": method, "draw": draw, "seed": seed, "curve": curve}
         with chosen.out.open("a") as file:
             file.write(json.dumps({**row, "seconds": round(time.perf_counter() - began, 1)}) + "\n")
         print(row, flush=True)
