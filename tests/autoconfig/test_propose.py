@@ -209,7 +209,7 @@ def test_the_backbone_is_one_whose_weights_can_be_had(write, tmp_path, train):
 
     for there in ((usual,), (usual, other)):
         model, text = proposed(*there)
-        assert model.backbone == usual and model.taps == "output"
+        assert model.backbone == usual and model.taps == "expansion"
         assert f"weights: auto  # ImageNet's, where {usual} is: with few images" in text
     model, text = proposed(other)
     assert model.backbone == other
