@@ -165,7 +165,7 @@ def test_what_cannot_be_built_is_explained(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 def test_a_file_in_the_old_format_of_keras(pixels, tmp_path: Path, loaded_elsewhere) -> None:
-    """That format makes a function of the option `merge: add`."""
+    """Options that name a function, such as `merge: add`, are functions in that format."""
     model = segzoo.build_model("fpn", small_backbone(), 2, depth=4, pyramid_channels=4, segmentation_channels=4)
     assert model.get_layer("decoder").merge == "add"
     model.save(tmp_path / "model.h5")
