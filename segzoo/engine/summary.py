@@ -6,7 +6,6 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from segzoo.config import Config
@@ -46,8 +45,6 @@ _PICTURES = (
     ("predictions", "Samples across the split", "Image, ground truth, prediction and errors of these samples", ""),
 )
 
-_NONE: Mapping[str, float] = MappingProxyType({})
-
 
 def write_summary(
     config: Config,
@@ -55,8 +52,8 @@ def write_summary(
     history: Sequence[Mapping[str, Any]],
     confusion: ConfusionMatrix | MultilabelCounts,
     best_epoch: int,
-    compared: Comparison | None = None,
-    automatic: Mapping[str, float] = _NONE,
+    compared: Comparison | None,
+    automatic: Mapping[str, float],
 ) -> None:
     """Write summary.md, and then the page, from the metrics of the run and the files in its folder.
 
