@@ -232,13 +232,14 @@ class Registry:
             return False
         return name in self._entries or name in self._built_in() or name in self._points()
 
-    def check(self, name: str) -> None:
-        """Raise UnknownNameError, naming the known or the nearest, unless `name` is registered; imports nothing."""
+    def check(self, name: str) -> str:
+        """Return `name` if it is registered; UnknownNameError names the known or the nearest; imports nothing."""
         check_is_name(self.kind, name, next(iter(self), "name"))
         if name in self._absent and name not in self:
             raise UnknownNameError(f"There is no {self.kind} {name!r}: {self._absent[name]}")
         if name not in self:
             raise unknown_name(self.kind, name, self, self._listing, self._families())
+        return name
 
     def __getitem__(self, name: str) -> Any:
         """Import and return the object registered as `name`; UnknownNameError names the known or the nearest.

@@ -21,14 +21,6 @@ from segzoo.registry import Registry
 from segzoo.task import Task
 
 
-def loss_name(name: str) -> str:
-    """Return `name` if it is a registered loss; otherwise raise ValueError, listing the losses."""
-    from segzoo.losses import LOSSES
-
-    LOSSES.check(name)
-    return name
-
-
 def registered_entry(
     value: object,
     registry: Registry,
@@ -114,14 +106,6 @@ def plugins_are_loaded(names: Sequence[str], import_them: bool) -> None:
                 f"{name} is code that this file wants to run, which only the configuration given to a command may. "
                 f"If you trust it, name it yourself: {options}; in Python: segzoo.plugins.load([{name!r}])",
             )
-
-
-def tracker_name(name: str) -> str:
-    """Return `name` if it is a registered tracker; otherwise raise ValueError, listing the trackers."""
-    from segzoo.tracking import TRACKERS
-
-    TRACKERS.check(name)
-    return name
 
 
 def tracker_arguments(tracking: Mapping[str, dict[str, Any] | None]) -> None:

@@ -12,22 +12,6 @@ from segzoo.config.problems import ProblemAt, given, not_among
 from segzoo.errors import SegzooError
 
 
-def decoder_name(name: str) -> str:
-    """Return `name` if it is a registered decoder; otherwise raise ValueError, listing the decoders."""
-    from segzoo.decoders import DECODERS
-
-    DECODERS.check(name)
-    return name
-
-
-def backbone_name(name: str) -> str:
-    """Return `name` if it is a registered backbone; otherwise raise ValueError, listing the backbones."""
-    from segzoo.backbones import BACKBONES
-
-    BACKBONES.check(name)
-    return name
-
-
 def renamed_compat(section: Any) -> Any:
     """Rename `imitate`, the name in segzoo 0.1.0, to `compat`; raise ProblemAt if both are given and differ."""
     if not isinstance(section, Mapping) or section.get("imitate") != "smp":

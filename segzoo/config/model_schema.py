@@ -6,18 +6,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from segzoo.backbones import BACKBONES
 from segzoo.backbones.options import BackboneOptions
 from segzoo.config import model_checks, number_checks
 from segzoo.config.fields import Fraction, Section, Source, Text, Weight
+from segzoo.decoders import DECODERS
 
 
 class ModelConfig(Section):
     """Network architecture: decoder, backbone and heads."""
 
-    decoder: Annotated[str, AfterValidator(model_checks.decoder_name)] = Field(
+    decoder: Annotated[str, AfterValidator(DECODERS.check)] = Field(
         description="Name of the decoder, as listed by `segzoo decoders`."
     )
-    backbone: Annotated[str, AfterValidator(model_checks.backbone_name)] = Field(
+    backbone: Annotated[str, AfterValidator(BACKBONES.check)] = Field(
         description="Name of the backbone, as listed by `segzoo backbones`."
     )
     taps: str | None = Field(

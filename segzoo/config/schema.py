@@ -11,7 +11,9 @@ from segzoo.config.data_schema import FolderData, GeneratedData
 from segzoo.config.fields import Line, Place, Positive, Section
 from segzoo.config.model_schema import ModelConfig
 from segzoo.config.training_schema import TrainingConfig
+from segzoo.losses import LOSSES
 from segzoo.task import Mode, Task
+from segzoo.tracking import TRACKERS
 
 # Excludes characters that Windows, macOS or Linux refuse in a folder name, and a leading dot, which hides it.
 _FOLDER_NAME = r"^[^./\\:*?\"<>|\x00-\x1f][^/\\:*?\"<>|\x00-\x1f]*$"
@@ -44,9 +46,9 @@ class OutputConfig(Section):
     )
 
 
-TrackerName = Annotated[str, AfterValidator(checks.tracker_name)]
+TrackerName = Annotated[str, AfterValidator(TRACKERS.check)]
 
-LossName = Annotated[str, AfterValidator(checks.loss_name)]
+LossName = Annotated[str, AfterValidator(LOSSES.check)]
 # A weight, or {weight: ..., **arguments}. Validated by hand: one message per mistake, not one per member of the union.
 LossTerm = Annotated[float | dict[str, Any], BeforeValidator(checks.loss_term)]
 

@@ -11,14 +11,6 @@ from segzoo.config import stated
 from segzoo.config.problems import ProblemAt, given, not_among
 
 
-def optimizer_name(name: str) -> str:
-    """Return `name` if it is a registered optimizer; otherwise raise ValueError, listing the optimizers."""
-    from segzoo.optim import OPTIMIZERS
-
-    OPTIMIZERS.check(name)
-    return name
-
-
 def optimizer_options(name: str, values: Mapping[str, Any]) -> None:
     """Check `optimizer.options` against the optimizer's constructor; raise ProblemAt at an invalid one."""
     if not values:
@@ -40,14 +32,6 @@ def optimizer_options(name: str, values: Mapping[str, Any]) -> None:
             optimizers.create(name, 1e-3, **values)
         except (TypeError, ValueError) as error:
             raise ProblemAt(("options",), str(error)) from error
-
-
-def schedule_name(name: str) -> str:
-    """Return `name` if it is a registered schedule; otherwise raise ValueError, listing the schedules."""
-    from segzoo.optim import SCHEDULES
-
-    SCHEDULES.check(name)
-    return name
 
 
 def schedule_options(name: str, options: Mapping[str, Any]) -> None:

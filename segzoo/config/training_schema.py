@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, fie
 from segzoo.config import training_checks
 from segzoo.config.fields import Count, Fraction, Line, Positive, Section, Source, Weight
 from segzoo.config.number_checks import auto_or_number, seconds
-from segzoo.optim import ADAPTIVE, LARGEST_NORM, head_factor
+from segzoo.optim import ADAPTIVE, LARGEST_NORM, OPTIMIZERS, SCHEDULES, head_factor
 
 _SECONDS_OR_TEXT = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string"}]}
 Duration = Annotated[float, BeforeValidator(seconds), WithJsonSchema(_SECONDS_OR_TEXT)]
@@ -30,7 +30,7 @@ Norm = Annotated[
 class OptimizerConfig(Section):
     """Optimizer, with its learning rate and weight decay."""
 
-    name: Annotated[str, AfterValidator(training_checks.optimizer_name)] = Field(
+    name: Annotated[str, AfterValidator(OPTIMIZERS.check)] = Field(
         default="adamw",
         description="Optimizer: adamw, adam (identical to adamw), sgd, rmsprop, lion, adamax, adagrad or adafactor.",
     )
@@ -92,7 +92,7 @@ class OptimizerConfig(Section):
 class ScheduleConfig(Section):
     """Learning-rate schedule over the run."""
 
-    name: Annotated[str, AfterValidator(training_checks.schedule_name)] = Field(
+    name: Annotated[str, AfterValidator(SCHEDULES.check)] = Field(
         default="poly",
         description="Shape of the schedule after the warm-up: poly, cosine, step or constant; one_cycle, which "
         "includes its own warm-up; or a custom schedule (docs/plugins.md), which uses only options and none of the "
