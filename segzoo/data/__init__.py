@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from segzoo.data.batch_transforms import BatchTransforms as BatchTransforms
     from segzoo.data.batch_transforms import create_batch_transform as create_batch_transform
     from segzoo.data.cache import CachedSource as CachedSource
-    from segzoo.data.checks import Findings as Findings
     from segzoo.data.checks import Rehearsal as Rehearsal
-    from segzoo.data.checks import Report as Report
     from segzoo.data.checks import check_source as check_source
     from segzoo.data.checks import check_splits as check_splits
     from segzoo.data.crop import Crop as Crop
     from segzoo.data.disk_cache import DiskCachedSource as DiskCachedSource
+    from segzoo.data.findings import Findings as Findings
+    from segzoo.data.findings import Report as Report
     from segzoo.data.folder import FolderSource as FolderSource
     from segzoo.data.folder import Pair as Pair
     from segzoo.data.formats import MASK_FORMATS as MASK_FORMATS
@@ -64,7 +64,7 @@ _LAZY = {
     "Crop": "segzoo.data.crop",
     "DiskCachedSource": "segzoo.data.disk_cache",
     "EvalBatches": "segzoo.data.pipeline",
-    "Findings": "segzoo.data.checks",
+    "Findings": "segzoo.data.findings",
     "FolderSource": "segzoo.data.folder",
     "GeneratedShapes": "segzoo.data.generated",
     "ImageReader": "segzoo.data.images",
@@ -75,7 +75,7 @@ _LAZY = {
     "Pair": "segzoo.data.folder",
     "Problem": "segzoo.data.problems",
     "Rehearsal": "segzoo.data.checks",
-    "Report": "segzoo.data.checks",
+    "Report": "segzoo.data.findings",
     "Subset": "segzoo.data.splits",
     "TrainBatches": "segzoo.data.pipeline",
     "check_source": "segzoo.data.checks",

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from segzoo.data import Findings, Report
-from segzoo.data.checks import Thumbnail
+from segzoo.data.findings import Thumbnail
 from segzoo.data.problems import KINDS, Problem
 from segzoo.escaping import for_plot, printable
 from segzoo.files import make_folder, replacing
