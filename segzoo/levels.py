@@ -1,4 +1,7 @@
-"""Names of features of backbones: levels of a pyramid, "Pn" with a stride of 2^n pixels, and tokens of a plain ViT."""
+"""Names of features of backbones: levels of a pyramid, "Pn" with a stride of 2^n pixels, and tokens of a plain ViT.
+
+Beside them the sizes of images that they are made of.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ TOKENS = ("T1", "T2", "T3", "T4")
 MADE = LEVELS[1:]
 # The image itself, which a decoder may read the size of.
 IMAGE = "P0"
+# Pixels a side of an image: the least that every network takes, and the most of a size that is set.
+SMALLEST_SIDE, LARGEST_SIDE = 32, 8192
 
 
 def levels_at(output_stride: int, shallow: bool = False) -> tuple[str, ...]:

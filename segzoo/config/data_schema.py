@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 from segzoo.config import data_checks, number_checks
 from segzoo.config.fields import Count, Fraction, Line, Place, Positive, Section, Text
 from segzoo.config.problems import ProblemAt
+from segzoo.levels import LARGEST_SIDE, SMALLEST_SIDE
 
 Transform = Annotated[Any, AfterValidator(data_checks.transform)]
 BatchTransform = Annotated[Any, AfterValidator(data_checks.batch_transform)]
@@ -16,9 +17,8 @@ ClassName = Text
 ColorValue = Annotated[int, Field(ge=0, le=255)]
 # YAML has no tuples: a list is accepted for the container; the numbers inside stay strict.
 Color = Annotated[tuple[ColorValue, ColorValue, ColorValue], Field(strict=False)]
-ImageSize = Annotated[
-    tuple[Annotated[int, Field(ge=32, le=8192)], Annotated[int, Field(ge=32, le=8192)]], Field(strict=False)
-]
+Side = Annotated[int, Field(ge=SMALLEST_SIDE, le=LARGEST_SIDE)]
+ImageSize = Annotated[tuple[Side, Side], Field(strict=False)]
 GeneratedCount = Annotated[int, Field(ge=1, le=10_000_000)]
 # A format name, or {format: name, **options}. Validated by hand against the format's constructor.
 MasksFormat = Annotated[dict[str, Any], BeforeValidator(data_checks.masks_section)]

@@ -10,8 +10,9 @@ from segzoo.backbones import BACKBONES
 from segzoo.config.data_schema import GeneratedData
 from segzoo.config.schema import Config
 from segzoo.errors import ConfigError
+from segzoo.levels import SMALLEST_SIDE
 
-_SMALLEST = (32, 32)  # pixels assumed for a sample of unknown size: the minimum for every model
+_SMALLEST = (SMALLEST_SIDE, SMALLEST_SIDE)  # assumed for a sample of unknown size
 _ID_BYTES = 64  # per sample name
 _TIMES_TAPS = 4  # bytes of activations per byte of taps, see `_activation_bytes`
 

@@ -19,8 +19,8 @@ from segzoo.data.problems import Problem
 from segzoo.data.sources import Sample, Size, Source
 from segzoo.data.value_range import DARK, is_dark, suggested_for
 from segzoo.errors import DataError
+from segzoo.levels import SMALLEST_SIDE
 
-_SMALLEST = 32  # pixels a side, the least that a model takes
 _OUTLIER_PIXELS, _OUTLIER_ASPECT = 4.0, 2.0  # factors off the median, see `_outliers`
 _EXACT_FLOAT32 = 2**24  # OpenCV's histograms count in float32
 _Found = TypeVar("_Found")
@@ -355,8 +355,8 @@ def _outliers(looks: Mapping[str, Mapping[str, _Look]]) -> list[Problem]:
     for split, name, (height, width) in sizes:
         area, ratio = height * width / middle, width / height / aspect
         why = ""
-        if min(height, width) < _SMALLEST:
-            why = f"under {_SMALLEST} pixels a side, which no model takes without padding"
+        if min(height, width) < SMALLEST_SIDE:
+            why = f"under {SMALLEST_SIDE} pixels a side, which no model takes without padding"
         elif not 1 / _OUTLIER_PIXELS <= area <= _OUTLIER_PIXELS:
             why = f"{area:.2g} times the pixels of the median image"
         elif not 1 / _OUTLIER_ASPECT <= ratio <= _OUTLIER_ASPECT:

@@ -19,11 +19,11 @@ from segzoo.errors import SegzooError
 from segzoo.export.formats import INPUT
 from segzoo.export.memory import release
 from segzoo.export.stand_ins import StandIns, frozen
+from segzoo.levels import LARGEST_SIDE, SMALLEST_SIDE
 from segzoo.task import Mode, class_logits, cuts_of
 
 # Protobuf's limit, which a SavedModel and an ONNX file have, less what the operations take.
 _MOST_BYTES = 2**31 - 2**25
-_SMALLEST, _LARGEST = 32, 8192  # pixels a side of a fixed input; the most is what a configuration takes too
 
 Output = Literal["logits", "classes"]
 
@@ -198,8 +198,8 @@ def check_model(model: Any, image_size: tuple[int, int] | None) -> None:
             f"and exports hold at most {_MOST_BYTES / 4e6:,.0f} million, {_MOST_BYTES / 1e9:.2f} GB: train one on a "
             "smaller backbone, or use this one in Keras, as segzoo predict RUN does."
         )
-    if image_size and not (min(image_size) >= _SMALLEST and max(image_size) <= _LARGEST):
+    if image_size and not (min(image_size) >= SMALLEST_SIDE and max(image_size) <= LARGEST_SIDE):
         raise SegzooError(
-            f"image_size must be at least {_SMALLEST} x {_SMALLEST} and at most {_LARGEST} x {_LARGEST}, got "
-            f"{image_size[0]} x {image_size[1]}."
+            f"image_size must be at least {SMALLEST_SIDE} x {SMALLEST_SIDE} and at most "
+            f"{LARGEST_SIDE} x {LARGEST_SIDE}, got {image_size[0]} x {image_size[1]}."
         )

@@ -11,8 +11,7 @@ import cv2
 import numpy as np
 
 from segzoo.errors import SegzooError
-
-_SMALLEST = 32  # pixels a side
+from segzoo.levels import SMALLEST_SIDE
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def _single(images: Iterable[Any]) -> Iterator[np.ndarray]:
         yield from array if array.ndim == 4 else [array]
 
 
-def check_image(image: np.ndarray, channels: int, argument: str, smallest: int = _SMALLEST) -> None:
+def check_image(image: np.ndarray, channels: int, argument: str, smallest: int = SMALLEST_SIDE) -> None:
     """Raise SegzooError, naming the argument, unless an array is an image of `smallest` pixels a side or more."""
     if image.ndim != 3 or image.shape[2] != channels or min(image.shape[:2]) < smallest:
         raise SegzooError(
